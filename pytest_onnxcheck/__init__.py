@@ -1,0 +1,82 @@
+"""pytest-onnxcheck decides whether a PyTorch model may be released as ONNX.
+
+The names below are loaded on first use (PEP 562), so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.errors import (
+        CheckpointError,
+        ExportError,
+        InputError,
+        ManifestError,
+        OnnxCheckError,
+        QuantizeError,
+        RunError,
+        StageError,
+        TargetAbsent,
+    )
+    from pytest_onnxcheck.manifest import Manifest, Model, Variant, load_manifest
+    from pytest_onnxcheck.suite import OnnxChecks
+    from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "CheckpointError": "errors",
+    "ExportError": "errors",
+    "InputError": "errors",
+    "ManifestError": "errors",
+    "OnnxCheckError": "errors",
+    "QuantizeError": "errors",
+    "RunError": "errors",
+    "StageError": "errors",
+    "TargetAbsent": "errors",
+    "Manifest": "manifest",
+    "Model": "manifest",
+    "Variant": "manifest",
+    "load_manifest": "manifest",
+    "OnnxChecks": "suite",
+    "Finding": "verdict",
+    "Grade": "verdict",
+    "Verdict": "verdict",
+}
+
+__all__ = [  # noqa: RUF022 - grouped for the reader
+    # errors
+    "CheckpointError",
+    "ExportError",
+    "InputError",
+    "ManifestError",
+    "OnnxCheckError",
+    "QuantizeError",
+    "RunError",
+    "StageError",
+    "TargetAbsent",
+    # manifest
+    "Manifest",
+    "Model",
+    "Variant",
+    "load_manifest",
+    # extension
+    "OnnxChecks",
+    # verdicts
+    "Finding",
+    "Grade",
+    "Verdict",
+    "__version__",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

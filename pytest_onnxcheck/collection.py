@@ -1,0 +1,305 @@
+"""models.toml as pytest nodes: the only code that knows pytest's node API.
+
+::
+
+    ModelsFile (pytest.Module)  >  ModelNode (pytest.Collector)
+        >  VariantNode (pytest.Class)  >  CheckItem (pytest.Function)
+
+Why these bases: a Function needs a Module ancestor for module-scoped fixtures, and a Class of its
+own per variant keeps class-scoped fixtures from being reordered across models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_onnxcheck.errors import ManifestError, StageError, TargetAbsent
+from pytest_onnxcheck.manifest import (
+    Manifest,
+    Model,
+    Problem,
+    Variant,
+    carries_schema,
+    load_manifest,
+)
+from pytest_onnxcheck.settings import SETTINGS
+from pytest_onnxcheck.verdict import Grade, Verdict
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.manifest.sections import Mark
+    from pytest_onnxcheck.suite import OnnxChecks
+
+__all__ = ["ENTRY", "CheckItem", "ModelNode", "ModelsFile", "VariantNode", "collect_manifest"]
+
+#: what a check found, for the record: filled by the `onnxcheck_report` fixture
+ENTRY = pytest.StashKey[dict[str, Any]]()
+
+
+def collect_manifest(path: Path, parent: pytest.Collector) -> ModelsFile | None:
+    """Collects a TOML file if it is ours to collect.
+
+    `models.toml` is a generic name: a file is taken when it was named (as an argument, or as
+    `--onnxcheck-manifest`), or, with `--onnxcheck` on, when it carries our schema key.
+    """
+    settings = parent.config.stash[SETTINGS]
+    named = parent.session.isinitpath(path)
+    if settings.enabled:
+        ours = named or path == settings.manifest
+        ours = ours or (path.name == "models.toml" and carries_schema(path))
+    else:
+        ours = named and carries_schema(path)
+    return ModelsFile.from_parent(parent, path=path) if ours else None
+
+
+class ModelsFile(pytest.Module):
+    """The manifest file."""
+
+    def _getobj(self) -> types.ModuleType:
+        return types.ModuleType("models_toml", "Stands for a manifest, which is no Python module.")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest, parsed on first use."""
+        try:
+            shown = self.path.relative_to(self.config.rootpath)
+        except ValueError:
+            shown = self.path
+        try:
+            return load_manifest(self.path, shown=str(shown))
+        except ManifestError as error:
+            raise self.CollectError(str(error)) from error
+
+    def collect(self) -> Iterator[ModelNode]:
+        """Yields one node per model, also for those that are wrong: they fail when expanded."""
+        manifest, settings = self.manifest, self.config.stash[SETTINGS]
+        general = [problem for problem in manifest.problems if problem.model is None]
+        if general:
+            raise self.CollectError("\n".join(problem.text for problem in manifest.problems))
+        wrong: dict[str, list[Problem]] = {}
+        for problem in manifest.problems:
+            wrong.setdefault(str(problem.model), []).append(problem)
+        names = [*manifest.models, *wrong]
+        chosen = [
+            name
+            for name in names
+            if not settings.models
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in settings.models)
+        ]
+        if not chosen:
+            raise self.CollectError(
+                f"{self.path.name}: no model matches --onnxcheck-model "
+                f"{' '.join(settings.models)} (there are: {', '.join(names)})"
+            )
+        for name in chosen:
+            model = manifest.models.get(name)
+            if model is not None and settings.targets:
+                model = dataclasses.replace(model, targets=settings.targets)
+            yield ModelNode.build(self, name, model, wrong.get(name, []))
+
+
+class ModelNode(pytest.Collector):
+    """One model. Expanding it is what costs, so one of a thousand can be selected cheaply."""
+
+    model: Model | None
+    problems: list[Problem]
+
+    @classmethod
+    def build(
+        cls, parent: ModelsFile, name: str, model: Model | None, problems: list[Problem]
+    ) -> ModelNode:
+        """Makes the node of a valid model, or of a wrong one with its problems."""
+        node: ModelNode = cls.from_parent(parent, name=name)
+        node.model = model
+        node.problems = problems
+        for mark in model.marks if model else ():
+            node.add_marker(mark)
+        return node
+
+    def collect(self) -> Iterator[VariantNode]:
+        """Yields one node per variant."""
+        if self.model is None:
+            raise self.CollectError("\n".join(problem.text for problem in self.problems))
+        suite = self.ihook.pytest_onnxcheck_suite(config=self.config, model=self.model)
+        if suite is None:
+            from pytest_onnxcheck.suite import OnnxChecks as suite  # noqa: N813
+        for variant in self.model.variants:
+            yield VariantNode.build(self, self.model, variant, suite)
+
+
+class VariantNode(pytest.Class):
+    """One variant: a class of checks, each variant a subclass of the suite's of its own."""
+
+    model: Model
+    variant: Variant
+    suite: type[OnnxChecks]
+
+    @classmethod
+    def build(
+        cls, parent: ModelNode, model: Model, variant: Variant, suite: type[OnnxChecks]
+    ) -> VariantNode:
+        """Makes the node of a variant."""
+        node: VariantNode = cls.from_parent(parent, name=variant.name)
+        node.model = model
+        node.variant = variant
+        node.suite = suite
+        return node
+
+    def _getobj(self) -> type[OnnxChecks]:
+        return self.suite.of(self.model, self.variant)
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Checks are called `test_...`, whatever the project's `python_functions` say."""
+        return name.startswith("test_")
+
+    def classnamefilter(self, name: str) -> bool:
+        """A suite has no nested classes of tests."""
+        return False
+
+    def collect(self) -> Iterator[CheckItem]:
+        """Yields the checks, made from the items pytest itself makes of the suite's methods."""
+        for item in super().collect():
+            if isinstance(item, pytest.Function):
+                # Re-classed rather than rebuilt: rebuilding a parametrized Function needs private
+                # arguments that differ between pytest 8 and 9.2.
+                item.__class__ = CheckItem
+                assert isinstance(item, CheckItem)
+                item.apply_marks()
+                yield item
+
+
+class CheckItem(pytest.Function):
+    """One check of one variant."""
+
+    parent: VariantNode
+
+    @property
+    def check(self) -> str:
+        """The check's name without `test_` and parameters."""
+        return self.originalname.removeprefix("test_")
+
+    @property
+    def target(self) -> str | None:
+        """The target it runs on, if it runs on one."""
+        callspec = getattr(self, "callspec", None)
+        return callspec.params.get("onnxcheck_target") if callspec else None
+
+    def benchmark_labels(self) -> tuple[str, str, str]:
+        """Group, name and full name of its pytest-benchmark entries."""
+        point = self.callspec.id if hasattr(self, "callspec") else ""
+        variant = f"{self.parent.model.name}::{self.parent.variant.name}"
+        return f"{variant} {point}".strip(), f"{variant}-{point}".strip("-"), self.nodeid
+
+    def apply_marks(self) -> None:
+        """Puts the manifest's xfail and skip on the item."""
+        for entry in self.parent.model.xfail:
+            if self._selected(entry):
+                self.add_marker(pytest.mark.xfail(reason=entry.reason, strict=True))
+        for entry in self.parent.model.skip:
+            if self._selected(entry):
+                self.add_marker(pytest.mark.skip(reason=entry.reason))
+
+    def _selected(self, mark: Mark) -> bool:
+        variant = self.parent.variant.name
+        return (
+            (mark.checks is None or self.check in mark.checks)
+            and (mark.targets is None or self.target in mark.targets)
+            and (
+                mark.variants is None
+                or any(fnmatch.fnmatchcase(variant, pattern) for pattern in mark.variants)
+            )
+        )
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Points at the model's table in the manifest."""
+        name = f"{self.parent.model.name}::{self.parent.name}::{self.name}"
+        return self.path, self.parent.model.line - 1, name
+
+    def setup(self) -> None:
+        """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
+        self._setup_error: StageError | None = None
+        try:
+            super().setup()
+        except StageError as error:
+            self._setup_error = error
+
+    def runtest(self) -> None:
+        """Runs the check; a stage that fails is an outcome, not a crash."""
+        with self._outcomes():
+            if self._setup_error is not None:
+                raise self._setup_error
+            super().runtest()
+
+    @contextmanager
+    def _outcomes(self) -> Iterator[None]:
+        """Turns errors of a stage into one failure; checks that depend on it skip and name it."""
+        try:
+            yield
+        except TargetAbsent as error:
+            if self.target in self.parent.model.required_targets:
+                text = f"{error} The manifest requires this target (required_targets)."
+                raise pytest.fail.Exception(text, pytrace=False) from None
+            raise pytest.skip.Exception(str(error)) from None
+        except StageError as error:
+            if error.reported_by not in (None, self.nodeid):
+                text = f"needs what failed in {error.reported_by}"
+                raise pytest.skip.Exception(text) from None
+            error.reported_by = self.nodeid
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    def report(self, verdict: Verdict, measurement: Any) -> None:
+        """Keeps verdict and measurement for the record; fails the check on a failure."""
+        from pytest_onnxcheck.report.text import failure_text, junit_properties
+
+        self.stash[ENTRY] = {
+            "grade": str(verdict.grade),
+            "reason": verdict.reason,
+            "findings": [
+                {**dataclasses.asdict(finding), "grade": str(finding.grade)}
+                for finding in verdict.findings
+            ],
+            "measurement": dataclasses.asdict(measurement),
+        }
+        self.user_properties += junit_properties(verdict, measurement)
+        if verdict.grade is Grade.FAIL:
+            model, variant = self.parent.model.name, self.parent.variant.name
+            pytest.fail(failure_text(model, variant, verdict, measurement), pytrace=False)
+
+    def entry(self, report: pytest.TestReport) -> dict[str, Any] | None:
+        """What this phase adds to the record; None when the call phase will say more."""
+        if report.when == "setup" and report.passed:
+            return None
+        model, found = self.parent.model, self.stash.get(ENTRY, {})
+        reason = found.get("reason", "")
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else reason
+        elif not report.passed and not reason:
+            reason = str(report.longrepr).strip()
+        return {
+            "nodeid": report.nodeid,
+            "manifest": str(self.path),
+            "position": [model.line, model.variants.index(self.parent.variant)],
+            "model": model.name,
+            "variant": self.parent.variant.name,
+            "check": self.check,
+            "target": self.target,
+            "outcome": _outcome(report),
+            "expected_failure": getattr(report, "wasxfail", None),
+            "seconds": round(report.duration, 4),
+            **found,
+            "reason": reason.removeprefix("Skipped: "),
+        }
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xpassed" if report.passed else "xfailed"
+    return report.outcome

@@ -1,0 +1,1 @@
+"""Everything that touches torch, onnx and onnxruntime; they are imported inside functions."""

@@ -1,0 +1,146 @@
+"""Builds references and artefacts, each once a session; a failure is raised again, not repeated."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
+from pytest_onnxcheck.engine.export import export
+from pytest_onnxcheck.engine.quantize import quantize
+from pytest_onnxcheck.engine.reference import Reference, load_reference
+from pytest_onnxcheck.errors import ExportError, StageError
+from pytest_onnxcheck.files import file_sha256, files_sha256
+from pytest_onnxcheck.manifest import Model, Variant
+
+__all__ = ["Builds"]
+
+_T = TypeVar("_T")
+
+#: packages whose version decides what is built
+_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+
+
+class Builds:
+    """Everything built in one session.
+
+    References are large, and checks come model by model: only the last one is kept. A failed
+    build is remembered with its error, so that every check that needs it meets the same object,
+    and only the first reports it (`StageError.reported_by`).
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._store = ArtefactStore(root)
+        self._session = uuid.uuid4().hex
+        self._last: Reference | None = None
+        self._artefacts: dict[str, Artefact] = {}
+        self._failures: dict[str, StageError] = {}
+
+    def reference(self, model: Model) -> Reference:
+        """The PyTorch reference of a model.
+
+        Raises:
+            CheckpointError: Factory or checkpoint are wrong.
+        """
+        if self._last is None or self._last.model != model:
+            self._last = self._once(f"reference {model.name}", lambda: load_reference(model))
+        return self._last
+
+    def float_artefact(self, reference: Reference, variant: Variant) -> Artefact:
+        """The fp32 artefact of the variant's exporter and opset, or the file that was given.
+
+        Raises:
+            ExportError: It cannot be exported, or the file is missing.
+        """
+        model = reference.model
+        if variant.file is not None:
+            files = {entry.precision: entry.file for entry in model.variants}
+            return self._given(files.get("fp32") or variant.file)
+        folder = f"{model.name}/{variant.exporter}-op{variant.opset}-fp32"
+        return self._built(
+            folder,
+            self._key(reference, variant, "fp32"),
+            lambda path: export(reference, variant, path),
+        )
+
+    def artefact(self, reference: Reference, variant: Variant) -> Artefact:
+        """The artefact of a variant.
+
+        Raises:
+            ExportError: The fp32 artefact it is made from cannot be exported.
+            QuantizeError: It cannot be converted.
+        """
+        if variant.file is not None:
+            return self._given(variant.file)
+        source = self.float_artefact(reference, variant)
+        if variant.precision == "fp32":
+            return source
+        return self._built(
+            f"{reference.model.name}/{variant.name}",
+            self._key(reference, variant, variant.precision),
+            lambda path: quantize(reference, variant, source.path, path),
+        )
+
+    def _given(self, path: Path) -> Artefact:
+        def load() -> Artefact:
+            if not path.is_file():
+                raise ExportError(f"artefact not found: {path} (key `onnx` of the model)")
+            try:
+                return Artefact.given(path)
+            except Exception as error:
+                raise ExportError(f"{path}: not an ONNX file: {error}") from error
+
+        if str(path) not in self._artefacts:
+            self._artefacts[str(path)] = self._once(str(path), load)
+        return self._artefacts[str(path)]
+
+    def _built(self, folder: str, key: str, build: Callable[[Path], dict[str, str]]) -> Artefact:
+        if key not in self._artefacts:
+            self._artefacts[key] = self._once(key, lambda: self._store.get(folder, key, build))
+        return self._artefacts[key]
+
+    def _once(self, what: str, make: Callable[[], _T]) -> _T:
+        if what in self._failures:
+            raise self._failures[what]
+        try:
+            return make()
+        except StageError as error:
+            self._failures[what] = error
+            raise
+
+    def _key(self, reference: Reference, variant: Variant, precision: str) -> str:
+        """Hash of everything an artefact is made of."""
+        model = reference.model
+        parts: list[object] = [_own_code(), reference.fingerprint, precision]
+        parts += [variant.exporter, variant.opset]
+        parts += [model.name, model.seed, reference.shapes, dict(model.dims)]
+        parts += [sorted(model.inputs.items()), sorted(model.outputs.items())]
+        parts += [_version(package) for package in _PACKAGES]
+        files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
+        if precision == "int8-static":
+            parts.append(model.calibration)
+            if model.calibration is not None and model.calibration.file is not None:
+                files.append(model.root / model.calibration.file)
+            elif model.calibration is not None:
+                # what a callable gives is not known before it runs: never reused by another run
+                parts.append(self._session)
+        parts += [file_sha256(path) if path.is_file() else None for path in files]
+        return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+@functools.cache
+def _own_code() -> str:
+    """Hash of the code that builds artefacts: ours."""
+    return files_sha256(sorted(Path(__file__).parent.glob("*.py")))
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

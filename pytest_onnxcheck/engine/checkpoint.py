@@ -1,0 +1,213 @@
+"""Checkpoint files: what kind they are, and what is in them.
+
+Read: state_dict files (`.pt`, `.pth`, `.bin`, plain or nested), safetensors, TorchScript archives
+and `torch.export` programs (`.pt2`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import torch
+
+    StateDict = Mapping[str, torch.Tensor]
+
+__all__ = ["Checkpoint", "load_checkpoint", "load_state"]
+
+#: what DataParallel, DistributedDataParallel and torch.compile put before every key
+_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint read into memory: either a whole module or the content of a file.
+
+    Attributes:
+        path: The file.
+        module: The module, for a TorchScript archive or a `.pt2` program.
+        content: Nested dicts with tensors, otherwise.
+    """
+
+    path: Path
+    module: torch.nn.Module | None = None
+    content: Any = None
+
+    def at(self, dotted: str) -> Any:
+        """The entry under a dotted key.
+
+        Raises:
+            CheckpointError: There is none; the text lists what is there.
+        """
+        current = self.content
+        for depth, key in enumerate(dotted.split(".")):
+            if not isinstance(current, Mapping) or key not in current:
+                reached = ".".join(dotted.split(".")[:depth]) or "the top level"
+                there = list(current) if isinstance(current, Mapping) else type(current).__name__
+                raise CheckpointError(
+                    f"{self.path}: no entry {dotted!r}: {reached} has {_shortened(there)}"
+                    f"{_close(key, there)}"
+                )
+            current = current[key]
+        return current
+
+    def state_dict(self, dotted: str | None) -> StateDict:
+        """The state_dict under a dotted key, or the whole file.
+
+        Raises:
+            CheckpointError: What is there is not a mapping of names to tensors.
+        """
+        state = self.at(dotted) if dotted else self.content
+        if _is_state_dict(state):
+            return state  # type: ignore[no-any-return]
+        here = f"the entry {dotted!r}" if dotted else "the file"
+        found = [key for key, value in _entries(state) if _is_state_dict(value)]
+        hint = (
+            "set state_dict = " + " or ".join(repr(f"{dotted}.{k}" if dotted else k) for k in found)
+            if found
+            else f"it holds {_shortened([key for key, _ in _entries(state)])}"
+        )
+        raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
+
+
+def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
+    """Reads a checkpoint.
+
+    Args:
+        path: The file.
+        trust: Unpickle without restrictions: the file can then run any code.
+
+    Raises:
+        CheckpointError: The file is missing, unreadable, or wants to run code and is not trusted.
+    """
+    import torch
+
+    if not path.is_file():
+        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+        raise CheckpointError(f"checkpoint not found: {path}{_close(path.name, siblings)}")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return Checkpoint(path, content=load_file(path))
+        if path.suffix == ".pt2":
+            return Checkpoint(path, module=torch.export.load(path).module())
+        if _is_torchscript(path):
+            return Checkpoint(path, module=_load_torchscript(path))
+        content = torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused: it holds more than tensors and plain values, so that loading it "
+            f"could run code of whoever made it ({_first_line(error)}). Save "
+            "`model.state_dict()` instead, or, only if you made the file yourself, set "
+            "trust = true in its [models.NAME] table"
+        ) from error
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
+    if isinstance(content, torch.nn.Module):
+        return Checkpoint(path, module=content)
+    return Checkpoint(path, content=content)
+
+
+def load_state(module: torch.nn.Module, state: StateDict, path: Path) -> None:
+    """Loads a state_dict; every entry must fit.
+
+    Prefixes that wrappers put before every key (`module.`, `_orig_mod.`) are stripped.
+
+    Raises:
+        CheckpointError: Entries are missing, unexpected, or of another shape; the text names them.
+    """
+    wanted = module.state_dict()
+    state = _without_prefixes(state, set(wanted))
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    misshapen = [
+        f"{key} is {list(state[key].shape)}, the model has {list(wanted[key].shape)}"
+        for key in wanted
+        if key in state and state[key].shape != wanted[key].shape
+    ]
+    problems = []
+    if missing:
+        problems.append(f"missing {_listed(missing)}")
+    if unexpected:
+        problems.append(f"unexpected {_listed(unexpected)}")
+    if misshapen:
+        problems.append(f"of another shape: {_listed(misshapen)}")
+    if problems:
+        raise CheckpointError(
+            f"{path}: does not fit {type(module).__name__}: {'; '.join(problems)}. "
+            "The checkpoint belongs to another architecture or other kwargs"
+        )
+    module.load_state_dict(dict(state))
+
+
+def _without_prefixes(state: StateDict, wanted: set[str]) -> StateDict:
+    stripped = True
+    while stripped:
+        stripped = False
+        for prefix in _WRAPPER_PREFIXES:
+            wrapped = all(key.startswith(prefix) for key in state)
+            if state and wrapped and not any(key.startswith(prefix) for key in wanted):
+                state = {key.removeprefix(prefix): value for key, value in state.items()}
+                stripped = True
+    return state
+
+
+def _load_torchscript(path: Path) -> torch.nn.Module:
+    import torch
+
+    module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    return module
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _is_state_dict(value: object) -> bool:
+    import torch
+
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(entry, torch.Tensor) for entry in value.values())
+    )
+
+
+def _entries(value: object) -> list[tuple[str, Any]]:
+    return [(str(k), v) for k, v in value.items()] if isinstance(value, Mapping) else []
+
+
+def _shortened(items: object, limit: int = 8) -> str:
+    if not isinstance(items, list):
+        return f"a {items}"
+    shown = ", ".join(repr(item) for item in items[:limit])
+    return f"{shown}, … ({len(items)} in all)" if len(items) > limit else shown or "nothing"
+
+
+def _listed(items: list[str], limit: int = 5) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more
+
+
+def _close(key: str, there: object) -> str:
+    names = [str(item) for item in there] if isinstance(there, list) else []
+    close = difflib.get_close_matches(key, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    wanted = next((line for line in lines if "GLOBAL" in line or "Unsupported" in line), None)
+    return wanted or (lines[0] if lines else type(error).__name__)

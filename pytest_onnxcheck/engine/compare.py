@@ -1,0 +1,132 @@
+"""Numbers about two arrays: PyTorch's output (expected) and the artefact's (actual)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.manifest.sections import Output, Tolerance
+from pytest_onnxcheck.measurement import Element, OutputMeasurement
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["compare"]
+
+#: how many of the elements that differ most are kept
+_WORST = 5
+
+
+def compare(
+    name: str, declared: Output, expected: Array, actual: Array, tolerance: Tolerance
+) -> OutputMeasurement:
+    """Measures one output.
+
+    Floats are compared in float64 and integers exactly, so that neither rounds nor overflows.
+    Elements that are NaN or infinite with the same sign on both sides agree and are left out of
+    the metrics; one that is so on one side only is counted in `nonfinite`.
+
+    Args:
+        name: The output's name.
+        declared: Its declared range, if any.
+        expected: PyTorch's array, any shape and dtype.
+        actual: The artefact's array.
+        tolerance: Gives rtol and atol of the allclose measure.
+    """
+    import numpy as np
+
+    facts: dict[str, Any] = {
+        "name": name,
+        "expected_dtype": expected.dtype.name,
+        "actual_dtype": actual.dtype.name,
+        "expected_shape": expected.shape,
+        "actual_shape": actual.shape,
+        "elements": expected.size,
+    }
+    if expected.shape != actual.shape or expected.size == 0:
+        return OutputMeasurement(**facts)
+    finite = np.isfinite(expected) & np.isfinite(actual)
+    same = _same_nonfinite(expected, actual)
+    error = np.where(finite, _distance(expected, actual, finite), np.where(same, 0.0, np.inf))
+    reference = np.where(finite, expected, 0).astype(np.float64)
+    compared = error[finite]
+    facts["nonfinite"] = int((~finite & ~same).sum())
+    facts["worst"] = _worst(expected, actual, error)
+    facts["outside_range"] = _outside(actual, declared)
+    facts["expected_outside_range"] = _outside(expected, declared)
+    if compared.size:
+        magnitude = np.abs(reference[finite])
+        nonzero = magnitude > 0
+        facts |= {
+            "max_abs": float(compared.max()),
+            "mean_abs": float(compared.mean()),
+            "mse": float((compared**2).mean()),
+            "max_rel": float((compared[nonzero] / magnitude[nonzero]).max(initial=0.0)),
+            "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
+            "scale": float(magnitude.max()),
+        }
+        if tolerance.rtol is not None and tolerance.atol is not None:
+            limit = tolerance.atol + tolerance.rtol * magnitude
+            facts["outside_allclose"] = float((compared > limit).mean())
+    return OutputMeasurement(**facts)
+
+
+def _same_nonfinite(expected: Array, actual: Array) -> Array:
+    import numpy as np
+
+    infinite = np.isinf(expected) & np.isinf(actual)
+    same_sign = np.signbit(expected) == np.signbit(actual) if infinite.any() else infinite
+    return (np.isnan(expected) & np.isnan(actual)) | (infinite & same_sign)
+
+
+def _distance(expected: Array, actual: Array, finite: Array) -> Array:
+    """|actual - expected| as float64, exact for integers of every width."""
+    import numpy as np
+
+    kinds = {expected.dtype.kind, actual.dtype.kind}
+    if kinds <= {"i"} or kinds <= {"u"}:
+        # differences of 64-bit integers may not fit, but they do modulo 2^64, without sign
+        high = np.maximum(expected, actual).astype(np.uint64)
+        low = np.minimum(expected, actual).astype(np.uint64)
+        return (high - low).astype(np.float64)
+    wide = np.where(finite, expected, 0).astype(np.float64)
+    return np.abs(np.where(finite, actual, 0).astype(np.float64) - wide)
+
+
+def _cosine(expected: Array, actual: Array) -> float:
+    import numpy as np
+
+    # scaled first: squares of values near 1e200 or 1e-200 leave float64's range
+    largest = max(float(np.abs(expected).max()), float(np.abs(actual).max()))
+    if largest == 0:
+        return 1.0
+    expected, actual = expected / largest, actual / largest
+    norms = float(np.linalg.norm(expected) * np.linalg.norm(actual))
+    return float(np.dot(expected, actual) / norms) if norms else 0.0
+
+
+def _outside(array: Array, declared: Output) -> float:
+    if declared.range is None:
+        return 0.0
+    low, high = declared.range
+    # NaN is in no range
+    return float((~((array >= low) & (array <= high))).mean())
+
+
+def _worst(expected: Array, actual: Array, error: Array) -> tuple[Element, ...]:
+    import numpy as np
+
+    flat = error.reshape(-1)
+    count = min(_WORST, flat.size)
+    order = np.argpartition(-flat, count - 1)[:count]
+    order = order[np.argsort(-flat[order], kind="stable")]
+    return tuple(
+        Element(
+            tuple(int(i) for i in np.unravel_index(position, error.shape)),
+            float(expected.reshape(-1)[position]),
+            float(actual.reshape(-1)[position]),
+        )
+        for position in order
+        if flat[position] > 0
+    )

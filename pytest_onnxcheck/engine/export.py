@@ -1,0 +1,193 @@
+"""PyTorch to ONNX, by both exporters, and what is written on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.inputs import example
+from pytest_onnxcheck.engine.reference import Reference, without_frames
+from pytest_onnxcheck.errors import ExportError
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["check_file", "export", "measure"]
+
+#: protobuf refuses files above 2^31 bytes; room is left for the graph itself
+_MAX_INLINE_BYTES = 2**31 - 2**24
+
+
+def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]:
+    """Exports the reference to a file.
+
+    Works on a copy of the module, because tracing may change its state.
+
+    Args:
+        reference: The PyTorch model.
+        variant: Exporter and opset.
+        path: The file to write; weights above 2 GB go to `PATH.data` beside it.
+
+    Raises:
+        ExportError: The exporter failed; the text ends with the user's frames.
+    """
+    import torch
+
+    module = copy.deepcopy(reference.module)
+    tensors = {name: torch.tensor(array) for name, array in example(reference).items()}
+    args, kwargs = reference.arguments(tensors)
+    run = _dynamo if variant.exporter == "dynamo" else _torchscript
+    try:
+        with _quiet():
+            run(reference, variant, module, args, kwargs, path)
+    except Exception as error:
+        raise ExportError(
+            f"{reference.model.name}: {variant.exporter} export at opset {variant.opset} failed: "
+            f"{_cause(error)}\n{without_frames(_root(error))}"
+        ) from error
+    return {}
+
+
+def measure(artefact: Artefact, reference: Reference, variant: Variant) -> ExportMeasurement:
+    """Re-loads the exported file and checks it."""
+    return ExportMeasurement(
+        file=check_file(artefact),
+        exporter=variant.exporter,
+        opset=variant.opset,
+        seconds=artefact.seconds,
+        cached=artefact.cached,
+        checkpoint_sha256=reference.checkpoint_sha256,
+        notes=reference.notes,
+    )
+
+
+def check_file(artefact: Artefact) -> FileCheck:
+    """Runs onnx's full checker and strict shape inference on the file, read from disk."""
+    import onnx
+
+    checker_error = inference_error = None
+    try:
+        onnx.checker.check_model(str(artefact.path), full_check=False)
+    except Exception as error:
+        checker_error = _one_line(error)
+    else:
+        try:
+            # strict shape inference is the second half of the full check
+            onnx.checker.check_model(str(artefact.path), full_check=True)
+        except Exception as error:
+            inference_error = _one_line(error)
+    return FileCheck(
+        path=str(artefact.path),
+        sha256=artefact.sha256,
+        size_bytes=artefact.size_bytes,
+        checker_error=checker_error,
+        inference_error=inference_error,
+    )
+
+
+def _dynamo(
+    reference: Reference,
+    variant: Variant,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    path: Path,
+) -> None:
+    import torch
+
+    for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
+        # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
+        # make every later one fail (torch 2.13)
+        operator.input._dispatch_cache.clear()
+    shapes: Any = {
+        name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+        for name, shape in reference.shapes.items()
+    }
+    program = torch.onnx.export(
+        module,
+        args,
+        kwargs=kwargs or None,
+        dynamo=True,
+        input_names=list(reference.model.inputs),
+        output_names=list(reference.model.outputs),
+        opset_version=variant.opset,
+        dynamic_shapes=shapes if kwargs else tuple(shapes.values()),
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path), external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES)
+
+
+def _torchscript(
+    reference: Reference,
+    variant: Variant,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    path: Path,
+) -> None:
+    import torch
+
+    shapes = reference.shapes | {
+        name: output.shape for name, output in reference.model.outputs.items()
+    }
+    torch.onnx.export(
+        module,
+        args,
+        str(path),
+        kwargs=kwargs or None,
+        dynamo=False,
+        input_names=list(reference.model.inputs),
+        output_names=list(reference.model.outputs),
+        opset_version=variant.opset,
+        dynamic_axes={
+            name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+            for name, shape in shapes.items()
+        },
+        external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES,
+    )
+
+
+def _parameter_bytes(module: torch.nn.Module) -> int:
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps the exporters' progress and warnings out of the report; errors say what matters."""
+    logger = logging.getLogger("torch.onnx")
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = disabled
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost error in one line: exporters wrap it in pages of advice."""
+    root = _root(error)
+    return f"{type(root).__name__}: {_one_line(root)}"
+
+
+def _one_line(error: BaseException, limit: int = 600) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit] + " …"

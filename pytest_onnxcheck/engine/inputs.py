@@ -1,0 +1,200 @@
+"""Cases: sets of inputs, made from what the manifest declares. Deterministic by seed."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.sections import Input
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from pytest_onnxcheck.engine.reference import Reference
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = [
+    "Case",
+    "declared_cases",
+    "dim_values",
+    "example",
+    "example_dims",
+    "fill_inputs",
+    "load_arrays",
+]
+
+#: more combinations of dims than this, and dims are swept one at a time
+_MAX_COMBINATIONS = 16
+
+
+@dataclass(frozen=True)
+class Case:
+    """One set of inputs: how it was made (its name) and the arrays by input name."""
+
+    name: str
+    inputs: dict[str, Array]
+
+
+def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+    """The combinations of dims to check: all of them, or, when many, each value once.
+
+    Swept one at a time, the other dims stand at their first value; the combination of all last
+    values is added.
+    """
+    combinations = [
+        dict(zip(dims, values, strict=True)) for values in itertools.product(*dims.values())
+    ]
+    if len(combinations) <= _MAX_COMBINATIONS:
+        return combinations
+    first = {dim: values[0] for dim, values in dims.items()}
+    swept = [first, *({**first, dim: value} for dim in dims for value in dims[dim][1:])]
+    return [*swept, {dim: values[-1] for dim, values in dims.items()}]
+
+
+def declared_cases(reference: Reference) -> list[Case]:
+    """The cases the manifest declares: seeded draws for every combination of dims, then files.
+
+    Raises:
+        InputError: A file is missing or does not fit the declared inputs.
+    """
+    model = reference.model
+    cases = []
+    for dims in dim_values(model.dims):
+        for draw in range(model.draws):
+            name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
+            cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
+    for name, entry in model.cases.items():
+        arrays = load_arrays(model.root / entry.file, list(model.inputs))
+        cases.append(Case(name, {key: _checked(model, key, arrays[key]) for key in model.inputs}))
+    return cases
+
+
+def example_dims(model: Model) -> dict[str, int]:
+    """The dims to export with: each at its first value above 1.
+
+    torch.export and the tracer turn a size of 1 into a constant.
+    """
+    return {
+        dim: next((value for value in values if value > 1), 2) for dim, values in model.dims.items()
+    }
+
+
+def example(reference: Reference) -> dict[str, Array]:
+    """Inputs for the export."""
+    return fill_inputs(reference, example_dims(reference.model), "export", 0)
+
+
+def fill_inputs(
+    reference: Reference, dims: Mapping[str, int], case: str, draw: int
+) -> dict[str, Array]:
+    """Arrays for every input as the manifest says to fill them.
+
+    Args:
+        reference: Gives the inputs' shapes.
+        dims: Values of the symbolic dims.
+        case: Seeds the draw, with the manifest's seed, the model and the input.
+        draw: Which examples of a file to take.
+    """
+    import numpy as np
+
+    model = reference.model
+    arrays = {}
+    for name, entry in model.inputs.items():
+        symbolic = reference.shapes[name]
+        shape = tuple(dims[dim] if isinstance(dim, str) else dim for dim in symbolic)
+        digest = hashlib.sha256(f"{model.seed}/{model.name}/{case}/{name}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        if entry.file is not None:
+            batched = bool(symbolic) and isinstance(symbolic[0], str)
+            arrays[name] = _from_file(model, name, shape, draw, batched)
+        else:
+            arrays[name] = np.ascontiguousarray(_draw(rng, entry, shape).astype(entry.dtype))
+    return arrays
+
+
+def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
+    """The arrays of an `.npz` by name, or of an `.npy` under the only name.
+
+    Raises:
+        InputError: The file is missing, unreadable, or lacks one of the names.
+    """
+    import numpy as np
+
+    if not path.is_file():
+        raise InputError(f"{path}: not found")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as .npy or .npz: {error}") from error
+    if isinstance(loaded, np.ndarray):
+        if len(names) != 1:
+            raise InputError(f"{path}: one array, but {len(names)} are needed: {', '.join(names)}")
+        return {names[0]: loaded}
+    with loaded:
+        missing = [name for name in names if name not in loaded.files]
+        if missing:
+            raise InputError(
+                f"{path}: no array {', '.join(map(repr, missing))}; it holds "
+                f"{', '.join(map(repr, loaded.files))}"
+            )
+        return {name: loaded[name] for name in names}
+
+
+def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
+    import numpy as np
+
+    if entry.dtype == "bool" and entry.fill != "constant":
+        return rng.integers(0, 2, size=shape)
+    is_float = entry.dtype.startswith("float")
+    fill = entry.fill or ("normal" if is_float else "integers")
+    if fill == "constant":
+        return np.full(shape, entry.value)
+    if fill == "normal":
+        drawn = rng.normal(entry.mean, entry.std, size=shape)
+        return drawn if entry.range is None else drawn.clip(*entry.range)
+    assert entry.range is not None
+    low, high = entry.range
+    if fill == "uniform":
+        return rng.uniform(low, high, size=shape)
+    return rng.integers(int(low), int(high), size=shape, endpoint=True)
+
+
+def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batched: bool) -> Array:
+    import numpy as np
+
+    entry = model.inputs[name]
+    assert entry.file is not None
+    path = model.root / entry.file
+    examples = load_arrays(path, [entry.key or name])[entry.key or name]
+    if not len(examples):
+        raise InputError(f"{path}: no examples of input {name!r}")
+    if batched:
+        rows = np.arange(draw * shape[0], (draw + 1) * shape[0]) % len(examples)
+        array = examples[rows]
+    else:
+        array = examples[draw % len(examples)]
+    array = _checked(model, name, array)
+    if array.shape != shape:
+        raise InputError(
+            f"{path}: input {name!r}: examples give {list(array.shape)}, declared {list(shape)}"
+        )
+    return array
+
+
+def _checked(model: Model, name: str, array: Array) -> Array:
+    import numpy as np
+
+    dtype = model.inputs[name].dtype
+    if array.dtype != np.dtype(dtype):
+        raise InputError(
+            f"{model.name}: input {name!r} is {array.dtype} in its file, declared {dtype}: "
+            f"save it with .astype({dtype!r})"
+        )
+    return np.ascontiguousarray(array)

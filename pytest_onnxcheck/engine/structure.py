@@ -1,0 +1,139 @@
+"""What an artefact's graph is made of: inputs, outputs, operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.reference import Reference
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["measure", "nodes_of"]
+
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+def measure(artefact: Artefact, reference: Reference, variant: Variant) -> StructureMeasurement:
+    """Reads an artefact's graph from disk; its weights are not loaded."""
+    import onnx
+
+    model = onnx.load(artefact.path, load_external_data=False)
+    graph = model.graph
+    nodes = list(nodes_of(graph))
+    constants = {tensor.name for tensor in graph.initializer}
+    # before IR version 4 initializers were listed among the inputs
+    inputs = [value for value in graph.input if value.name not in constants]
+    return StructureMeasurement(
+        inputs=tuple(_spec(value) for value in inputs),
+        outputs=tuple(_spec(value) for value in graph.output),
+        expected_inputs=tuple(
+            TensorSpec(name, entry.dtype, reference.shapes[name])
+            for name, entry in reference.model.inputs.items()
+        ),
+        expected_outputs=tuple(
+            TensorSpec(name, entry.dtype, entry.shape)
+            for name, entry in reference.model.outputs.items()
+        ),
+        opset=next(
+            entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")
+        ),
+        expected_opset=variant.opset,
+        nodes=len(nodes),
+        operators=dict(Counter(node.op_type for node in nodes).most_common()),
+        training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
+        random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
+        unused_inputs=tuple(_unused([value.name for value in inputs], graph, nodes)),
+        unreached_outputs=tuple(_unreached([value.name for value in inputs], graph)),
+    )
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs inside it (If, Loop, Scan)."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for subgraph in (attribute.g, *attribute.graphs):
+                yield from nodes_of(subgraph)
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.elem_type:
+        return TensorSpec(value.name, value.type.WhichOneof("value") or "unknown", None)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    if not tensor.HasField("shape"):
+        return TensorSpec(value.name, dtype, None)
+    shape: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        kind = dim.WhichOneof("value")
+        shape.append(getattr(dim, kind) if kind else None)
+    return TensorSpec(value.name, dtype, tuple(shape))
+
+
+def _training(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    import onnx
+
+    for node in nodes:
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            mode = _constant(graph, node.input[2])
+            if mode is None or onnx.numpy_helper.to_array(mode).any():
+                yield node
+        elif node.op_type == "BatchNormalization":
+            attributes = {entry.name: entry.i for entry in node.attribute}
+            if attributes.get("training_mode") or len([name for name in node.output if name]) > 1:
+                yield node
+
+
+def _constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
+    tensors: list[onnx.TensorProto] = [t for t in graph.initializer if t.name == name]
+    tensors += [
+        attribute.t
+        for node in nodes_of(graph)
+        if node.op_type == "Constant" and node.output[0] == name
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return tensors[0] if tensors else None
+
+
+def _unused(
+    inputs: list[str], graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]
+) -> Iterator[str]:
+    read = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
+    return (name for name in inputs if name not in read)
+
+
+def _unreached(inputs: list[str], graph: onnx.GraphProto) -> Iterator[str]:
+    """Outputs whose value cannot depend on any input, whatever the nodes compute."""
+    reads = [set(node.input) | {n for i in _inner(node) for n in i.input} for node in graph.node]
+    reached = set(inputs)
+    known = -1
+    while known < len(reached):  # more than one pass only where nodes are out of order
+        known = len(reached)
+        for node, read in zip(graph.node, reads, strict=True):
+            if read & reached:
+                reached.update(node.output)
+    return (value.name for value in graph.output if value.name not in reached)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for attribute in node.attribute:
+        for subgraph in (attribute.g, *attribute.graphs):
+            yield from nodes_of(subgraph)

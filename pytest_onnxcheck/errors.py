@@ -1,0 +1,72 @@
+"""The errors a user may meet, as one tree.
+
+::
+
+    OnnxCheckError
+    ├── ManifestError         models.toml is wrong (every problem at once)
+    └── StageError            one stage of one model could not be carried out
+        ├── CheckpointError   factory, checkpoint or reference module
+        ├── InputError        a case could not be made, or the model does not take it
+        ├── ExportError       PyTorch -> ONNX
+        ├── QuantizeError     fp32 artefact -> another precision
+        └── RunError          ONNX Runtime refused, crashed or fell back
+            └── TargetAbsent  this machine has no such target (a skip, not a failure)
+
+Every message says where, what, what was measured against what is allowed, and how to fix it.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CheckpointError",
+    "ExportError",
+    "InputError",
+    "ManifestError",
+    "OnnxCheckError",
+    "QuantizeError",
+    "RunError",
+    "StageError",
+    "TargetAbsent",
+]
+
+
+class OnnxCheckError(Exception):
+    """Base of every error this package raises on purpose."""
+
+
+class ManifestError(OnnxCheckError):
+    """The manifest is wrong; the text lists every problem, one `file:line: ...` per line."""
+
+
+class StageError(OnnxCheckError):
+    """One stage of one model could not be carried out.
+
+    Attributes:
+        reported_by: The check that reported it; the others that need the same thing skip.
+    """
+
+    reported_by: str | None = None
+
+
+class CheckpointError(StageError):
+    """The PyTorch reference could not be built from its factory and checkpoint."""
+
+
+class InputError(StageError):
+    """A case could not be made, or the reference does not take it."""
+
+
+class ExportError(StageError):
+    """The exporter failed, or what it wrote is not a valid ONNX file."""
+
+
+class QuantizeError(StageError):
+    """The fp32 artefact could not be turned into the precision asked for."""
+
+
+class RunError(StageError):
+    """ONNX Runtime refused the artefact, crashed on it, or fell back to another provider."""
+
+
+class TargetAbsent(RunError):  # noqa: N818 - it is a state of the machine, not a fault
+    """This machine cannot provide the target: a reason to skip, unless it is required."""

@@ -1,0 +1,106 @@
+"""Public fixtures. A project overrides any of them in its conftest.py, as with every fixture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pytest_benchmark.plugin import benchmark as onnxcheck_torch_benchmark
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.builds import Builds
+    from pytest_onnxcheck.engine.cache import Artefact
+    from pytest_onnxcheck.engine.latency import Benchmarks
+    from pytest_onnxcheck.engine.reference import Reference
+    from pytest_onnxcheck.manifest import Model, Variant
+    from pytest_onnxcheck.verdict import Verdict
+
+__all__ = [
+    "onnxcheck_artefact",
+    "onnxcheck_benchmarks",
+    "onnxcheck_builds",
+    "onnxcheck_float_artefact",
+    "onnxcheck_model",
+    "onnxcheck_reference",
+    "onnxcheck_report",
+    "onnxcheck_torch_benchmark",
+    "onnxcheck_variant",
+]
+
+
+@pytest.fixture
+def onnxcheck_model(request: pytest.FixtureRequest) -> Model:
+    """The model of the manifest this check belongs to."""
+    model: Model = request.cls.model
+    return model
+
+
+@pytest.fixture
+def onnxcheck_variant(request: pytest.FixtureRequest) -> Variant:
+    """The variant this check belongs to: exporter, opset, precision, tolerance and budget."""
+    variant: Variant = request.cls.variant
+    return variant
+
+
+@pytest.fixture(scope="session")
+def onnxcheck_builds(pytestconfig: pytest.Config) -> Builds:
+    """What builds references and artefacts, each once."""
+    from pytest_onnxcheck.engine.builds import Builds
+    from pytest_onnxcheck.settings import SETTINGS
+
+    return Builds(pytestconfig.stash[SETTINGS].artifacts)
+
+
+@pytest.fixture
+def onnxcheck_reference(onnxcheck_builds: Builds, onnxcheck_model: Model) -> Reference:
+    """The PyTorch model with its checkpoint, in eval mode: `.module`, `.config`, `.run(inputs)`.
+
+    Fails when factory or checkpoint are wrong; further checks of the model then skip.
+    """
+    return onnxcheck_builds.reference(onnxcheck_model)
+
+
+@pytest.fixture
+def onnxcheck_float_artefact(
+    onnxcheck_builds: Builds, onnxcheck_reference: Reference, onnxcheck_variant: Variant
+) -> Artefact:
+    """The exported fp32 artefact the variant is made from: `.path`, `.sha256`, `.size_bytes`."""
+    return onnxcheck_builds.float_artefact(onnxcheck_reference, onnxcheck_variant)
+
+
+@pytest.fixture
+def onnxcheck_artefact(
+    onnxcheck_builds: Builds, onnxcheck_reference: Reference, onnxcheck_variant: Variant
+) -> Artefact:
+    """The artefact of the variant: `.path`, `.sha256`, `.size_bytes`. Built once, then cached.
+
+    Fails when export or quantization do; further checks that need it then skip.
+    """
+    return onnxcheck_builds.artefact(onnxcheck_reference, onnxcheck_variant)
+
+
+@pytest.fixture
+def onnxcheck_benchmarks(
+    request: pytest.FixtureRequest, benchmark: Any, onnxcheck_torch_benchmark: Any
+) -> Benchmarks:
+    """pytest-benchmark's entries of the two sides, for one measurement that fills both.
+
+    They share the group `MODEL::VARIANT [TARGET-DIMS]` and are told apart by backend.
+    """
+    from pytest_onnxcheck.engine.latency import Benchmarks
+
+    benchmarks = Benchmarks(onnxruntime=benchmark, torch=onnxcheck_torch_benchmark)
+    benchmarks.label(*request.node.benchmark_labels())
+    return benchmarks
+
+
+@pytest.fixture
+def onnxcheck_report(request: pytest.FixtureRequest) -> Callable[[Verdict, Any], None]:
+    """Reports a verdict: `onnxcheck_report(verdict, measurement)`.
+
+    Keeps both for the summary and the record, adds JUnit properties, and fails the test when the
+    verdict is a failure.
+    """
+    report: Callable[[Verdict, Any], None] = request.node.report
+    return report

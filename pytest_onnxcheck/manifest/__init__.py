@@ -1,0 +1,17 @@
+"""The manifest: `models.toml`, parsed and validated. Imports neither torch nor pytest."""
+
+from __future__ import annotations
+
+from pytest_onnxcheck.manifest.load import Manifest, Problem, carries_schema, load_manifest
+from pytest_onnxcheck.manifest.resolve import Model, Variant
+from pytest_onnxcheck.manifest.schema import json_schema
+
+__all__ = [
+    "Manifest",
+    "Model",
+    "Problem",
+    "Variant",
+    "carries_schema",
+    "json_schema",
+    "load_manifest",
+]

@@ -1,0 +1,274 @@
+"""Reads a manifest: every problem at once, each with file, line and the closest match."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import sys
+import types
+import typing
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+from pytest_onnxcheck.errors import ManifestError
+from pytest_onnxcheck.manifest import rules
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.positions import Path, key_lines
+from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover - the same parser under its older name
+    import tomli as tomllib
+
+__all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
+
+_SCHEMA_KEY = re.compile(r"^\s*schema\s*=", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One mistake in the manifest: `text` is complete, `model` the table it is in, if any."""
+
+    line: int
+    text: str
+    model: str | None = None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A manifest: the models that are right, and what is wrong with the others.
+
+    Attributes:
+        path: The file.
+        seed: Seed of every random draw.
+        models: The valid models by name, in the file's order.
+        problems: Every mistake, in the file's order.
+        lines: Where each model's table starts, the wrong ones included.
+    """
+
+    path: FilePath
+    seed: int
+    models: dict[str, Model]
+    problems: tuple[Problem, ...]
+    lines: dict[str, int]
+
+    def check(self) -> None:
+        """Raises a ManifestError that lists every problem, if there is one."""
+        if self.problems:
+            raise ManifestError("\n".join(problem.text for problem in self.problems))
+
+
+def carries_schema(path: FilePath) -> bool:
+    """Whether a TOML file looks like one of ours: `schema` and `models` at the top level."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        if not _SCHEMA_KEY.search(text):
+            return False
+        document = tomllib.loads(text)
+    except (OSError, ValueError):
+        return False
+    return "schema" in document and "models" in document
+
+
+def load_manifest(path: FilePath, *, shown: str | None = None) -> Manifest:
+    """Reads and validates a manifest.
+
+    Args:
+        path: The TOML file.
+        shown: How messages name it; default: its file name.
+
+    Returns:
+        The valid models and the problems of the others: one bad model leaves the rest usable.
+
+    Raises:
+        ManifestError: The file as a whole cannot be used (unreadable, not TOML, no models).
+    """
+    shown = shown or path.name
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(f"{shown}: cannot be read: {error}") from error
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"at line (\d+)", str(error))
+        raise ManifestError(f"{shown}:{line.group(1) if line else 1}: not TOML: {error}") from error
+    return _Loader(path, shown, document, key_lines(text)).load()
+
+
+class _Loader:
+    def __init__(
+        self, path: FilePath, shown: str, document: dict[str, Any], lines: dict[Path, int]
+    ) -> None:
+        self.path = path
+        self.shown = shown
+        self.document = document
+        self.lines = lines
+        self.problems: list[Problem] = []
+
+    def load(self) -> Manifest:
+        tables = self.document.get("models")
+        if not isinstance(tables, dict) or not tables:
+            raise ManifestError(
+                f"{self.shown}:{self.line(('models',))}: no models: "
+                "add a table [models.NAME] with a factory, inputs and outputs"
+            )
+        header = {key: value for key, value in self.document.items() if key != "models"}
+        file = self.validate(s.ManifestFile, {**header, "models": {}}, ())
+        defaults = file.defaults if file else s.Defaults()
+        seed = file.seed if file else 0
+        self.note(rules.check_defaults(defaults), ("defaults",))
+        models: dict[str, Model] = {}
+        lines = {name: self.line(("models", name)) for name in tables}
+        for name, table in tables.items():
+            for model in self.model(name, table, defaults, seed):
+                if model.name in models:
+                    self.problem(
+                        ("models", name), f"another model is already called {model.name!r}"
+                    )
+                models[model.name] = model
+        bad = {problem.model for problem in self.problems}
+        self.problems.sort(key=lambda problem: problem.line)
+        return Manifest(
+            path=self.path,
+            seed=seed,
+            models={name: model for name, model in models.items() if name not in bad},
+            problems=tuple(self.problems),
+            lines=lines,
+        )
+
+    def model(self, name: str, table: object, defaults: s.Defaults, seed: int) -> Iterator[Model]:
+        where: Path = ("models", name)
+        if not rules.MODEL_NAME.fullmatch(name):
+            self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
+            return
+        section = self.validate(s.ModelSection, table, where)
+        if section is None:
+            return
+        if self.note(rules.check_model(section), where):
+            return
+        files = checkpoints(section, name, self.path.parent)
+        if not files:
+            self.problem(
+                (*where, "checkpoint"),
+                f"no file matches checkpoint {section.checkpoint!r} in {self.path.parent}",
+            )
+        for model_name, checkpoint in files.items():
+            model = resolve(
+                model_name,
+                section,
+                checkpoint,
+                defaults,
+                root=self.path.parent,
+                line=self.line(where),
+                seed=seed,
+            )
+            self.note(rules.check_globs(section, model), where)
+            yield model
+
+    def validate(self, kind: type[Any], value: object, where: Path) -> Any | None:
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            found: dict[Path, list[str]] = {}
+            for detail in error.errors(include_url=False):
+                path, text = _explain(kind, where, detail)
+                found.setdefault(path, []).append(text)
+            for path, texts in found.items():
+                # a value that fits no member of a union is reported once for each
+                self.problem(path, "; or ".join(texts) if len(texts) > 1 else texts[0])
+            return None
+
+    def note(self, found: Iterable[tuple[Path, str]], where: Path) -> bool:
+        """Records what the rules found; True when there was something."""
+        count = len(self.problems)
+        for path, text in found:
+            self.problem((*where, *path), text)
+        return len(self.problems) > count
+
+    def problem(self, path: Path, text: str) -> None:
+        line = self.line(path)
+        table = path if path in self.lines and _is_table(self.document, path) else path[:-1]
+        section = ".".join(str(part) for part in table if not isinstance(part, int))
+        place = f"[{section}] " if section else ""
+        model = str(path[1]) if len(path) > 1 and path[0] == "models" else None
+        self.problems.append(Problem(line, f"{self.shown}:{line}: {place}{text}", model))
+
+    def line(self, path: Path) -> int:
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+def _is_table(document: Any, path: Path) -> bool:
+    for part in path:
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return isinstance(document, dict)
+
+
+def _explain(kind: type[BaseModel], where: Path, detail: Any) -> tuple[Path, str]:
+    """One pydantic error as the path of the offending key and a sentence about it."""
+    path: Path = tuple(
+        part
+        for part in detail["loc"]
+        # names of union members and validators, which are no keys of the document
+        if isinstance(part, int) or not re.search(r"[\[\]() ]|^(str|int|dict)$", part)
+    )
+    key = str(path[-1]) if path else ""
+    if detail["type"] == "extra_forbidden":
+        section = _section_at(kind, path[:-1])
+        valid = sorted(field.alias or name for name, field in section.model_fields.items())
+        return (*where, *path), f"unknown key {key!r}{_suggest(key, valid)}"
+    if detail["type"] == "missing":
+        return (*where, *path[:-1]), f"missing key {key!r}"
+    if detail["type"] == "literal_error":
+        valid = re.findall(r"'([^']*)'", detail["ctx"]["expected"]) or [detail["ctx"]["expected"]]
+        return (*where, *path), f"{_named(path)}{detail['input']!r} is not one of " + ", ".join(
+            valid
+        ) + _suggest(str(detail["input"]), valid, only_close=True)
+    message = detail["msg"][:1].lower() + detail["msg"][1:]
+    got = "" if "got " in message else f", got {detail['input']!r}"
+    return (*where, *path), f"{_named(path)}{message}{got}"
+
+
+def _named(path: Path) -> str:
+    names = [part for part in path if isinstance(part, str)]
+    return f"{names[-1]}: " if names else ""
+
+
+def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:
+    close = difflib.get_close_matches(key, valid, n=1)
+    if close:
+        return f" (did you mean {close[0]!r}?)"
+    return "" if only_close else f" (valid keys: {', '.join(valid)})"
+
+
+def _section_at(kind: type[BaseModel], path: Path) -> type[BaseModel]:
+    """The section class found by walking down the keys of `path` from `kind`."""
+    current: Any = kind
+    for part in path:
+        if isinstance(current, type) and issubclass(current, BaseModel):
+            fields = {field.alias or name: field for name, field in current.model_fields.items()}
+            current = _unwrap(fields[str(part)].annotation)
+        else:
+            current = _unwrap(get_args(current)[-1 if get_origin(current) is dict else 0])
+    return typing.cast("type[BaseModel]", current)
+
+
+def _unwrap(annotation: Any) -> Any:
+    """Drops `Annotated` and `| None` around the type of a section or of a container of them."""
+    while True:
+        if get_origin(annotation) is typing.Annotated:
+            annotation = get_args(annotation)[0]
+        elif get_origin(annotation) in (typing.Union, types.UnionType):
+            annotation = next(a for a in get_args(annotation) if a is not type(None))
+        else:
+            return annotation

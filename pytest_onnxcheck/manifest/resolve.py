@@ -1,0 +1,217 @@
+"""From the sections of the file to the models and variants the rest of the package works with.
+
+Order of precedence: built-in < `[defaults]` < the model < the variant (tables keyed by a glob
+over variant names). The command line comes last and is applied by the caller.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pytest_onnxcheck.manifest import sections as s
+
+__all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "resolve"]
+
+BUILTIN_DEFAULTS = s.Defaults(
+    exporters=("dynamo",),
+    opsets=(20,),
+    precisions=("fp32",),
+    targets=("cpu",),
+    required_targets=(),
+    draws=2,
+    latency=s.Latency(),
+    marks=(),
+)
+
+_T = TypeVar("_T", s.Tolerance, s.Budget)
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One ONNX artefact recipe of a model.
+
+    Attributes:
+        name: `EXPORTER-opN-PRECISION`, or `file-PRECISION` for an artefact that already exists.
+        exporter: `dynamo`, `torchscript`, or `file`.
+        opset: The opset to export; None when the artefact already exists.
+        precision: See `terms.Precision`.
+        tolerance: What its outputs may differ from PyTorch's.
+        budget: What it may cost.
+        file: The existing artefact; None when it is exported.
+    """
+
+    name: str
+    exporter: str
+    opset: int | None
+    precision: str
+    tolerance: s.Tolerance
+    budget: s.Budget
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of the manifest with everything inherited filled in.
+
+    `root` is the manifest's folder: files and import paths are relative to it. `line` is where
+    the model stands in the manifest. The other fields are documented in `sections`.
+    """
+
+    name: str
+    root: Path
+    line: int
+    seed: int
+    factory: str | None
+    kwargs: Mapping[str, Any]
+    checkpoint: Path | None
+    state_dict: str | None
+    config_key: str | None
+    trust: bool
+    shapes: str | None
+    dims: Mapping[str, tuple[int, ...]]
+    inputs: Mapping[str, s.Input]
+    outputs: Mapping[str, s.Output]
+    cases: Mapping[str, s.CaseFile]
+    calibration: s.Calibration | None
+    draws: int
+    latency: s.Latency
+    targets: tuple[str, ...]
+    required_targets: tuple[str, ...]
+    marks: tuple[str, ...]
+    xfail: tuple[s.Mark, ...]
+    skip: tuple[s.Mark, ...]
+    variants: tuple[Variant, ...]
+
+    def latency_points(self) -> dict[str, dict[str, int]]:
+        """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
+
+        Dims a point leaves out stand at their first value.
+        """
+        first = {dim: values[0] for dim, values in self.dims.items()}
+        written = self.latency.dims
+        if written is None:
+            swept = next(iter(self.dims), None)
+            written = tuple({swept: value} for value in self.dims[swept]) if swept else ({},)
+        return {
+            "-".join(f"{dim}{value}" for dim, value in point.items()): {**first, **point}
+            for point in written
+        }
+
+
+def checkpoints(section: s.ModelSection, name: str, root: Path) -> dict[str, Path | None]:
+    """Model name -> checkpoint: one entry, or one per match of a glob (possibly none)."""
+    if section.checkpoint is None:
+        return {name: None}
+    if not any(char in section.checkpoint for char in "*?["):
+        return {name: root / section.checkpoint}
+    return {f"{name}-{path.stem}": path for path in sorted(root.glob(section.checkpoint))}
+
+
+def resolve(
+    name: str,
+    section: s.ModelSection,
+    checkpoint: Path | None,
+    defaults: s.Defaults,
+    *,
+    root: Path,
+    line: int,
+    seed: int,
+) -> Model:
+    """Fills in what the model inherits and lists its variants."""
+
+    def inherited(field: str) -> Any:
+        for level in (section, defaults, BUILTIN_DEFAULTS):
+            value = getattr(level, field)
+            if value is not None:
+                return value
+        raise AssertionError(f"no built-in default for {field}")
+
+    def tolerance(precision: str, variant: str) -> s.Tolerance:
+        levels = [s.BUILTIN_TOLERANCE[precision]]
+        levels += _matching(defaults.tolerance, section.tolerance, precision, variant)
+        return _merge(s.Tolerance, levels)
+
+    def budget(precision: str, variant: str) -> s.Budget:
+        return _merge(s.Budget, _matching(defaults.budget, section.budget, precision, variant))
+
+    def variants() -> Iterator[Variant]:
+        for exporter, opset, precision, file in _recipes(section, inherited):
+            parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
+            variant = "-".join(parts)
+            yield Variant(
+                name=variant,
+                exporter=exporter,
+                opset=opset,
+                precision=precision,
+                tolerance=tolerance(precision, variant),
+                budget=budget(precision, variant),
+                file=None if file is None else root / file,
+            )
+
+    return Model(
+        name=name,
+        root=root,
+        line=line,
+        seed=seed if section.seed is None else section.seed,
+        factory=section.factory,
+        kwargs=section.kwargs,
+        checkpoint=checkpoint,
+        state_dict=section.state_dict,
+        config_key=section.config_key,
+        trust=section.trust,
+        shapes=section.shapes,
+        dims=section.dims,
+        inputs=section.inputs,
+        outputs=section.outputs,
+        cases=section.cases,
+        calibration=section.calibration,
+        draws=inherited("draws"),
+        latency=inherited("latency"),
+        targets=inherited("targets"),
+        required_targets=inherited("required_targets"),
+        marks=inherited("marks"),
+        xfail=section.xfail,
+        skip=section.skip,
+        variants=tuple(variants()),
+    )
+
+
+def _recipes(
+    section: s.ModelSection, inherited: Callable[[str], Any]
+) -> Iterator[tuple[str, int | None, str, str | None]]:
+    """Yields exporter, opset, precision and existing file of each variant."""
+    if section.onnx is not None:
+        files = {"fp32": section.onnx} if isinstance(section.onnx, str) else section.onnx
+        for precision, file in files.items():
+            yield "file", None, precision, file
+        return
+    for exporter in inherited("exporters"):
+        for opset in inherited("opsets"):
+            for precision in inherited("precisions"):
+                yield exporter, opset, precision, None
+
+
+def _matching(
+    defaults: Mapping[str, _T] | None, model: Mapping[str, _T] | None, precision: str, variant: str
+) -> list[_T]:
+    """The tables that apply to a variant, the weakest first."""
+    found: list[_T] = []
+    for tables in (defaults or {}, model or {}):
+        found += [table for key, table in tables.items() if key == precision]
+        found += [
+            table
+            for key, table in tables.items()
+            if key != precision and fnmatch.fnmatchcase(variant, key)
+        ]
+    return found
+
+
+def _merge(kind: type[_T], levels: list[_T]) -> _T:
+    merged: dict[str, Any] = {}
+    for level in levels:
+        merged.update(level.written())
+    return kind.model_construct(set(merged), **merged)

@@ -1,0 +1,327 @@
+"""The sections of `models.toml`, one class each: the single source of validation and schema.
+
+A field that is None was not written; `resolve.py` fills it by the order of precedence. The
+field descriptions are the reference documentation (`onnxcheck schema`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Precision, Target
+
+__all__ = [
+    "BUILTIN_TOLERANCE",
+    "METRICS",
+    "Bounds",
+    "Budget",
+    "Calibration",
+    "CaseFile",
+    "Defaults",
+    "Input",
+    "Latency",
+    "ManifestFile",
+    "Mark",
+    "ModelSection",
+    "Output",
+    "Section",
+    "Tolerance",
+]
+
+
+def _error(text: str) -> PydanticCustomError:
+    # PydanticCustomError formats its template with str.format
+    return PydanticCustomError("onnxcheck", "{text}", {"text": text})
+
+
+class Section(BaseModel):
+    """Base of every section: immutable, strict, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def written(self) -> dict[str, Any]:
+        """The fields that were written in the file, for merging."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+Opset = Annotated[int, Field(ge=9, le=30)]
+Exporters = Annotated[tuple[Exporter, ...], Strict(False), Field(min_length=1)]
+Opsets = Annotated[tuple[Opset, ...], Strict(False), Field(min_length=1)]
+Precisions = Annotated[tuple[Precision, ...], Strict(False), Field(min_length=1)]
+Targets = Annotated[tuple[Target, ...], Strict(False)]
+Size = Annotated[int, Field(ge=1)]
+Ratio = Annotated[float, Field(gt=0)]
+Shape = Annotated[tuple[int | str, ...], Strict(False)]
+Range = Annotated[tuple[float, float], Strict(False)]
+Strings = Annotated[tuple[str, ...], Strict(False)]
+
+
+def _bounds_of(value: object) -> object:
+    if value == "off" or isinstance(value, Bounds):
+        return value
+    numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
+    if len(numbers) not in (1, 2) or not all(type(number) in (int, float) for number in numbers):
+        raise _error(
+            f'expected a number, a pair [pass, fail] or "off", got {value!r}: '
+            "below the first is a pass, beyond the second a failure, between them a warning"
+        )
+    return Bounds(passes=float(numbers[0]), fails=float(numbers[-1]))
+
+
+class Bounds(Section):
+    """The two bounds of a graded metric: a pass up to one, a failure beyond the other."""
+
+    passes: float
+    fails: float
+
+
+Graded = Annotated[
+    Bounds | Literal["off"] | None,
+    BeforeValidator(_bounds_of),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "number"},
+                {
+                    "type": "array",
+                    "items": {"type": "number"},
+                    "minItems": 1,
+                    "maxItems": 2,
+                },
+                {"const": "off"},
+            ]
+        }
+    ),
+]
+
+#: metric name -> whether a larger value is better
+METRICS = {"max_abs": False, "mean_abs": False, "mse": False, "max_rel": False, "cosine": True}
+
+
+class Tolerance(Section):
+    """What an artefact's outputs may differ from PyTorch's."""
+
+    policy: Literal["fixed"] | None = Field(
+        None, description="How the outputs are judged: `fixed` thresholds on the metrics below."
+    )
+    max_abs: Graded = Field(None, description="Largest |ONNX - PyTorch| over all elements.")
+    mean_abs: Graded = Field(None, description="Mean |ONNX - PyTorch|.")
+    mse: Graded = Field(None, description="Mean squared difference.")
+    max_rel: Graded = Field(None, description="Largest |ONNX - PyTorch| / |PyTorch|.")
+    cosine: Graded = Field(None, description="Cosine similarity; larger is better.")
+    rtol: float | None = Field(
+        None, ge=0, description="With `atol`: every element within atol + rtol x |PyTorch|."
+    )
+    atol: float | None = Field(None, ge=0, description="See `rtol`.")
+
+
+def _graded(**bounds: tuple[float, float]) -> Tolerance:
+    return Tolerance.model_validate({"policy": "fixed", **bounds})
+
+
+#: What holds when the manifest says nothing. int8 is judged by direction, not by distance: the
+#: size of its rounding error follows the scale of the outputs.
+BUILTIN_TOLERANCE: dict[str, Tolerance] = {
+    "fp32": _graded(max_abs=(1e-5, 1e-4), mse=(1e-10, 1e-8), cosine=(0.9999, 0.999)),
+    "fp16": _graded(max_abs=(1e-2, 1e-1), mse=(1e-5, 1e-3), cosine=(0.999, 0.99)),
+    "int8-dynamic": _graded(cosine=(0.99, 0.95)),
+    "int8-static": _graded(cosine=(0.99, 0.95)),
+}
+
+
+def _speedup_of(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return {"cpu": value}
+    return value
+
+
+class Budget(Section):
+    """What an artefact may cost."""
+
+    max_size_mb: Ratio | None = Field(
+        None, description="Bytes on disk with external data, in units of 10^6 bytes."
+    )
+    max_size_ratio: Ratio | None = Field(
+        None, description="Bytes on disk as a share of the fp32 artefact's."
+    )
+    min_speedup: Annotated[
+        dict[Target, Ratio] | None, BeforeValidator(_speedup_of, json_schema_input_type=Any)
+    ] = Field(
+        None,
+        description="Median PyTorch time over median ONNX Runtime time, per target; "
+        "a bare number means `cpu`.",
+    )
+
+
+class Input(Section):
+    """One input of the model, in the order `forward` takes them."""
+
+    shape: Shape | None = Field(
+        None,
+        description="Sizes; a string is a symbolic dim listed in `dims`. May be left out when "
+        "the model has `shapes`.",
+    )
+    dtype: Dtype = Field("float32", description="Element type.")
+    fill: Fill | None = Field(
+        None,
+        description="How cases fill it: `normal` (floats, the default), `uniform` and `integers` "
+        "(in `range`; integers include both ends), `constant` (`value`) or `file` (`file`).",
+    )
+    range: Range | None = Field(None, description="Lowest and highest value the model is made for.")
+    mean: float = Field(0.0, description="Mean of `normal`.")
+    std: float = Field(1.0, gt=0, description="Standard deviation of `normal`.")
+    value: float | None = Field(None, description="The value of `constant`.")
+    file: str | None = Field(
+        None, description="`.npy` or `.npz` with real examples; the first axis counts examples."
+    )
+    key: str | None = Field(None, description="The array in the `.npz`; default: the input's name.")
+
+
+class Output(Section):
+    """One output of the model, in the order `forward` returns them."""
+
+    shape: Shape = Field(description="Sizes; a string is a symbolic dim.")
+    dtype: Dtype = Field("float32", description="Element type.")
+    range: Range | None = Field(
+        None, description="Every element must lie in it, in PyTorch and in the artefact."
+    )
+
+
+class CaseFile(Section):
+    """Inputs of your own, compared as they are."""
+
+    file: str = Field(description="`.npz` with one array per input, in full shape.")
+
+
+class Calibration(Section):
+    """Where int8-static takes the value ranges of the activations from."""
+
+    file: str | None = Field(
+        None, description="`.npz` with one array per input; the first axis counts examples."
+    )
+    source: str | None = Field(
+        None,
+        description="`module:callable` giving an iterable of `{input: array}` batches.",
+    )
+    count: int = Field(32, ge=1, description="How many examples (file) or batches (source).")
+
+
+class Latency(Section):
+    """How speed is measured."""
+
+    dims: Annotated[tuple[dict[str, Size], ...], Strict(False)] | None = Field(
+        None,
+        description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
+        "value of the first symbolic dim, the others at their first value.",
+    )
+    seconds: float = Field(1.0, gt=0, le=600, description="Time spent measuring one point.")
+    threads: int = Field(1, ge=1, description="Threads of PyTorch and of ONNX Runtime alike.")
+
+
+class Mark(Section):
+    """An expected failure or a skip, with its reason."""
+
+    reason: Annotated[str, Field(min_length=1)] = Field(description="Why; shown in the report.")
+    checks: Annotated[tuple[Check, ...], Strict(False)] | None = Field(
+        None, description="Which checks; default: all."
+    )
+    variants: Strings | None = Field(
+        None, description="Globs over variant names, e.g. `*-int8-static`; default: all."
+    )
+    targets: Targets | None = Field(None, description="Only on these targets; default: all.")
+
+
+class Defaults(Section):
+    """What every model inherits."""
+
+    exporters: Exporters | None = Field(None, description="`dynamo`, `torchscript`.")
+    opsets: Opsets | None = Field(None, description="ONNX opset versions to export.")
+    precisions: Precisions | None = Field(
+        None, description="`fp32`, `fp16`, `int8-dynamic`, `int8-static`."
+    )
+    targets: Annotated[Targets, Field(min_length=1)] | None = Field(
+        None, description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`."
+    )
+    required_targets: Targets | None = Field(
+        None, description="Targets whose absence is a failure rather than a skip."
+    )
+    draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
+        None, description="Seeded input draws per combination of dims."
+    )
+    tolerance: dict[str, Tolerance] | None = Field(
+        None, description="Tolerances by precision, or by a glob over variant names."
+    )
+    budget: dict[str, Budget] | None = Field(
+        None, description="Budgets by precision, or by a glob over variant names."
+    )
+    latency: Latency | None = Field(None, description="How speed is measured.")
+    marks: Strings | None = Field(
+        None, description="pytest markers put on every check of the model."
+    )
+
+
+class ModelSection(Defaults):
+    """One model: a PyTorch reference, its inputs and outputs, and what is allowed."""
+
+    factory: str | None = Field(
+        None,
+        description="`module:callable` or `path.py:callable` returning an `nn.Module`. May be left "
+        "out when the checkpoint holds the whole model (TorchScript, `.pt2`).",
+    )
+    kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the factory.")
+    checkpoint: str | None = Field(
+        None,
+        description="state_dict (`.pt`, `.pth`, `.safetensors`), TorchScript archive or `.pt2`, "
+        "relative to the manifest. A glob makes one model per match, named NAME-STEM.",
+    )
+    state_dict: str | None = Field(
+        None, description="Where in the checkpoint the state_dict is; dots go deeper."
+    )
+    config_key: str | None = Field(
+        None,
+        description="Where in the checkpoint the model's config is; the factory and `shapes` "
+        "receive it as `config`.",
+    )
+    trust: bool = Field(
+        False,
+        description="Unpickle the checkpoint without restrictions. It can then run any code: only "
+        "for files you made yourself.",
+    )
+    shapes: str | None = Field(
+        None,
+        description="`module:callable` that takes `config` and returns the inputs' shapes by name.",
+    )
+    onnx: str | dict[Precision, str] | None = Field(
+        None,
+        description="Validation only: an existing artefact, or one per precision; nothing is "
+        "exported.",
+    )
+    dims: dict[str, Annotated[tuple[Size, ...], Strict(False), Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="Symbolic dims and the values they are swept over; exported as dynamic.",
+    )
+    seed: int | None = Field(None, description="Seed of weights and inputs; default: the file's.")
+    inputs: dict[str, Input] = Field(description="Inputs by name.", min_length=1)
+    outputs: dict[str, Output] = Field(description="Outputs by name.", min_length=1)
+    cases: dict[str, CaseFile] = Field(
+        default_factory=dict, description="Inputs of your own, by case name."
+    )
+    calibration: Calibration | None = Field(None, description="Calibration data of int8-static.")
+    xfail: Annotated[tuple[Mark, ...], Strict(False)] = Field(
+        (), description="Checks expected to fail; one that passes is reported (strict)."
+    )
+    skip: Annotated[tuple[Mark, ...], Strict(False)] = Field(
+        (), description="Checks that are not run."
+    )
+
+
+class ManifestFile(Section):
+    """The whole file."""
+
+    schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
+    seed: int = Field(0, description="Seed of every random draw.")
+    defaults: Defaults = Field(default_factory=Defaults, description="What every model inherits.")
+    models: dict[str, ModelSection] = Field(description="The models, by name.")

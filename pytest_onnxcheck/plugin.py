@@ -1,0 +1,106 @@
+"""Hooks and options: thin, and free of heavy imports, for every pytest run pays for them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_onnxcheck import hookspecs
+from pytest_onnxcheck.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.results import Results
+from pytest_onnxcheck.settings import SETTINGS, Settings, parse_target
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.collection import ModelsFile
+
+_MARKERS = {
+    "onnxcheck": "every check generated from a models.toml",
+    "export": "the model exports to a valid ONNX file",
+    "structure": "the artefact has the declared inputs, outputs, opset and no training operators",
+    "quantization": "the artefact carries its precision and stays within its size budget",
+    "equivalence": "the artefact computes what PyTorch computes",
+    "latency": "the artefact is fast enough",
+}
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Registers the extension hooks."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declares the options, in a group of their own, and their ini equivalents."""
+    group = parser.getgroup("onnxcheck", "PyTorch to ONNX release gate")
+    group.addoption(
+        "--onnxcheck",
+        action="store_true",
+        help="Check the models of the manifest. Without file arguments nothing else is run.",
+    )
+    group.addoption(
+        "--onnxcheck-manifest",
+        metavar="PATH",
+        help="The manifest (default: models.toml in the rootdir).",
+    )
+    group.addoption(
+        "--onnxcheck-model",
+        metavar="GLOB",
+        action="append",
+        help="Only models whose name matches; may be repeated.",
+    )
+    group.addoption(
+        "--onnxcheck-target",
+        metavar="NAME",
+        action="append",
+        type=parse_target,
+        help="Run on this target in place of the manifest's; may be repeated.",
+    )
+    group.addoption(
+        "--onnxcheck-artifacts",
+        metavar="DIR",
+        help="Where artefacts are built and kept (default: .onnxcheck in the rootdir).",
+    )
+    group.addoption(
+        "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
+    )
+    parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
+    parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
+    parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers; with `--onnxcheck`, chooses what to collect."""
+    for name, text in _MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    settings = config.stash[SETTINGS] = Settings.of(config)
+    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        if not settings.manifest.is_file():
+            raise pytest.UsageError(
+                f"--onnxcheck: no manifest at {settings.manifest}: write one (see the README), or "
+                "name it with --onnxcheck-manifest PATH"
+            )
+        config.args = [str(settings.manifest)]
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelsFile | None:
+    """Collects a manifest named on the command line, or found while `--onnxcheck` is on."""
+    if file_path.suffix != ".toml":
+        return None
+    from pytest_onnxcheck.collection import collect_manifest
+
+    return collect_manifest(file_path, parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Sends what a check found along with its report, also from an xdist worker."""
+    report = yield
+    entry = getattr(item, "entry", None)
+    if entry is not None and report.when != "teardown":
+        report.onnxcheck = entry(report)  # type: ignore[attr-defined]
+    return report

@@ -1,0 +1,1 @@
+"""Verdicts and measurements as text, JSON and tables. Pure: nothing is computed from a model."""

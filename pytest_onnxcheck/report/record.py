@@ -1,0 +1,95 @@
+"""The JSON record: everything measured, and on what."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from pytest_onnxcheck import __version__
+from pytest_onnxcheck.files import file_sha256, write_atomically
+from pytest_onnxcheck.manifest import load_manifest
+
+__all__ = ["FORMAT", "make_record", "write_record"]
+
+#: version of the record's format
+FORMAT = 1
+
+_PACKAGES = (
+    *("pytest", "pytest-benchmark", "pydantic", "torch", "numpy", "safetensors"),
+    *("onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+)
+
+
+def make_record(entries: list[dict[str, Any]]) -> dict[str, Any]:
+    """The record of one run.
+
+    Args:
+        entries: What the checks found, one dict per check.
+    """
+    manifests = dict.fromkeys(entry["manifest"] for entry in entries)
+    return {
+        "format": FORMAT,
+        "onnxcheck": __version__,
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "environment": _environment(),
+        "manifests": [_manifest(Path(path)) for path in manifests],
+        "checks": entries,
+    }
+
+
+def write_record(record: dict[str, Any], path: Path) -> None:
+    """Writes a record as JSON; NaN and infinity, which JSON has no numbers for, as strings."""
+    write_atomically(path, json.dumps(_plain(record), indent=1, allow_nan=False) + "\n")
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu_name(),
+        "cpus": os.cpu_count(),
+        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "command": sys.argv,
+    }
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    return {
+        "path": str(path),
+        "sha256": file_sha256(path),
+        "seed": load_manifest(path).seed,
+    }
+
+
+def _cpu_name() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value

@@ -1,0 +1,25 @@
+"""The summary at the end of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from pytest_onnxcheck.report.table import HEADER, Entry, cells, rows, warnings
+
+__all__ = ["summary"]
+
+_MARKUP = {"FAIL": {"red": True}, "XPASS": {"red": True}, "warn": {"yellow": True}}
+_MARKUP |= {"pass": {"green": True}}
+
+
+def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
+    """The lines of the table and of the warnings below it, each with its markup."""
+    entries = list(entries)
+    lines = [HEADER, *(cells(row) for row in rows(entries))]
+    used = [i for i in range(len(HEADER)) if any(line[i] != "-" for line in lines[1:])]
+    widths = {i: max(len(line[i]) for line in lines) for i in used}
+    for line in lines:
+        text = "  ".join(line[i].ljust(widths[i]) for i in used).rstrip()
+        yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
+    for text in warnings(entries):
+        yield text, {"yellow": True}

@@ -1,0 +1,50 @@
+"""What the checks of one session found: kept as reports come in, shown and written at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pytest_onnxcheck.settings import SETTINGS
+
+__all__ = ["Results"]
+
+
+class Results:
+    """A plugin of its own, so that its state lives and dies with the session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.entries: list[dict[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps what a check found."""
+        entry = getattr(report, "onnxcheck", None)
+        if entry is not None:
+            self.entries.append(entry)
+
+    def pytest_sessionfinish(self) -> None:
+        """Writes the record, in the process that saw every report."""
+        path = self.config.stash[SETTINGS].json
+        if path is None or not self.entries or hasattr(self.config, "workerinput"):
+            return
+        from pytest_onnxcheck.report.record import make_record, write_record
+
+        record = make_record(self.entries)
+        self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
+        write_record(record, path)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Prints the table of models and variants, and where the record is."""
+        if not self.entries:
+            return
+        from pytest_onnxcheck.report.terminal import summary
+
+        terminalreporter.section("onnxcheck")
+        for line, markup in summary(self.entries):
+            terminalreporter.write_line(line, **markup)
+        path = self.config.stash[SETTINGS].json
+        if path is not None:
+            terminalreporter.write_line(f"record: {path}")

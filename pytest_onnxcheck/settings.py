@@ -1,0 +1,63 @@
+"""The options of one pytest run: command line before ini before default."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from pytest_onnxcheck.terms import Target
+
+__all__ = ["SETTINGS", "Settings", "parse_target"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `--onnxcheck...` and the ini file ask for; paths are absolute.
+
+    `manifest_given` tells whether the user named the manifest or it is the default.
+    """
+
+    enabled: bool
+    manifest: Path
+    manifest_given: bool
+    models: tuple[str, ...]
+    targets: tuple[str, ...]
+    artifacts: Path
+    json: Path | None
+
+    @classmethod
+    def of(cls, config: pytest.Config) -> Settings:
+        """Reads the options of a run; touches no file."""
+
+        def path(name: str) -> Path | None:
+            option: str | None = config.getoption(name)
+            if option is not None:
+                return config.invocation_params.dir / option
+            ini = config.getini(name)
+            return config.rootpath / ini if ini else None
+
+        manifest = path("onnxcheck_manifest")
+        return cls(
+            enabled=config.getoption("onnxcheck"),
+            manifest=manifest or config.rootpath / "models.toml",
+            manifest_given=manifest is not None,
+            models=tuple(config.getoption("onnxcheck_model") or ()),
+            targets=tuple(config.getoption("onnxcheck_target") or ()),
+            artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
+            json=path("onnxcheck_json"),
+        )
+
+
+SETTINGS = pytest.StashKey[Settings]()
+
+
+def parse_target(text: str) -> str:
+    """The `type` of `--onnxcheck-target`."""
+    targets = get_args(Target)
+    if text not in targets:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(targets)}")
+    return text

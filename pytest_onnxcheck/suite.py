@@ -1,0 +1,132 @@
+"""The generated tests. Each measures, judges and reports, in that order and no more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import pytest
+
+from pytest_onnxcheck import judge
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.cache import Artefact
+    from pytest_onnxcheck.engine.latency import Benchmarks
+    from pytest_onnxcheck.engine.reference import Reference
+    from pytest_onnxcheck.manifest import Model, Variant
+
+__all__ = ["OnnxChecks"]
+
+Report = Callable[..., None]
+
+
+class OnnxChecks:
+    """The checks of one variant; subclass it to add your own (see `pytest_onnxcheck_suite`).
+
+    Attributes:
+        model: The model, set on the subclass made for each variant.
+        variant: The variant, likewise.
+    """
+
+    pytestmark = pytest.mark.onnxcheck
+    model: ClassVar[Model]
+    variant: ClassVar[Variant]
+
+    @classmethod
+    def of(cls, model: Model, variant: Variant) -> type[OnnxChecks]:
+        """A subclass for one variant, without the checks that make no sense for it."""
+        members: dict[str, object] = {"model": model, "variant": variant}
+        if variant.precision == "fp32":
+            members["test_quantization"] = None
+        return type(cls.__name__, (cls,), members)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Parametrises by target, and by dims where speed is measured, with plain strings."""
+        targets, points = self.model.targets, self.model.latency_points()
+        if "onnxcheck_dims" in metafunc.fixturenames:
+            pairs = [(target, dims) for target in targets for dims in points]
+            ids = ["-".join(part for part in pair if part) for pair in pairs]
+            metafunc.parametrize("onnxcheck_target,onnxcheck_dims", pairs, ids=ids)
+        elif "onnxcheck_target" in metafunc.fixturenames:
+            metafunc.parametrize("onnxcheck_target", targets)
+
+    @pytest.mark.export
+    def test_export(
+        self,
+        onnxcheck_float_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The model exports, and what was written is a valid ONNX file when read back."""
+        from pytest_onnxcheck.engine import export
+
+        measured = export.measure(onnxcheck_float_artefact, onnxcheck_reference, self.variant)
+        onnxcheck_report(judge.export(measured), measured)
+
+    @pytest.mark.quantization
+    def test_quantization(
+        self,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_float_artefact: Artefact,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The artefact carries its precision, is valid, and is as small as the budget asks."""
+        from pytest_onnxcheck.engine import quantize
+
+        measured = quantize.measure(onnxcheck_artefact, onnxcheck_float_artefact, self.variant)
+        onnxcheck_report(judge.quantization(measured, self.variant.budget), measured)
+
+    @pytest.mark.structure
+    def test_structure(
+        self,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_report: Report,
+    ) -> None:
+        """Inputs, outputs, opset and operators are what the manifest declares."""
+        from pytest_onnxcheck.engine import structure
+
+        measured = structure.measure(onnxcheck_artefact, onnxcheck_reference, self.variant)
+        onnxcheck_report(judge.structure(measured), measured)
+
+    @pytest.mark.equivalence
+    def test_equivalence(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The artefact computes what PyTorch computes, in every case."""
+        from pytest_onnxcheck.engine import equivalence
+
+        tolerance = self.variant.tolerance
+        measured = equivalence.measure(
+            onnxcheck_artefact, onnxcheck_reference, onnxcheck_target, tolerance
+        )
+        onnxcheck_report(judge.equivalence(measured, tolerance), measured)
+
+    @pytest.mark.latency
+    def test_latency(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_dims: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_benchmarks: Benchmarks,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The artefact is as much faster than PyTorch as the budget asks."""
+        from pytest_onnxcheck.engine import latency
+
+        if onnxcheck_benchmarks.disabled:
+            onnxcheck_benchmarks.skip()
+            pytest.skip(
+                "timing is off: --benchmark-disable, or pytest-xdist, whose workers disturb each "
+                "other; run without it to measure"
+            )
+        dims = self.model.latency_points()[onnxcheck_dims]
+        measured = latency.measure(
+            onnxcheck_artefact, onnxcheck_reference, onnxcheck_target, dims, onnxcheck_benchmarks
+        )
+        onnxcheck_report(judge.latency(measured, self.variant.budget), measured)
