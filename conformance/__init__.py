@@ -1,0 +1,1 @@
+"""Reference models, data and training scripts that pytest-onnxcheck is checked against."""

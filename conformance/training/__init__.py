@@ -1,0 +1,1 @@
+"""Training scripts that write ``conformance/checkpoints`` (run with ``python -m``)."""
