@@ -273,10 +273,16 @@ class CheckItem(pytest.Function):
             model, variant = self.parent.model.name, self.parent.variant.name
             pytest.fail(failure_text(model, variant, verdict, measurement), pytrace=False)
 
-    def entry(self, report: pytest.TestReport) -> dict[str, Any] | None:
-        """What this phase adds to the record; None when the call phase will say more."""
-        if report.when == "setup" and report.passed:
-            return None
+    def complete(self, report: pytest.TestReport) -> None:
+        """Adds to a report what the check found, which reaches the record also through xdist."""
+        if report.when == "teardown" or (report.when == "setup" and report.passed):
+            return
+        report.onnxcheck = self._entry(report)  # type: ignore[attr-defined]
+        if report.skipped and not hasattr(report, "wasxfail"):
+            # skipped for the manifest's reasons, not at some line of this module
+            report.longrepr = (str(self.path), None, report.onnxcheck["reason"])  # type: ignore
+
+    def _entry(self, report: pytest.TestReport) -> dict[str, Any]:
         model, found = self.parent.model, self.stash.get(ENTRY, {})
         reason = found.get("reason", "")
         if report.skipped and not hasattr(report, "wasxfail"):

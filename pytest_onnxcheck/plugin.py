@@ -80,7 +80,9 @@ def pytest_configure(config: pytest.Config) -> None:
         if not settings.manifest.is_file():
             raise pytest.UsageError(
                 f"--onnxcheck: no manifest at {settings.manifest}: write one (see the README), or "
-                "name it with --onnxcheck-manifest PATH"
+                "name it with --onnxcheck-manifest=PATH. The folder is pytest's rootdir; if it is "
+                "not the one you mean, write every path option with '=' (pytest takes a bare path "
+                "to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
 
@@ -100,7 +102,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Sends what a check found along with its report, also from an xdist worker."""
     report = yield
-    entry = getattr(item, "entry", None)
-    if entry is not None and report.when != "teardown":
-        report.onnxcheck = entry(report)  # type: ignore[attr-defined]
+    complete = getattr(item, "complete", None)  # only our items have it; nothing is imported
+    if complete is not None:
+        complete(report)
     return report
