@@ -38,12 +38,15 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
         path: The file to write; weights above 2 GB go to `PATH.data` beside it.
 
     Raises:
+        InputError: PyTorch itself does not run, or returns other outputs than declared.
         ExportError: The exporter failed; the text ends with the user's frames.
     """
     import torch
 
+    inputs = example(reference)
+    reference.expected("export", inputs)  # says what is wrong better than an exporter does
     module = copy.deepcopy(reference.module)
-    tensors = {name: torch.tensor(array) for name, array in example(reference).items()}
+    tensors = {name: torch.tensor(array) for name, array in inputs.items()}
     args, kwargs = reference.arguments(tensors)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:
@@ -140,11 +143,13 @@ def _torchscript(
     shapes = reference.shapes | {
         name: output.shape for name, output in reference.model.outputs.items()
     }
+    if kwargs:
+        # the tracer would put the inputs into the order of forward's parameters
+        module, args = _positional(module, list(kwargs)), tuple(kwargs.values())
     torch.onnx.export(
         module,
         args,
         str(path),
-        kwargs=kwargs or None,
         dynamo=False,
         input_names=list(reference.model.inputs),
         output_names=list(reference.model.outputs),
@@ -155,6 +160,21 @@ def _torchscript(
         },
         external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES,
     )
+
+
+def _positional(module: torch.nn.Module, names: list[str]) -> torch.nn.Module:
+    """A module that takes by position what another takes by name."""
+    import torch
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args: Any) -> Any:
+            return self.module(**dict(zip(names, args, strict=True)))
+
+    return Positional().eval()
 
 
 def _parameter_bytes(module: torch.nn.Module) -> int:

@@ -1,0 +1,298 @@
+"""What a valid manifest becomes: inheritance, variants, checkpoints, points to measure."""
+
+import pytest
+
+from pytest_onnxcheck.manifest import carries_schema, load_manifest
+from pytest_onnxcheck.manifest.sections import BUILTIN_TOLERANCE, Bounds
+
+IO = """
+[models.net.inputs.x]
+shape = [1, 4]
+
+[models.net.outputs.y]
+shape = [1, 2]
+"""
+
+
+def load(folder, text):
+    path = folder / "models.toml"
+    path.write_text(text, encoding="utf-8")
+    manifest = load_manifest(path)
+    manifest.check()
+    return manifest
+
+
+def net(folder, *, start="", model="", end="", reference='factory = "zoo:net"'):
+    """The one model of a manifest with lines put at its start, into the model and at its end."""
+    text = f"schema = 1\n{start}\n[models.net]\n{reference}\n{model}\n{IO}\n{end}\n"
+    return load(folder, text).models["net"]
+
+
+def test_what_is_not_written_is_built_in(tmp_path):
+    model = net(tmp_path)
+    assert [variant.name for variant in model.variants] == ["dynamo-op20-fp32"]
+    assert (model.targets, model.required_targets, model.draws) == (("cpu",), (), 2)
+    assert (model.marks, model.latency.seconds, model.latency.threads) == ((), 1.0, 1)
+    assert model.variants[0].tolerance == BUILTIN_TOLERANCE["fp32"]
+    assert model.variants[0].budget.written() == {}
+    assert model.inputs["x"].dtype == "float32"
+
+
+def test_defaults_beat_what_is_built_in(tmp_path):
+    model = net(
+        tmp_path,
+        start='[defaults]\nopsets = [18]\ntargets = ["cpu", "cuda"]\ndraws = 5\nmarks = ["slow"]',
+    )
+    assert [variant.opset for variant in model.variants] == [18]
+    assert (model.targets, model.draws, model.marks) == (("cpu", "cuda"), 5, ("slow",))
+
+
+def test_the_model_beats_defaults_key_by_key(tmp_path):
+    model = net(
+        tmp_path,
+        start='[defaults]\nopsets = [18]\ndraws = 5\nmarks = ["slow"]\ntargets = ["cuda"]',
+        model='draws = 1\nmarks = []\ntargets = ["cpu"]',
+    )
+    assert (model.draws, model.marks, model.targets) == (1, (), ("cpu",))
+    assert [variant.opset for variant in model.variants] == [18]
+
+
+def test_latency_is_inherited_key_by_key(tmp_path):
+    model = net(
+        tmp_path,
+        start="[defaults.latency]\nseconds = 0.25\nthreads = 4",
+        end="[models.net.latency]\nthreads = 2",
+    )
+    assert (model.latency.seconds, model.latency.threads) == (0.25, 2)
+
+
+def tolerance(folder, text, *, variant="dynamo-op20-fp32", start=""):
+    model = net(folder, start=start, model='precisions = ["fp32", "fp16"]', end=text)
+    return next(entry for entry in model.variants if entry.name == variant).tolerance
+
+
+def test_a_partial_tolerance_keeps_the_other_metrics(tmp_path):
+    found = tolerance(tmp_path, "[models.net.tolerance.fp32]\nmax_abs = 1e-3")
+    assert found.max_abs == Bounds(passes=1e-3, fails=1e-3)
+    assert found.mse == BUILTIN_TOLERANCE["fp32"].mse
+    assert found.cosine == BUILTIN_TOLERANCE["fp32"].cosine
+
+
+def test_a_pair_gives_both_bounds(tmp_path):
+    found = tolerance(tmp_path, "[models.net.tolerance.fp32]\nmax_abs = [1e-3, 1]")
+    assert found.max_abs == Bounds(passes=1e-3, fails=1.0)
+
+
+def test_off_switches_one_metric_off(tmp_path):
+    found = tolerance(tmp_path, '[models.net.tolerance.fp32]\nmse = "off"')
+    assert found.mse == "off"
+    assert found.max_abs == BUILTIN_TOLERANCE["fp32"].max_abs
+
+
+def test_a_metric_that_defaults_switch_off_can_be_switched_on_again(tmp_path):
+    start = '[defaults.tolerance.fp32]\nmse = "off"\nmax_abs = "off"'
+    found = tolerance(tmp_path, "[models.net.tolerance.fp32]\nmse = 1e-4", start=start)
+    assert found.mse == Bounds(passes=1e-4, fails=1e-4)
+    assert found.max_abs == "off"
+
+
+def test_tolerances_of_another_precision_do_not_apply(tmp_path):
+    found = tolerance(tmp_path, "[models.net.tolerance.fp16]\nmax_abs = 3")
+    assert found == BUILTIN_TOLERANCE["fp32"]
+
+
+LEVELS = {
+    "built-in": 1e-5,
+    "[defaults.tolerance.fp32]": 0.1,
+    '[defaults.tolerance."*-fp32"]': 0.2,
+    "[models.net.tolerance.fp32]": 0.3,
+    '[models.net.tolerance."dynamo-*"]': 0.4,
+}
+
+
+@pytest.mark.parametrize("count", range(1, len(LEVELS) + 1))
+def test_the_strongest_level_wins_whatever_the_order_in_the_file(tmp_path, count):
+    written = [f"{table}\nmax_abs = {value}" for table, value in LEVELS.items()][1:count]
+    strongest = list(LEVELS.values())[count - 1]
+    backwards = "\n".join(reversed(written))
+    assert tolerance(tmp_path, backwards).max_abs.passes == strongest
+
+
+def test_every_level_adds_its_own_metrics(tmp_path):
+    found = tolerance(
+        tmp_path,
+        "[models.net.tolerance.fp32]\nmean_abs = 2\n"
+        '[models.net.tolerance."*-op20-*"]\nmax_rel = 3\nmax_abs = "off"',
+        start="[defaults.tolerance.fp32]\nmse = 1\n",
+    )
+    assert [getattr(found, name).passes for name in ("mse", "mean_abs", "max_rel")] == [1, 2, 3]
+    assert found.max_abs == "off"
+    assert found.cosine == BUILTIN_TOLERANCE["fp32"].cosine
+
+
+def test_budgets_are_inherited_like_tolerances(tmp_path):
+    model = net(
+        tmp_path,
+        start="[defaults.budget.fp16]\nmax_size_ratio = 0.6\nmax_size_mb = 9",
+        model='precisions = ["fp32", "fp16"]',
+        end="[models.net.budget.fp16]\nmax_size_ratio = 0.5\n"
+        '[models.net.budget."*-fp16"]\nmin_speedup = 1.5',
+    )
+    fp32, fp16 = model.variants
+    assert fp32.budget.written() == {}
+    assert fp16.budget.written() == {
+        "max_size_ratio": 0.5,
+        "max_size_mb": 9.0,
+        "min_speedup": {"cpu": 1.5},
+    }
+
+
+def test_variants_are_exporter_then_opset_then_precision_in_the_order_written(tmp_path):
+    model = net(
+        tmp_path,
+        model='exporters = ["torchscript", "dynamo"]\nopsets = [20, 18]\n'
+        'precisions = ["int8-static", "fp32"]',
+    )
+    assert [variant.name for variant in model.variants] == [
+        "torchscript-op20-int8-static",
+        "torchscript-op20-fp32",
+        "torchscript-op18-int8-static",
+        "torchscript-op18-fp32",
+        "dynamo-op20-int8-static",
+        "dynamo-op20-fp32",
+        "dynamo-op18-int8-static",
+        "dynamo-op18-fp32",
+    ]
+    first = model.variants[0]
+    assert (first.exporter, first.opset, first.precision) == ("torchscript", 20, "int8-static")
+    assert first.file is None
+
+
+def test_onnx_as_a_string_is_one_fp32_artefact(tmp_path):
+    (variant,) = net(tmp_path, model='onnx = "given/net.onnx"').variants
+    assert (variant.name, variant.exporter, variant.opset) == ("file-fp32", "file", None)
+    assert variant.file == tmp_path / "given" / "net.onnx"
+
+
+def test_onnx_as_a_table_is_one_artefact_per_precision(tmp_path):
+    variants = net(tmp_path, model='onnx = { fp32 = "a.onnx", int8-dynamic = "b.onnx" }').variants
+    assert {variant.name: variant.file for variant in variants} == {
+        "file-fp32": tmp_path / "a.onnx",
+        "file-int8-dynamic": tmp_path / "b.onnx",
+    }
+    assert variants[1].tolerance == BUILTIN_TOLERANCE["int8-dynamic"]
+
+
+def test_a_glob_can_select_given_artefacts(tmp_path):
+    model = net(
+        tmp_path, model='onnx = "a.onnx"', end='[models.net.tolerance."file-*"]\nmax_abs = 7'
+    )
+    assert model.variants[0].tolerance.max_abs.passes == 7
+
+
+def test_one_checkpoint_is_relative_to_the_manifest(tmp_path):
+    model = net(tmp_path, model='checkpoint = "weights/net.pt"')
+    assert model.checkpoint == tmp_path / "weights" / "net.pt"
+    assert model.root == tmp_path
+
+
+def test_a_checkpoint_glob_makes_one_model_per_match(tmp_path):
+    (tmp_path / "weights").mkdir()
+    for name in ("b.pt", "a.pt", "readme.md"):
+        (tmp_path / "weights" / name).touch()
+    text = f'schema = 1\n[models.net]\nfactory = "zoo:net"\ncheckpoint = "weights/*.pt"\n{IO}'
+    manifest = load(tmp_path, text)
+    assert {name: model.checkpoint for name, model in manifest.models.items()} == {
+        "net-a": tmp_path / "weights" / "a.pt",
+        "net-b": tmp_path / "weights" / "b.pt",
+    }
+    assert {model.line for model in manifest.models.values()} == {2}
+    assert [model.name for model in manifest.models.values()] == ["net-a", "net-b"]
+
+
+DYNAMIC_IO = """
+[models.net.inputs.x]
+shape = ["batch", "time"]
+
+[models.net.outputs.y]
+shape = ["batch", 2]
+"""
+
+
+def points(folder, latency=""):
+    text = (
+        'schema = 1\n[models.net]\nfactory = "zoo:net"\n'
+        f"dims = {{ batch = [2, 8], time = [50, 100] }}\n{DYNAMIC_IO}\n{latency}"
+    )
+    return load(folder, text).models["net"].latency_points()
+
+
+def test_speed_is_measured_at_each_value_of_the_first_dim(tmp_path):
+    assert points(tmp_path) == {
+        "batch2": {"batch": 2, "time": 50},
+        "batch8": {"batch": 8, "time": 50},
+    }
+
+
+def test_speed_is_measured_where_the_manifest_says(tmp_path):
+    written = "[models.net.latency]\ndims = [{ time = 70 }, { batch = 1, time = 100 }]"
+    assert points(tmp_path, written) == {
+        "time70": {"batch": 2, "time": 70},
+        "batch1-time100": {"batch": 1, "time": 100},
+    }
+
+
+def test_speed_of_a_static_model_is_measured_at_one_point_without_a_name(tmp_path):
+    assert net(tmp_path).latency_points() == {"": {}}
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "expected"),
+    [("", "", 0), ("seed = 7", "", 7), ("seed = 7", "seed = 3", 3), ("seed = 7", "seed = 0", 0)],
+)
+def test_the_seed_of_a_model_is_its_own_or_the_files(tmp_path, file, model, expected):
+    assert net(tmp_path, start=file, model=model).seed == expected
+
+
+def test_the_manifest_keeps_the_files_seed(tmp_path):
+    text = f'schema = 1\nseed = 7\n[models.net]\nfactory = "zoo:net"\nseed = 3\n{IO}'
+    assert load(tmp_path, text).seed == 7
+
+
+def test_inputs_outputs_and_models_keep_the_order_of_the_file(tmp_path):
+    def model(name):
+        return (
+            f'[models.{name}]\nfactory = "zoo:net"\n'
+            + "".join(f"[models.{name}.inputs.{key}]\nshape = [1]\n" for key in "cab")
+            + "".join(f"[models.{name}.outputs.{key}]\nshape = [1]\n" for key in "zyx")
+        )
+
+    models = load(tmp_path, "schema = 1\n" + model("second") + model("first")).models
+    assert list(models) == ["second", "first"]
+    assert list(models["first"].inputs) == ["c", "a", "b"]
+    assert list(models["first"].outputs) == ["z", "y", "x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "ours"),
+    [
+        ("schema = 1\n[models.a]\n", True),
+        ("#:schema ./x.json\n\n  schema=1\nmodels = {}\n", True),
+        ("[models.a]\n", False),
+        ("schema = 1\n", False),
+        ("# schema = 1\n[models.a]\n", False),
+        ("[tool]\nschema = 1\n[models.a]\n", False),
+        ("schema = 1\n[models.a\n", False),
+        ("", False),
+    ],
+)
+def test_a_file_is_ours_when_it_has_our_key_and_models(tmp_path, text, ours):
+    path = tmp_path / "models.toml"
+    path.write_text(text, encoding="utf-8")
+    assert carries_schema(path) is ours
+
+
+def test_a_missing_or_binary_file_is_not_ours(tmp_path):
+    (tmp_path / "models.toml").write_bytes(b"schema = 1\n\xff\n")
+    assert not carries_schema(tmp_path / "models.toml")
+    assert not carries_schema(tmp_path / "none.toml")

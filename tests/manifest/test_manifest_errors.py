@@ -1,0 +1,268 @@
+"""Every mistake in a manifest gives the message frozen beside it in `bad/`."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_onnxcheck.errors import ManifestError
+from pytest_onnxcheck.manifest import load_manifest
+
+BAD = Path(__file__).parent / "bad"
+
+GOOD_MODEL = """
+[models.good]
+factory = "zoo:net"
+
+[models.good.inputs.x]
+shape = [1, 4]
+
+[models.good.outputs.y]
+shape = [1, 2]
+"""
+
+
+def messages(path):
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(path).check()
+    return str(caught.value).replace(str(path.parent), "{folder}")
+
+
+def load(folder, *, model="", x="", end="", start="", x_name="x", shape="[1, 4]"):
+    """One model `net` with lines put at its top, into its input and at the end of the file."""
+    path = folder / "models.toml"
+    path.write_text(
+        f"schema = 1\n{start}\n[models.net]\n"
+        + ("" if "checkpoint" in model else 'factory = "zoo:net"\n')
+        + f"{model}\n[models.net.inputs.{x_name}]\nshape = {shape}\n{x}\n"
+        + f"[models.net.outputs.y]\nshape = [1, 2]\n{end}\n",
+        encoding="utf-8",
+    )
+    return load_manifest(path)
+
+
+def line_of(manifest, problem):
+    return manifest.path.read_text(encoding="utf-8").splitlines()[problem.line - 1]
+
+
+def texts(manifest):
+    return [problem.text for problem in manifest.problems]
+
+
+def test_every_bad_manifest_has_its_messages_and_the_other_way_round():
+    manifests = {path.stem for path in BAD.glob("*.toml")}
+    assert len(manifests) >= 20
+    assert manifests == {path.stem for path in BAD.glob("*.txt")}
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BAD.glob("*.toml")))
+def test_bad_manifest_gives_exactly_these_messages(name):
+    expected = (BAD / f"{name}.txt").read_text(encoding="utf-8")
+    assert messages(BAD / f"{name}.toml") + "\n" == expected
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in BAD.glob("*.toml")))
+def test_messages_speak_of_toml_and_not_of_python(name):
+    found = re.findall(
+        r"tuple|dictionary|instance of|after validation|ModelSection|NoneType|pydantic",
+        messages(BAD / f"{name}.toml"),
+    )
+    assert found == []
+
+
+#: manifest -> the text of the line that each of its problems must point at, in order
+POINTS_AT = {
+    "bad_factory_path": ['factory = "zoo.net"', 'shapes = "zoo:1st"'],
+    "bad_model_name": ['[models."resnet[18]"]', '[models."a::b"]', '[models."-net"]'],
+    "checkpoint_glob_without_match": ['checkpoint = "checkpoints/*.pt"'],
+    "empty_range": ["range = [1, -1]", "range = [1.0, 0.0]"],
+    "glob_matches_no_variant": [
+        '[models.net.tolerance."torchscript-*"]',
+        "[models.net.budget.dynamo-op21-fp32]",
+        'variants = ["*-fp16"]',
+    ],
+    "integer_without_range": ["[models.net.inputs.x]"],
+    "missing_key": ["[models.no-outputs]", "[models.no-shapes.outputs.y]", "[models.neither]"],
+    "onnx_beside_exporters": ['exporters = ["dynamo"]', "opsets = [20]", 'precisions = ["fp32"]'],
+    "same_name_in_and_out": ["[models.net.outputs.x]"],
+    "tolerance_key": ["[defaults.tolerance.int8]", "[defaults.budget.fp8]"],
+    "tolerance_pair_reversed": ["max_abs = [1e-3, 1e-5]", "cosine = [0.99, 0.999]"],
+    "undeclared_dim": [
+        '    "bacth",  # a typo',
+        '    "time",',
+        "dims = [{ batch = 1 }, { frames = 4 }]",
+    ],
+    "unknown_key": ["shpae = [1, 3, 8, 8]"],
+    "unknown_key_nested": ["max_error = 1e-3", "max_abz = 1e-2", 'variant = ["*"]'],
+    "unknown_top_level_key": ["seeds = 3"],
+    "unused_dim": ["batch = [1, 2]"],
+    "wrong_schema_version": ["schema = 2"],
+    "xfail_without_reason": ["[[models.net.xfail]]", 'reason = ""', 'checks = ["equivalance"]'],
+}
+
+
+@pytest.mark.parametrize("name", POINTS_AT)
+def test_each_problem_points_at_the_line_of_the_offending_key(name):
+    path = BAD / f"{name}.toml"
+    lines = path.read_text(encoding="utf-8").splitlines()
+    problems = load_manifest(path).problems
+    assert [lines[problem.line - 1] for problem in problems] == POINTS_AT[name]
+    for problem in problems:
+        assert problem.text.startswith(f"{path.name}:{problem.line}: ")
+
+
+def test_one_bad_model_leaves_the_others_usable():
+    manifest = load_manifest(BAD / "several_problems.toml")
+    assert list(manifest.models) == ["good"]
+    assert {problem.model for problem in manifest.problems} == {"first", "second"}
+    assert manifest.lines == {"first": 3, "good": 14, "second": 23}
+
+
+def test_problems_come_in_the_order_of_the_file():
+    lines = [problem.line for problem in load_manifest(BAD / "several_problems.toml").problems]
+    assert lines == sorted(lines)
+
+
+def test_check_is_silent_when_nothing_is_wrong(tmp_path):
+    assert load(tmp_path).check() is None
+
+
+def test_messages_name_the_file_as_they_are_told_to():
+    path = BAD / "unknown_key.toml"
+    (problem,) = load_manifest(path, shown="ci/models.toml").problems
+    assert problem.text.startswith("ci/models.toml:7: [models.vit.inputs.pixels] ")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ManifestError, match=r"none\.toml: cannot be read: .*No such file"):
+        load_manifest(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_utf_8_is_named(tmp_path):
+    path = tmp_path / "models.toml"
+    path.write_bytes(b"schema = 1 # \xff\n")
+    with pytest.raises(ManifestError, match=r"models\.toml: cannot be read: .*utf-8"):
+        load_manifest(path)
+
+
+def test_crlf_does_not_move_the_lines(tmp_path):
+    path = tmp_path / "models.toml"
+    text = (BAD / "unknown_key.toml").read_text(encoding="utf-8")
+    path.write_bytes(text.replace("\n", "\r\n").encode())
+    (problem,) = load_manifest(path).problems
+    assert problem.line == 7
+
+
+@pytest.mark.parametrize("key", ["sha pe", "int", "str", "dict", "shape[0]"])
+def test_an_unknown_key_of_any_spelling_is_named(tmp_path, key):
+    manifest = load(tmp_path, x=f'"{key}" = 3', end=GOOD_MODEL)
+    (problem,) = manifest.problems
+    assert f"[models.net.inputs.x] unknown key {key!r}" in problem.text
+    assert line_of(manifest, problem) == f'"{key}" = 3'
+    assert list(manifest.models) == ["good"]
+
+
+@pytest.mark.parametrize("name", ["dict", "int", "input ids", "x(1)"])
+def test_an_input_of_any_name_is_found_in_the_file(tmp_path, name):
+    manifest = load(tmp_path, x_name=f'"{name}"', x='dtype = "flaot32"')
+    (problem,) = manifest.problems
+    assert line_of(manifest, problem) == 'dtype = "flaot32"'
+    assert "dtype: 'flaot32' is not one of" in problem.text
+
+
+@pytest.mark.parametrize("bound", ["nan", "[nan, 1.0]", "[1e-5, nan]"])
+def test_a_bound_that_nothing_can_exceed_is_refused(tmp_path, bound):
+    manifest = load(tmp_path, end=f"[models.net.tolerance.fp32]\nmax_abs = {bound}")
+    (problem,) = manifest.problems
+    assert line_of(manifest, problem) == f"max_abs = {bound}"
+    assert "max_abs" in problem.text
+
+
+#: what would be accepted and then never do what it says -> the lines put into the manifest
+SILENT = {
+    "precision with a typo in defaults": {
+        "start": "[defaults.tolerance.int8-dynamc]\ncosine = 0.5\n"
+    },
+    "glob in defaults that no model has": {
+        "start": '[defaults.budget."*-int8-sttaic"]\nmax_size_ratio = 0.5\n'
+    },
+    "value without constant": {"x": "value = 3.0"},
+    "range beyond the dtype": {"x": 'dtype = "uint8"\nrange = [0, 300]'},
+    "range between two integers": {"x": 'dtype = "int64"\nrange = [0.2, 0.8]'},
+    "required target that is no target": {
+        "model": 'targets = ["cpu"]\nrequired_targets = ["cuda"]'
+    },
+    "no variants": {"model": "onnx = {}"},
+    "a variant twice": {"model": 'precisions = ["fp32", "fp32"]'},
+}
+
+
+@pytest.mark.parametrize("name", SILENT)
+def test_what_would_silently_not_be_checked_is_refused(tmp_path, name):
+    assert len(load(tmp_path, **SILENT[name]).problems) == 1
+
+
+def test_an_integer_input_from_a_file_is_told_what_is_missing_and_no_more(tmp_path):
+    (problem,) = load(tmp_path, x='dtype = "int64"\nfile = "x.npy"').problems
+    assert problem.text.endswith("fill = 'file' and file = 'PATH' go together")
+
+
+def test_problems_on_one_line_come_in_the_order_of_the_file(tmp_path):
+    dims = ["f", "b", "h", "a", "g", "c", "e", "d"]
+    written = ", ".join(f"{dim} = [1]" for dim in dims)
+    manifest = load(tmp_path, model=f"dims = {{ {written} }}")
+    assert [re.findall(r"dim '(.)'", text)[0] for text in texts(manifest)] == dims
+
+
+def test_a_mistake_in_defaults_blames_no_model(tmp_path):
+    manifest = load(
+        tmp_path,
+        start='[defaults]\nprecisions = ["fp32", "fp16", "int8-statc"]\n',
+        end='[models.net.tolerance."*-fp16"]\nmax_abs = 1.0',
+    )
+    assert [problem.model for problem in manifest.problems] == [None]
+
+
+def test_a_mistake_in_a_model_of_many_checkpoints_is_told_once_and_spoils_them_all(tmp_path):
+    (tmp_path / "a.pt").touch()
+    (tmp_path / "b.pt").touch()
+    manifest = load(
+        tmp_path,
+        model='factory = "zoo:net"\ncheckpoint = "*.pt"',
+        end='[models.net.tolerance."*-fp16"]\nmax_abs = 1.0' + GOOD_MODEL,
+    )
+    assert len(texts(manifest)) == 1
+    assert list(manifest.models) == ["good"]
+
+
+@pytest.mark.parametrize("stem", ["a[1]", "a b", "a::b"])
+def test_a_checkpoint_whose_name_makes_a_bad_model_name_is_refused(tmp_path, stem):
+    (tmp_path / f"{stem}.pt").touch()
+    manifest = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "*.pt"')
+    assert len(manifest.problems) == 1
+    assert f"net-{stem}" in texts(manifest)[0]
+    assert manifest.models == {}
+
+
+def test_two_checkpoints_of_one_stem_are_refused(tmp_path):
+    (tmp_path / "a.pt").touch()
+    (tmp_path / "a.safetensors").touch()
+    (problem,) = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "a.*"').problems
+    assert "another model is already called 'net-a'" in problem.text
+
+
+def test_a_glob_that_takes_a_name_leaves_the_model_that_had_it(tmp_path):
+    (tmp_path / "a.pt").touch()
+    path = tmp_path / "models.toml"
+    first = GOOD_MODEL.replace("models.good", "models.net-a")
+    second = GOOD_MODEL.replace("models.good]", 'models.net]\ncheckpoint = "*.pt"')
+    path.write_text(f"schema = 1\n{first}{second.replace('models.good', 'models.net')}")
+    manifest = load_manifest(path)
+    assert [problem.model for problem in manifest.problems] == ["net"]
+    assert manifest.models["net-a"].checkpoint is None
+
+
+def test_a_glob_with_an_absolute_path_does_not_crash(tmp_path):
+    (tmp_path / "a.pt").touch()
+    manifest = load(tmp_path, model=f'factory = "zoo:net"\ncheckpoint = "{tmp_path}/*.pt"')
+    assert list(manifest.models) == ["net-a"] or len(manifest.problems) == 1

@@ -1,0 +1,221 @@
+"""The JSON Schema that editors use says what the loader says."""
+
+import json
+import sys
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+import pytest_onnxcheck
+from pytest_onnxcheck.manifest import json_schema, load_manifest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PACKAGE = Path(pytest_onnxcheck.__file__).parent
+REPOSITORY = PACKAGE.parent
+BAD = Path(__file__).parent / "bad"
+
+FULL = """
+#:schema ./models.schema.json
+schema = 1
+seed = 7
+
+[defaults]
+exporters = ["dynamo", "torchscript"]
+opsets = [18, 20]
+precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
+targets = ["cpu", "cuda", "tensorrt", "openvino"]
+required_targets = ["cpu"]
+draws = 3
+marks = ["release"]
+
+[defaults.tolerance.fp32]
+policy = "fixed"
+max_abs = [1e-5, 1e-4]
+mean_abs = 1e-6
+mse = "off"
+max_rel = [1e-3]
+cosine = 1
+rtol = 1e-3
+atol = 0.0
+
+[defaults.budget."*-int8-*"]
+max_size_mb = 3
+max_size_ratio = 0.3
+min_speedup = 1.5
+
+[defaults.latency]
+seconds = 0.5
+threads = 2
+
+[models.net]
+factory = "zoo.py:net"
+kwargs = { width = 8, names = ["a", "b"], nested = { on = true } }
+checkpoint = "net.pt"
+state_dict = "model.state"
+config_key = "config"
+trust = true
+shapes = "zoo:shapes"
+dims = { batch = [1, 2, 8], time = [50] }
+seed = 3
+
+[models.net.inputs.x]
+shape = ["batch", "time", 4]
+dtype = "float32"
+fill = "uniform"
+range = [-1, 1.0]
+
+[models.net.inputs.mean]
+fill = "normal"
+mean = 1
+std = 0.5
+
+[models.net.inputs.tokens]
+shape = ["batch", "time"]
+dtype = "int64"
+range = [0, 99]
+
+[models.net.inputs.flag]
+shape = [1]
+dtype = "bool"
+fill = "constant"
+value = 1
+
+[models.net.inputs.image]
+shape = ["batch", 3]
+fill = "file"
+file = "images.npz"
+key = "images"
+
+[models.net.outputs.y]
+shape = ["batch", 2]
+range = [0, 1]
+
+[models.net.outputs.label]
+shape = ["batch"]
+dtype = "int64"
+
+[models.net.budget.int8-static]
+min_speedup = { cpu = 1.5, cuda = 2 }
+
+[models.net.cases.recorded]
+file = "recorded.npz"
+
+[models.net.calibration]
+file = "calibration.npz"
+count = 64
+
+[models.net.latency]
+dims = [{ batch = 1 }, { batch = 8, time = 50 }]
+
+[[models.net.xfail]]
+reason = "issue 12"
+checks = ["equivalence"]
+variants = ["*-fp16"]
+targets = ["cuda"]
+
+[[models.net.skip]]
+reason = "too slow"
+
+[models.given]
+factory = "zoo:net"
+onnx = "net.onnx"
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.both]
+factory = "zoo:net"
+onnx = { fp32 = "net.onnx", int8-static = "net.int8.onnx" }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+"""
+
+
+@pytest.fixture(scope="module")
+def validator():
+    return jsonschema.Draft202012Validator(json.loads(json_schema()))
+
+
+def errors(validator, text):
+    return [error.message for error in validator.iter_errors(tomllib.loads(text))]
+
+
+def test_the_schema_is_valid_draft_2020_12():
+    schema = json.loads(json_schema())
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    jsonschema.Draft202012Validator.check_schema(schema)
+
+
+def test_the_shipped_file_is_the_schema():
+    shipped = PACKAGE / "manifest" / "models.schema.json"
+    assert shipped.read_text(encoding="utf-8") == json_schema()
+
+
+def test_a_manifest_with_every_key_validates(tmp_path, validator):
+    path = tmp_path / "models.toml"
+    path.write_text(FULL, encoding="utf-8")
+    load_manifest(path).check()
+    assert errors(validator, FULL) == []
+
+
+def test_the_full_example_has_every_key(validator):
+    """A key that is added to the manifest must be added to the example above."""
+    schema = validator.schema
+    written = set()
+
+    def visit(value):
+        if isinstance(value, dict):
+            written.update(value)
+        for entry in value.values() if isinstance(value, dict) else value:
+            if isinstance(entry, dict | list):
+                visit(entry)
+
+    visit(tomllib.loads(FULL))
+    known = set(schema["properties"])
+    for section in schema["$defs"].values():
+        known |= set(section.get("properties", ()))
+    assert known - written == {"source"}  # of calibration, which excludes `file`
+
+
+@pytest.mark.skipif(not (REPOSITORY / "models.toml").is_file(), reason="not in the repository")
+def test_the_manifest_of_this_repository_validates(validator):
+    path = REPOSITORY / "models.toml"
+    load_manifest(path).check()
+    assert errors(validator, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "missing_key",
+        "missing_schema",
+        "model_is_no_table",
+        "models_is_no_table",
+        "no_models",
+        "onnx_wrong_precision",
+        "range_of_one",
+        "several_problems",
+        "size_below_one",
+        "tolerance_three_bounds",
+        "unknown_key",
+        "unknown_key_nested",
+        "unknown_top_level_key",
+        "wrong_literal",
+        "wrong_schema_version",
+        "wrong_target",
+        "wrong_type",
+        "xfail_without_reason",
+    ],
+)
+def test_what_the_loader_refuses_for_its_form_the_schema_refuses_too(validator, name):
+    assert errors(validator, (BAD / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def test_every_key_is_described(validator):
+    for name, section in validator.schema["$defs"].items():
+        for key, value in section.get("properties", {}).items():
+            assert value.get("description"), f"{name}.{key}"

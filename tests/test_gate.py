@@ -1,0 +1,409 @@
+"""The gate on real models: healthy ones pass, and every check goes red on a fault made for it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from conftest import Project, mlps
+from torch import nn
+
+FP32 = "torchscript-op17-fp32"
+INT8 = "torchscript-op17-int8-static"
+
+
+def test_healthy_models_pass_with_both_exporters_and_every_precision(project: Project):
+    project.manifest(
+        mlps("net"),
+        """
+        exporters = ["dynamo", "torchscript"]
+        precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
+        """,
+    )
+    result = project.run("-m", "not latency")
+    assert result.ret == 0
+    assert set(project.outcomes().values()) == {"passed"}
+    assert len(project.outcomes()) == 2 * (3 + 3 * 4)
+    checks = project.record["checks"]
+    worst = {
+        check["variant"]: max(
+            output["max_abs"]
+            for case in check["measurement"]["cases"]
+            for output in case["outputs"]
+        )
+        for check in checks
+        if check["check"] == "equivalence"
+    }
+    # each precision loses something, in this order: it is really another artefact
+    for exporter in ("dynamo", "torchscript"):
+        fp32, fp16, int8 = (
+            worst[f"{exporter}-op17-{precision}"] for precision in ("fp32", "fp16", "int8-static")
+        )
+        assert 0 <= fp32 < 1e-6 < fp16 < 1e-2
+        assert fp16 < int8 < 0.2
+
+
+def test_the_record_holds_versions_seed_and_hashes(project: Project):
+    project.manifest(mlps("net"))
+    project.run("-k", "export")
+    record = project.record
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    assert {"pytest", "onnx", "onnxscript", "onnxruntime", "numpy"} <= set(
+        record["environment"]["packages"]
+    )
+    assert record["manifests"][0]["seed"] == 0
+    assert len(record["manifests"][0]["sha256"]) == 64
+    assert len(record["checks"][0]["measurement"]["file"]["sha256"]) == 64
+
+
+def test_an_artefact_is_built_once_and_reused_until_something_changes(project: Project):
+    def cached() -> bool:
+        project.run("-k", "export")
+        return project.record["checks"][0]["measurement"]["cached"]
+
+    project.manifest(mlps("net"))
+    assert cached() is False
+    assert cached() is True
+    nets = (project.path / "nets.py").read_text()
+    (project.path / "nets.py").write_text(
+        nets.replace("nn.ReLU(), nn.Linear", "nn.GELU(), nn.Linear")
+    )
+    assert cached() is False
+    manifest = (project.path / "models.toml").read_text()
+    (project.path / "models.toml").write_text(manifest.replace("[1, 3]", "[1, 4]"))
+    assert cached() is False
+
+
+def save_artefact(project: Project, module: nn.Module, name: str) -> None:
+    """Writes an artefact as a careless release script would."""
+    torch.onnx.export(
+        module,
+        (torch.zeros(2, 8),),
+        str(project.path / name),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["left", "right"],
+        dynamic_axes={"x": {0: "batch"}, "left": {0: "batch"}, "right": {0: "batch"}},
+    )
+
+
+class TwoHeads(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(8, 4), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.left(x), self.right(x)
+
+
+class Swapped(TwoHeads):
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.right(x), self.left(x)
+
+
+TWO_HEADS = """
+[models.{name}]
+factory = "nets.py:two_heads"
+checkpoint = "heads.pt"
+onnx = "{onnx}"
+dims = {{ batch = [1, 3] }}
+inputs.x.shape = ["batch", 8]
+outputs.left.shape = ["batch", 4]
+outputs.right.shape = ["batch", 4]
+"""
+
+
+def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project: Project):
+    torch.manual_seed(0)
+    healthy = TwoHeads().eval()
+    torch.save(healthy.state_dict(), project.path / "heads.pt")
+    save_artefact(project, healthy, "healthy.onnx")
+
+    wrong_weight = TwoHeads().eval()
+    wrong_weight.load_state_dict(healthy.state_dict())
+    with torch.no_grad():
+        wrong_weight.left.weight[1, 2] += 0.01
+    save_artefact(project, wrong_weight, "wrong_weight.onnx")
+
+    swapped = Swapped().eval()
+    swapped.load_state_dict(healthy.state_dict())
+    save_artefact(project, swapped, "swapped.onnx")
+
+    project.manifest(
+        "".join(
+            TWO_HEADS.format(name=name, onnx=f"{name}.onnx")
+            for name in ("healthy", "wrong_weight", "swapped", "missing")
+        )
+    )
+    result = project.run("-m", "not latency")
+    outcomes = project.outcomes()
+    assert {o for nodeid, o in outcomes.items() if nodeid.startswith("healthy")} == {"passed"}
+    for name in ("wrong_weight", "swapped"):
+        assert outcomes[f"{name}::file-fp32::test_structure"] == "passed"
+        assert outcomes[f"{name}::file-fp32::test_equivalence[cpu]"] == "failed"
+    result.stdout.fnmatch_lines(
+        [
+            "output 'left' max_abs [[]batch=*]: 0.0*, pass is at most 1e-05, fail beyond 0.0001",
+            "  wrong_weight · file-fp32 · cpu",
+            "  worst: output 'left' [[]*, 4[]] float32, case batch=*",
+            "*max_abs 0.0*, mean_abs *, mse *, max_rel *, cosine *, max |PyTorch| *",
+            "*index*PyTorch*ONNX*difference",
+            "*[[]*, 1[]] *",
+        ]
+    )
+    # one check owns the missing file, the others say which
+    assert outcomes["missing::file-fp32::test_export"] == "failed"
+    assert outcomes["missing::file-fp32::test_structure"] == "skipped"
+    assert "artefact not found" in project.reason("missing::file-fp32::test_export")
+    assert project.reason("missing::file-fp32::test_equivalence[cpu]") == (
+        "needs what failed in models.toml::missing::file-fp32::test_export"
+    )
+
+
+def test_a_static_batch_is_caught_by_structure_and_by_the_sweep(project: Project):
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:baked_batch"
+        dims = { batch = [2, 3] }
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 2, 2]
+        """
+    )
+    project.run("-m", "not latency")
+    reason = project.reason(f"net::{FP32}::test_equivalence[cpu]")
+    assert "batch=3" in reason
+    assert "ONNX Runtime failed on x [3, 8]" in reason
+
+
+def test_a_dim_declared_dynamic_but_static_in_the_artefact(project: Project):
+    torch.manual_seed(0)
+    module = TwoHeads().eval()
+    torch.save(module.state_dict(), project.path / "heads.pt")
+    torch.onnx.export(
+        module,
+        (torch.zeros(3, 8),),
+        str(project.path / "static.onnx"),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["left", "right"],
+    )
+    project.manifest(TWO_HEADS.format(name="net", onnx="static.onnx"))
+    project.run("-k", "structure")
+    reason = project.reason("net::file-fp32::test_structure")
+    assert (
+        "input 'x': dim 0 ('batch') is static: 3 in [3, 8], declared dynamic [batch, 8]" in reason
+    )
+
+
+def test_an_int8_in_which_nothing_was_quantized(project: Project):
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:conv"
+        precisions = ["int8-dynamic"]
+        inputs.x.shape = [1, 1, 8, 8]
+        outputs.y.shape = [1, 4, 6, 6]
+        """
+    )
+    project.run("-k", "quantization")
+    reason = project.reason("net::torchscript-op17-int8-dynamic::test_quantization")
+    assert "nothing was quantized" in reason
+    assert "left in float: 1 Conv" in reason
+
+
+def test_a_given_int8_artefact_that_is_float(project: Project):
+    torch.manual_seed(0)
+    module = TwoHeads().eval()
+    torch.save(module.state_dict(), project.path / "heads.pt")
+    save_artefact(project, module, "float.onnx")
+    manifest = TWO_HEADS.format(name="net", onnx="")
+    project.manifest(manifest.replace('onnx = ""', 'onnx = { int8-static = "float.onnx" }'))
+    project.run("-k", "quantization")
+    assert "nothing was quantized" in project.reason("net::file-int8-static::test_quantization")
+
+
+def test_budgets_of_size_and_speed(project: Project):
+    project.manifest(
+        mlps("net")
+        + """
+        [models.net.budget.fp32]
+        min_speedup = { cpu = 1000.0 }
+        [models.net.budget.int8-static]
+        max_size_ratio = 0.01
+        max_size_mb = 0.0001
+        [models.net.latency]
+        seconds = 0.1
+        dims = [{ batch = 1 }]
+        """,
+        'precisions = ["fp32", "int8-static"]',
+    )
+    project.run("-k", "latency or quantization")
+    speed = project.reason(f"net::{FP32}::test_latency[cpu-batch1]")
+    assert speed.startswith("speed-up: ")
+    assert "asked for at least 1000 (budget.min_speedup.cpu)" in speed
+    assert "interleaved pairs, 1 thread a side, host to host" in speed
+    assert project.outcomes()[f"net::{INT8}::test_latency[cpu-batch1]"] == "passed"
+    findings = [
+        finding["text"]
+        for check in project.record["checks"]
+        for finding in check.get("findings", ())
+        if check["check"] == "quantization"
+    ]
+    assert any("allowed 0.01 (budget.max_size_ratio)" in text for text in findings)
+    assert any("allowed 0.0001 (budget.max_size_mb)" in text for text in findings)
+
+
+class Payload:
+    """Unpickling it would create a file."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_checkpoints_that_are_missing_wrong_or_want_to_run_code(project: Project):
+    torch.save({"weights": Payload(str(project.path / "ran"))}, project.path / "code.pt")
+    torch.save(nn.Linear(3, 3).state_dict(), project.path / "other.pt")
+    names = {"missing": "cod.pt", "code": "code.pt", "other": "other.pt"}
+    project.manifest(
+        "".join(
+            mlps(name).replace("dims =", f'checkpoint = "{file}"\ndims =')
+            for name, file in names.items()
+        )
+    )
+    project.run("-m", "not latency")
+    outcomes = project.outcomes()
+    for name in names:
+        assert outcomes[f"{name}::{FP32}::test_export"] == "failed"
+        assert outcomes[f"{name}::{FP32}::test_structure"] == "skipped"
+        assert outcomes[f"{name}::{FP32}::test_equivalence[cpu]"] == "skipped"
+    missing = project.reason(f"missing::{FP32}::test_export")
+    assert "checkpoint not found" in missing
+    assert "did you mean 'code.pt'?" in missing
+    code = project.reason(f"code::{FP32}::test_export")
+    assert "trust = true" in code
+    assert "could run code" in code
+    assert not (project.path / "ran").exists()
+    other = project.reason(f"other::{FP32}::test_export")
+    assert "does not fit Sequential: missing 0.weight, 0.bias, 2.weight, 2.bias" in other
+    assert "unexpected weight, bias" in other
+
+
+def test_a_model_that_does_not_export_fails_once(project: Project):
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:unexportable"
+        precisions = ["fp32", "fp16"]
+        inputs.x.shape = [4, 4]
+        outputs.y.shape = [4]
+        """
+    )
+    project.run()
+    outcomes = project.outcomes()
+    assert [nodeid for nodeid, o in outcomes.items() if o == "failed"] == [
+        f"net::{FP32}::test_export"
+    ]
+    assert set(outcomes.values()) == {"failed", "skipped"}
+    reason = project.reason(f"net::{FP32}::test_export")
+    assert "net: torchscript export at opset 17 failed: " in reason
+    assert "svd" in reason
+
+
+def test_a_dependent_check_run_alone_reports_the_failure_itself(project: Project):
+    project.manifest(mlps("net").replace("nets.py:mlp", "nets.py:mpl"))
+    result = project.run("-k", "structure")
+    assert result.ret == 1
+    assert "has no 'mpl'" in project.reason(f"net::{FP32}::test_structure")
+
+
+def test_an_expected_failure_of_export_is_no_failure(project: Project):
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:unexportable"
+        inputs.x.shape = [4, 4]
+        outputs.y.shape = [4]
+        [[models.net.xfail]]
+        reason = "svdvals has no ONNX operator"
+        checks = ["export"]
+        """
+    )
+    result = project.run()
+    assert result.ret == 0
+    assert project.outcomes()[f"net::{FP32}::test_export"] == "xfailed"
+
+
+def test_an_expected_failure_that_passes_is_told(project: Project):
+    project.manifest(mlps("net") + '[[models.net.xfail]]\nreason = "old"\nchecks = ["structure"]')
+    result = project.run("-k", "structure")
+    assert result.ret == 1
+    assert "[XPASS(strict)] old" in project.reason(f"net::{FP32}::test_structure")
+
+
+def test_a_factory_in_train_mode_is_told(project: Project):
+    project.manifest(mlps("net").replace("nets.py:mlp", "nets.py:in_train_mode"))
+    result = project.run("-m", "not latency")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["warn  *nets.py:in_train_mode gives the model in train mode*"])
+
+
+def test_outputs_outside_the_declared_range(project: Project):
+    project.manifest(mlps("net") + "outputs.y.range = [100.0, 200.0]\n")
+    project.run("-k", "equivalence")
+    reason = project.reason(f"net::{FP32}::test_equivalence[cpu]")
+    assert "PyTorch itself gives 100.00% of the elements outside the declared range" in reason
+
+
+def test_the_wrong_number_of_outputs_is_told(project: Project):
+    project.manifest(mlps("net") + 'outputs.z.shape = ["batch", 4]\n')
+    project.run("-k", "export")
+    reason = project.reason(f"net::{FP32}::test_export")
+    assert "PyTorch returns 1 tensors, the manifest declares 2 outputs: y, z" in reason
+
+
+def test_an_absent_target_is_skipped_with_its_reason_and_fails_when_required(project: Project):
+    project.manifest(mlps("free", "needy"), 'targets = ["cpu", "openvino"]')
+    text = (project.path / "models.toml").read_text()
+    (project.path / "models.toml").write_text(
+        text.replace("[models.needy]\n", '[models.needy]\nrequired_targets = ["openvino"]\n')
+    )
+    result = project.run("-k", "equivalence", "-rs")
+    outcomes = project.outcomes()
+    assert outcomes[f"free::{FP32}::test_equivalence[openvino]"] == "skipped"
+    assert outcomes[f"needy::{FP32}::test_equivalence[openvino]"] == "failed"
+    result.stdout.fnmatch_lines(
+        ["SKIPPED*models.toml: openvino: OpenVINOExecutionProvider is not in this onnxruntime *"]
+    )
+    reason = project.reason(f"needy::{FP32}::test_equivalence[openvino]")
+    assert "The manifest requires this target (required_targets)." in reason
+
+
+@pytest.mark.parametrize("kind", ["keyword", "positional"])
+def test_inputs_are_passed_as_forward_takes_them(project: Project, kind: str):
+    names = {"keyword": ("scale", "x"), "positional": ("first", "second")}[kind]
+    (project.path / "order.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def forward(self, x, unused=None, scale=None):\n"
+        "        return x - 2 * scale\n"
+        "class Plain(torch.nn.Module):\n"
+        "    def forward(self, x, scale):\n"
+        "        return x - 2 * scale\n"
+        f"def make(): return {'Net' if kind == 'keyword' else 'Plain'}().eval()\n"
+    )
+    project.manifest(
+        f"""
+        [models.net]
+        factory = "order.py:make"
+        dims = {{ batch = [1, 3] }}
+        inputs.{names[0]}.shape = ["batch", 8]
+        inputs.{names[1]}.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 8]
+        """,
+        'exporters = ["dynamo", "torchscript"]',
+    )
+    result = project.run("-m", "not latency")
+    assert result.ret == 0, project.outcomes()

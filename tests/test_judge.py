@@ -1,0 +1,571 @@
+"""Every judgement goes red and goes green."""
+
+import dataclasses
+import math
+
+import pytest
+
+from pytest_onnxcheck import judge
+from pytest_onnxcheck.manifest.sections import (
+    BUILTIN_TOLERANCE,
+    METRICS,
+    Bounds,
+    Budget,
+    Tolerance,
+)
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    ExportMeasurement,
+    FileCheck,
+    LatencyMeasurement,
+    OutputMeasurement,
+    QuantizationMeasurement,
+    StructureMeasurement,
+    TensorSpec,
+    Timing,
+)
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+FILE = FileCheck("net.onnx", "ab" * 32, 1_500_000, None, None)
+
+
+def file(**changes):
+    return dataclasses.replace(FILE, **changes)
+
+
+def only(verdict):
+    (finding,) = verdict.findings
+    return finding
+
+
+# verdicts
+
+
+def test_the_worst_finding_comes_first_and_gives_grade_and_reason():
+    remark, doubt = Finding(Grade.PASS, "a", "1"), Finding(Grade.WARN, "b", "2")
+    first, second = Finding(Grade.FAIL, "c", "3", "case 1"), Finding(Grade.FAIL, "d", "4")
+    verdict = Verdict.of([remark, doubt, first, second])
+    assert verdict.findings == (first, second, doubt, remark)
+    assert verdict.grade is Grade.FAIL
+    assert verdict.reason == "c [case 1]: 3"
+    assert verdict.graded(Grade.WARN) == (doubt,)
+
+
+def test_no_findings_are_a_pass_without_a_reason():
+    assert Verdict().grade is Grade.PASS
+    assert Verdict().reason == ""
+
+
+# export
+
+
+def export(check=FILE, notes=()):
+    return judge.export(ExportMeasurement(check, "dynamo", 20, 1.0, False, None, notes))
+
+
+def test_a_valid_file_passes():
+    assert export().findings == ()
+
+
+def test_a_file_the_checker_refuses_fails():
+    finding = only(export(file(checker_error="bad node")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "onnx.checker [net.onnx]: the file is not valid ONNX: bad node"
+
+
+def test_a_file_whose_shapes_contradict_fails():
+    finding = only(export(file(inference_error="4 != 5")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "shape inference [net.onnx]: shapes or types contradict each other: 4 != 5"
+    )
+
+
+def test_a_note_about_the_reference_warns():
+    finding = only(export(notes=("in train mode",)))
+    assert (finding.grade, str(finding)) == (Grade.WARN, "reference: in train mode")
+
+
+# quantization
+
+
+def quantization(budget=None, **changes):
+    measured = QuantizationMeasurement(
+        file=FILE,
+        precision="int8-static",
+        float_bytes=5_000_000,
+        converted=3,
+        converted_kinds={"QLinearConv": 3},
+        remaining={"Gemm": 1},
+        calibration="file",
+        seconds=1.0,
+    )
+    return judge.quantization(dataclasses.replace(measured, **changes), budget or Budget())
+
+
+def test_a_quantized_artefact_passes_without_a_budget():
+    assert quantization().findings == ()
+
+
+def test_a_quantized_file_the_checker_refuses_fails():
+    assert quantization(file=file(checker_error="bad")).grade is Grade.FAIL
+    assert quantization(file=file(inference_error="bad")).grade is Grade.FAIL
+
+
+def test_an_artefact_in_which_nothing_was_quantized_fails():
+    finding = only(quantization(converted=0, remaining={"Conv": 2, "Gemm": 1}))
+    assert finding.grade is Grade.FAIL
+    assert finding.what == "precision int8-static"
+    assert finding.text == (
+        "nothing was quantized: the artefact holds no int8-static node "
+        "(left in float: 2 Conv, 1 Gemm). Drop this precision from the model, or choose one that "
+        "covers its operators (int8-static for convolutions, int8-dynamic for MatMul and Gemm)"
+    )
+
+
+def test_an_artefact_with_nothing_to_quantize_fails():
+    finding = only(quantization(converted=0, remaining={}, precision="fp16"))
+    assert "holds no fp16 tensor (left in float: no operator that could be)" in finding.text
+
+
+def test_size_ratio_at_the_budget_passes_and_beyond_it_fails():
+    assert quantization(Budget(max_size_ratio=0.3)).findings == ()
+    finding = only(quantization(Budget(max_size_ratio=0.2999)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "size ratio: 0.300 of the fp32 artefact's 5000000 bytes, "
+        "allowed 0.2999 (budget.max_size_ratio)"
+    )
+
+
+def test_a_size_ratio_that_cannot_be_measured_is_no_pass():
+    verdict = quantization(Budget(max_size_ratio=0.3), float_bytes=None)
+    assert verdict.grade is not Grade.PASS
+    assert "max_size_ratio" in verdict.reason
+
+
+def test_an_unmeasured_size_ratio_without_a_budget_is_nothing_to_tell():
+    assert quantization(float_bytes=None).findings == ()
+
+
+def test_size_at_the_budget_passes_and_beyond_it_fails():
+    assert quantization(Budget(max_size_mb=1.5)).findings == ()
+    finding = only(quantization(Budget(max_size_mb=1.5), file=file(size_bytes=1_510_000)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "size: 1.51 MB on disk, allowed 1.5 (budget.max_size_mb)"
+
+
+# structure
+
+X = TensorSpec("x", "float32", ("batch", 4))
+MASK = TensorSpec("mask", "bool", ("batch",))
+Y = TensorSpec("y", "float32", ("batch", 2))
+
+
+def structure(**changes):
+    measured = StructureMeasurement(
+        inputs=(X, MASK),
+        outputs=(Y,),
+        expected_inputs=(X, MASK),
+        expected_outputs=(Y,),
+        opset=20,
+        expected_opset=20,
+        nodes=3,
+        operators={"Gemm": 3},
+        training=(),
+        random=(),
+        unused_inputs=(),
+        unreached_outputs=(),
+    )
+    return judge.structure(dataclasses.replace(measured, **changes))
+
+
+def test_the_declared_structure_passes():
+    assert structure().findings == ()
+
+
+def test_a_missing_input_fails():
+    finding = only(structure(inputs=(X,)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "input 'mask': declared in the manifest but not in the artefact, which has ['x']: "
+        "callers that use the name get an error"
+    )
+
+
+def test_an_undeclared_output_fails():
+    finding = only(structure(outputs=(Y, TensorSpec("z", "float32", (1,)))))
+    assert finding.grade is Grade.FAIL
+    assert finding.what == "output 'z'"
+    assert finding.text.startswith("in the artefact but not declared")
+
+
+def test_a_renamed_output_is_missing_and_undeclared():
+    verdict = structure(outputs=(TensorSpec("z", "float32", ("batch", 2)),))
+    assert [finding.what for finding in verdict.findings] == ["output 'y'", "output 'z'"]
+    assert verdict.grade is Grade.FAIL
+
+
+def test_another_order_fails():
+    finding = only(structure(inputs=(MASK, X)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "inputs: order is ['mask', 'x'], declared ['x', 'mask']"
+
+
+def test_another_dtype_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float16", ("batch", 2)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': dtype is float16, declared float32"
+
+
+def test_another_rank_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", 2, None)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': rank is 3 [batch, 2, ?], declared 2 [batch, 2]"
+
+
+def test_a_size_that_should_be_dynamic_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", (2, 2)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding).startswith(
+        "output 'y': dim 0 ('batch') is static: 2 in [2, 2], declared dynamic [batch, 2]. "
+    )
+
+
+@pytest.mark.parametrize("size", ["n", None])
+def test_a_size_that_should_be_static_warns_when_dynamic(size):
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", size)),)))
+    assert finding.grade is Grade.WARN
+    assert finding.text.startswith(f"dim 1 is {size!r} in [batch, ")
+    assert finding.text.endswith("declared 2")
+
+
+def test_another_static_size_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", 3)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': dim 1 is 3 in [batch, 3], declared 2"
+
+
+@pytest.mark.parametrize("size", ["s0", None])
+def test_a_dynamic_size_may_have_any_name(size):
+    assert structure(outputs=(TensorSpec("y", "float32", (size, 2)),)).findings == ()
+
+
+def test_an_output_without_a_shape_warns():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", None),)))
+    assert finding.grade is Grade.WARN
+    assert "the artefact declares no shape" in finding.text
+
+
+def test_another_opset_fails_and_none_asked_for_passes():
+    assert structure(opset=17, expected_opset=None).findings == ()
+    finding = only(structure(opset=17))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "opset: the artefact declares 17, asked for 20"
+
+
+def test_a_graph_without_nodes_warns():
+    finding = only(structure(nodes=0))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == "graph: it has no nodes: outputs are inputs or constants"
+
+
+def test_nodes_in_training_mode_fail():
+    verdict = structure(training=("Dropout (d)", "BatchNormalization (b)"))
+    assert [finding.grade for finding in verdict.findings] == [Grade.FAIL, Grade.FAIL]
+    assert str(verdict.findings[0]) == (
+        "Dropout (d): is in training mode: outputs are random or follow the batch. "
+        "Call model.eval() before the export"
+    )
+
+
+def test_nodes_that_draw_random_numbers_fail():
+    finding = only(structure(random=("RandomNormal (r)",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "RandomNormal (r): draws random numbers: the same inputs give other outputs"
+    )
+
+
+def test_an_input_that_is_not_read_fails():
+    finding = only(structure(unused_inputs=("mask",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "input 'mask': declared but read by no node: the artefact ignores what callers feed"
+    )
+
+
+def test_an_output_that_depends_on_no_input_fails():
+    finding = only(structure(unreached_outputs=("y",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': depends on no input: it was folded into a constant"
+
+
+# equivalence
+
+OFF = Tolerance()
+EXACT = {"max_abs": 0.0, "mean_abs": 0.0, "mse": 0.0, "max_rel": 0.0, "cosine": 1.0}
+
+
+def output(**changes):
+    facts = {
+        "name": "y",
+        "expected_dtype": "float32",
+        "actual_dtype": "float32",
+        "expected_shape": (1, 2),
+        "actual_shape": (1, 2),
+        "elements": 2,
+        "scale": 1.0,
+        **EXACT,
+    }
+    return OutputMeasurement(**{**facts, **changes})
+
+
+def equivalence(*outputs, tolerance=BUILTIN_TOLERANCE["fp32"]):
+    cases = tuple(CaseMeasurement(f"draw{i}", (entry,)) for i, entry in enumerate(outputs))
+    return judge.equivalence(
+        EquivalenceMeasurement("cpu", "CPUExecutionProvider", cases), tolerance
+    )
+
+
+def limits(metric, passes, fails):
+    return Tolerance(**{metric: (passes, fails)})
+
+
+def test_equal_outputs_pass():
+    assert equivalence(output(), output()).findings == ()
+
+
+def test_a_case_that_did_not_run_fails():
+    case = CaseMeasurement("batch=2/draw0", error="ONNX Runtime: no")
+    verdict = judge.equivalence(EquivalenceMeasurement("cpu", "CPU", (case,)), OFF)
+    finding = only(verdict)
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "run [batch=2/draw0]: ONNX Runtime: no"
+
+
+def test_no_case_at_all_is_no_pass():
+    assert equivalence().grade is not Grade.PASS
+
+
+def test_outputs_that_are_empty_in_every_case_are_no_pass():
+    empty = output(expected_shape=(0,), actual_shape=(0,), elements=0, **dict.fromkeys(EXACT))
+    assert equivalence(empty).grade is not Grade.PASS
+
+
+def test_another_dtype_of_an_output_fails():
+    finding = only(equivalence(output(actual_dtype="float64")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y' dtype [draw0]: float64, PyTorch gives float32"
+
+
+def test_another_shape_fails_and_nothing_else_is_told():
+    wrong = output(actual_shape=(2,), max_abs=None, nonfinite=3, outside_range=1.0)
+    finding = only(equivalence(wrong))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y' shape [draw0]: [2], PyTorch gives [1, 2]"
+
+
+def test_nan_on_one_side_fails():
+    finding = only(equivalence(output(nonfinite=1)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "output 'y' NaN or infinity [draw0]: 1 of 2 elements are NaN or infinite on one side "
+        "only, or with another sign"
+    )
+
+
+@pytest.mark.parametrize("metric", [name for name, larger in METRICS.items() if not larger])
+@pytest.mark.parametrize(
+    ("value", "grade"),
+    [
+        (0.0, Grade.PASS),
+        (0.25, Grade.PASS),
+        (math.nextafter(0.25, 1), Grade.WARN),
+        (0.5, Grade.WARN),
+        (math.nextafter(0.5, 1), Grade.FAIL),
+        (math.inf, Grade.FAIL),
+        (math.nan, Grade.FAIL),
+    ],
+)
+def test_a_metric_where_smaller_is_better_is_graded_at_its_bounds(metric, value, grade):
+    verdict = equivalence(output(**{metric: value}), tolerance=limits(metric, 0.25, 0.5))
+    assert verdict.grade is grade
+
+
+@pytest.mark.parametrize(
+    ("value", "grade"),
+    [
+        (1.0, Grade.PASS),
+        (0.75, Grade.PASS),
+        (math.nextafter(0.75, 0), Grade.WARN),
+        (0.5, Grade.WARN),
+        (math.nextafter(0.5, 0), Grade.FAIL),
+        (-1.0, Grade.FAIL),
+        (math.nan, Grade.FAIL),
+    ],
+)
+def test_cosine_is_graded_at_its_bounds(value, grade):
+    verdict = equivalence(output(cosine=value), tolerance=limits("cosine", 0.75, 0.5))
+    assert verdict.grade is grade
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_single_bound_knows_no_warning(metric):
+    sign = -1 if METRICS[metric] else 1
+    tolerance = Tolerance(**{metric: 0.5})
+    assert equivalence(output(**{metric: 0.5}), tolerance=tolerance).grade is Grade.PASS
+    beyond = output(**{metric: 0.5 + sign * 0.01})
+    assert equivalence(beyond, tolerance=tolerance).grade is Grade.FAIL
+
+
+def test_a_metric_is_told_as_measured_against_allowed():
+    finding = only(equivalence(output(max_abs=3e-3), tolerance=limits("max_abs", 1e-5, 1e-4)))
+    assert str(finding) == (
+        "output 'y' max_abs [draw0]: 0.003, pass is at most 1e-05, fail beyond 0.0001"
+    )
+    finding = only(equivalence(output(cosine=0.9), tolerance=limits("cosine", 0.99, 0.95)))
+    assert str(finding) == (
+        "output 'y' cosine [draw0]: 0.9, pass is at least 0.99, fail beyond 0.95"
+    )
+
+
+@pytest.mark.parametrize(("metric", "value"), [("cosine", 0.99899999), ("max_abs", 0.0010000001)])
+def test_a_value_just_beyond_its_bound_is_not_shown_as_the_bound(metric, value):
+    bound = round(value, 3)
+    finding = only(equivalence(output(**{metric: value}), tolerance=limits(metric, bound, bound)))
+    shown = finding.text.split(",")[0]
+    assert float(shown) != bound
+
+
+def test_a_metric_that_is_off_or_unset_is_not_judged():
+    wrong = output(max_abs=9.0, mean_abs=9.0, mse=9.0, max_rel=9.0, cosine=-1.0)
+    off = Tolerance(**dict.fromkeys(METRICS, "off"))
+    assert equivalence(wrong, tolerance=off).findings == ()
+    assert equivalence(wrong, tolerance=OFF).findings == ()
+
+
+def test_every_metric_beyond_its_bound_is_told():
+    tolerance = Tolerance(max_abs=1, mse=1, cosine=0.5)
+    verdict = equivalence(output(max_abs=2.0, mse=2.0, cosine=0.0), tolerance=tolerance)
+    assert [finding.what for finding in verdict.findings] == [
+        "output 'y' max_abs",
+        "output 'y' mse",
+        "output 'y' cosine",
+    ]
+
+
+def test_elements_outside_allclose_fail():
+    tolerance = Tolerance(rtol=1e-3, atol=1e-5)
+    assert equivalence(output(outside_allclose=0.0), tolerance=tolerance).findings == ()
+    finding = only(equivalence(output(outside_allclose=0.25), tolerance=tolerance))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "output 'y' allclose [draw0]: 25.00% of the elements are outside "
+        "atol 1e-05 + rtol 0.001 x |PyTorch|"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int64", "uint8", "bool"])
+def test_integers_are_exact_whatever_the_tolerance(dtype):
+    loose = Tolerance(max_abs=100, cosine=0)
+    same = output(expected_dtype=dtype, actual_dtype=dtype)
+    assert equivalence(same, tolerance=loose).findings == ()
+    wrong = dataclasses.replace(same, max_abs=1.0)
+    finding = only(equivalence(wrong, tolerance=loose))
+    assert finding.grade is Grade.FAIL
+    assert (
+        str(finding) == f"output 'y' values [draw0]: differ by up to 1; {dtype} outputs are exact"
+    )
+
+
+def test_elements_outside_the_declared_range_fail():
+    finding = only(equivalence(output(outside_range=0.5)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "output 'y' range [draw0]: 50.00% of the elements are outside the declared range"
+    )
+
+
+def test_a_reference_outside_its_own_range_fails():
+    finding = only(equivalence(output(outside_range=0.5, expected_outside_range=0.5)))
+    assert finding.grade is Grade.FAIL
+    assert "PyTorch itself gives 50.00% of the elements outside the declared range" in finding.text
+
+
+def test_outputs_near_zero_in_every_case_warn():
+    verdict = equivalence(output(scale=1e-31), output(scale=judge.VACUOUS))
+    finding = only(verdict)
+    assert finding.grade is Grade.WARN
+    assert finding.what == "output 'y'"
+    assert finding.text.startswith("vacuous: |PyTorch| is at most 1e-12 in every case")
+
+
+def test_an_output_above_zero_in_one_case_is_not_vacuous():
+    assert equivalence(output(scale=0.0), output(scale=1e-11)).findings == ()
+
+
+def test_each_output_is_vacuous_on_its_own():
+    case = CaseMeasurement("draw0", (output(), output(name="z", scale=0.0)))
+    verdict = judge.equivalence(EquivalenceMeasurement("cpu", "CPU", (case,)), OFF)
+    assert only(verdict).what == "output 'z'"
+
+
+def test_findings_name_their_case():
+    tolerance = Tolerance(max_abs=1)
+    verdict = equivalence(output(), output(max_abs=2.0), tolerance=tolerance)
+    assert only(verdict).where == "draw1"
+
+
+@pytest.mark.parametrize("precision", BUILTIN_TOLERANCE)
+def test_builtin_tolerances_can_pass_and_fail(precision):
+    tolerance = BUILTIN_TOLERANCE[precision]
+    assert isinstance(tolerance.cosine, Bounds)
+    assert equivalence(output(), tolerance=tolerance).grade is Grade.PASS
+    assert equivalence(output(cosine=0.9), tolerance=tolerance).grade is Grade.FAIL
+
+
+# latency
+
+
+def latency(speedup, budget):
+    measured = LatencyMeasurement(
+        target="cpu",
+        provider="CPUExecutionProvider",
+        dims={"batch": 1},
+        threads=1,
+        boundary="host to host",
+        torch=Timing("torch", (0.002, 0.004, 0.003)),
+        onnxruntime=Timing("onnxruntime", (0.001, 0.002, 0.003)),
+        speedup=speedup,
+        load_seconds=0.1,
+    )
+    return judge.latency(measured, budget)
+
+
+def test_the_speed_up_asked_for_passes_and_less_fails():
+    budget = Budget(min_speedup={"cpu": 1.5})
+    assert latency(1.5, budget).findings == ()
+    finding = only(latency(1.49, budget))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "speed-up: 1.49 times PyTorch (3.000 ms / 2.000 ms, median of 3 interleaved pairs, "
+        "1 thread a side, host to host), asked for at least 1.5 (budget.min_speedup.cpu)"
+    )
+
+
+def test_a_speed_up_that_is_not_a_number_fails():
+    assert latency(math.nan, Budget(min_speedup={"cpu": 1.5})).grade is Grade.FAIL
+
+
+def test_speed_without_a_budget_for_the_target_passes():
+    assert latency(0.1, Budget()).findings == ()
+    assert latency(0.1, Budget(min_speedup={"cuda": 2.0})).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("samples", "median"), [((3.0,), 3.0), ((3.0, 1.0), 2.0), ((9.0, 1.0, 2.0), 2.0)]
+)
+def test_median_of_the_samples(samples, median):
+    assert Timing("torch", samples).median == median

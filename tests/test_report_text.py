@@ -1,0 +1,476 @@
+"""What people read: the failed check, the table, the summary, the record."""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+from datetime import datetime
+
+import pytest
+
+from pytest_onnxcheck import __version__
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    Element,
+    EquivalenceMeasurement,
+    ExportMeasurement,
+    FileCheck,
+    LatencyMeasurement,
+    OutputMeasurement,
+    QuantizationMeasurement,
+    StructureMeasurement,
+    TensorSpec,
+    Timing,
+)
+from pytest_onnxcheck.report.record import FORMAT, make_record, write_record
+from pytest_onnxcheck.report.table import HEADER, cells, markdown, rows, warnings
+from pytest_onnxcheck.report.terminal import summary
+from pytest_onnxcheck.report.text import failure_text, junit_properties
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+FILE = FileCheck("net.onnx", "ab" * 32, 1_234_567, None, None)
+EXPORT = ExportMeasurement(FILE, "dynamo", 20, 1.0, False, None, ())
+QUANTIZATION = QuantizationMeasurement(
+    file=FILE,
+    precision="int8-static",
+    float_bytes=4_938_268,
+    converted=3,
+    converted_kinds={"QLinearConv": 3},
+    remaining={},
+    calibration="file",
+    seconds=1.0,
+)
+LATENCY = LatencyMeasurement(
+    target="cpu",
+    provider="CPUExecutionProvider",
+    dims={"batch": 1},
+    threads=1,
+    boundary="host to host",
+    torch=Timing("torch", (0.003,)),
+    onnxruntime=Timing("onnxruntime", (0.002,)),
+    speedup=1.23456,
+    load_seconds=0.1,
+)
+STRUCTURE = StructureMeasurement(
+    inputs=(TensorSpec("x", "float32", (1, 2)),),
+    outputs=(TensorSpec("y", "float32", (1, 2)),),
+    expected_inputs=(TensorSpec("x", "float32", (1, 2)),),
+    expected_outputs=(TensorSpec("y", "float32", (1, 2)),),
+    opset=20,
+    expected_opset=20,
+    nodes=1,
+    operators={"Gemm": 1},
+    training=(),
+    random=(),
+    unused_inputs=(),
+    unreached_outputs=(),
+)
+
+
+def output(name="y", **changes):
+    facts = {
+        "name": name,
+        "expected_dtype": "float32",
+        "actual_dtype": "float32",
+        "expected_shape": (2, 3),
+        "actual_shape": (2, 3),
+        "elements": 6,
+        "max_abs": 0.25,
+        "mean_abs": 0.125,
+        "mse": 0.0625,
+        "max_rel": 0.5,
+        "cosine": 0.875,
+        "scale": 4.0,
+        "worst": (Element((1, 2), 4.0, 3.75), Element((0, 0), -1.5, -1.625)),
+    }
+    return OutputMeasurement(**{**facts, **changes})
+
+
+def equivalence(*cases):
+    return EquivalenceMeasurement("cpu", "CPUExecutionProvider", cases)
+
+
+def fails(count, first="output 'y' max_abs"):
+    return [Finding(Grade.FAIL, first if i == 0 else f"what {i}", "text") for i in range(count)]
+
+
+# the text of a failed check
+
+
+def test_failed_equivalence_shows_the_worst_output_with_its_elements():
+    measured = equivalence(
+        CaseMeasurement("batch=1/draw0", (output(max_abs=0.01),)),
+        CaseMeasurement("batch=2/draw0", (output(), output("z", max_abs=0.2))),
+    )
+    verdict = Verdict.of(
+        [
+            Finding(Grade.WARN, "output 'y' mse", "0.06, pass is at most 0.01", "batch=2/draw0"),
+            Finding(Grade.FAIL, "output 'y' max_abs", "0.25 is too much", "batch=2/draw0"),
+            Finding(Grade.FAIL, "output 'z' max_abs", "0.2 is too much", "batch=2/draw0"),
+        ]
+    )
+    assert failure_text("net", "dynamo-op20-fp32", verdict, measured).splitlines() == [
+        "output 'y' max_abs [batch=2/draw0]: 0.25 is too much",
+        "",
+        "  net · dynamo-op20-fp32 · cpu",
+        "  FAIL output 'z' max_abs [batch=2/draw0]: 0.2 is too much",
+        "  warn output 'y' mse [batch=2/draw0]: 0.06, pass is at most 0.01",
+        "",
+        "  worst: output 'y' [2, 3] float32, case batch=2/draw0",
+        "    max_abs 0.25, mean_abs 0.125, mse 0.0625, max_rel 0.5, cosine 0.875, max |PyTorch| 4",
+        "     index  PyTorch    ONNX  difference",
+        "    [1, 2]        4    3.75       -0.25",
+        "    [0, 0]     -1.5  -1.625      -0.125",
+    ]
+
+
+def test_nan_is_worse_than_any_difference():
+    measured = equivalence(
+        CaseMeasurement("draw0", (output(max_abs=9.0),)),
+        CaseMeasurement("draw1", (output(nonfinite=2, worst=(Element((0, 0), 1.0, math.nan),)),)),
+    )
+    text = failure_text("net", "v", Verdict.of(fails(1)), measured)
+    assert "worst: output 'y' [2, 3] float32, case draw1" in text
+    assert "NaN/infinity differ in 2 of 6, max_abs 0.25" in text
+    assert text.splitlines()[-1].split() == ["[0,", "0]", "1", "nan", "nan"]
+
+
+def test_a_failure_without_compared_elements_shows_no_worst_output():
+    measured = equivalence(CaseMeasurement("draw0", error="ONNX Runtime: no"))
+    assert failure_text("net", "v", Verdict.of(fails(1)), measured).splitlines() == [
+        "output 'y' max_abs: text",
+        "",
+        "  net · v · cpu",
+    ]
+
+
+def test_an_output_of_another_shape_shows_no_metrics():
+    wrong = output(actual_shape=(3, 2), max_abs=None, worst=())
+    measured = equivalence(CaseMeasurement("draw0", (wrong,)))
+    assert "worst:" not in failure_text("net", "v", Verdict.of(fails(1)), measured)
+
+
+def test_integers_that_differ_by_one_do_not_look_alike():
+    worst = (Element((0,), 1234567890.0, 1234567891.0),)
+    wrong = output(expected_dtype="int64", actual_dtype="int64", max_abs=1.0, worst=worst)
+    measured = equivalence(CaseMeasurement("draw0", (wrong,)))
+    last = failure_text("net", "v", Verdict.of(fails(1)), measured).splitlines()[-1]
+    _, expected, actual, difference = last.split()
+    assert expected != actual
+    assert difference == "1"
+
+
+def test_failed_structure_lists_its_findings():
+    verdict = Verdict.of(
+        [
+            Finding(Grade.FAIL, "output 'y'", "dtype is float16, declared float32"),
+            Finding(Grade.FAIL, "opset", "the artefact declares 17, asked for 20"),
+        ]
+    )
+    assert failure_text("net", "dynamo-op20-fp32", verdict, STRUCTURE).splitlines() == [
+        "output 'y': dtype is float16, declared float32",
+        "",
+        "  net · dynamo-op20-fp32",
+        "  FAIL opset: the artefact declares 17, asked for 20",
+    ]
+
+
+def test_failed_latency_names_its_target():
+    verdict = Verdict.of([Finding(Grade.FAIL, "speed-up", "1.23 times PyTorch, asked for 2")])
+    assert failure_text("net", "dynamo-op20-fp32", verdict, LATENCY).splitlines() == [
+        "speed-up: 1.23 times PyTorch, asked for 2",
+        "",
+        "  net · dynamo-op20-fp32 · cpu",
+    ]
+
+
+@pytest.mark.parametrize(("count", "listed", "more"), [(8, 7, None), (9, 7, 1), (50, 7, 42)])
+def test_many_failures_are_counted(count, listed, more):
+    lines = failure_text("net", "v", Verdict.of(fails(count)), STRUCTURE).splitlines()
+    assert sum(line.startswith("  FAIL ") for line in lines) == listed
+    counted = [line for line in lines if line.startswith("  …")]
+    assert counted == ([] if more is None else [f"  … and {more} more failures, all in the record"])
+
+
+def test_at_most_two_warnings_follow():
+    warned = [Finding(Grade.WARN, f"w{i}", "text") for i in range(5)]
+    text = failure_text("net", "v", Verdict.of([*fails(1), *warned]), STRUCTURE)
+    assert [line for line in text.splitlines() if "warn" in line] == [
+        "  warn w0: text",
+        "  warn w1: text",
+    ]
+
+
+# JUnit
+
+
+@pytest.mark.parametrize(
+    ("measured", "expected"),
+    [
+        (EXPORT, []),
+        (STRUCTURE, []),
+        (QUANTIZATION, [("onnxcheck_size_bytes", 1_234_567)]),
+        (LATENCY, [("onnxcheck_speedup", 1.2346)]),
+        (
+            equivalence(CaseMeasurement("a", (output(), output("z", max_abs=0.5)))),
+            [("onnxcheck_max_abs", 0.5)],
+        ),
+    ],
+)
+def test_junit_gets_the_grade_and_one_number(measured, expected):
+    assert junit_properties(Verdict(), measured) == [("onnxcheck_grade", "pass"), *expected]
+
+
+def test_junit_gets_the_worst_grade():
+    assert junit_properties(Verdict.of(fails(1)), EXPORT) == [("onnxcheck_grade", "fail")]
+
+
+# entries of a record, as the plugin makes them
+
+
+def entry(check, measurement=None, *, model="net", variant="dynamo-op20-fp32", **changes):
+    made = {
+        "nodeid": f"models.toml::{model}::{variant}::test_{check}",
+        "manifest": "models.toml",
+        "position": [3, 0],
+        "model": model,
+        "variant": variant,
+        "check": check,
+        "target": None,
+        "outcome": "passed",
+        "expected_failure": None,
+        "seconds": 1.0,
+        "reason": "",
+    }
+    if measurement is not None:
+        made |= {"grade": "pass", "findings": [], "measurement": dataclasses.asdict(measurement)}
+    return made | changes
+
+
+def whole_variant():
+    slow = dataclasses.replace(LATENCY, speedup=0.5)
+    return [
+        entry("export", EXPORT),
+        entry("quantization", QUANTIZATION),
+        entry("structure", STRUCTURE),
+        entry("equivalence", equivalence(CaseMeasurement("a", (output(), output(max_abs=None))))),
+        entry("latency", LATENCY),
+        entry("latency", slow),
+    ]
+
+
+def test_a_row_holds_every_check_of_a_variant():
+    (row,) = rows(whole_variant())
+    assert dict(zip(HEADER, cells(row), strict=True)) == {
+        "model": "net",
+        "variant": "dynamo-op20-fp32",
+        "export": "pass",
+        "quant": "pass",
+        "struct": "pass",
+        "equal": "pass",
+        "worst error": "2.5e-01",
+        "size": "1.23 MB",
+        "ratio": "0.25",
+        "speed-up": "0.50 to 1.23",
+        "latency": "pass",
+        "verdict": "pass",
+    }
+
+
+def test_what_was_not_run_is_a_dash():
+    (row,) = rows([entry("export", EXPORT)])
+    shown = dict(zip(HEADER, cells(row), strict=True))
+    assert [key for key, value in shown.items() if value == "-"] == [
+        *("quant", "struct", "equal", "worst error", "ratio", "speed-up", "latency")
+    ]
+    assert (shown["size"], shown["verdict"]) == ("1.23 MB", "pass")
+
+
+def test_one_speed_up_is_shown_alone():
+    (row,) = rows([entry("latency", LATENCY), entry("latency", LATENCY)])
+    assert cells(row)[HEADER.index("speed-up")] == "1.23"
+
+
+def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
+    failed = entry("quantization", outcome="failed", reason="no calibration data")
+    (row,) = rows([entry("export", EXPORT), failed])
+    assert cells(row)[HEADER.index("size")] == "-"
+
+
+@pytest.mark.parametrize(
+    ("states", "shown"),
+    [
+        (["passed"], "pass"),
+        (["passed", "skipped"], "pass"),
+        (["skipped"], "skip"),
+        (["passed", "xfailed"], "xfail"),
+        (["warn", "xfailed"], "warn"),
+        (["passed", "warn", "xpassed"], "XPASS"),
+        (["xpassed", "failed", "passed"], "FAIL"),
+    ],
+)
+def test_the_worst_outcome_is_the_verdict(states, shown):
+    entries = [
+        entry("export", outcome="passed", grade="warn")
+        if state == "warn"
+        else entry("export", outcome=state)
+        for state in states
+    ]
+    (row,) = rows(entries)
+    assert row.state() == row.state("export") == shown
+
+
+def test_rows_come_in_the_order_of_the_manifest():
+    entries = [
+        entry("export", variant="b", position=[3, 1]),
+        entry("export", model="last", position=[30, 0]),
+        entry("export", variant="a", position=[3, 0]),
+        entry("structure", variant="b", position=[3, 1]),
+    ]
+    assert [(row.model, row.variant, len(row.entries)) for row in rows(entries)] == [
+        ("net", "a", 1),
+        ("net", "b", 2),
+        ("last", "dynamo-op20-fp32", 1),
+    ]
+
+
+def test_markdown_is_a_table():
+    assert markdown([entry("export", EXPORT)]) == (
+        "| model | variant | export | quant | struct | equal | worst error "
+        "| size | ratio | speed-up | latency | verdict |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| net | dynamo-op20-fp32 | pass | - | - | - | - | 1.23 MB | - | - | - | pass |\n"
+    )
+
+
+def test_a_record_read_back_gives_the_same_table(tmp_path):
+    strange = equivalence(CaseMeasurement("a", (output(), output("z", max_abs=math.inf))))
+    slow = dataclasses.replace(LATENCY, speedup=math.inf)
+    entries = [*whole_variant(), entry("equivalence", strange), entry("latency", slow)]
+    write_record({"checks": entries}, tmp_path / "record.json")
+    read = json.loads((tmp_path / "record.json").read_text())["checks"]
+    assert markdown(read) == markdown(entries)
+
+
+def test_a_warning_is_told_once_with_the_number_of_checks():
+    warned = {"outcome": "passed", "grade": "warn", "reason": "output 'y': vacuous"}
+    entries = [
+        entry("equivalence", **warned, variant="a"),
+        entry("equivalence", **warned, variant="b"),
+        entry("equivalence", **warned, model="other", variant="a"),
+        entry("export"),
+        entry("structure", outcome="failed", grade="warn", reason="not a warning"),
+    ]
+    assert list(warnings(entries)) == [
+        "warn  models.toml::net::a::test_equivalence (and 1 more checks): output 'y': vacuous",
+        "warn  models.toml::other::a::test_equivalence: output 'y': vacuous",
+    ]
+
+
+def test_the_summary_is_an_aligned_table_with_warnings_below():
+    entries = [
+        entry("export", EXPORT, variant="short", position=[3, 0]),
+        entry("export", EXPORT, variant="much-longer", position=[3, 1], outcome="failed"),
+        entry("export", variant="third", position=[3, 2], grade="warn", reason="train mode"),
+        entry("export", variant="fourth", position=[3, 3], outcome="skipped"),
+    ]
+    assert list(summary(iter(entries))) == [
+        ("model  variant      export  size     verdict", {"bold": True}),
+        ("net    short        pass    1.23 MB  pass", {"green": True}),
+        ("net    much-longer  FAIL    1.23 MB  FAIL", {"red": True}),
+        ("net    third        warn    -        warn", {"yellow": True}),
+        ("net    fourth       skip    -        skip", {}),
+        ("warn  models.toml::net::third::test_export: train mode", {"yellow": True}),
+    ]
+
+
+# the record
+
+MANIFEST = """
+schema = 1
+seed = 42
+
+[models.net]
+factory = "zoo:net"
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+"""
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    path = tmp_path / "models.toml"
+    path.write_text(MANIFEST, encoding="utf-8")
+    return path
+
+
+def test_a_record_tells_on_what_it_was_made(manifest):
+    record = make_record([entry("export", EXPORT, manifest=str(manifest))] * 2)
+    assert (record["format"], record["onnxcheck"]) == (FORMAT, __version__)
+    assert datetime.fromisoformat(record["created"]).utcoffset().total_seconds() == 0
+    environment = record["environment"]
+    assert environment["python"] == platform.python_version()
+    assert environment["platform"] == platform.platform()
+    assert environment["machine"] == platform.machine()
+    assert environment["cpus"] > 0
+    for package in ("torch", "onnx", "numpy", "pytest", "onnxscript"):
+        assert environment["packages"][package] == importlib.metadata.version(package)
+    assert any(name.startswith("onnxruntime") for name in environment["packages"])
+    assert record["manifests"] == [
+        {
+            "path": str(manifest),
+            "sha256": hashlib.sha256(MANIFEST.encode()).hexdigest(),
+            "seed": 42,
+        }
+    ]
+
+
+def test_a_record_holds_what_the_checks_found(manifest):
+    found = entry("export", EXPORT, manifest=str(manifest))
+    (check,) = make_record([found])["checks"]
+    assert check == found
+    assert check["measurement"]["file"]["sha256"] == FILE.sha256
+
+
+def test_every_manifest_is_named_once(manifest, tmp_path):
+    other = tmp_path / "other.toml"
+    other.write_text(MANIFEST.replace("42", "43"), encoding="utf-8")
+    entries = [entry("export", manifest=str(path)) for path in (manifest, other, manifest)]
+    assert [found["seed"] for found in make_record(entries)["manifests"]] == [42, 43]
+
+
+def test_a_written_record_reads_back_the_same(manifest, tmp_path):
+    path = tmp_path / "deep" / "folder" / "record.json"
+    record = make_record([entry("structure", STRUCTURE, manifest=str(manifest))])
+    write_record(record, path)
+    assert json.loads(path.read_text()) == json.loads(json.dumps(record))
+    assert path.read_text().endswith("}\n")
+
+
+def test_nan_and_infinity_become_strings(tmp_path):
+    path = tmp_path / "record.json"
+    write_record({"a": [math.nan, (math.inf, {"b": -math.inf})], "c": 1.5, 3: None}, path)
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
+        "a": ["nan", ["inf", {"b": "-inf"}]],
+        "c": 1.5,
+        "3": None,
+    }
+
+
+def test_a_record_replaces_the_last_one_and_leaves_nothing_else(tmp_path):
+    path = tmp_path / "record.json"
+    write_record({"run": 1}, path)
+    write_record({"run": 2}, path)
+    assert json.loads(path.read_text()) == {"run": 2}
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
+
+
+def test_a_record_that_cannot_be_written_leaves_the_last_one(tmp_path):
+    path = tmp_path / "record.json"
+    write_record({"run": 1}, path)
+    with pytest.raises(TypeError):
+        write_record({"run": object()}, path)
+    assert json.loads(path.read_text()) == {"run": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["record.json"]
