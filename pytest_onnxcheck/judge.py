@@ -28,10 +28,10 @@ VACUOUS = 1e-12
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
 
-def export(measured: ExportMeasurement) -> Verdict:
-    """Judges the exported file."""
+def export(measured: ExportMeasurement, budget: s.Budget) -> Verdict:
+    """Judges the exported file; the budget is that of the fp32 variant."""
     notes = (Finding(_WARN, "reference", note) for note in measured.notes)
-    return Verdict.of([*_file(measured.file), *notes])
+    return Verdict.of([*_file(measured.file), *_bytes(measured.file, budget), *notes])
 
 
 def _file(file: FileCheck) -> Iterator[Finding]:
@@ -70,14 +70,25 @@ def _converted(measured: QuantizationMeasurement) -> Iterator[Finding]:
 
 def _size(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:
     ratio = measured.size_ratio
-    if budget.max_size_ratio is not None and ratio is not None and ratio > budget.max_size_ratio:
+    if budget.max_size_ratio is not None and ratio is None:
+        yield Finding(
+            _FAIL,
+            "size ratio",
+            "cannot be measured, there is no fp32 artefact to compare with (budget.max_size_ratio):"
+            " name one in onnx = { fp32 = ... }, or use max_size_mb",
+        )
+    elif budget.max_size_ratio is not None and ratio is not None and ratio > budget.max_size_ratio:
         yield Finding(
             _FAIL,
             "size ratio",
             f"{ratio:.3f} of the fp32 artefact's {measured.float_bytes} bytes, "
             f"allowed {budget.max_size_ratio:g} (budget.max_size_ratio)",
         )
-    megabytes = measured.file.size_bytes / 1e6
+    yield from _bytes(measured.file, budget)
+
+
+def _bytes(file: FileCheck, budget: s.Budget) -> Iterator[Finding]:
+    megabytes = file.size_bytes / 1e6
     if budget.max_size_mb is not None and megabytes > budget.max_size_mb:
         yield Finding(
             _FAIL,
@@ -193,7 +204,15 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
     """Judges every output of every case."""
     findings = [finding for case in measured.cases for finding in _case(case, tolerance)]
-    return Verdict.of([*findings, *_vacuous(measured)])
+    return Verdict.of([*findings, *_uncompared(measured), *_vacuous(measured)])
+
+
+def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    compared = sum(output.elements for case in measured.cases for output in case.outputs)
+    if not compared and not any(case.error for case in measured.cases):
+        yield Finding(
+            _FAIL, "outputs", f"nothing was compared: {len(measured.cases)} cases, no elements"
+        )
 
 
 def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
@@ -258,11 +277,8 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
         grade = _graded(value, bounds, larger_is_better)
         if grade is not _PASS:
             sign = "at least" if larger_is_better else "at most"
-            yield (
-                grade,
-                metric,
-                f"{value:.6g}, pass is {sign} {bounds.passes:g}, fail beyond {bounds.fails:g}",
-            )
+            allowed = f"pass is {sign} {bounds.passes:g}, fail beyond {bounds.fails:g}"
+            yield grade, metric, f"{_beside(value, bounds)}, {allowed}"
     if output.outside_allclose:
         yield (
             _FAIL,
@@ -270,6 +286,12 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
             f"{output.outside_allclose:.2%} of the elements are outside "
             f"atol {tolerance.atol:g} + rtol {tolerance.rtol:g} x |PyTorch|",
         )
+
+
+def _beside(value: float, bounds: s.Bounds) -> str:
+    """The value in six digits, or in as many as tell it from its bounds."""
+    shown = f"{value:.6g}"
+    return repr(value) if float(shown) in (bounds.passes, bounds.fails) else shown
 
 
 def _graded(value: float, bounds: s.Bounds, larger_is_better: bool) -> Grade:

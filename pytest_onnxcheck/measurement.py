@@ -143,8 +143,8 @@ class Element:
     """One element of an output on both sides."""
 
     index: tuple[int, ...]
-    expected: float
-    actual: float
+    expected: float | int
+    actual: float | int
 
 
 @dataclass(frozen=True)

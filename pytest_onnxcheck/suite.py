@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import pytest
 
 from pytest_onnxcheck import judge
+from pytest_onnxcheck.manifest.sections import Budget
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.cache import Artefact
@@ -61,7 +62,9 @@ class OnnxChecks:
         from pytest_onnxcheck.engine import export
 
         measured = export.measure(onnxcheck_float_artefact, onnxcheck_reference, self.variant)
-        onnxcheck_report(judge.export(measured), measured)
+        # other precisions are judged by their own file, in test_quantization
+        budget = self.variant.budget if self.variant.precision == "fp32" else Budget()
+        onnxcheck_report(judge.export(measured, budget), measured)
 
     @pytest.mark.quantization
     def test_quantization(

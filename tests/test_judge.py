@@ -60,8 +60,16 @@ def test_no_findings_are_a_pass_without_a_reason():
 # export
 
 
-def export(check=FILE, notes=()):
-    return judge.export(ExportMeasurement(check, "dynamo", 20, 1.0, False, None, notes))
+def export(check=FILE, notes=(), budget=Budget()):  # noqa: B008 - it is immutable
+    measured = ExportMeasurement(check, "dynamo", 20, 1.0, False, None, notes)
+    return judge.export(measured, budget)
+
+
+def test_an_fp32_file_larger_than_its_budget_fails():
+    finding = only(export(file(size_bytes=1_510_000), budget=Budget(max_size_mb=1.5)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "size: 1.51 MB on disk, allowed 1.5 (budget.max_size_mb)"
+    assert export(file(size_bytes=1_490_000), budget=Budget(max_size_mb=1.5)).findings == ()
 
 
 def test_a_valid_file_passes():

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_onnxcheck.engine import sandbox
 from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
 from pytest_onnxcheck.engine.export import export
 from pytest_onnxcheck.engine.quantize import quantize
@@ -40,6 +41,7 @@ class Builds:
         self._last: Reference | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
+        sandbox.start()
 
     def reference(self, model: Model) -> Reference:
         """The PyTorch reference of a model.

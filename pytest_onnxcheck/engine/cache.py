@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import tempfile
@@ -90,34 +91,32 @@ class ArtefactStore:
         self._prepare()
         (self.root / folder).mkdir(parents=True, exist_ok=True)
         with FileLock(f"{home}.lock"):
-            artefact = self._read(home) if (home / _BUILD).is_file() else None
-            if artefact is not None:
-                return artefact
-            self._build(home, build)
-            built = self._read(home, cached=False)
-            assert built is not None
-            return built
+            return self._read(home) or self._build(home, build)
 
-    def _read(self, home: Path, *, cached: bool = True) -> Artefact | None:
-        """The artefact of a finished build; None when somebody changed its files since."""
-        record = json.loads((home / _BUILD).read_text(encoding="utf-8"))
-        artefact = Artefact._of(
-            home / "model.onnx", seconds=record["seconds"], cached=cached, notes=record["notes"]
-        )
+    def _read(self, home: Path) -> Artefact | None:
+        """The artefact of a finished build; None when its files are not what was built."""
+        try:
+            record = json.loads((home / _BUILD).read_text(encoding="utf-8"))
+            artefact = Artefact._of(
+                home / "model.onnx", seconds=record["seconds"], cached=True, notes=record["notes"]
+            )
+        except Exception:  # cut, deleted or written by another version: it is built again
+            return None
         return artefact if artefact.sha256 == record["sha256"] else None
 
-    def _build(self, home: Path, build: Callable[[Path], dict[str, str]]) -> None:
+    def _build(self, home: Path, build: Callable[[Path], dict[str, str]]) -> Artefact:
         shutil.rmtree(home, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
             work = Path(temporary) / "work"
             work.mkdir()
             started = time.perf_counter()
             notes = build(work / "model.onnx")
-            seconds = time.perf_counter() - started
-            sha256 = files_sha256(artefact_files(work / "model.onnx"))
-            record = {"seconds": round(seconds, 3), "sha256": sha256, "notes": notes}
+            seconds = round(time.perf_counter() - started, 3)
+            built = Artefact._of(work / "model.onnx", seconds=seconds, cached=False, notes=notes)
+            record = {"seconds": seconds, "sha256": built.sha256, "notes": notes}
             write_atomically(work / _BUILD, json.dumps(record))
             work.rename(home)
+        return dataclasses.replace(built, path=home / "model.onnx")
 
     def _prepare(self) -> None:
         ignore = self.root / ".gitignore"

@@ -90,6 +90,8 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     """
     import torch
 
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
     if not path.is_file():
         siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
         raise CheckpointError(f"checkpoint not found: {path}{_close(path.name, siblings)}")
@@ -103,15 +105,15 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
         if _is_torchscript(path):
             return Checkpoint(path, module=_load_torchscript(path))
         content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except pickle.UnpicklingError as error:
+    except Exception as error:
+        if not _wants_code(error, path):
+            raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
         raise CheckpointError(
             f"{path}: refused: it holds more than tensors and plain values, so that loading it "
             f"could run code of whoever made it ({_first_line(error)}). Save "
             "`model.state_dict()` instead, or, only if you made the file yourself, set "
             "trust = true in its [models.NAME] table"
         ) from error
-    except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
     if isinstance(content, torch.nn.Module):
         return Checkpoint(path, module=content)
     return Checkpoint(path, content=content)
@@ -159,6 +161,16 @@ def _without_prefixes(state: StateDict, wanted: set[str]) -> StateDict:
                 state = {key.removeprefix(prefix): value for key, value in state.items()}
                 stripped = True
     return state
+
+
+def _wants_code(error: Exception, path: Path) -> bool:
+    """Whether the restricted unpickler refused what is in a pickle, rather than met garbage."""
+    if not isinstance(error, pickle.UnpicklingError):
+        return False
+    if "GLOBAL" in str(error) or "Unsupported global" in str(error):
+        return True
+    with path.open("rb") as file:  # a bare pickle of a protocol that torch does not read
+        return "Unsupported operand" in str(error) and file.read(1) == pickle.PROTO
 
 
 def _load_torchscript(path: Path) -> torch.nn.Module:

@@ -61,8 +61,8 @@ def compare(
         facts |= {
             "max_abs": float(compared.max()),
             "mean_abs": float(compared.mean()),
-            "mse": float((compared**2).mean()),
-            "max_rel": float((compared[nonzero] / magnitude[nonzero]).max(initial=0.0)),
+            "mse": _mean_square(compared),
+            "max_rel": _max_ratio(compared[nonzero], magnitude[nonzero]),
             "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
             "scale": float(magnitude.max()),
         }
@@ -70,6 +70,20 @@ def compare(
             limit = tolerance.atol + tolerance.rtol * magnitude
             facts["outside_allclose"] = float((compared > limit).mean())
     return OutputMeasurement(**facts)
+
+
+def _mean_square(values: Array) -> float:
+    import numpy as np
+
+    with np.errstate(over="ignore"):  # infinity is the right answer, and fails
+        return float((values**2).mean())
+
+
+def _max_ratio(values: Array, divisors: Array) -> float:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return float((values / divisors).max(initial=0.0))
 
 
 def _same_nonfinite(expected: Array, actual: Array) -> Array:
@@ -91,7 +105,8 @@ def _distance(expected: Array, actual: Array, finite: Array) -> Array:
         low = np.minimum(expected, actual).astype(np.uint64)
         return (high - low).astype(np.float64)
     wide = np.where(finite, expected, 0).astype(np.float64)
-    return np.abs(np.where(finite, actual, 0).astype(np.float64) - wide)
+    with np.errstate(over="ignore"):
+        return np.abs(np.where(finite, actual, 0).astype(np.float64) - wide)
 
 
 def _cosine(expected: Array, actual: Array) -> float:
@@ -124,8 +139,8 @@ def _worst(expected: Array, actual: Array, error: Array) -> tuple[Element, ...]:
     return tuple(
         Element(
             tuple(int(i) for i in np.unravel_index(position, error.shape)),
-            float(expected.reshape(-1)[position]),
-            float(actual.reshape(-1)[position]),
+            expected.reshape(-1)[position].item(),
+            actual.reshape(-1)[position].item(),
         )
         for position in order
         if flat[position] > 0

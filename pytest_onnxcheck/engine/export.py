@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import gc
 import io
 import logging
 import warnings
@@ -50,7 +51,7 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
     args, kwargs = reference.arguments(tensors)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:
-        with _quiet():
+        with _quiet(), _rare_garbage_collection():
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
         raise ExportError(
@@ -194,6 +195,21 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logger.disabled = disabled
+
+
+@contextlib.contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Collects cyclic garbage a hundred times less often.
+
+    Exporting makes millions of objects that live to its end; walking them again and again takes
+    7 to 18% of its time (ResNet-18, dynamo).
+    """
+    threshold = gc.get_threshold()
+    gc.set_threshold(threshold[0] * 100, *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
 
 
 def _root(error: BaseException) -> BaseException:

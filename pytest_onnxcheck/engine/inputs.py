@@ -55,7 +55,8 @@ def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
         return combinations
     first = {dim: values[0] for dim, values in dims.items()}
     swept = [first, *({**first, dim: value} for dim in dims for value in dims[dim][1:])]
-    return [*swept, {dim: values[-1] for dim, values in dims.items()}]
+    last = {dim: values[-1] for dim, values in dims.items()}
+    return swept if last in swept else [*swept, last]
 
 
 def declared_cases(reference: Reference) -> list[Case]:
@@ -115,7 +116,7 @@ def fill_inputs(
             batched = bool(symbolic) and isinstance(symbolic[0], str)
             arrays[name] = _from_file(model, name, shape, draw, batched)
         else:
-            arrays[name] = np.ascontiguousarray(_draw(rng, entry, shape).astype(entry.dtype))
+            arrays[name] = np.asarray(_draw(rng, entry, shape), entry.dtype, order="C")
     return arrays
 
 
@@ -131,20 +132,24 @@ def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
         raise InputError(f"{path}: not found")
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
+        held = (
+            {names[0]: loaded}
+            if isinstance(loaded, np.ndarray) and len(names) == 1
+            else {}
+            if isinstance(loaded, np.ndarray)
+            else {name: loaded[name] for name in loaded.files}
+        )
+    except Exception as error:  # zipfile, zlib, EOF and value errors, by what is broken
         raise InputError(f"{path}: cannot be read as .npy or .npz: {error}") from error
-    if isinstance(loaded, np.ndarray):
-        if len(names) != 1:
-            raise InputError(f"{path}: one array, but {len(names)} are needed: {', '.join(names)}")
-        return {names[0]: loaded}
-    with loaded:
-        missing = [name for name in names if name not in loaded.files]
-        if missing:
-            raise InputError(
-                f"{path}: no array {', '.join(map(repr, missing))}; it holds "
-                f"{', '.join(map(repr, loaded.files))}"
-            )
-        return {name: loaded[name] for name in names}
+    if not held and isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: one array, but {len(names)} are needed: {', '.join(names)}")
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise InputError(
+            f"{path}: no array {', '.join(map(repr, missing))}; it holds "
+            f"{', '.join(map(repr, held))}"
+        )
+    return {name: held[name] for name in names}
 
 
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
@@ -173,6 +178,8 @@ def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batch
     assert entry.file is not None
     path = model.root / entry.file
     examples = load_arrays(path, [entry.key or name])[entry.key or name]
+    if examples.ndim == 0:
+        raise InputError(f"{path}: a single number; the first axis must count examples")
     if not len(examples):
         raise InputError(f"{path}: no examples of input {name!r}")
     if batched:
@@ -197,4 +204,4 @@ def _checked(model: Model, name: str, array: Array) -> Array:
             f"{model.name}: input {name!r} is {array.dtype} in its file, declared {dtype}: "
             f"save it with .astype({dtype!r})"
         )
-    return np.ascontiguousarray(array)
+    return np.asarray(array, order="C")

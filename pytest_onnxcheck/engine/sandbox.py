@@ -18,7 +18,12 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
-__all__ = ["load_problem"]
+__all__ = ["load_problem", "start"]
+
+
+def start() -> None:
+    """Starts the child ahead of its first use: it imports its libraries while others work."""
+    _child.process()
 
 
 def load_problem(path: Path, provider: str) -> str | None:
@@ -36,7 +41,7 @@ class _Child:
         self._stderr: IO[str] | None = None
 
     def ask(self, path: Path, provider: str) -> str | None:
-        process = self._running()
+        process = self.process()
         assert process.stdin is not None
         assert process.stdout is not None
         answer = ""
@@ -51,7 +56,8 @@ class _Child:
             return problem
         return self._crash(process)
 
-    def _running(self) -> subprocess.Popen[str]:
+    def process(self) -> subprocess.Popen[str]:
+        """The running child."""
         if self._process is None:
             self._stderr = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as the child
                 "w+", encoding="utf-8", errors="replace"

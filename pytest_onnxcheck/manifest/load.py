@@ -10,7 +10,7 @@ import typing
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path as FilePath
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -26,6 +26,8 @@ else:  # pragma: no cover - the same parser under its older name
     import tomli as tomllib
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
+
+_S = TypeVar("_S", bound=s.Section)
 
 _SCHEMA_KEY = re.compile(r"^\s*schema\s*=", re.MULTILINE)
 
@@ -110,6 +112,7 @@ class _Loader:
         self.document = document
         self.lines = lines
         self.problems: list[Problem] = []
+        self.tables: dict[str, str] = {}  # model -> the table it comes from
 
     def load(self) -> Manifest:
         tables = self.document.get("models")
@@ -120,37 +123,39 @@ class _Loader:
             )
         header = {key: value for key, value in self.document.items() if key != "models"}
         file = self.validate(s.ManifestFile, {**header, "models": {}}, ())
-        defaults = file.defaults if file else s.Defaults()
-        seed = file.seed if file else 0
-        self.note(rules.check_defaults(defaults), ("defaults",))
+        if file is not None and self.note(rules.check_defaults(file.defaults), ("defaults",)):
+            file = None
         models: dict[str, Model] = {}
-        lines = {name: self.line(("models", name)) for name in tables}
         for name, table in tables.items():
-            for model in self.model(name, table, defaults, seed):
+            for model in self.models(name, table, file):
                 if model.name in models:
                     self.problem(
                         ("models", name), f"another model is already called {model.name!r}"
                     )
-                models[model.name] = model
+                else:
+                    models[model.name] = model
+                    self.tables[model.name] = name
+        if file is not None and not self.problems:
+            found = rules.check_default_globs(file.defaults, models.values())
+            self.note(found, ("defaults",))
         bad = {problem.model for problem in self.problems}
         self.problems.sort(key=lambda problem: problem.line)
         return Manifest(
             path=self.path,
-            seed=seed,
-            models={name: model for name, model in models.items() if name not in bad},
+            seed=file.seed if file else 0,
+            models={name: model for name, model in models.items() if self.tables[name] not in bad},
             problems=tuple(self.problems),
-            lines=lines,
+            lines={name: self.line(("models", name)) for name in tables},
         )
 
-    def model(self, name: str, table: object, defaults: s.Defaults, seed: int) -> Iterator[Model]:
+    def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:
+        """The models of one table; none where it, or what it inherits, is wrong."""
         where: Path = ("models", name)
         if not rules.MODEL_NAME.fullmatch(name):
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
             return
         section = self.validate(s.ModelSection, table, where)
-        if section is None:
-            return
-        if self.note(rules.check_model(section), where):
+        if section is None or self.note(rules.check_model(section), where) or file is None:
             return
         files = checkpoints(section, name, self.path.parent)
         if not files:
@@ -158,30 +163,39 @@ class _Loader:
                 (*where, "checkpoint"),
                 f"no file matches checkpoint {section.checkpoint!r} in {self.path.parent}",
             )
-        for model_name, checkpoint in files.items():
-            model = resolve(
+        resolved = [
+            resolve(
                 model_name,
                 section,
                 checkpoint,
-                defaults,
+                file.defaults,
                 root=self.path.parent,
                 line=self.line(where),
-                seed=seed,
+                seed=file.seed,
             )
-            self.note(rules.check_globs(section, model), where)
-            yield model
+            for model_name, checkpoint in files
+        ]
+        for model in resolved[:1]:  # they differ in their names and checkpoints only
+            self.note(rules.check_resolved(section, model), where)
+        for model in resolved:
+            if rules.MODEL_NAME.fullmatch(model.name):
+                yield model
+            else:
+                text = rules.BAD_MODEL_NAME.format(name=model.name)
+                self.problem((*where, "checkpoint"), text)
 
-    def validate(self, kind: type[Any], value: object, where: Path) -> Any | None:
+    def validate(self, kind: type[_S], value: object, where: Path) -> _S | None:
         try:
             return kind.model_validate(value)
         except ValidationError as error:
             found: dict[Path, list[str]] = {}
-            for detail in error.errors(include_url=False):
-                path, text = _explain(kind, where, detail)
-                found.setdefault(path, []).append(text)
+            for detail in _most_telling(error):
+                path, text = _explain(kind, value, detail)
+                found.setdefault((*where, *path), []).append(text)
             for path, texts in found.items():
                 # a value that fits no member of a union is reported once for each
-                self.problem(path, "; or ".join(texts) if len(texts) > 1 else texts[0])
+                missing = all(text.startswith("missing") for text in texts)
+                self.problem(path, ("; " if missing else "; or ").join(texts))
             return None
 
     def note(self, found: Iterable[tuple[Path, str]], where: Path) -> bool:
@@ -193,8 +207,11 @@ class _Loader:
 
     def problem(self, path: Path, text: str) -> None:
         line = self.line(path)
-        table = path if path in self.lines and _is_table(self.document, path) else path[:-1]
-        section = ".".join(str(part) for part in table if not isinstance(part, int))
+        # the table the key stands in; for a table as a whole, the table itself
+        table = path[:-1] if text.startswith("unknown key") else path
+        while table and not _is_table(self.document, table):
+            table = table[:-1]
+        section = ".".join(_quoted(part) for part in table if isinstance(part, str))
         place = f"[{section}] " if section else ""
         model = str(path[1]) if len(path) > 1 and path[0] == "models" else None
         self.problems.append(Problem(line, f"{self.shown}:{line}: {place}{text}", model))
@@ -214,34 +231,70 @@ def _is_table(document: Any, path: Path) -> bool:
     return isinstance(document, dict)
 
 
-def _explain(kind: type[BaseModel], where: Path, detail: Any) -> tuple[Path, str]:
+def _most_telling(error: ValidationError) -> Iterator[Any]:
+    """The errors without those that only follow from another: an array is short of wrong items."""
+    details = error.errors(include_url=False)
+    for detail in details:
+        deeper = any(
+            other["loc"] != detail["loc"] and other["loc"][: len(detail["loc"])] == detail["loc"]
+            for other in details
+        )
+        if not (detail["type"] == "too_short" and deeper):
+            yield detail
+
+
+def _explain(kind: type[BaseModel], value: object, detail: Any) -> tuple[Path, str]:
     """One pydantic error as the path of the offending key and a sentence about it."""
-    path: Path = tuple(
-        part
-        for part in detail["loc"]
-        # names of union members and validators, which are no keys of the document
-        if isinstance(part, int) or not re.search(r"[\[\]() ]|^(str|int|dict)$", part)
-    )
-    key = str(path[-1]) if path else ""
+    path = _path_in(value, detail["loc"])
+    given, context = detail["input"], detail.get("ctx", {})
+    key = str(detail["loc"][-1]) if detail["loc"] else ""
     if detail["type"] == "extra_forbidden":
         section = _section_at(kind, path[:-1])
         valid = sorted(field.alias or name for name, field in section.model_fields.items())
-        return (*where, *path), f"unknown key {key!r}{_suggest(key, valid)}"
+        return path, f"unknown key {key!r}{_suggest(key, valid)}"
     if detail["type"] == "missing":
-        return (*where, *path[:-1]), f"missing key {key!r}"
+        return path, f"missing key {key!r}"
     if detail["type"] == "literal_error":
-        valid = re.findall(r"'([^']*)'", detail["ctx"]["expected"]) or [detail["ctx"]["expected"]]
-        return (*where, *path), f"{_named(path)}{detail['input']!r} is not one of " + ", ".join(
-            valid
-        ) + _suggest(str(detail["input"]), valid, only_close=True)
-    message = detail["msg"][:1].lower() + detail["msg"][1:]
-    got = "" if "got " in message else f", got {detail['input']!r}"
-    return (*where, *path), f"{_named(path)}{message}{got}"
+        valid = re.findall(r"'([^']*)'", context["expected"]) or [context["expected"]]
+        close = _suggest(str(given), valid, only_close=True)
+        return path, f"{_named(path)}{given!r} is not one of {', '.join(valid)}{close}"
+    message = _SENTENCES.get(detail["type"], detail["msg"])
+    message = message.format(**context) if detail["type"] in _SENTENCES else message
+    message = message[:1].lower() + message[1:]
+    got = "" if "got " in message else f", got {given!r}"
+    return path, f"{_named(path)}{message}{got}"
+
+
+#: pydantic's sentences that speak of Python, in the words of TOML
+_SENTENCES = {
+    "dict_type": "input should be a valid table",
+    "model_attributes_type": "input should be a valid table",
+    "model_type": "input should be a valid table",
+    "string_too_short": "input should have at least {min_length} character",
+    "too_short": "input should have at least {min_length} item",
+    "tuple_type": "input should be a valid array",
+}
+
+
+def _path_in(value: object, loc: tuple[str | int, ...]) -> Path:
+    """The part of a location that is in the document: pydantic adds names of union members."""
+    path: list[str | int] = []
+    for part in loc:
+        keys: Any = value if isinstance(value, dict) else ()
+        keys = range(len(value)) if isinstance(value, list) else keys
+        if part in keys:
+            path.append(part)
+            value = value[part]  # type: ignore[index]
+    return tuple(path)
 
 
 def _named(path: Path) -> str:
     names = [part for part in path if isinstance(part, str)]
     return f"{names[-1]}: " if names else ""
+
+
+def _quoted(part: str) -> str:
+    return part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"'
 
 
 def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:

@@ -7,7 +7,7 @@ over variant names). The command line comes last and is applied by the caller.
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,11 +23,10 @@ BUILTIN_DEFAULTS = s.Defaults(
     targets=("cpu",),
     required_targets=(),
     draws=2,
-    latency=s.Latency(),
     marks=(),
 )
 
-_T = TypeVar("_T", s.Tolerance, s.Budget)
+_T = TypeVar("_T", s.Tolerance, s.Budget, s.Latency)
 
 
 @dataclass(frozen=True)
@@ -102,13 +101,16 @@ class Model:
         }
 
 
-def checkpoints(section: s.ModelSection, name: str, root: Path) -> dict[str, Path | None]:
-    """Model name -> checkpoint: one entry, or one per match of a glob (possibly none)."""
+def checkpoints(section: s.ModelSection, name: str, root: Path) -> list[tuple[str, Path | None]]:
+    """Model names and checkpoints: one pair, or one per match of a glob (possibly none)."""
     if section.checkpoint is None:
-        return {name: None}
+        return [(name, None)]
     if not any(char in section.checkpoint for char in "*?["):
-        return {name: root / section.checkpoint}
-    return {f"{name}-{path.stem}": path for path in sorted(root.glob(section.checkpoint))}
+        return [(name, root / section.checkpoint)]
+    pattern = Path(section.checkpoint)
+    if pattern.is_absolute():
+        root, pattern = Path(pattern.anchor), pattern.relative_to(pattern.anchor)
+    return [(f"{name}-{path.stem}", path) for path in sorted(root.glob(str(pattern)))]
 
 
 def resolve(
@@ -170,7 +172,7 @@ def resolve(
         cases=section.cases,
         calibration=section.calibration,
         draws=inherited("draws"),
-        latency=inherited("latency"),
+        latency=_merge(s.Latency, [s.Latency(), defaults.latency, section.latency]),
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
         marks=inherited("marks"),
@@ -185,8 +187,7 @@ def _recipes(
 ) -> Iterator[tuple[str, int | None, str, str | None]]:
     """Yields exporter, opset, precision and existing file of each variant."""
     if section.onnx is not None:
-        files = {"fp32": section.onnx} if isinstance(section.onnx, str) else section.onnx
-        for precision, file in files.items():
+        for precision, file in section.onnx.items():
             yield "file", None, precision, file
         return
     for exporter in inherited("exporters"):
@@ -210,8 +211,8 @@ def _matching(
     return found
 
 
-def _merge(kind: type[_T], levels: list[_T]) -> _T:
+def _merge(kind: type[_T], levels: Sequence[_T | None]) -> _T:
     merged: dict[str, Any] = {}
     for level in levels:
-        merged.update(level.written())
+        merged.update(level.written() if level is not None else {})
     return kind.model_construct(set(merged), **merged)

@@ -5,26 +5,36 @@ from __future__ import annotations
 import difflib
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
 from pytest_onnxcheck.manifest.resolve import Model
-from pytest_onnxcheck.terms import Precision
+from pytest_onnxcheck.terms import Exporter, Precision
 
-__all__ = ["BAD_MODEL_NAME", "MODEL_NAME", "check_defaults", "check_globs", "check_model"]
+__all__ = [
+    "BAD_MODEL_NAME",
+    "MODEL_NAME",
+    "check_default_globs",
+    "check_defaults",
+    "check_model",
+    "check_resolved",
+]
 
 Found = Iterator[tuple[Path, str]]
 
 #: model names become node ids, folder names and globs
 MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 BAD_MODEL_NAME = (
-    "model name {name!r} may hold letters, digits and . _ + - only: "
-    "it becomes a pytest node id and a folder name"
+    "model name {name!r} may hold letters, digits and . _ + - only, and starts with a letter, "
+    "a digit or _: it becomes a pytest node id and a folder name"
 )
 
 _PRECISIONS = get_args(Precision)
+_VARIANT = re.compile(
+    rf"(?:(?:{'|'.join(get_args(Exporter))})-op\d+|file)-(?:{'|'.join(_PRECISIONS)})"
+)
 
 
 def check_defaults(defaults: s.Defaults) -> Found:
@@ -57,16 +67,25 @@ def check_model(section: s.ModelSection) -> Found:
         if len(given) != 1:
             yield ("calibration",), "give either file or source"
     if section.latency is not None:
-        for index, point in enumerate(section.latency.dims or ()):
+        for point in section.latency.dims or ():
             for dim in point:
                 if dim not in section.dims:
-                    yield ("latency", "dims", index), _undeclared(dim, section.dims)
-    for name in section.inputs.keys() & section.outputs.keys():
+                    yield ("latency", "dims"), f"dims: {_undeclared(dim, section.dims)}"
+    for name in [name for name in section.inputs if name in section.outputs]:
         yield ("outputs", name), f"{name!r} is an input and an output: ONNX needs distinct names"
 
 
-def check_globs(section: s.ModelSection, model: Model) -> Found:
-    """Keys that select variants but match none of the model's."""
+def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
+    """Keys of `[defaults]` that select variants but match none of any model."""
+    names = [variant.name for model in models for variant in model.variants]
+    for table in ("tolerance", "budget"):
+        for key in getattr(defaults, table) or {}:
+            if key not in _PRECISIONS and not fnmatch.filter(names, key):
+                yield (table, key), f"{key!r} matches no variant of any model"
+
+
+def check_resolved(section: s.ModelSection, model: Model) -> Found:
+    """What can be wrong once inheritance is known: globs and targets that choose nothing."""
     names = [variant.name for variant in model.variants]
     for table in ("tolerance", "budget"):
         for key in getattr(section, table) or {}:
@@ -77,6 +96,17 @@ def check_globs(section: s.ModelSection, model: Model) -> Found:
             for pattern in mark.variants or ():
                 if not fnmatch.filter(names, pattern):
                     yield (kind, index, "variants"), _no_variant(pattern, names)
+    for target in model.required_targets:
+        if target not in model.targets:
+            yield ("required_targets",), _no_target(target, model)
+    for key, budget in (section.budget or {}).items():
+        for target in budget.min_speedup or {}:
+            if target not in model.targets:
+                yield ("budget", key, "min_speedup"), _no_target(target, model)
+
+
+def _no_target(target: str, model: Model) -> str:
+    return f"{target!r} is not among the targets of this model ({', '.join(model.targets)})"
 
 
 def _no_variant(pattern: str, names: list[str]) -> str:
@@ -92,19 +122,32 @@ def _inputs(section: s.ModelSection) -> Found:
             yield where, "missing key 'shape' (or give the model shapes = 'module:callable')"
         is_int = entry.dtype.startswith(("int", "uint"))
         fill = entry.fill or ("integers" if is_int else None)
-        if fill == "integers" and entry.range is None:
-            yield (
-                where,
-                f"{entry.dtype} input: give range = [lowest, highest], e.g. [0, vocabulary - 1]",
-            )
-        if fill in ("normal", "uniform") and is_int:
+        if (entry.fill == "file") != (entry.file is not None):
+            yield where, "fill = 'file' and file = 'PATH' go together"
+        elif fill in ("normal", "uniform") and is_int:
             yield (*where, "fill"), f"fill {fill!r} is for floats; use 'integers' with range"
-        if fill == "uniform" and entry.range is None:
-            yield where, "fill 'uniform' needs range = [lowest, highest]"
+        elif fill in ("uniform", "integers") and entry.range is None:
+            wanted = f"fill {entry.fill!r} needs range = [lowest, highest]"
+            hint = "give range = [lowest, highest], e.g. [0, vocabulary - 1]"
+            yield where, wanted if entry.fill else f"{entry.dtype} input: {hint}"
         if fill == "constant" and entry.value is None:
             yield where, "fill 'constant' needs value"
-        if (fill == "file") != (entry.file is not None):
-            yield where, "fill = 'file' and file = 'PATH' go together"
+        if entry.value is not None and fill != "constant":
+            yield (*where, "value"), "value has no effect without fill = 'constant'"
+        if is_int and entry.range is not None:
+            low, high = _integer_ends(entry.dtype)
+            ends = entry.range
+            if not all(isinstance(end, int) and low <= end <= high for end in ends):
+                yield (
+                    (*where, "range"),
+                    f"range: {list(ends)} does not fit {entry.dtype}, whole numbers "
+                    f"from {low} to {high}",
+                )
+
+
+def _integer_ends(dtype: str) -> tuple[int, int]:
+    bits = int(dtype.lstrip("uint"))
+    return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 
 def _dims(section: s.ModelSection) -> Found:
@@ -115,11 +158,12 @@ def _dims(section: s.ModelSection) -> Found:
                 if isinstance(size, str):
                     used.add(size)
                     if size not in section.dims:
-                        yield (kind, name, "shape", index), _undeclared(size, section.dims)
+                        text = f"shape: {_undeclared(size, section.dims)}"
+                        yield (kind, name, "shape", index), text
                 elif size < 1:
                     yield (kind, name, "shape", index), f"shape: size {size} is below 1"
     if section.shapes is None:
-        for dim in section.dims.keys() - used:
+        for dim in [dim for dim in section.dims if dim not in used]:
             yield ("dims", dim), f"dim {dim!r} is in no shape of this model"
 
 
@@ -139,7 +183,8 @@ def _ranges(section: s.ModelSection) -> Found:
 def _tables(section: s.Defaults) -> Found:
     for table in ("tolerance", "budget"):
         for key in getattr(section, table) or {}:
-            if key not in _PRECISIONS and not any(char in key for char in "*?[-"):
+            glob = any(char in key for char in "*?[") or _VARIANT.fullmatch(key)
+            if key not in _PRECISIONS and not glob:
                 yield (
                     (table, key),
                     (

@@ -6,9 +6,18 @@ field descriptions are the reference documentation (`onnxcheck schema`).
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
 
 from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Precision, Target
@@ -40,30 +49,51 @@ def _error(text: str) -> PydanticCustomError:
 class Section(BaseModel):
     """Base of every section: immutable, strict, unknown keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     def written(self) -> dict[str, Any]:
         """The fields that were written in the file, for merging."""
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
+def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    twice = sorted({value for value in values if values.count(value) > 1}, key=str)
+    if twice:
+        raise _error(f"{', '.join(map(repr, twice))} stands there twice")
+    return values
+
+
+def _range_of(value: object) -> object:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise _error(f"expected two numbers [lowest, highest], got {value!r}")
+    return value
+
+
+def _artefacts_of(value: object) -> object:
+    return {"fp32": value} if isinstance(value, str) else value
+
+
+Array = Strict(False)  # TOML has arrays, which are lists in Python; the sections hold tuples
 Opset = Annotated[int, Field(ge=9, le=30)]
-Exporters = Annotated[tuple[Exporter, ...], Strict(False), Field(min_length=1)]
-Opsets = Annotated[tuple[Opset, ...], Strict(False), Field(min_length=1)]
-Precisions = Annotated[tuple[Precision, ...], Strict(False), Field(min_length=1)]
-Targets = Annotated[tuple[Target, ...], Strict(False)]
+Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+Precisions = Annotated[tuple[Precision, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+Targets = Annotated[tuple[Target, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+AnyTargets = Annotated[tuple[Target, ...], Array, AfterValidator(_unique)]
 Size = Annotated[int, Field(ge=1)]
 Ratio = Annotated[float, Field(gt=0)]
-Shape = Annotated[tuple[int | str, ...], Strict(False)]
-Range = Annotated[tuple[float, float], Strict(False)]
-Strings = Annotated[tuple[str, ...], Strict(False)]
+Shape = Annotated[tuple[int | str, ...], Array]
+Number = int | float
+Range = Annotated[tuple[Number, Number], Array, BeforeValidator(_range_of)]
+Strings = Annotated[tuple[str, ...], Array]
 
 
 def _bounds_of(value: object) -> object:
     if value == "off" or isinstance(value, Bounds):
         return value
     numbers: list[Any] = list(value) if isinstance(value, list | tuple) else [value]
-    if len(numbers) not in (1, 2) or not all(type(number) in (int, float) for number in numbers):
+    finite = all(type(number) in (int, float) and math.isfinite(number) for number in numbers)
+    if len(numbers) not in (1, 2) or not finite:
         raise _error(
             f'expected a number, a pair [pass, fail] or "off", got {value!r}: '
             "below the first is a pass, beyond the second a failure, between them a warning"
@@ -173,7 +203,9 @@ class Input(Section):
     range: Range | None = Field(None, description="Lowest and highest value the model is made for.")
     mean: float = Field(0.0, description="Mean of `normal`.")
     std: float = Field(1.0, gt=0, description="Standard deviation of `normal`.")
-    value: float | None = Field(None, description="The value of `constant`.")
+    value: float | None = Field(
+        None, allow_inf_nan=True, description="The value of `constant`; `inf` and `nan` too."
+    )
     file: str | None = Field(
         None, description="`.npy` or `.npz` with real examples; the first axis counts examples."
     )
@@ -212,7 +244,7 @@ class Calibration(Section):
 class Latency(Section):
     """How speed is measured."""
 
-    dims: Annotated[tuple[dict[str, Size], ...], Strict(False)] | None = Field(
+    dims: Annotated[tuple[dict[str, Size], ...], Array] | None = Field(
         None,
         description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
         "value of the first symbolic dim, the others at their first value.",
@@ -225,7 +257,7 @@ class Mark(Section):
     """An expected failure or a skip, with its reason."""
 
     reason: Annotated[str, Field(min_length=1)] = Field(description="Why; shown in the report.")
-    checks: Annotated[tuple[Check, ...], Strict(False)] | None = Field(
+    checks: Annotated[tuple[Check, ...], Array] | None = Field(
         None, description="Which checks; default: all."
     )
     variants: Strings | None = Field(
@@ -242,10 +274,10 @@ class Defaults(Section):
     precisions: Precisions | None = Field(
         None, description="`fp32`, `fp16`, `int8-dynamic`, `int8-static`."
     )
-    targets: Annotated[Targets, Field(min_length=1)] | None = Field(
+    targets: Targets | None = Field(
         None, description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`."
     )
-    required_targets: Targets | None = Field(
+    required_targets: AnyTargets | None = Field(
         None, description="Targets whose absence is a failure rather than a skip."
     )
     draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
@@ -294,12 +326,19 @@ class ModelSection(Defaults):
         None,
         description="`module:callable` that takes `config` and returns the inputs' shapes by name.",
     )
-    onnx: str | dict[Precision, str] | None = Field(
+    onnx: (
+        Annotated[
+            dict[Precision, str],
+            Field(min_length=1),
+            BeforeValidator(_artefacts_of, json_schema_input_type=str | dict[Precision, str]),
+        ]
+        | None
+    ) = Field(
         None,
         description="Validation only: an existing artefact, or one per precision; nothing is "
         "exported.",
     )
-    dims: dict[str, Annotated[tuple[Size, ...], Strict(False), Field(min_length=1)]] = Field(
+    dims: dict[str, Annotated[tuple[Size, ...], Array, Field(min_length=1)]] = Field(
         default_factory=dict,
         description="Symbolic dims and the values they are swept over; exported as dynamic.",
     )
@@ -310,12 +349,10 @@ class ModelSection(Defaults):
         default_factory=dict, description="Inputs of your own, by case name."
     )
     calibration: Calibration | None = Field(None, description="Calibration data of int8-static.")
-    xfail: Annotated[tuple[Mark, ...], Strict(False)] = Field(
+    xfail: Annotated[tuple[Mark, ...], Array] = Field(
         (), description="Checks expected to fail; one that passes is reported (strict)."
     )
-    skip: Annotated[tuple[Mark, ...], Strict(False)] = Field(
-        (), description="Checks that are not run."
-    )
+    skip: Annotated[tuple[Mark, ...], Array] = Field((), description="Checks that are not run.")
 
 
 class ManifestFile(Section):

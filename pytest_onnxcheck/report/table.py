@@ -51,7 +51,8 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
 
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of one row, in the order of the header."""
-    file = _first(row, ("quantization", "export"), "file")
+    # a variant of its own precision has a file of its own, or none
+    file = _first(row, ("quantization",) if row.of("quantization") else ("export",), "file")
     ratio = _ratio(row)
     return (
         row.model,
@@ -99,7 +100,7 @@ def _ratio(row: Row) -> float | None:
 
 def _worst_error(row: Row) -> str:
     errors = [
-        output["max_abs"]
+        float(output["max_abs"])  # infinity is a string in a record
         for entry in row.of("equivalence")
         for case in entry.get("measurement", {}).get("cases", ())
         for output in case["outputs"]
@@ -111,7 +112,9 @@ def _worst_error(row: Row) -> str:
 def _speedup(row: Row) -> str:
     """The smallest and largest speed-up over targets and dims."""
     found = sorted(
-        entry["measurement"]["speedup"] for entry in row.of("latency") if "measurement" in entry
+        float(entry["measurement"]["speedup"])
+        for entry in row.of("latency")
+        if "measurement" in entry
     )
     if not found:
         return "-"

@@ -246,6 +246,8 @@ def test_the_limit_of_allclose_belongs_to_it():
 
 def test_allclose_is_not_measured_without_rtol():
     assert measure([1.0], [2.0]).outside_allclose is None
+    assert measure([1.0], [2.0], rtol=0.1).outside_allclose is None
+    assert measure([1.0], [2.0], atol=0.1).outside_allclose is None
 
 
 def test_share_of_elements_outside_the_declared_range():

@@ -1,0 +1,76 @@
+"""The `onnxcheck` command: a thin shell over the package's functions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pytest_onnxcheck import __version__
+from pytest_onnxcheck.errors import OnnxCheckError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; returns its exit status: 0, or 1 when something is wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        text: str = arguments.run(arguments)
+    except (OnnxCheckError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    sys.stdout.write(text)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="onnxcheck",
+        description="Helpers around `pytest --onnxcheck`, which is what checks models.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    validate = commands.add_parser("validate", help="check a manifest and list its variants")
+    validate.add_argument("manifest", type=Path, nargs="?", default=Path("models.toml"))
+    validate.set_defaults(run=_validate)
+    schema = commands.add_parser("schema", help="print the manifest's JSON Schema")
+    schema.add_argument("--markdown", action="store_true", help="as reference documentation")
+    schema.set_defaults(run=_schema)
+    table = commands.add_parser("table", help="print the table of a record as Markdown")
+    table.add_argument("record", type=Path, help="what --onnxcheck-json wrote")
+    table.set_defaults(run=_table)
+    return parser
+
+
+def _validate(arguments: argparse.Namespace) -> str:
+    from pytest_onnxcheck.manifest import load_manifest
+
+    manifest = load_manifest(arguments.manifest, shown=str(arguments.manifest))
+    manifest.check()
+    return "".join(
+        f"{model.name}::{variant.name}\n"
+        for model in manifest.models.values()
+        for variant in model.variants
+    )
+
+
+def _schema(arguments: argparse.Namespace) -> str:
+    from pytest_onnxcheck.manifest.schema import json_schema, reference
+
+    return reference() if arguments.markdown else json_schema()
+
+
+def _table(arguments: argparse.Namespace) -> str:
+    from pytest_onnxcheck.report.table import markdown
+
+    record = json.loads(arguments.record.read_text(encoding="utf-8"))
+    packages = record["environment"]["packages"]
+    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "onnx", "onnxruntime"))
+    return (
+        f"{markdown(record['checks'])}\n"
+        f"onnxcheck {record['onnxcheck']}, {versions}; {record['environment']['cpu']}, "
+        f"{record['environment']['cpus']} CPUs; {record['created'][:10]}.\n"
+    )

@@ -1,0 +1,109 @@
+"""Sessions: crashes and fallbacks are errors of the check, not of the test process."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnxruntime.transformers.float16 import convert_float_to_float16
+from torch import nn
+
+from pytest_onnxcheck.engine import runtime, sandbox
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.runtime import Session, open_session
+from pytest_onnxcheck.errors import RunError, TargetAbsent
+
+
+def linear(path: Path) -> Artefact:
+    torch.onnx.export(
+        nn.Linear(4, 2).eval(),
+        (torch.zeros(2, 4),),
+        str(path),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes={"x": {0: "batch"}},
+    )
+    return Artefact.given(path)
+
+
+def test_a_session_runs_on_the_provider_asked_for(tmp_path: Path):
+    session = open_session(linear(tmp_path / "m.onnx"), "cpu")
+    (output,) = session.run({"x": torch.zeros(3, 4).numpy()})
+    assert output.shape == (3, 2)
+    assert session.provider == "CPUExecutionProvider"
+
+
+def test_a_target_this_onnxruntime_lacks_is_absent(tmp_path: Path):
+    with pytest.raises(TargetAbsent, match="openvino: OpenVINOExecutionProvider is not in this"):
+        open_session(linear(tmp_path / "m.onnx"), "openvino")
+
+
+def test_a_target_without_its_device_is_absent():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(TargetAbsent, match=r"cuda: torch .* sees no CUDA device"):
+        runtime.torch_device("cuda")
+
+
+def test_a_provider_that_falls_back_is_an_error(tmp_path: Path):
+    # The real library falls back from CUDA to CPU only where CUDA is half installed; a session
+    # that runs on another provider than the one expected is the same to the check.
+    artefact = linear(tmp_path / "m.onnx")
+    handle = onnxruntime.InferenceSession(str(artefact.path), providers=["CPUExecutionProvider"])
+    session = Session("cuda", "CUDAExecutionProvider", {"x": "tensor(float)"}, ["y"], handle)
+    with pytest.raises(RunError, match="fell back to CPUExecutionProvider while running"):
+        session.run({"x": torch.zeros(3, 4).numpy()})
+
+
+def test_wrong_inputs_are_an_error_that_names_them(tmp_path: Path):
+    session = open_session(linear(tmp_path / "m.onnx"), "cpu")
+    with pytest.raises(RunError, match=r"needs inputs \['x'\], which the manifest lacks"):
+        session.run({})
+    with pytest.raises(RunError, match=r"ONNX Runtime failed on x \[3, 5\]"):
+        session.run({"x": torch.zeros(3, 5).numpy()})
+
+
+def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
+    artefact = linear(tmp_path / "m.onnx")
+    model = onnx.load(artefact.path)
+    model.graph.node[0].op_type = "NoSuchOperator"
+    onnx.save(model, tmp_path / "broken.onnx")
+    with pytest.raises(RunError, match=r"broken.onnx: does not load in ONNX Runtime: .*NoSuchOp"):
+        open_session(Artefact.given(tmp_path / "broken.onnx"), "cpu")
+
+
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+def test_a_crash_of_the_runtime_is_an_error_and_the_next_artefact_is_checked(tmp_path: Path):
+    torch.manual_seed(0)
+    torch.onnx.export(
+        SelfAttention().eval(),
+        (torch.zeros(2, 4, 16),),
+        str(tmp_path / "fp32.onnx"),
+        dynamo=False,
+        input_names=["x"],
+        output_names=["y"],
+        opset_version=17,
+        dynamic_axes={"x": {0: "batch", 1: "time"}},
+    )
+    converted = convert_float_to_float16(onnx.load(tmp_path / "fp32.onnx"), keep_io_types=True)
+    onnx.save(converted, tmp_path / "fp16.onnx")
+    crashing = Artefact.given(tmp_path / "fp16.onnx")
+    problem = sandbox.load_problem(crashing.path, "CPUExecutionProvider")
+    if problem is None:
+        pytest.skip(f"onnxruntime {onnxruntime.__version__} no longer crashes on this file")
+    assert problem.startswith("ONNX Runtime crashed (SIG")
+    with pytest.raises(RunError, match="ONNX Runtime crashed"):
+        open_session(crashing, "cpu")
+    assert open_session(Artefact.given(tmp_path / "fp32.onnx"), "cpu").outputs == ["y"]

@@ -1,0 +1,46 @@
+"""The `onnxcheck` command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import mlps
+
+from pytest_onnxcheck import __version__
+from pytest_onnxcheck.cli import main
+
+
+def test_validate_lists_the_variants(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "models.toml").write_text("schema = 1\n" + mlps("a", "b"))
+    assert main(["validate", str(tmp_path / "models.toml")]) == 0
+    assert capsys.readouterr().out == "a::dynamo-op20-fp32\nb::dynamo-op20-fp32\n"
+
+
+def test_validate_prints_every_problem(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    path = tmp_path / "models.toml"
+    path.write_text("schema = 1\nsead = 1\n" + mlps("a") + 'outputs.z.shaep = ["batch"]\n')
+    assert main(["validate", str(path)]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith(f"{path}:2: unknown key 'sead' (did you mean 'seed'?)")
+    assert any("unknown key 'shaep' (did you mean 'shape'?)" in line for line in lines)
+
+
+def test_a_missing_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert main(["validate", str(tmp_path / "no.toml")]) == 1
+    assert "no.toml: cannot be read" in capsys.readouterr().err
+    assert main(["table", str(tmp_path / "no.json")]) == 1
+    assert "no.json" in capsys.readouterr().err
+
+
+def test_schema_is_json(capsys: pytest.CaptureFixture[str]):
+    assert main(["schema"]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["schema"]["const"] == 1
+
+
+def test_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out.strip() == __version__

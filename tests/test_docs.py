@@ -1,0 +1,87 @@
+"""README and docs say what is true: blocks parse, printed parts are what is printed today."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from pytest_onnxcheck import cli
+from pytest_onnxcheck.manifest import load_manifest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    found = []
+    for page in PAGES:
+        for block in re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL):
+            found.append((page.name, block))
+    return found
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("toml"))
+def test_every_manifest_shown_is_valid(tmp_path: Path, page: str, text: str):
+    if "[models." not in text:
+        text += '[models.m]\nfactory = "a:b"\ninputs.x.shape = [1]\noutputs.y.shape = [1]\n'
+    (tmp_path / "models.toml").write_text(text)
+    load_manifest(tmp_path / "models.toml").check()
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_every_python_block_parses(page: str, text: str):
+    ast.parse(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_into_the_repository_leads_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_readmes_manifest_has_ten_lines():
+    text = next(text for page, text in blocks("toml") if page == "README.md")
+    assert len([line for line in text.splitlines() if line]) <= 10
+
+
+def test_the_reference_is_what_the_command_prints(capsys: pytest.CaptureFixture[str]):
+    assert cli.main(["schema", "--markdown"]) == 0
+    assert (ROOT / "docs" / "manifest.md").read_text().endswith(capsys.readouterr().out)
+
+
+def test_every_option_is_in_the_readme():
+    plugin = (ROOT / "pytest_onnxcheck" / "plugin.py").read_text()
+    readme = (ROOT / "README.md").read_text()
+    for option in re.findall(r'"(--onnxcheck[a-z-]*)"', plugin):
+        assert f"`{option}" in readme, option
+
+
+def test_the_built_in_tolerances_are_the_ones_in_the_guide():
+    from pytest_onnxcheck.manifest.sections import BUILTIN_TOLERANCE, METRICS, Bounds
+
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    for precision, tolerance in BUILTIN_TOLERANCE.items():
+        row = next(
+            line for line in guide.splitlines() if line.startswith("| ") and precision in line
+        )
+        for metric in METRICS:
+            bounds = getattr(tolerance, metric)
+            if isinstance(bounds, Bounds):
+                numbers = re.search(rf"{metric} (\S+) / ([^\s,]+)", row)
+                assert numbers is not None, (precision, metric)
+                assert (float(numbers[1]), float(numbers[2])) == (bounds.passes, bounds.fails)
+
+
+def test_the_readmes_table_names_every_variant_of_the_zoo():
+    readme = (ROOT / "README.md").read_text()
+    table = readme.split("<!-- table: begin -->")[1].split("<!-- table: end -->")[0]
+    shown = re.findall(r"^\| (\S+) \| (\S+-\S+) \|", table, re.MULTILINE)
+    manifest = load_manifest(ROOT / "models.toml")
+    assert shown == [
+        (model.name, variant.name)
+        for model in manifest.models.values()
+        for variant in model.variants
+    ]
