@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 PACKAGE = Path(pytest_onnxcheck.__file__).parent
-REPOSITORY = PACKAGE.parent
+REPOSITORY = Path(__file__).parents[2]
 BAD = Path(__file__).parent / "bad"
 
 FULL = """
