@@ -19,7 +19,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         text: str = arguments.run(arguments)
-    except (OnnxCheckError, OSError) as error:
+    except (OnnxCheckError, OSError, json.JSONDecodeError) as error:
         print(error, file=sys.stderr)
         return 1
     sys.stdout.write(text)
@@ -68,7 +68,8 @@ def _table(arguments: argparse.Namespace) -> str:
 
     record = json.loads(arguments.record.read_text(encoding="utf-8"))
     packages = record["environment"]["packages"]
-    versions = ", ".join(f"{name} {packages[name]}" for name in ("torch", "onnx", "onnxruntime"))
+    shown = [name for name in packages if name in ("torch", "onnx") or "onnxruntime" in name]
+    versions = ", ".join(f"{name} {packages[name]}" for name in shown)
     return (
         f"{markdown(record['checks'])}\n"
         f"onnxcheck {record['onnxcheck']}, {versions}; {record['environment']['cpu']}, "

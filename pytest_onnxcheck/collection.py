@@ -22,7 +22,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_onnxcheck.errors import ManifestError, StageError, TargetAbsent
+from pytest_onnxcheck.errors import (
+    ExportError,
+    ManifestError,
+    QuantizeError,
+    StageError,
+    TargetAbsent,
+)
 from pytest_onnxcheck.manifest import (
     Manifest,
     Model,
@@ -39,6 +45,12 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.suite import OnnxChecks
 
 __all__ = ["ENTRY", "CheckItem", "ModelNode", "ModelsFile", "VariantNode", "collect_manifest"]
+
+#: check -> the failure of a stage that is its own subject
+_OWN_STAGE: dict[str, type[StageError]] = {
+    "export": ExportError,
+    "quantization": QuantizeError,
+}
 
 #: what a check found, for the record: filled by the `onnxcheck_report` fixture
 ENTRY = pytest.StashKey[dict[str, Any]]()
@@ -87,7 +99,7 @@ class ModelsFile(pytest.Module):
         wrong: dict[str, list[Problem]] = {}
         for problem in manifest.problems:
             wrong.setdefault(str(problem.model), []).append(problem)
-        names = [*manifest.models, *wrong]
+        names = list(dict.fromkeys([*manifest.models, *wrong]))
         chosen = [
             name
             for name in names
@@ -100,7 +112,7 @@ class ModelsFile(pytest.Module):
                 f"{' '.join(settings.models)} (there are: {', '.join(names)})"
             )
         for name in chosen:
-            model = manifest.models.get(name)
+            model = None if name in wrong else manifest.models[name]
             if model is not None and settings.targets:
                 model = dataclasses.replace(model, targets=settings.targets)
             yield ModelNode.build(self, name, model, wrong.get(name, []))
@@ -252,7 +264,11 @@ class CheckItem(pytest.Function):
             if error.reported_by not in (None, self.nodeid):
                 text = f"needs what failed in {error.reported_by}"
                 raise pytest.skip.Exception(text) from None
-            error.reported_by = self.nodeid
+            # an expected failure answers only for its own stage: if it fails for another reason,
+            # the next check that needs the same thing reports it
+            expected = self.get_closest_marker("xfail") is not None
+            if not expected or isinstance(error, _OWN_STAGE.get(self.check, ())):
+                error.reported_by = self.nodeid
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
     def report(self, verdict: Verdict, measurement: Any) -> None:

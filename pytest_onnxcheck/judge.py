@@ -240,6 +240,13 @@ def _output(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple
             f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
             "only, or with another sign",
         )
+    if output.expected_nan:
+        yield (
+            _WARN,
+            "NaN",
+            f"PyTorch itself gives NaN in {output.expected_nan} of {output.elements} elements, "
+            "which are not compared: the model or the case is wrong",
+        )
     yield from _range(output)
     yield from _metrics(output, tolerance)
 

@@ -164,9 +164,11 @@ class OutputMeasurement:
         mean_abs: mean |a - e|.
         mse: mean (a - e)^2.
         max_rel: max |a - e| / |e|, over elements with e != 0.
+        rel_rms: ||a - e|| / ||e||; SQNR in dB is -20 log10 of it.
         cosine: Cosine similarity of the flattened outputs; 1 when both are all zero.
         scale: max |e|.
         nonfinite: Elements where NaN or infinity stands on one side only, or with another sign.
+        expected_nan: Elements of PyTorch's own output that are NaN.
         outside_allclose: Share of elements with |a - e| > atol + rtol |e|; None without rtol.
         outside_range: Share of the artefact's elements outside the declared range.
         expected_outside_range: Share of PyTorch's elements outside the declared range.
@@ -183,9 +185,11 @@ class OutputMeasurement:
     mean_abs: float | None = None
     mse: float | None = None
     max_rel: float | None = None
+    rel_rms: float | None = None
     cosine: float | None = None
     scale: float = 0.0
     nonfinite: int = 0
+    expected_nan: int = 0
     outside_allclose: float | None = None
     outside_range: float = 0.0
     expected_outside_range: float = 0.0

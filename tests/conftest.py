@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import textwrap
@@ -110,8 +111,10 @@ class Project:
     def pytest(self, *args: str) -> Result:
         """Runs pytest in a process of its own."""
         command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
+        # the inner run is no xdist worker, whatever runs these tests
+        env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
         done = subprocess.run(
-            command, cwd=self.path, capture_output=True, text=True, check=False, timeout=600
+            command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600
         )
         print(done.stdout, done.stderr)  # shown when the test fails
         return Result(done.returncode, done.stdout + done.stderr)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Project, mlps
+from conftest import NETS, Project, mlps
 from torch import nn
 
 FP32 = "torchscript-op17-fp32"
@@ -71,6 +71,25 @@ def test_an_artefact_is_built_once_and_reused_until_something_changes(project: P
     manifest = (project.path / "models.toml").read_text()
     (project.path / "models.toml").write_text(manifest.replace("[1, 3]", "[1, 4]"))
     assert cached() is False
+
+
+def test_an_attribute_read_from_a_file_makes_another_artefact(project: Project):
+    (project.path / "gained.py").write_text(
+        "import json, pathlib, torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        path = pathlib.Path(__file__).with_name('gain.json')\n"
+        "        self.gain = json.loads(path.read_text())\n"
+        "    def forward(self, x):\n"
+        "        return self.gain * x\n"
+        "def make(): return Net().eval()\n"
+    )
+    project.manifest(mlps("net").replace("nets.py:mlp", "gained.py:make").replace("4]", "8]"))
+    for gain in ("1.0", "3.0"):
+        (project.path / "gain.json").write_text(gain)
+        result = project.run("-k", "equivalence")
+        assert result.ret == 0
 
 
 def save_artefact(project: Project, module: nn.Module, name: str) -> None:
@@ -334,6 +353,44 @@ def test_an_expected_failure_of_export_is_no_failure(project: Project):
     result = project.run()
     assert result.ret == 0
     assert project.outcomes()[f"net::{FP32}::test_export"] == "xfailed"
+
+
+def test_an_expected_failure_hides_no_other_one(project: Project):
+    project.manifest(
+        mlps("net").replace("dims =", 'checkpoint = "gone.pt"\ndims =')
+        + '[[models.net.xfail]]\nreason = "exporter"\nchecks = ["export"]'
+    )
+    result = project.run("-m", "not latency")
+    assert result.ret == 1
+    outcomes = project.outcomes()
+    assert outcomes[f"net::{FP32}::test_export"] == "xfailed"
+    assert outcomes[f"net::{FP32}::test_structure"] == "failed"
+    assert "checkpoint not found" in project.reason(f"net::{FP32}::test_structure")
+
+
+def test_two_manifests_do_not_share_modules_of_one_name(project: Project):
+    for folder, factory in (("a", "mlp"), ("b", "conv")):
+        (project.path / folder).mkdir()
+        (project.path / folder / "twin.py").write_text(NETS + f"\nmake = {factory}\n")
+        project.manifest(
+            mlps("net").replace("nets.py:mlp", "twin:make"), name=f"{folder}/models.toml"
+        )
+    result = project.run("a", "b", "-k", "structure")
+    assert result.ret == 1
+    reasons = [check["reason"] for check in project.record["checks"]]
+    assert reasons[0] == ""
+    assert "a module 'twin' was already imported from" in reasons[1]
+
+
+def test_the_record_tells_of_a_run_that_could_not_collect(project: Project):
+    project.manifest(mlps("net"))
+    project.run("-k", "structure")
+    assert project.record["exitstatus"] == 0
+    project.manifest(mlps("net") + "outputs.z.shpae = [1]\n")
+    project.run("-k", "structure")
+    assert project.record["exitstatus"] != 0
+    assert project.record["checks"] == []
+    assert "unknown key 'shpae'" in project.record["errors"][0]["error"]
 
 
 def test_an_expected_failure_that_passes_is_told(project: Project):

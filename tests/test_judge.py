@@ -447,6 +447,19 @@ def test_a_value_just_beyond_its_bound_is_not_shown_as_the_bound(metric, value):
     assert float(shown) != bound
 
 
+def test_a_rescaled_int8_output_fails_although_its_cosine_is_perfect():
+    rescaled = output(max_abs=4.0, mse=16.0, rel_rms=4.0, cosine=1.0)
+    verdict = equivalence(rescaled, tolerance=BUILTIN_TOLERANCE["int8-static"])
+    assert verdict.grade is Grade.FAIL
+    assert verdict.reason == "output 'y' rel_rms [draw0]: 4, pass is at most 0.15, fail beyond 0.35"
+
+
+def test_nan_on_both_sides_is_told():
+    verdict = equivalence(output(expected_nan=2))
+    assert verdict.grade is Grade.WARN
+    assert "PyTorch itself gives NaN in 2 of " in verdict.reason
+
+
 def test_a_metric_that_is_off_or_unset_is_not_judged():
     wrong = output(max_abs=9.0, mean_abs=9.0, mse=9.0, max_rel=9.0, cosine=-1.0)
     off = Tolerance(**dict.fromkeys(METRICS, "off"))

@@ -153,7 +153,7 @@ def test_an_output_of_another_shape_shows_no_metrics():
 
 
 def test_integers_that_differ_by_one_do_not_look_alike():
-    worst = (Element((0,), 1234567890.0, 1234567891.0),)
+    worst = (Element((0,), 1234567890, 1234567891),)
     wrong = output(expected_dtype="int64", actual_dtype="int64", max_abs=1.0, worst=worst)
     measured = equivalence(CaseMeasurement("draw0", (wrong,)))
     last = failure_text("net", "v", Verdict.of(fails(1)), measured).splitlines()[-1]
@@ -352,6 +352,14 @@ def test_a_record_read_back_gives_the_same_table(tmp_path):
     write_record({"checks": entries}, tmp_path / "record.json")
     read = json.loads((tmp_path / "record.json").read_text())["checks"]
     assert markdown(read) == markdown(entries)
+
+
+def test_a_kind_of_check_that_was_only_skipped_makes_the_verdict_partial():
+    skipped = entry("latency", outcome="skipped")
+    (row,) = rows([entry("export"), skipped])
+    assert cells(row)[-1] == "partial"
+    (row,) = rows([entry("export"), skipped, entry("latency")])
+    assert cells(row)[-1] == "pass"
 
 
 def test_a_warning_is_told_once_with_the_number_of_checks():

@@ -24,7 +24,15 @@ __all__ = ["Builds"]
 _T = TypeVar("_T")
 
 #: packages whose version decides what is built
-_PACKAGES = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "onnxruntime-gpu")
+_PACKAGES = (
+    "torch",
+    "onnx",
+    "onnxscript",
+    "onnx-ir",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "onnxruntime-openvino",
+)
 
 
 class Builds:
@@ -50,7 +58,9 @@ class Builds:
             CheckpointError: Factory or checkpoint are wrong.
         """
         if self._last is None or self._last.model != model:
-            self._last = self._once(f"reference {model.name}", lambda: load_reference(model))
+            self._last = self._once(
+                f"reference {model.root} {model.name}", lambda: load_reference(model)
+            )
         return self._last
 
     def float_artefact(self, reference: Reference, variant: Variant) -> Artefact:

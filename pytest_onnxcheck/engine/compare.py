@@ -52,6 +52,7 @@ def compare(
     reference = np.where(finite, expected, 0).astype(np.float64)
     compared = error[finite]
     facts["nonfinite"] = int((~finite & ~same).sum())
+    facts["expected_nan"] = int(np.isnan(expected).sum())
     facts["worst"] = _worst(expected, actual, error)
     facts["outside_range"] = _outside(actual, declared)
     facts["expected_outside_range"] = _outside(expected, declared)
@@ -63,6 +64,7 @@ def compare(
             "mean_abs": float(compared.mean()),
             "mse": _mean_square(compared),
             "max_rel": _max_ratio(compared[nonzero], magnitude[nonzero]),
+            "rel_rms": _relative_rms(compared, magnitude),
             "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
             "scale": float(magnitude.max()),
         }
@@ -77,6 +79,18 @@ def _mean_square(values: Array) -> float:
 
     with np.errstate(over="ignore"):  # infinity is the right answer, and fails
         return float((values**2).mean())
+
+
+def _relative_rms(error: Array, magnitude: Array) -> float:
+    """||error|| / ||reference||: 0 when both are 0, infinite when only the reference is."""
+    import numpy as np
+
+    largest = max(float(error.max()), float(magnitude.max()))
+    if largest == 0 or not np.isfinite(largest):
+        return largest
+    # scaled first, as in _cosine
+    errors, norm = np.linalg.norm(error / largest), np.linalg.norm(magnitude / largest)
+    return float(errors / norm) if norm else float("inf") if errors else 0.0
 
 
 def _max_ratio(values: Array, divisors: Array) -> float:

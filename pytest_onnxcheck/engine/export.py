@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import example
-from pytest_onnxcheck.engine.reference import Reference, without_frames
+from pytest_onnxcheck.engine.reference import Reference, user_frames
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
@@ -45,7 +45,7 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
     import torch
 
     inputs = example(reference)
-    reference.expected("export", inputs)  # says what is wrong better than an exporter does
+    reference.run(inputs)  # says what is wrong better than an exporter does
     module = copy.deepcopy(reference.module)
     tensors = {name: torch.tensor(array) for name, array in inputs.items()}
     args, kwargs = reference.arguments(tensors)
@@ -56,7 +56,7 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
     except Exception as error:
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} export at opset {variant.opset} failed: "
-            f"{_cause(error)}\n{without_frames(_root(error))}"
+            f"{_cause(error)}\n{user_frames(_root(error))}"
         ) from error
     return {}
 
@@ -111,7 +111,9 @@ def _dynamo(
     for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
         # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
         # make every later one fail (torch 2.13)
-        operator.input._dispatch_cache.clear()
+        cache = getattr(operator.input, "_dispatch_cache", None)  # private: may go away
+        if cache is not None:
+            cache.clear()
     shapes: Any = {
         name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
         for name, shape in reference.shapes.items()

@@ -73,7 +73,9 @@ def declared_cases(reference: Reference) -> list[Case]:
             cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
     for name, entry in model.cases.items():
         arrays = load_arrays(model.root / entry.file, list(model.inputs))
-        cases.append(Case(name, {key: _checked(model, key, arrays[key]) for key in model.inputs}))
+        cases.append(
+            Case(f"case:{name}", {key: _checked(model, key, arrays[key]) for key in model.inputs})
+        )
     return cases
 
 
@@ -158,7 +160,8 @@ def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Arr
     if entry.dtype == "bool" and entry.fill != "constant":
         return rng.integers(0, 2, size=shape)
     is_float = entry.dtype.startswith("float")
-    fill = entry.fill or ("normal" if is_float else "integers")
+    default = "uniform" if entry.range is not None else "normal"
+    fill = entry.fill or (default if is_float else "integers")
     if fill == "constant":
         return np.full(shape, entry.value)
     if fill == "normal":

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-__all__ = ["Reference", "flatten", "import_object", "load_reference", "without_frames"]
+#: attributes of a module that decide what it computes and stand in no repr
+_PLAIN = (bool, int, float, str, tuple)
+
+__all__ = ["Reference", "flatten", "import_object", "load_reference", "user_frames"]
 
 
 @dataclass
@@ -80,12 +83,11 @@ class Reference:
         ]
         return positional[: len(names)] != names and set(names) <= set(parameters)
 
-    def run(self, inputs: Arrays, device: str = "cpu") -> list[np.ndarray[Any, Any]]:
+    def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
         """Runs a fresh copy of the module on copies of the inputs.
 
         Args:
             inputs: Arrays by input name.
-            device: torch device.
 
         Returns:
             The flattened outputs as arrays, in order.
@@ -95,8 +97,8 @@ class Reference:
         """
         import torch
 
-        module = copy.deepcopy(self.module).to(device)
-        tensors = {name: torch.tensor(array, device=device) for name, array in inputs.items()}
+        module = copy.deepcopy(self.module)
+        tensors = {name: torch.tensor(array) for name, array in inputs.items()}
         try:
             with torch.inference_mode():
                 outputs = self.call(module, tensors)
@@ -104,7 +106,7 @@ class Reference:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise InputError(
                 f"{self.model.name}: PyTorch itself does not run on {shapes}: "
-                f"{type(error).__name__}: {error}\n{without_frames(error)}"
+                f"{type(error).__name__}: {error}\n{user_frames(error)}"
             ) from error
         declared = list(self.model.outputs)
         if len(outputs) != len(declared):
@@ -112,7 +114,9 @@ class Reference:
                 f"{self.model.name}: PyTorch returns {len(outputs)} tensors, the manifest "
                 f"declares {len(declared)} outputs: {', '.join(declared)}"
             )
-        return [output.detach().cpu().numpy() for output in outputs]
+        # numpy has no bfloat16
+        floats = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
+        return [output.detach().cpu().numpy() for output in floats]
 
     def expected(self, case: str, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
         """The outputs of a case, computed once for all variants and targets."""
@@ -128,9 +132,12 @@ class Reference:
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_bytes(tensor))
         digest.update(repr(self.module).encode())
+        for child in self.module.modules():
+            plain = {k: v for k, v in vars(child).items() if isinstance(v, _PLAIN)}
+            digest.update(repr(sorted(plain.items())).encode())
         digest.update(repr((self.model.factory, sorted(self.model.kwargs.items()))).encode())
-        digest.update(repr(self.config).encode())
-        for path in sorted(_sources(self.module)):
+        digest.update(repr((self.config, self.checkpoint_sha256)).encode())
+        for path in sorted(_sources(self.module, self.model.factory)):
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
@@ -211,13 +218,13 @@ def flatten(value: Any) -> tuple[torch.Tensor, ...]:
     raise InputError(f"forward returned a {type(value).__name__}, which holds no tensors")
 
 
-def without_frames(error: BaseException) -> str:
+def user_frames(error: BaseException) -> str:
     """Where in the user's code an error was raised: `file:line in function`, innermost last."""
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
         if "site-packages" not in frame.filename
-        and Path(__file__).parent.name not in frame.filename
+        and Path(frame.filename).parent != Path(__file__).parent
     ]
     return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
 
@@ -241,7 +248,7 @@ def _build(model: Model, checkpoint: Checkpoint | None, config: Any) -> torch.nn
         given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
         raise CheckpointError(
             f"{model.factory}({given}) failed: {type(error).__name__}: {error}\n"
-            f"{without_frames(error)}"
+            f"{user_frames(error)}"
         ) from error
     if not isinstance(module, torch.nn.Module):
         raise CheckpointError(
@@ -291,7 +298,17 @@ def _shapes(model: Model, config: Any) -> dict[str, tuple[int | str, ...]]:
 def _import(name: str, root: Path) -> ModuleType:
     if str(root) not in sys.path:
         sys.path.insert(0, str(root))
-    return importlib.import_module(name)
+    module = importlib.import_module(name)
+    here = [root.joinpath(*name.split(".")).with_suffix(".py")]
+    here.append(root.joinpath(*name.split("."), "__init__.py"))
+    loaded = Path(module.__file__).resolve() if module.__file__ else None
+    for path in here:
+        if path.is_file() and path.resolve() != loaded:
+            raise ImportError(
+                f"{path} is meant, but a module {name!r} was already imported from {loaded}: "
+                "rename one of them, or run the two manifests in two runs of pytest"
+            )
+    return module
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -327,9 +344,11 @@ def _bytes(tensor: torch.Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
-def _sources(module: torch.nn.Module) -> set[Path]:
+def _sources(module: torch.nn.Module, factory: str | None) -> set[Path]:
     """The user's source files that the module's code is in, followed through their imports."""
     pending = {type(child).__module__ for child in module.modules()}
+    if factory is not None:
+        pending.add(factory.partition(":")[0])
     seen: set[str] = set()
     sources: set[Path] = set()
     while pending:

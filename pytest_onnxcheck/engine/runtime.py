@@ -73,7 +73,7 @@ class Session:
     Attributes:
         target: The target.
         provider: Its execution provider.
-        inputs: Input name -> numpy dtype name.
+        inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
         outputs: Output names.
     """
 
@@ -142,11 +142,12 @@ def open_session(artefact: Artefact, target: str, *, threads: int | None = None)
             f"{target}: {provider} is not in this onnxruntime {onnxruntime.__version__}, "
             f"which has {', '.join(available)}."
         )
-    torch_device(target)
     _probe(artefact, target, provider)
     options = onnxruntime.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
+        # threads that wait by spinning take the processor from what runs next, PyTorch too
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.inter_op_num_threads = 1
     handle = onnxruntime.InferenceSession(str(artefact.path), options, providers=[provider])
     handle.disable_fallback()

@@ -10,6 +10,7 @@ when the session opened, else the error's text.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import signal
 import subprocess
@@ -45,12 +46,10 @@ class _Child:
         assert process.stdin is not None
         assert process.stdout is not None
         answer = ""
-        try:
+        with contextlib.suppress(OSError):  # it died: there is no answer to read
             process.stdin.write(json.dumps([str(path), provider]) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
-        except BrokenPipeError:
-            pass
         if answer:
             problem: str | None = json.loads(answer)
             return problem
@@ -58,6 +57,8 @@ class _Child:
 
     def process(self) -> subprocess.Popen[str]:
         """The running child."""
+        if self._process is not None and self._process.poll() is not None:
+            self.close()  # killed from outside, between two questions
         if self._process is None:
             self._stderr = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as the child
                 "w+", encoding="utf-8", errors="replace"
@@ -93,7 +94,8 @@ class _Child:
             assert process.stdout is not None
             process.kill()  # it holds nothing, and an orderly end takes it half a second
             process.wait()
-            process.stdin.close()
+            with contextlib.suppress(OSError):
+                process.stdin.close()
             process.stdout.close()
         if self._stderr is not None:
             self._stderr.close()

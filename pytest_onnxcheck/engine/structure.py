@@ -49,8 +49,8 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
             TensorSpec(name, entry.dtype, entry.shape)
             for name, entry in reference.model.outputs.items()
         ),
-        opset=next(
-            entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")
+        opset=max(
+            (e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0
         ),
         expected_opset=variant.opset,
         nodes=len(nodes),

@@ -87,10 +87,11 @@ def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
 def check_resolved(section: s.ModelSection, model: Model) -> Found:
     """What can be wrong once inheritance is known: globs and targets that choose nothing."""
     names = [variant.name for variant in model.variants]
+    precisions = list(dict.fromkeys(variant.precision for variant in model.variants))
     for table in ("tolerance", "budget"):
         for key in getattr(section, table) or {}:
-            if key not in _PRECISIONS and not fnmatch.filter(names, key):
-                yield (table, key), _no_variant(key, [*_PRECISIONS, *names])
+            if key not in precisions and not fnmatch.filter(names, key):
+                yield (table, key), _no_variant(key, [*precisions, *names])
     for kind in ("xfail", "skip"):
         for index, mark in enumerate(getattr(section, kind)):
             for pattern in mark.variants or ():

@@ -26,6 +26,10 @@ _TABLES: dict[str, type[BaseModel]] = {
 }
 
 
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
 def json_schema() -> str:
     """The JSON Schema (draft 2020-12) that editors use for completion, as shipped."""
     schema = s.ManifestFile.model_json_schema(by_alias=True)
@@ -39,7 +43,7 @@ def reference() -> str:
     for title, section in _TABLES.items():
         inherited = s.Defaults.model_fields if section is s.ModelSection else {}
         rows = [
-            f"| `{field.alias or name}` | {field.description} |"
+            f"| `{field.alias or name}` | {_cell(field.description)} |"
             for name, field in section.model_fields.items()
             if name not in inherited and field.description
         ]

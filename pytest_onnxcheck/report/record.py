@@ -8,6 +8,7 @@ import math
 import os
 import platform
 import sys
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -27,11 +28,15 @@ _PACKAGES = (
 )
 
 
-def make_record(entries: list[dict[str, Any]]) -> dict[str, Any]:
+def make_record(
+    entries: list[dict[str, Any]], errors: Sequence[dict[str, str]] = (), exitstatus: int = 0
+) -> dict[str, Any]:
     """The record of one run.
 
     Args:
         entries: What the checks found, one dict per check.
+        errors: What could not be collected: `nodeid` and `error`.
+        exitstatus: pytest's exit status.
     """
     manifests = dict.fromkeys(entry["manifest"] for entry in entries)
     return {
@@ -40,6 +45,8 @@ def make_record(entries: list[dict[str, Any]]) -> dict[str, Any]:
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "environment": _environment(),
         "manifests": [_manifest(Path(path)) for path in manifests],
+        "exitstatus": exitstatus,
+        "errors": list(errors),
         "checks": entries,
     }
 

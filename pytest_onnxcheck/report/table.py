@@ -38,13 +38,20 @@ class Row:
         states = {_state(entry) for entry in entries}
         return next((_SHOWN[state] for state in _ORDER if state in states), "-")
 
+    def verdict(self) -> str:
+        """The worst outcome; `partial` where all is well but a whole kind of check was skipped."""
+        state = self.state()
+        kinds = {entry["check"] for entry in self.entries}
+        skipped = any(self.state(kind) == "skip" for kind in kinds)
+        return "partial" if state in ("pass", "warn") and skipped else state
+
 
 def rows(entries: Iterable[Entry]) -> list[Row]:
     """Groups entries by model and variant, in the order of the manifest."""
-    found: dict[tuple[str, str], Row] = {}
+    found: dict[tuple[str, str, str], Row] = {}
     for entry in entries:
-        key = entry["model"], entry["variant"]
-        found.setdefault(key, Row(*key)).entries.append(entry)
+        key = entry["manifest"], entry["model"], entry["variant"]
+        found.setdefault(key, Row(*key[1:])).entries.append(entry)
     # pytest-xdist hands variants out in an order of its own
     return sorted(found.values(), key=lambda row: tuple(row.entries[0]["position"]))
 
@@ -66,7 +73,7 @@ def cells(row: Row) -> tuple[str, ...]:
         "-" if ratio is None else f"{ratio:.2f}",
         _speedup(row),
         row.state("latency"),
-        row.state(),
+        row.verdict(),
     )
 
 

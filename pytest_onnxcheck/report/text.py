@@ -66,13 +66,11 @@ def _worst_output(measured: EquivalenceMeasurement) -> Iterator[str]:
         f"{output.expected_dtype}, case {case}"
     )
     yield f"    {_metrics(output)}"
-    # integers are exact: every digit of theirs counts
-    digits = ".8g" if output.expected_dtype.startswith("float") else ".20g"
     rows = [("index", "PyTorch", "ONNX", "difference")] + [
         (
             str(list(element.index)),
-            f"{element.expected:{digits}}",
-            f"{element.actual:{digits}}",
+            _value(element.expected),
+            _value(element.actual),
             f"{element.actual - element.expected:.3g}",
         )
         for element in output.worst
@@ -82,8 +80,13 @@ def _worst_output(measured: EquivalenceMeasurement) -> Iterator[str]:
         yield "    " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
 
 
+def _value(value: float | int) -> str:
+    # integers are exact: every digit of theirs counts
+    return f"{value:.8g}" if isinstance(value, float) else str(value)
+
+
 def _metrics(output: OutputMeasurement) -> str:
-    names = ("max_abs", "mean_abs", "mse", "max_rel", "cosine")
+    names = ("max_abs", "mean_abs", "mse", "max_rel", "rel_rms", "cosine")
     shown = [
         f"{name} {value:.6g}" for name in names if (value := getattr(output, name)) is not None
     ]

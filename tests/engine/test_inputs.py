@@ -113,7 +113,7 @@ def test_normal_has_the_mean_and_the_deviation_asked_for(reference):
 
 
 def test_normal_stays_in_its_range(reference):
-    array = fill(reference, "shape = [1000]\nrange = [-0.5, 0.25]")
+    array = fill(reference, 'shape = [1000]\nfill = "normal"\nrange = [-0.5, 0.25]')
     assert (array.min(), array.max()) == (-0.5, 0.25)
 
 
@@ -355,7 +355,7 @@ def test_cases_of_ones_own_come_last_and_as_they_are(reference, tmp_path):
         extra='[models.net.cases.mine]\nfile = "own.npz"',
     )
     cases = declared_cases(made)
-    assert [case.name for case in cases] == ["draw0", "mine"]
+    assert [case.name for case in cases] == ["draw0", "case:mine"]
     assert equal(cases[1].inputs, own)
 
 

@@ -76,6 +76,14 @@ def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
         open_session(Artefact.given(tmp_path / "broken.onnx"), "cpu")
 
 
+def test_a_child_killed_between_two_questions_is_replaced(tmp_path: Path):
+    process = sandbox._child.process()
+    process.kill()
+    process.wait()
+    artefact = linear(tmp_path / "m.onnx")
+    assert sandbox.load_problem(artefact.path, "CPUExecutionProvider") is None
+
+
 class SelfAttention(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -39,6 +39,7 @@ max_abs = [1e-5, 1e-4]
 mean_abs = 1e-6
 mse = "off"
 max_rel = [1e-3]
+rel_rms = 0.1
 cosine = 1
 rtol = 1e-3
 atol = 0.0
