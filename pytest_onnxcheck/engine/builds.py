@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib.metadata
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +17,7 @@ from pytest_onnxcheck.engine.reference import Reference, load_reference
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.files import file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.versions import installed_versions
 
 __all__ = ["Builds"]
 
@@ -132,7 +132,7 @@ class Builds:
         parts += [variant.exporter, variant.opset]
         parts += [model.name, model.seed, reference.shapes, dict(model.dims)]
         parts += [sorted(model.inputs.items()), sorted(model.outputs.items())]
-        parts += [_version(package) for package in _PACKAGES]
+        parts.append(installed_versions(_PACKAGES))
         files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
         if precision == "int8-static":
             parts.append(model.calibration)
@@ -149,10 +149,3 @@ class Builds:
 def _own_code() -> str:
     """Hash of the code that builds artefacts: ours."""
     return files_sha256(sorted(Path(__file__).parent.glob("*.py")))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None

@@ -134,17 +134,14 @@ def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
         raise InputError(f"{path}: not found")
     try:
         loaded = np.load(path, allow_pickle=False)
-        held = (
-            {names[0]: loaded}
-            if isinstance(loaded, np.ndarray) and len(names) == 1
-            else {}
-            if isinstance(loaded, np.ndarray)
-            else {name: loaded[name] for name in loaded.files}
-        )
+        single = isinstance(loaded, np.ndarray)
+        held = {} if single else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # zipfile, zlib, EOF and value errors, by what is broken
         raise InputError(f"{path}: cannot be read as .npy or .npz: {error}") from error
-    if not held and isinstance(loaded, np.ndarray):
-        raise InputError(f"{path}: one array, but {len(names)} are needed: {', '.join(names)}")
+    if single:
+        if len(names) != 1:
+            raise InputError(f"{path}: one array, but {len(names)} are needed: {', '.join(names)}")
+        return {names[0]: loaded}
     missing = [name for name in names if name not in held]
     if missing:
         raise InputError(

@@ -172,7 +172,7 @@ def resolve(
         cases=section.cases,
         calibration=section.calibration,
         draws=inherited("draws"),
-        latency=_merge(s.Latency, [s.Latency(), defaults.latency, section.latency]),
+        latency=_merge(s.Latency, [defaults.latency, section.latency]),
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
         marks=inherited("marks"),

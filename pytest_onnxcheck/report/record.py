@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import math
 import os
@@ -16,6 +15,7 @@ from typing import Any
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.files import file_sha256, write_atomically
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.versions import installed_versions
 
 __all__ = ["FORMAT", "make_record", "write_record"]
 
@@ -63,7 +63,7 @@ def _environment() -> dict[str, Any]:
         "machine": platform.machine(),
         "cpu": _cpu_name(),
         "cpus": os.cpu_count(),
-        "packages": {name: version for name in _PACKAGES if (version := _version(name))},
+        "packages": installed_versions(_PACKAGES),
         "command": sys.argv,
     }
 
@@ -83,13 +83,6 @@ def _cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor()
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def _plain(value: Any) -> Any:

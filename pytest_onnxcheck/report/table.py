@@ -59,7 +59,7 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of one row, in the order of the header."""
     # a variant of its own precision has a file of its own, or none
-    file = _first(row, ("quantization",) if row.of("quantization") else ("export",), "file")
+    file = _file(row, "quantization" if row.of("quantization") else "export")
     ratio = _ratio(row)
     return (
         row.model,
@@ -89,12 +89,10 @@ def _state(entry: Entry) -> str:
     return str(entry["outcome"])
 
 
-def _first(row: Row, checks: tuple[str, ...], key: str) -> Any:
-    for check in checks:
-        for entry in row.of(check):
-            if "measurement" in entry:
-                return entry["measurement"][key]
-    return None
+def _file(row: Row, check: str) -> Any:
+    """What the check measured of its file; None when it measured nothing."""
+    found = (entry["measurement"]["file"] for entry in row.of(check) if "measurement" in entry)
+    return next(found, None)
 
 
 def _ratio(row: Row) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_onnxcheck.manifest.sections import METRICS
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     LatencyMeasurement,
@@ -86,9 +87,8 @@ def _value(value: float | int) -> str:
 
 
 def _metrics(output: OutputMeasurement) -> str:
-    names = ("max_abs", "mean_abs", "mse", "max_rel", "rel_rms", "cosine")
     shown = [
-        f"{name} {value:.6g}" for name in names if (value := getattr(output, name)) is not None
+        f"{name} {value:.6g}" for name in METRICS if (value := getattr(output, name)) is not None
     ]
     if output.nonfinite:
         shown.insert(0, f"NaN/infinity differ in {output.nonfinite} of {output.elements}")
