@@ -7,6 +7,7 @@
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
+        ├── BehaviourError    the model's outputs are random, or depend on earlier calls
         ├── ExportError       PyTorch -> ONNX
         ├── QuantizeError     fp32 artefact -> another precision
         └── RunError          ONNX Runtime refused, crashed or fell back
@@ -18,6 +19,7 @@ Every message says where, what, what was measured against what is allowed, and h
 from __future__ import annotations
 
 __all__ = [
+    "BehaviourError",
     "CheckpointError",
     "ExportError",
     "InputError",
@@ -54,6 +56,10 @@ class CheckpointError(StageError):
 
 class InputError(StageError):
     """A case could not be made, or the reference does not take it."""
+
+
+class BehaviourError(StageError):
+    """The reference cannot be compared with: its outputs are random, or depend on earlier calls."""
 
 
 class ExportError(StageError):

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
     from pytest_onnxcheck.engine.cache import Artefact
     from pytest_onnxcheck.engine.latency import Benchmarks
+    from pytest_onnxcheck.engine.oracle import Oracle
     from pytest_onnxcheck.engine.reference import Reference
     from pytest_onnxcheck.manifest import Model, Variant
     from pytest_onnxcheck.verdict import Verdict
@@ -22,6 +23,7 @@ __all__ = [
     "onnxcheck_builds",
     "onnxcheck_float_artefact",
     "onnxcheck_model",
+    "onnxcheck_oracle",
     "onnxcheck_reference",
     "onnxcheck_report",
     "onnxcheck_torch_benchmark",
@@ -59,6 +61,15 @@ def onnxcheck_reference(onnxcheck_builds: Builds, onnxcheck_model: Model) -> Ref
     Fails when factory or checkpoint are wrong; further checks of the model then skip.
     """
     return onnxcheck_builds.reference(onnxcheck_model)
+
+
+@pytest.fixture
+def onnxcheck_oracle(onnxcheck_builds: Builds, onnxcheck_reference: Reference) -> Oracle:
+    """What the model should give on every case: `.cases(variant)`, `.expected(case).outputs`.
+
+    Fails when the reference's outputs are random or depend on earlier calls.
+    """
+    return onnxcheck_builds.oracle(onnxcheck_reference)
 
 
 @pytest.fixture

@@ -204,7 +204,17 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
     """Judges every output of every case."""
     findings = [finding for case in measured.cases for finding in _case(case, tolerance)]
-    return Verdict.of([*findings, *_uncompared(measured), *_vacuous(measured)])
+    notes = [Finding(_WARN, "reference", note) for note in measured.notes]
+    if measured.no_float64 and tolerance.policy == "noise-floor":
+        notes.append(
+            Finding(
+                _WARN,
+                "reference",
+                f"does not run in float64 ({measured.no_float64}): the noise floor is measured "
+                "by perturbed runs in float32",
+            )
+        )
+    return Verdict.of([*findings, *_uncompared(measured), *_vacuous(measured), *notes])
 
 
 def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
@@ -216,14 +226,22 @@ def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
 
 
 def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
+    found: list[tuple[Grade, str, str]] = []
     if case.error is not None:
-        yield Finding(_FAIL, "run", case.error, case.case)
+        found.append((_FAIL, "run", case.error))
     for output in case.outputs:
-        for grade, what, text in _output(output, tolerance):
-            yield Finding(grade, f"output {output.name!r} {what}", text, case.case)
+        for grade, what, text in _output(output, tolerance, case.probe):
+            found.append((grade, f"output {output.name!r} {what}", text))
+    for grade, what, text in found:
+        if case.lenient and grade is _FAIL:
+            yield Finding(_WARN, what, f"{text}; no failure, since {case.lenient}", case.case)
+        else:
+            yield Finding(grade, what, text, case.case)
 
 
-def _output(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
+def _output(
+    output: OutputMeasurement, tolerance: s.Tolerance, probe: bool
+) -> Iterator[tuple[Grade, str, str]]:
     if output.expected_dtype != output.actual_dtype:
         yield _FAIL, "dtype", f"{output.actual_dtype}, PyTorch gives {output.expected_dtype}"
     if output.expected_shape != output.actual_shape:
@@ -233,22 +251,56 @@ def _output(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple
             f"{list(output.actual_shape)}, PyTorch gives {list(output.expected_shape)}",
         )
         return
-    if output.nonfinite:
+    if output.swapped_with is not None:
+        yield _FAIL, "values", f"are those of output {output.swapped_with!r}: the two are swapped"
+    yield from _nonfinite(output, probe)
+    yield from _range(output)
+    yield from _noise(output, tolerance)
+    yield from _metrics(output, tolerance)
+
+
+def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
+    floor = output.floor
+    differ = output.nonfinite if floor is None else floor.nonfinite
+    if differ:
         yield (
             _FAIL,
             "NaN or infinity",
-            f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
+            f"{differ} of {output.elements} elements are NaN or infinite on one side "
             "only, or with another sign",
         )
-    if output.expected_nan:
+    elif output.nonfinite:
+        yield (
+            _WARN,
+            "NaN or infinity",
+            f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
+            "only, which rounding alone does to them",
+        )
+    if output.expected_nan and not probe:
         yield (
             _WARN,
             "NaN",
             f"PyTorch itself gives NaN in {output.expected_nan} of {output.elements} elements, "
             "which are not compared: the model or the case is wrong",
         )
-    yield from _range(output)
-    yield from _metrics(output, tolerance)
+
+
+def _noise(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
+    floor, safety = output.floor, tolerance.safety
+    if tolerance.policy != "noise-floor" or floor is None or safety is None:
+        return
+    if floor.ratio <= safety:
+        return
+    text = (
+        f"is {floor.ratio:.3g} times what rounding explains, allowed {safety:g}: worst "
+        f"{floor.error_worst:.3g} against a floor of {floor.floor_worst:.3g}, root mean square "
+        f"{floor.error_rms:.3g} against {floor.floor_rms:.3g}, |PyTorch| up to {output.scale:.3g} "
+        f"(measured against {floor.source}). A fixed tolerance would have to allow "
+        f"{output.max_abs:.3g}"
+    )
+    if floor.torch_worst > floor.error_worst:
+        text += f". PyTorch's own error is larger: {floor.torch_worst:.3g}"
+    yield _FAIL, "error", text
 
 
 def _range(output: OutputMeasurement) -> Iterator[tuple[Grade, str, str]]:
@@ -270,12 +322,8 @@ def _range(output: OutputMeasurement) -> Iterator[tuple[Grade, str, str]]:
 def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
     exact = not output.expected_dtype.startswith("float")
     if exact:
-        if output.max_abs:
-            yield (
-                _FAIL,
-                "values",
-                f"differ by up to {output.max_abs:g}; {output.expected_dtype} outputs are exact",
-            )
+        if output.differing:
+            yield _exact(output)
         return
     for metric, larger_is_better in s.METRICS.items():
         bounds, value = getattr(tolerance, metric), getattr(output, metric)
@@ -293,6 +341,21 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
             f"{output.outside_allclose:.2%} of the elements are outside "
             f"atol {tolerance.atol:g} + rtol {tolerance.rtol:g} x |PyTorch|",
         )
+
+
+def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
+    text = (
+        f"differ in {output.differing} of {output.elements} elements, by up to "
+        f"{output.max_abs:g}; {output.expected_dtype} outputs are exact"
+    )
+    if output.tied < output.differing:
+        return _FAIL, "values", text
+    return (
+        _WARN,
+        "values",
+        f"{text}, but the floats that decide these tie: PyTorch itself gives other values when its "
+        f"arithmetic is moved by {output.margin:g} rounding{'s' * (output.margin != 1)}",
+    )
 
 
 def _beside(value: float, bounds: s.Bounds) -> str:

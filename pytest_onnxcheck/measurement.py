@@ -11,13 +11,18 @@ from dataclasses import dataclass
 
 __all__ = [
     "CaseMeasurement",
+    "Diagnosis",
+    "Divergence",
     "Element",
     "EquivalenceMeasurement",
     "ExportMeasurement",
     "FileCheck",
+    "FloorMeasurement",
     "LatencyMeasurement",
+    "LayerLoss",
     "OutputMeasurement",
     "QuantizationMeasurement",
+    "Step",
     "StructureMeasurement",
     "TensorSpec",
     "Timing",
@@ -148,6 +153,36 @@ class Element:
 
 
 @dataclass(frozen=True)
+class FloorMeasurement:
+    """The error of one floating output, against float64 where the reference runs in it.
+
+    Attributes:
+        source: What the floor was measured from.
+        ratio: The error in noise floors: of the worst element or of the root mean square,
+            whichever is more.
+        error_worst: max |artefact - float64|.
+        error_rms: Root mean square of the same.
+        floor_worst: How far rounding alone moves the worst element.
+        floor_rms: How far it moves the root mean square.
+        torch_worst: max |PyTorch - float64|: PyTorch's own error.
+        outside: Share of the elements with an error above the allowed number of floors.
+        unstable: Elements that rounding alone makes finite or not; they are not compared.
+        nonfinite: Further elements that are NaN or infinite on one side only.
+    """
+
+    source: str
+    ratio: float
+    error_worst: float
+    error_rms: float
+    floor_worst: float
+    floor_rms: float
+    torch_worst: float
+    outside: float
+    unstable: int
+    nonfinite: int
+
+
+@dataclass(frozen=True)
 class OutputMeasurement:
     """One output of one case, PyTorch (expected) against the artefact (actual).
 
@@ -173,6 +208,11 @@ class OutputMeasurement:
         outside_range: Share of the artefact's elements outside the declared range.
         expected_outside_range: Share of PyTorch's elements outside the declared range.
         worst: The elements that differ most, the worst first.
+        differing: Elements that are not equal.
+        floor: The error in noise floors; None for exact dtypes, or where it was not asked for.
+        tied: Elements of an exact output that differ, and that rounding alone changes as well.
+        margin: By how many roundings everything was moved to see that.
+        swapped_with: Another output of the model, whose values these are.
     """
 
     name: str
@@ -194,24 +234,134 @@ class OutputMeasurement:
     outside_range: float = 0.0
     expected_outside_range: float = 0.0
     worst: tuple[Element, ...] = ()
+    differing: int = 0
+    floor: FloorMeasurement | None = None
+    tied: int = 0
+    margin: float = 0.0
+    swapped_with: str | None = None
 
 
 @dataclass(frozen=True)
 class CaseMeasurement:
-    """One case: its outputs, or the error that ended it."""
+    """One case: its outputs, or the error that ended it.
+
+    Attributes:
+        case: Its name.
+        outputs: What its outputs measure.
+        error: Why there are none.
+        lenient: Why a difference is only told: the model is not made for these inputs.
+        probe: Whether the plugin thought of the case by itself.
+    """
 
     case: str
     outputs: tuple[OutputMeasurement, ...] = ()
     error: str | None = None
+    lenient: str | None = None
+    probe: bool = False
+
+
+@dataclass(frozen=True)
+class Step:
+    """One way to compute the failing case, between PyTorch and the artefact as it ships.
+
+    Attributes:
+        stage: What this step adds: `capture`, `conversion`, `provider`, `quantization` or
+            `runtime optimisation`.
+        name: What ran, e.g. `exported program`.
+        ratio: Its error in noise floors (or the worst metric against its bound); None if not run.
+        agrees: Whether it agrees with PyTorch; None if it was not run.
+        note: Why it was not run, or how it failed.
+    """
+
+    stage: str
+    name: str
+    ratio: float | None = None
+    agrees: bool | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Divergence:
+    """The first place inside the artefact whose value is not PyTorch's.
+
+    Attributes:
+        node: Name of the ONNX node.
+        operator: Its operator type.
+        value: The value it computes.
+        module: Path of the PyTorch module, e.g. `layer1.0.conv1`.
+        torch_operator: PyTorch's operator there, e.g. `aten.convolution`.
+        source: `file:line` in the user's code that called it.
+        ratio: Its error in noise floors; None where no value of PyTorch's can be set beside it.
+        note: How sure it is, or what else to know.
+    """
+
+    node: str
+    operator: str
+    value: str
+    module: str = ""
+    torch_operator: str = ""
+    source: str = ""
+    ratio: float | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class LayerLoss:
+    """How much of a layer's signal a quantized artefact keeps.
+
+    Attributes:
+        value: The value's name.
+        operator: The operator that computes it.
+        sqnr_db: 20 log10(||float|| / ||float - quantized||).
+    """
+
+    value: str
+    operator: str
+    sqnr_db: float
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found out about a failing case.
+
+    Attributes:
+        case: The case.
+        stage: The guilty stage; None when it could not be told.
+        steps: What was run to find it.
+        divergence: Where the values part; None when it could not be told.
+        losses: Layers of a quantized artefact, the worst first.
+        repro: Folder with what reproduces the failure.
+        notes: What could not be found out, and why.
+    """
+
+    case: str
+    stage: str | None = None
+    steps: tuple[Step, ...] = ()
+    divergence: Divergence | None = None
+    losses: tuple[LayerLoss, ...] = ()
+    repro: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class EquivalenceMeasurement:
-    """Every case of one artefact on one target."""
+    """Every case of one artefact on one target.
+
+    Attributes:
+        target: The target.
+        provider: The provider that ran.
+        cases: The cases, in the order they ran.
+        notes: What should be told about the reference.
+        no_float64: Why the reference could not be run in float64; None when it could.
+        diagnosis: What was found out about a failure.
+    """
 
     target: str
     provider: str
     cases: tuple[CaseMeasurement, ...]
+    notes: tuple[str, ...] = ()
+    no_float64: str | None = None
+    diagnosis: Diagnosis | None = None
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""

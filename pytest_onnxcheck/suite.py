@@ -13,6 +13,7 @@ from pytest_onnxcheck.manifest.sections import Budget
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.cache import Artefact
     from pytest_onnxcheck.engine.latency import Benchmarks
+    from pytest_onnxcheck.engine.oracle import Oracle
     from pytest_onnxcheck.engine.reference import Reference
     from pytest_onnxcheck.manifest import Model, Variant
 
@@ -97,17 +98,16 @@ class OnnxChecks:
         self,
         onnxcheck_target: str,
         onnxcheck_artefact: Artefact,
-        onnxcheck_reference: Reference,
+        onnxcheck_oracle: Oracle,
         onnxcheck_report: Report,
     ) -> None:
         """The artefact computes what PyTorch computes, in every case."""
         from pytest_onnxcheck.engine import equivalence
 
-        tolerance = self.variant.tolerance
         measured = equivalence.measure(
-            onnxcheck_artefact, onnxcheck_reference, onnxcheck_target, tolerance
+            onnxcheck_artefact, onnxcheck_oracle, self.variant, onnxcheck_target
         )
-        onnxcheck_report(judge.equivalence(measured, tolerance), measured)
+        onnxcheck_report(judge.equivalence(measured, self.variant.tolerance), measured)
 
     @pytest.mark.latency
     def test_latency(

@@ -12,6 +12,7 @@ from typing import TypeVar
 from pytest_onnxcheck.engine import sandbox
 from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
 from pytest_onnxcheck.engine.export import export
+from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.quantize import quantize
 from pytest_onnxcheck.engine.reference import Reference, load_reference
 from pytest_onnxcheck.errors import ExportError, StageError
@@ -47,6 +48,7 @@ class Builds:
         self._store = ArtefactStore(root)
         self._session = uuid.uuid4().hex
         self._last: Reference | None = None
+        self._oracle: Oracle | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
         sandbox.start()
@@ -62,6 +64,20 @@ class Builds:
                 f"reference {model.root} {model.name}", lambda: load_reference(model)
             )
         return self._last
+
+    def oracle(self, reference: Reference) -> Oracle:
+        """What the model's artefacts should give.
+
+        Raises:
+            InputError: PyTorch itself does not run on the first case.
+            BehaviourError: The reference cannot be compared with.
+        """
+        if self._oracle is None or self._oracle.reference is not reference:
+            model = reference.model
+            self._oracle = self._once(
+                f"oracle {model.root} {model.name}", lambda: Oracle(reference)
+            )
+        return self._oracle
 
     def float_artefact(self, reference: Reference, variant: Variant) -> Artefact:
         """The fp32 artefact of the variant's exporter and opset, or the file that was given.

@@ -52,6 +52,7 @@ def compare(
     reference = np.where(finite, expected, 0).astype(np.float64)
     compared = error[finite]
     facts["nonfinite"] = int((~finite & ~same).sum())
+    facts["differing"] = int((error != 0).sum())
     facts["expected_nan"] = int(np.isnan(expected).sum())
     facts["worst"] = _worst(expected, actual, error)
     facts["outside_range"] = _outside(actual, declared)

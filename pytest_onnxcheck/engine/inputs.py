@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,9 @@ __all__ = [
     "example",
     "example_dims",
     "fill_inputs",
+    "generator",
     "load_arrays",
+    "smallest_dims",
 ]
 
 #: more combinations of dims than this, and dims are swept one at a time
@@ -36,10 +39,19 @@ _MAX_COMBINATIONS = 16
 
 @dataclass(frozen=True)
 class Case:
-    """One set of inputs: how it was made (its name) and the arrays by input name."""
+    """One set of inputs.
+
+    Attributes:
+        name: How it was made; unique within the model.
+        inputs: The arrays by input name.
+        outside_range: Whether the model is not made for it: what differs is told, not failed.
+        probe: Whether the plugin thought of it by itself.
+    """
 
     name: str
     inputs: dict[str, Array]
+    outside_range: bool = False
+    probe: bool = False
 
 
 def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
@@ -60,23 +72,27 @@ def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
 
 
 def declared_cases(reference: Reference) -> list[Case]:
-    """The cases the manifest declares: seeded draws for every combination of dims, then files.
+    """The cases the manifest declares: the example, seeded draws for the dims, then files.
 
     Raises:
         InputError: A file is missing or does not fit the declared inputs.
     """
     model = reference.model
     cases = []
+    if model.example is not None:
+        cases.append(Case("example", _case_file(model, model.example)))
     for dims in dim_values(model.dims):
         for draw in range(model.draws):
             name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
             cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
     for name, entry in model.cases.items():
-        arrays = load_arrays(model.root / entry.file, list(model.inputs))
-        cases.append(
-            Case(f"case:{name}", {key: _checked(model, key, arrays[key]) for key in model.inputs})
-        )
+        cases.append(Case(f"case:{name}", _case_file(model, entry.file), entry.outside_range))
     return cases
+
+
+def smallest_dims(model: Model) -> dict[str, int]:
+    """The smallest declared value of every dim."""
+    return {dim: min(values) for dim, values in model.dims.items()}
 
 
 def example_dims(model: Model) -> dict[str, int]:
@@ -90,7 +106,10 @@ def example_dims(model: Model) -> dict[str, int]:
 
 
 def example(reference: Reference) -> dict[str, Array]:
-    """Inputs for the export."""
+    """Inputs for the export: the manifest's example, or a seeded draw."""
+    model = reference.model
+    if model.example is not None:
+        return _case_file(model, model.example)
     return fill_inputs(reference, example_dims(reference.model), "export", 0)
 
 
@@ -112,14 +131,21 @@ def fill_inputs(
     for name, entry in model.inputs.items():
         symbolic = reference.shapes[name]
         shape = tuple(dims[dim] if isinstance(dim, str) else dim for dim in symbolic)
-        digest = hashlib.sha256(f"{model.seed}/{model.name}/{case}/{name}".encode()).digest()
-        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        rng = generator(model, case, name)
         if entry.file is not None:
             batched = bool(symbolic) and isinstance(symbolic[0], str)
             arrays[name] = _from_file(model, name, shape, draw, batched)
         else:
             arrays[name] = np.asarray(_draw(rng, entry, shape), entry.dtype, order="C")
     return arrays
+
+
+def generator(model: Model, case: str, name: str) -> np.random.Generator:
+    """The random numbers of one input of one case."""
+    import numpy as np
+
+    digest = hashlib.sha256(f"{model.seed}/{model.name}/{case}/{name}".encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
 
 def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
@@ -151,6 +177,11 @@ def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
     return {name: held[name] for name in names}
 
 
+def _case_file(model: Model, file: str) -> dict[str, Array]:
+    arrays = load_arrays(model.root / file, list(model.inputs))
+    return {name: _checked(model, name, arrays[name]) for name in model.inputs}
+
+
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
     import numpy as np
 
@@ -168,7 +199,7 @@ def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Arr
     low, high = entry.range
     if fill == "uniform":
         return rng.uniform(low, high, size=shape)
-    return rng.integers(int(low), int(high), size=shape, endpoint=True)
+    return rng.integers(math.ceil(low), math.floor(high), size=shape, endpoint=True)
 
 
 def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batched: bool) -> Array:

@@ -10,8 +10,8 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +31,14 @@ if TYPE_CHECKING:
 #: attributes of a module that decide what it computes and stand in no repr
 _PLAIN = (bool, int, float, str, tuple)
 
-__all__ = ["Reference", "flatten", "import_object", "load_reference", "user_frames"]
+__all__ = [
+    "Reference",
+    "flatten",
+    "import_object",
+    "load_reference",
+    "output_paths",
+    "user_frames",
+]
 
 
 @dataclass
@@ -53,7 +60,6 @@ class Reference:
     config: Any = None
     notes: tuple[str, ...] = ()
     checkpoint_sha256: str | None = None
-    _outputs: dict[str, list[np.ndarray[Any, Any]]] = field(default_factory=dict)
 
     def call(
         self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
@@ -83,46 +89,60 @@ class Reference:
         ]
         return positional[: len(names)] != names and set(names) <= set(parameters)
 
-    def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
-        """Runs a fresh copy of the module on copies of the inputs.
+    def run(
+        self,
+        inputs: Arrays | Mapping[str, torch.Tensor],
+        module: torch.nn.Module | None = None,
+    ) -> list[np.ndarray[Any, Any]]:
+        """Runs the reference.
 
         Args:
-            inputs: Arrays by input name.
+            inputs: Arrays by input name, which are copied, or tensors, which are used.
+            module: The copy of the module to run; by default a fresh one.
 
         Returns:
             The flattened outputs as arrays, in order.
 
         Raises:
-            InputError: The model does not take these inputs, or returns no tensors.
+            InputError: The model does not take these inputs, or returns other outputs than
+                declared.
         """
         import torch
 
-        module = copy.deepcopy(self.module)
-        tensors = {name: torch.tensor(array) for name, array in inputs.items()}
+        module = copy.deepcopy(self.module) if module is None else module
+        tensors = {
+            name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
+            for name, value in inputs.items()
+        }
         try:
             with torch.inference_mode():
-                outputs = self.call(module, tensors)
+                args, kwargs = self.arguments(tensors)
+                returned = module(*args, **kwargs)
+                outputs = flatten(returned)
         except Exception as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
             raise InputError(
                 f"{self.model.name}: PyTorch itself does not run on {shapes}: "
                 f"{type(error).__name__}: {error}\n{user_frames(error)}"
             ) from error
-        declared = list(self.model.outputs)
-        if len(outputs) != len(declared):
-            raise InputError(
-                f"{self.model.name}: PyTorch returns {len(outputs)} tensors, the manifest "
-                f"declares {len(declared)} outputs: {', '.join(declared)}"
-            )
+        self._check_outputs(output_paths(returned))
         # numpy has no bfloat16
         floats = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
         return [output.detach().cpu().numpy() for output in floats]
 
-    def expected(self, case: str, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
-        """The outputs of a case, computed once for all variants and targets."""
-        if case not in self._outputs:
-            self._outputs[case] = self.run(inputs)
-        return self._outputs[case]
+    def _check_outputs(self, paths: list[str]) -> None:
+        declared = list(self.model.outputs)
+        if len(paths) != len(declared):
+            raise InputError(
+                f"{self.model.name}: PyTorch returns {len(paths)} tensors ({', '.join(paths)}), "
+                f"the manifest declares {len(declared)} outputs: {', '.join(declared)}"
+            )
+        if paths != declared and sorted(paths) == sorted(declared):
+            raise InputError(
+                f"{self.model.name}: forward returns {', '.join(paths)} in this order, the "
+                f"manifest declares {', '.join(declared)}: outputs are matched by position, so "
+                "these would be swapped; declare them in forward's order"
+            )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -200,22 +220,46 @@ def import_object(path: str, root: Path) -> Callable[..., Any]:
 
 
 def flatten(value: Any) -> tuple[torch.Tensor, ...]:
-    """The tensors of a nested tuple, list, dict or dataclass, in order; None is left out."""
+    """The tensors of a nested tuple, list, dict or dataclass, in order; None is left out.
+
+    Raises:
+        InputError: Something else is in it.
+    """
     import torch
 
+    return tuple(
+        entry if isinstance(entry, torch.Tensor) else torch.tensor(entry)
+        for _, entry in _leaves(value, "")
+    )
+
+
+def output_paths(value: Any) -> list[str]:
+    """Where the tensors of `flatten` stand in what `forward` returned, e.g. `hidden.0`."""
+    return [path or "0" for path, _ in _leaves(value, "")]
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    import torch
+
+    def inside(key: object) -> str:
+        return f"{path}.{key}" if path else str(key)
+
     if value is None:
-        return ()
-    if isinstance(value, torch.Tensor):
-        return (value,)
-    if isinstance(value, Mapping):
-        return flatten(list(value.values()))
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return tuple(tensor for entry in value for tensor in flatten(entry))
-    if hasattr(value, "__dataclass_fields__"):
-        return flatten([getattr(value, name) for name in value.__dataclass_fields__])
-    if isinstance(value, bool | int | float):
-        return (torch.tensor(value),)
-    raise InputError(f"forward returned a {type(value).__name__}, which holds no tensors")
+        return
+    if isinstance(value, torch.Tensor | bool | int | float):
+        yield path, value
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            yield from _leaves(entry, inside(key))
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        names = getattr(value, "_fields", range(len(value)))
+        for key, entry in zip(names, value, strict=True):
+            yield from _leaves(entry, inside(key))
+    elif hasattr(value, "__dataclass_fields__"):
+        for key in value.__dataclass_fields__:
+            yield from _leaves(getattr(value, key), inside(key))
+    else:
+        raise InputError(f"forward returned a {type(value).__name__}, which holds no tensors")
 
 
 def user_frames(error: BaseException) -> str:

@@ -144,10 +144,10 @@ def open_session(artefact: Artefact, target: str, *, threads: int | None = None)
         )
     _probe(artefact, target, provider)
     options = onnxruntime.SessionOptions()
+    # threads that wait by spinning take the processor from what runs next, PyTorch too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
-        # threads that wait by spinning take the processor from what runs next, PyTorch too
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.inter_op_num_threads = 1
     handle = onnxruntime.InferenceSession(str(artefact.path), options, providers=[provider])
     handle.disable_fallback()

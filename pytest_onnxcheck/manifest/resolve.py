@@ -22,7 +22,8 @@ BUILTIN_DEFAULTS = s.Defaults(
     precisions=("fp32",),
     targets=("cpu",),
     required_targets=(),
-    draws=2,
+    draws=1,
+    probe_seconds=2.0,
     marks=(),
 )
 
@@ -75,8 +76,11 @@ class Model:
     inputs: Mapping[str, s.Input]
     outputs: Mapping[str, s.Output]
     cases: Mapping[str, s.CaseFile]
+    example: str | None
     calibration: s.Calibration | None
     draws: int
+    probe_seconds: float
+    min_mutation_score: float | None
     latency: s.Latency
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
@@ -133,9 +137,8 @@ def resolve(
         raise AssertionError(f"no built-in default for {field}")
 
     def tolerance(precision: str, variant: str) -> s.Tolerance:
-        levels = [s.BUILTIN_TOLERANCE[precision]]
-        levels += _matching(defaults.tolerance, section.tolerance, precision, variant)
-        return _merge(s.Tolerance, levels)
+        levels = _matching(defaults.tolerance, section.tolerance, precision, variant)
+        return _tolerance(precision, levels)
 
     def budget(precision: str, variant: str) -> s.Budget:
         return _merge(s.Budget, _matching(defaults.budget, section.budget, precision, variant))
@@ -170,8 +173,11 @@ def resolve(
         inputs=section.inputs,
         outputs=section.outputs,
         cases=section.cases,
+        example=section.example,
         calibration=section.calibration,
         draws=inherited("draws"),
+        probe_seconds=inherited("probe_seconds"),
+        min_mutation_score=_first(section.min_mutation_score, defaults.min_mutation_score),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
@@ -180,6 +186,10 @@ def resolve(
         skip=section.skip,
         variants=tuple(variants()),
     )
+
+
+def _first(*values: float | None) -> float | None:
+    return next((value for value in values if value is not None), None)
 
 
 def _recipes(
@@ -209,6 +219,17 @@ def _matching(
             if key != precision and fnmatch.fnmatchcase(variant, key)
         ]
     return found
+
+
+def _tolerance(precision: str, levels: list[s.Tolerance]) -> s.Tolerance:
+    """Built-in tolerance with what is written; thresholds without a policy mean `fixed`."""
+    policy = s.BUILTIN_TOLERANCE[precision].policy
+    for level in levels:
+        thresholds = level.model_fields_set - {"policy", "safety"}
+        policy = level.policy or ("fixed" if thresholds else policy)
+    builtin = s.NOISE_FLOOR if policy == "noise-floor" else s.FIXED_TOLERANCE[precision]
+    merged = _merge(s.Tolerance, [builtin, *levels])
+    return merged.model_copy(update={"policy": policy})
 
 
 def _merge(kind: type[_T], levels: Sequence[_T | None]) -> _T:

@@ -24,6 +24,7 @@ from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Precision, Targ
 
 __all__ = [
     "BUILTIN_TOLERANCE",
+    "FIXED_TOLERANCE",
     "METRICS",
     "Bounds",
     "Budget",
@@ -141,8 +142,15 @@ METRICS = {
 class Tolerance(Section):
     """What an artefact's outputs may differ from PyTorch's."""
 
-    policy: Literal["fixed"] | None = Field(
-        None, description="How the outputs are judged: `fixed` thresholds on the metrics below."
+    policy: Literal["noise-floor", "fixed"] | None = Field(
+        None,
+        description="How the outputs are judged: `noise-floor`, against what rounding alone does "
+        "to them (default of fp32 and fp16), or `fixed`, by thresholds on the metrics below "
+        "(default of int8, and wherever thresholds are written without a policy). Thresholds "
+        "written beside `noise-floor` hold as well.",
+    )
+    safety: Ratio | None = Field(
+        None, description="How many noise floors an error may be; default: 8."
     )
     max_abs: Graded = Field(None, description="Largest |ONNX - PyTorch| over all elements.")
     mean_abs: Graded = Field(None, description="Mean |ONNX - PyTorch|.")
@@ -160,18 +168,25 @@ class Tolerance(Section):
     atol: float | None = Field(None, ge=0, description="See `rtol`.")
 
 
-def _graded(**bounds: tuple[float, float]) -> Tolerance:
+def _fixed(**bounds: tuple[float, float]) -> Tolerance:
     return Tolerance.model_validate({"policy": "fixed", **bounds})
 
 
-#: What holds when the manifest says nothing. int8 is judged relative to the outputs: the
-#: size of its rounding error follows their scale. A cosine alone would not see a rescaled output.
-BUILTIN_TOLERANCE: dict[str, Tolerance] = {
-    "fp32": _graded(max_abs=(1e-5, 1e-4), mse=(1e-10, 1e-8), cosine=(0.9999, 0.999)),
-    "fp16": _graded(max_abs=(1e-2, 1e-1), mse=(1e-5, 1e-3), cosine=(0.999, 0.99)),
-    "int8-dynamic": _graded(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
-    "int8-static": _graded(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
+#: The thresholds of `policy = "fixed"` when the manifest gives none. int8 is judged relative to
+#: the outputs: the size of its rounding error follows their scale. A cosine alone would not see a
+#: rescaled output.
+FIXED_TOLERANCE: dict[str, Tolerance] = {
+    "fp32": _fixed(max_abs=(1e-5, 1e-4), mse=(1e-10, 1e-8), cosine=(0.9999, 0.999)),
+    "fp16": _fixed(max_abs=(1e-2, 1e-1), mse=(1e-5, 1e-3), cosine=(0.999, 0.99)),
+    "int8-dynamic": _fixed(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
+    "int8-static": _fixed(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
 }
+
+#: What holds for the precisions whose rounding a noise floor can be measured for.
+NOISE_FLOOR = Tolerance.model_validate({"policy": "noise-floor", "safety": 8.0})
+
+#: What holds when the manifest says nothing.
+BUILTIN_TOLERANCE = FIXED_TOLERANCE | {"fp32": NOISE_FLOOR, "fp16": NOISE_FLOOR}
 
 
 def _speedup_of(value: object) -> object:
@@ -222,6 +237,9 @@ class Input(Section):
         None, description="`.npy` or `.npz` with real examples; the first axis counts examples."
     )
     key: str | None = Field(None, description="The array in the `.npz`; default: the input's name.")
+    nonfinite: bool = Field(
+        False, description="NaN and infinity may occur in it: probes try them too."
+    )
 
 
 class Output(Section):
@@ -238,6 +256,10 @@ class CaseFile(Section):
     """Inputs of your own, compared as they are."""
 
     file: str = Field(description="`.npz` with one array per input, in full shape.")
+    outside_range: bool = Field(
+        False,
+        description="The model is not made for these inputs: what differs warns and never fails.",
+    )
 
 
 class Calibration(Section):
@@ -294,6 +316,18 @@ class Defaults(Section):
     )
     draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Seeded input draws per combination of dims."
+    )
+    probe_seconds: float | None = Field(
+        None,
+        ge=0,
+        le=600,
+        description="Time for inputs the plugin thinks of by itself, per model; 0 turns them off.",
+    )
+    min_mutation_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the injected faults (`--onnxcheck-mutants`) that must be noticed.",
     )
     tolerance: dict[str, Tolerance] | None = Field(
         None, description="Tolerances by precision, or by a glob over variant names."
@@ -353,6 +387,11 @@ class ModelSection(Defaults):
     dims: dict[str, Annotated[tuple[Size, ...], Array, Field(min_length=1)]] = Field(
         default_factory=dict,
         description="Symbolic dims and the values they are swept over; exported as dynamic.",
+    )
+    example: str | None = Field(
+        None,
+        description="`.npz` with the inputs to export with, one array per input in full shape; "
+        "compared as a case too. Default: a seeded draw.",
     )
     seed: int | None = Field(None, description="Seed of weights and inputs; default: the file's.")
     inputs: dict[str, Input] = Field(description="Inputs by name.", min_length=1)
