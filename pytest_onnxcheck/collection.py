@@ -166,7 +166,8 @@ class VariantNode(pytest.Class):
         return node
 
     def _getobj(self) -> type[OnnxChecks]:
-        return self.suite.of(self.model, self.variant)
+        settings = self.config.stash[SETTINGS]
+        return self.suite.of(self.model, self.variant, settings.mutants, settings.search_seconds)
 
     def funcnamefilter(self, name: str) -> bool:
         """Checks are called `test_...`, whatever the project's `python_functions` say."""

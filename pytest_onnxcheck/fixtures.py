@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pytest_benchmark.plugin import benchmark as onnxcheck_torch_benchmark
+
+from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
@@ -15,12 +18,13 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.oracle import Oracle
     from pytest_onnxcheck.engine.reference import Reference
     from pytest_onnxcheck.manifest import Model, Variant
-    from pytest_onnxcheck.verdict import Verdict
+    from pytest_onnxcheck.measurement import EquivalenceMeasurement
 
 __all__ = [
     "onnxcheck_artefact",
     "onnxcheck_benchmarks",
     "onnxcheck_builds",
+    "onnxcheck_diagnosed",
     "onnxcheck_float_artefact",
     "onnxcheck_model",
     "onnxcheck_oracle",
@@ -89,6 +93,43 @@ def onnxcheck_artefact(
     Fails when export or quantization do; further checks that need it then skip.
     """
     return onnxcheck_builds.artefact(onnxcheck_reference, onnxcheck_variant)
+
+
+@pytest.fixture
+def onnxcheck_diagnosed(
+    request: pytest.FixtureRequest,
+    onnxcheck_builds: Builds,
+    onnxcheck_oracle: Oracle,
+    onnxcheck_variant: Variant,
+    onnxcheck_float_artefact: Artefact,
+    onnxcheck_artefact: Artefact,
+) -> Callable[[EquivalenceMeasurement, Verdict], EquivalenceMeasurement]:
+    """Adds to a failed measurement whose fault it is, where, and a folder that reproduces it.
+
+    Leaves it as it is when it passed, or was expected to fail.
+    """
+
+    def diagnosed(measured: EquivalenceMeasurement, verdict: Verdict) -> EquivalenceMeasurement:
+        expected = request.node.get_closest_marker("xfail") is not None
+        if verdict.grade is not Grade.FAIL or expected:
+            return measured
+        from pytest_onnxcheck.engine.diagnose import diagnose
+
+        worst = verdict.findings[0]
+        diagnosis = diagnose(
+            measured,
+            worst.where,
+            str(worst),
+            artefact=onnxcheck_artefact,
+            float_artefact=onnxcheck_float_artefact,
+            oracle=onnxcheck_oracle,
+            variant=onnxcheck_variant,
+            root=onnxcheck_builds.root,
+            manifest=request.node.path,
+        )
+        return dataclasses.replace(measured, diagnosis=diagnosis)
+
+    return diagnosed
 
 
 @pytest.fixture

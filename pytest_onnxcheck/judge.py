@@ -12,6 +12,7 @@ from pytest_onnxcheck.measurement import (
     ExportMeasurement,
     FileCheck,
     LatencyMeasurement,
+    MutationMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
     StructureMeasurement,
@@ -19,7 +20,16 @@ from pytest_onnxcheck.measurement import (
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
-__all__ = ["VACUOUS", "equivalence", "export", "latency", "quantization", "structure"]
+__all__ = [
+    "VACUOUS",
+    "equivalence",
+    "export",
+    "latency",
+    "mutation",
+    "problem",
+    "quantization",
+    "structure",
+]
 
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
@@ -44,6 +54,14 @@ def _file(file: FileCheck) -> Iterator[Finding]:
             _FAIL,
             "shape inference",
             f"shapes or types contradict each other: {file.inference_error}",
+            file.path,
+        )
+    if file.unsorted:
+        yield Finding(
+            _WARN,
+            "onnx.checker",
+            "nodes are not in topological order, which ONNX asks for: ONNX Runtime sorts them, "
+            "other tools refuse the file. Sort it (onnx_ir.passes.common.TopologicalSortPass)",
             file.path,
         )
 
@@ -190,15 +208,28 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
     for node in measured.random:
         yield Finding(_FAIL, node, "draws random numbers: the same inputs give other outputs")
     for name in measured.unused_inputs:
+        ignored = name in measured.ignored_inputs
         yield Finding(
-            _FAIL,
+            _WARN if ignored else _FAIL,
             f"input {name!r}",
-            "declared but read by no node: the artefact ignores what callers feed",
+            "declared but read by no node: the artefact ignores what callers feed"
+            + ("; so does PyTorch" if ignored else ""),
         )
     for name in measured.unreached_outputs:
         yield Finding(
             _FAIL, f"output {name!r}", "depends on no input: it was folded into a constant"
         )
+
+
+def problem(
+    measured: StructureMeasurement | EquivalenceMeasurement, tolerance: s.Tolerance
+) -> str | None:
+    """The worst failure of a structure or of cases, in one line; None when there is none."""
+    if isinstance(measured, StructureMeasurement):
+        verdict = structure(measured)
+    else:
+        verdict = equivalence(measured, tolerance)
+    return verdict.reason if verdict.grade is _FAIL else None
 
 
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
@@ -292,14 +323,12 @@ def _noise(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[
     if floor.ratio <= safety:
         return
     text = (
-        f"is {floor.ratio:.3g} times what rounding explains, allowed {safety:g}: worst "
-        f"{floor.error_worst:.3g} against a floor of {floor.floor_worst:.3g}, root mean square "
-        f"{floor.error_rms:.3g} against {floor.floor_rms:.3g}, |PyTorch| up to {output.scale:.3g} "
-        f"(measured against {floor.source}). A fixed tolerance would have to allow "
-        f"{output.max_abs:.3g}"
+        f"{floor.ratio:.3g} noise floors, allowed {safety:g}: worst {floor.error_worst:.3g} "
+        f"against {floor.floor_worst:.3g}, root mean square {floor.error_rms:.3g} against "
+        f"{floor.floor_rms:.3g}"
     )
     if floor.torch_worst > floor.error_worst:
-        text += f". PyTorch's own error is larger: {floor.torch_worst:.3g}"
+        text += f"; PyTorch's own error is larger ({floor.torch_worst:.3g})"
     yield _FAIL, "error", text
 
 
@@ -344,9 +373,11 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
 
 
 def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
+    # where the artefact gives floats, all of them may be NaN
+    most = "" if output.max_abs is None else f", by up to {output.max_abs:g}"
     text = (
-        f"differ in {output.differing} of {output.elements} elements, by up to "
-        f"{output.max_abs:g}; {output.expected_dtype} outputs are exact"
+        f"differ in {output.differing} of {output.elements} elements{most}; "
+        f"{output.expected_dtype} outputs are exact"
     )
     if output.tied < output.differing:
         return _FAIL, "values", text
@@ -387,6 +418,28 @@ def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:
                 f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
                 "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
             )
+
+
+def mutation(measured: MutationMeasurement, minimum: float | None) -> Verdict:
+    """Judges how many injected faults the checks notice.
+
+    Args:
+        measured: What became of the mutants.
+        minimum: Smallest score allowed; None only tells it.
+    """
+    score = measured.score
+    if score is None:
+        return Verdict.of([Finding(_WARN, "mutants", "none of them changes an output")])
+    killed, survived = measured.count("killed"), measured.count("survived")
+    text = (
+        f"{killed} of {killed + survived} injected faults were noticed (score {score:.2f}; "
+        f"{measured.count('equivalent')} more changed no output)"
+    )
+    if minimum is None:
+        return Verdict.of([Finding(_PASS, "mutants", text)])
+    allowed = f"{text}, asked for at least {minimum:g} (tolerance.min_mutation_score)"
+    failed = score < minimum
+    return Verdict.of([Finding(_FAIL if failed else _PASS, "mutants", allowed)])
 
 
 def latency(measured: LatencyMeasurement, budget: s.Budget) -> Verdict:

@@ -20,6 +20,8 @@ __all__ = [
     "FloorMeasurement",
     "LatencyMeasurement",
     "LayerLoss",
+    "MutantOutcome",
+    "MutationMeasurement",
     "OutputMeasurement",
     "QuantizationMeasurement",
     "Step",
@@ -39,6 +41,7 @@ class FileCheck:
         size_bytes: Bytes on disk, external data included.
         checker_error: What the full check said; None when it was content.
         inference_error: What strict shape inference said; None when it was content.
+        unsorted: Whether the nodes are out of topological order, and fine once sorted.
     """
 
     path: str
@@ -46,6 +49,7 @@ class FileCheck:
     size_bytes: int
     checker_error: str | None
     inference_error: str | None
+    unsorted: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class StructureMeasurement:
         training: Nodes in training mode, as `Operator (node name)`.
         random: Nodes that draw random numbers.
         unused_inputs: Inputs that no node or output reads.
+        ignored_inputs: Those of them that PyTorch's outputs do not depend on either.
         unreached_outputs: Outputs that depend on no input.
     """
 
@@ -111,6 +116,7 @@ class StructureMeasurement:
     random: tuple[str, ...]
     unused_inputs: tuple[str, ...]
     unreached_outputs: tuple[str, ...]
+    ignored_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -372,6 +378,52 @@ class EquivalenceMeasurement:
             if (value := getattr(output, metric)) is not None
         ]
         return max(values, default=None)
+
+
+@dataclass(frozen=True)
+class MutantOutcome:
+    """What became of one mutant.
+
+    Attributes:
+        operator: Kind of fault.
+        description: What was changed.
+        result: `killed`, `survived`, or `equivalent`: no bit of an output changed on any case.
+        by: The check that noticed it, and what it said.
+        ratio: Its largest error in noise floors, over the cases that were run.
+    """
+
+    operator: str
+    description: str
+    result: str
+    by: str = ""
+    ratio: float | None = None
+
+
+@dataclass(frozen=True)
+class MutationMeasurement:
+    """Mutants of one artefact on one target.
+
+    Attributes:
+        target: The target.
+        provider: The provider that ran.
+        mutants: The mutants in the order they were made.
+        unsound: Why there are none: the artefact itself fails.
+    """
+
+    target: str
+    provider: str
+    mutants: tuple[MutantOutcome, ...]
+    unsound: str | None = None
+
+    def count(self, result: str) -> int:
+        """How many were `killed`, `survived`, or `equivalent`."""
+        return sum(mutant.result == result for mutant in self.mutants)
+
+    @property
+    def score(self) -> float | None:
+        """Killed mutants as a share of those that change an output; None without any."""
+        killed, survived = self.count("killed"), self.count("survived")
+        return killed / (killed + survived) if killed + survived else None
 
 
 @dataclass(frozen=True)

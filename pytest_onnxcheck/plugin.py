@@ -11,7 +11,7 @@ import pytest
 from pytest_onnxcheck import hookspecs
 from pytest_onnxcheck.fixtures import *  # noqa: F403 - registers them
 from pytest_onnxcheck.results import Results
-from pytest_onnxcheck.settings import SETTINGS, Settings, parse_target
+from pytest_onnxcheck.settings import SETTINGS, Settings, parse_amount, parse_count, parse_target
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.collection import ModelsFile
@@ -22,6 +22,7 @@ _MARKERS = {
     "structure": "the artefact has the declared inputs, outputs, opset and no training operators",
     "quantization": "the artefact carries its precision and stays within its size budget",
     "equivalence": "the artefact computes what PyTorch computes",
+    "mutation": "the checks notice faults put into the artefact",
     "latency": "the artefact is fast enough",
 }
 
@@ -64,6 +65,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
+    )
+    group.addoption(
+        "--onnxcheck-mutants",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Put N faults into each passing artefact, and see whether the checks notice them.",
+    )
+    group.addoption(
+        "--onnxcheck-search",
+        metavar="SECONDS",
+        type=parse_amount,
+        default=0.0,
+        help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
     )
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -11,7 +12,7 @@ import pytest
 
 from pytest_onnxcheck.terms import Target
 
-__all__ = ["SETTINGS", "Settings", "parse_target"]
+__all__ = ["SETTINGS", "Settings", "parse_amount", "parse_count", "parse_target"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,8 @@ class Settings:
     targets: tuple[str, ...]
     artifacts: Path
     json: Path | None
+    mutants: int
+    search_seconds: float
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -49,10 +52,30 @@ class Settings:
             targets=tuple(config.getoption("onnxcheck_target") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             json=path("onnxcheck_json"),
+            mutants=config.getoption("onnxcheck_mutants"),
+            search_seconds=config.getoption("onnxcheck_search"),
         )
 
 
 SETTINGS = pytest.StashKey[Settings]()
+
+
+def parse_amount(text: str) -> float:
+    """The `type` of options that take a number from 0 up."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
+    return number
+
+
+def parse_count(text: str) -> int:
+    """The `type` of options that take a whole number from 0 up."""
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
+    return int(text)
 
 
 def parse_target(text: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.measurement import EquivalenceMeasurement, StructureMeasurement
+from pytest_onnxcheck.verdict import Grade
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.cache import Artefact
@@ -28,18 +30,27 @@ class OnnxChecks:
     Attributes:
         model: The model, set on the subclass made for each variant.
         variant: The variant, likewise.
+        mutants: How many faults to put into each artefact; 0 for none.
+        search_seconds: How long to look for inputs on which an artefact fails; 0 for not at all.
     """
 
     pytestmark = pytest.mark.onnxcheck
     model: ClassVar[Model]
     variant: ClassVar[Variant]
+    mutants: ClassVar[int] = 0
+    search_seconds: ClassVar[float] = 0.0
 
     @classmethod
-    def of(cls, model: Model, variant: Variant) -> type[OnnxChecks]:
+    def of(
+        cls, model: Model, variant: Variant, mutants: int = 0, search_seconds: float = 0.0
+    ) -> type[OnnxChecks]:
         """A subclass for one variant, without the checks that make no sense for it."""
         members: dict[str, object] = {"model": model, "variant": variant}
+        members |= {"mutants": mutants, "search_seconds": search_seconds}
         if variant.precision == "fp32":
             members["test_quantization"] = None
+        if not mutants:
+            members["test_mutation"] = None
         return type(cls.__name__, (cls,), members)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -51,6 +62,9 @@ class OnnxChecks:
             metafunc.parametrize("onnxcheck_target,onnxcheck_dims", pairs, ids=ids)
         elif "onnxcheck_target" in metafunc.fixturenames:
             metafunc.parametrize("onnxcheck_target", targets)
+
+    def _problem(self, measured: StructureMeasurement | EquivalenceMeasurement) -> str | None:
+        return judge.problem(measured, self.variant.tolerance)
 
     @pytest.mark.export
     def test_export(
@@ -99,6 +113,7 @@ class OnnxChecks:
         onnxcheck_target: str,
         onnxcheck_artefact: Artefact,
         onnxcheck_oracle: Oracle,
+        onnxcheck_diagnosed: Callable[..., Any],
         onnxcheck_report: Report,
     ) -> None:
         """The artefact computes what PyTorch computes, in every case."""
@@ -107,7 +122,43 @@ class OnnxChecks:
         measured = equivalence.measure(
             onnxcheck_artefact, onnxcheck_oracle, self.variant, onnxcheck_target
         )
-        onnxcheck_report(judge.equivalence(measured, self.variant.tolerance), measured)
+        verdict = judge.equivalence(measured, self.variant.tolerance)
+        if self.search_seconds and verdict.grade is not Grade.FAIL:
+            measured = equivalence.searched(
+                measured,
+                onnxcheck_artefact,
+                onnxcheck_oracle,
+                self.variant,
+                self.search_seconds,
+                self._problem,
+            )
+            verdict = judge.equivalence(measured, self.variant.tolerance)
+        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict))
+
+    @pytest.mark.mutation
+    def test_mutation(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_oracle: Oracle,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The checks notice faults put into the artefact (`--onnxcheck-mutants`)."""
+        from pytest_onnxcheck.engine import mutation
+
+        measured = mutation.measure(
+            onnxcheck_artefact,
+            onnxcheck_oracle,
+            self.variant,
+            onnxcheck_target,
+            self.mutants,
+            self._problem,
+        )
+        if measured.unsound is not None:
+            pytest.skip(f"the artefact itself fails, see test_equivalence: {measured.unsound}")
+        onnxcheck_report(
+            judge.mutation(measured, self.variant.tolerance.min_mutation_score), measured
+        )
 
     @pytest.mark.latency
     def test_latency(

@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["Check", "Dtype", "Exporter", "Fill", "Precision", "Target"]
 
-Check = Literal["export", "quantization", "structure", "equivalence", "latency"]
+Check = Literal["export", "quantization", "structure", "equivalence", "mutation", "latency"]
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "constant", "file"]

@@ -24,15 +24,27 @@ ALLOWED = {
     "judge": {"manifest", "measurement", "verdict"},
     "report": {"errors", "files", "manifest", "measurement", "verdict", "versions"},
     "settings": {"terms", "pytest"},
-    "suite": {"engine", "judge", "manifest", "pytest"},
-    "fixtures": {"engine", "manifest", "settings", "verdict", "pytest", "pytest_benchmark"},
+    "suite": {"engine", "judge", "manifest", "measurement", "verdict", "pytest"},
+    "fixtures": {
+        *("engine", "manifest", "measurement", "settings", "verdict"),
+        *("pytest", "pytest_benchmark"),
+    },
     "results": {"report", "settings", "pytest"},
     "collection": {"errors", "manifest", "report", "settings", "suite", "verdict", "pytest"},
     "hookspecs": {"manifest", "suite", "pytest"},
     "plugin": {"collection", "fixtures", "hookspecs", "results", "settings", "pytest"},
     "cli": {"errors", "manifest", "report"},
 }
-ENGINE_LIBRARIES = {"torch", "onnx", "onnx_ir", "onnxruntime", "numpy", "safetensors", "filelock"}
+ENGINE_LIBRARIES = {
+    "hypothesis",
+    "torch",
+    "onnx",
+    "onnx_ir",
+    "onnxruntime",
+    "numpy",
+    "safetensors",
+    "filelock",
+}
 
 
 def layer(path: Path) -> str:

@@ -8,7 +8,9 @@ import pytest
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import (
     BUILTIN_TOLERANCE,
+    FIXED_TOLERANCE,
     METRICS,
+    NOISE_FLOOR,
     Bounds,
     Budget,
     Tolerance,
@@ -18,7 +20,10 @@ from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     ExportMeasurement,
     FileCheck,
+    FloorMeasurement,
     LatencyMeasurement,
+    MutantOutcome,
+    MutationMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
     StructureMeasurement,
@@ -493,12 +498,181 @@ def test_integers_are_exact_whatever_the_tolerance(dtype):
     loose = Tolerance(max_abs=100, cosine=0)
     same = output(expected_dtype=dtype, actual_dtype=dtype)
     assert equivalence(same, tolerance=loose).findings == ()
-    wrong = dataclasses.replace(same, max_abs=1.0)
+    wrong = dataclasses.replace(same, max_abs=1.0, differing=1)
     finding = only(equivalence(wrong, tolerance=loose))
     assert finding.grade is Grade.FAIL
-    assert (
-        str(finding) == f"output 'y' values [draw0]: differ by up to 1; {dtype} outputs are exact"
+    assert str(finding) == (
+        "output 'y' values [draw0]: differ in 1 of 2 elements, by up to 1; "
+        f"{dtype} outputs are exact"
     )
+
+
+def test_integers_that_differ_where_rounding_alone_changes_them_warn():
+    facts = {"expected_dtype": "int64", "actual_dtype": "int64", "max_abs": 3.0, "differing": 2}
+    finding = only(equivalence(output(**facts, tied=2, margin=8.0)))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == (
+        "output 'y' values [draw0]: differ in 2 of 2 elements, by up to 3; int64 outputs are "
+        "exact, but the floats that decide these tie: PyTorch itself gives other values when its "
+        "arithmetic is moved by 8 roundings"
+    )
+    assert only(equivalence(output(**facts, tied=2, margin=1.0))).text.endswith("by 1 rounding")
+    assert only(equivalence(output(**facts, tied=1, margin=8.0))).grade is Grade.FAIL
+
+
+def test_integers_that_came_as_nan_fail():
+    wrong = output(expected_dtype="int64", actual_dtype="float32", max_abs=None, differing=2)
+    verdict = equivalence(dataclasses.replace(wrong, nonfinite=2))
+    assert verdict.grade is Grade.FAIL
+    assert [finding.what for finding in verdict.findings] == [
+        "output 'y' dtype",
+        "output 'y' NaN or infinity",
+        "output 'y' values",
+    ]
+
+
+# the noise floor
+
+
+def floor(ratio, **changes):
+    facts = {
+        "source": "float64",
+        "ratio": ratio,
+        "error_worst": ratio * 1e-6,
+        "error_rms": ratio * 5e-7,
+        "floor_worst": 1e-6,
+        "floor_rms": 5e-7,
+        "torch_worst": 1e-6,
+        "outside": 0.5,
+        "unstable": 0,
+        "nonfinite": 0,
+    }
+    return FloorMeasurement(**{**facts, **changes})
+
+
+@pytest.mark.parametrize(
+    ("ratio", "grade"),
+    [
+        (0.0, Grade.PASS),
+        (8.0, Grade.PASS),
+        (math.nextafter(8.0, 9.0), Grade.FAIL),
+        (math.inf, Grade.FAIL),
+        (math.nan, Grade.FAIL),
+    ],
+)
+def test_an_error_may_be_as_many_floors_as_is_safe(ratio, grade):
+    assert equivalence(output(floor=floor(ratio))).grade is grade
+
+
+def test_an_error_beyond_its_floor_is_told_in_both_norms():
+    finding = only(equivalence(output(floor=floor(20.0))))
+    assert str(finding) == (
+        "output 'y' error [draw0]: 20 noise floors, allowed 8: worst 2e-05 against 1e-06, "
+        "root mean square 1e-05 against 5e-07"
+    )
+
+
+def test_an_error_smaller_than_pytorchs_own_is_told_so():
+    finding = only(equivalence(output(floor=floor(20.0, torch_worst=3e-5))))
+    assert finding.text.endswith("against 5e-07; PyTorch's own error is larger (3e-05)")
+
+
+def test_the_safety_is_the_tolerances():
+    tolerance = NOISE_FLOOR.model_copy(update={"safety": 32.0})
+    assert equivalence(output(floor=floor(32.0)), tolerance=tolerance).findings == ()
+    assert equivalence(output(floor=floor(33.0)), tolerance=tolerance).grade is Grade.FAIL
+
+
+def test_thresholds_beside_the_noise_floor_hold_as_well():
+    both = Tolerance(policy="noise-floor", safety=8.0, max_abs=0.5)
+    assert equivalence(output(floor=floor(1.0), max_abs=0.5), tolerance=both).findings == ()
+    finding = only(equivalence(output(floor=floor(1.0), max_abs=0.6), tolerance=both))
+    assert (finding.grade, finding.what) == (Grade.FAIL, "output 'y' max_abs")
+    finding = only(equivalence(output(floor=floor(9.0), max_abs=0.5), tolerance=both))
+    assert (finding.grade, finding.what) == (Grade.FAIL, "output 'y' error")
+
+
+def test_a_fixed_tolerance_does_not_look_at_the_floor():
+    found = output(floor=floor(1e9), rel_rms=0.0)
+    assert equivalence(found, tolerance=FIXED_TOLERANCE["fp32"]).findings == ()
+
+
+def test_nan_that_rounding_alone_brings_warns_and_other_nan_fails():
+    finding = only(equivalence(output(nonfinite=2, floor=floor(1.0, unstable=2))))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == (
+        "output 'y' NaN or infinity [draw0]: 2 of 2 elements are NaN or infinite on one side "
+        "only, which rounding alone does to them"
+    )
+    finding = only(equivalence(output(nonfinite=2, floor=floor(1.0, unstable=1, nonfinite=1))))
+    assert finding.grade is Grade.FAIL
+    assert finding.text.startswith("1 of 2 elements are NaN or infinite on one side only, or")
+
+
+def one(**facts):
+    return EquivalenceMeasurement("cpu", "CPU", (CaseMeasurement("probe", **facts),))
+
+
+def test_nan_of_pytorch_itself_on_a_probe_is_nothing_to_tell():
+    found = output(expected_nan=1)
+    assert judge.equivalence(one(outputs=(found,), probe=True), NOISE_FLOOR).findings == ()
+    assert judge.equivalence(one(outputs=(found,)), NOISE_FLOOR).grade is Grade.WARN
+
+
+LENIENT = "the manifest declares this case outside the model's range"
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"error": "ONNX Runtime: no"},
+        {"outputs": (output(floor=floor(1e9)),)},
+        {"outputs": (output(nonfinite=1),)},
+        {"outputs": (output(actual_shape=(2,)),)},
+        {"outputs": (output(expected_outside_range=1.0),)},
+        {"outputs": (output(swapped_with="z"),)},
+    ],
+)
+def test_what_fails_in_a_lenient_case_warns_and_says_why(facts):
+    strict, lenient = one(**facts), one(**facts, lenient=LENIENT)
+    (finding,) = judge.equivalence(strict, NOISE_FLOOR).graded(Grade.FAIL)
+    verdict = judge.equivalence(lenient, NOISE_FLOOR)
+    told = only(verdict)
+    assert told.grade is Grade.WARN
+    assert told.what == finding.what
+    assert told.text == f"{finding.text}; no failure, since {LENIENT}"
+
+
+def test_swapped_outputs_fail_and_name_each_other():
+    finding = only(equivalence(output(swapped_with="z")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "output 'y' values [draw0]: are those of output 'z': the two are swapped"
+    )
+
+
+def test_notes_about_the_reference_warn():
+    measured = dataclasses.replace(one(outputs=(output(),)), notes=("changes its input",))
+    finding = only(judge.equivalence(measured, NOISE_FLOOR))
+    assert (finding.grade, str(finding)) == (Grade.WARN, "reference: changes its input")
+
+
+def test_a_reference_that_does_not_run_in_float64_warns_where_a_floor_is_asked_for():
+    measured = dataclasses.replace(one(outputs=(output(),)), no_float64="RuntimeError: no")
+    finding = only(judge.equivalence(measured, NOISE_FLOOR))
+    assert (finding.grade, str(finding)) == (
+        Grade.WARN,
+        "reference: does not run in float64 (RuntimeError: no): the noise floor is measured by "
+        "perturbed runs in float32",
+    )
+    fixed = Tolerance(policy="fixed", max_abs=1)
+    assert judge.equivalence(measured, fixed).findings == ()
+
+
+def test_the_problem_of_a_measurement_is_its_worst_failure_and_no_warning():
+    assert judge.problem(one(outputs=(output(scale=0.0),)), NOISE_FLOOR) is None
+    wrong = one(outputs=(output(floor=floor(9.0)),))
+    assert judge.problem(wrong, NOISE_FLOOR).startswith("output 'y' error [probe]: 9 noise floors")
 
 
 def test_elements_outside_the_declared_range_fail():
@@ -539,12 +713,60 @@ def test_findings_name_their_case():
     assert only(verdict).where == "draw1"
 
 
-@pytest.mark.parametrize("precision", BUILTIN_TOLERANCE)
-def test_builtin_tolerances_can_pass_and_fail(precision):
-    tolerance = BUILTIN_TOLERANCE[precision]
+@pytest.mark.parametrize("precision", FIXED_TOLERANCE)
+def test_fixed_tolerances_can_pass_and_fail(precision):
+    tolerance = FIXED_TOLERANCE[precision]
     assert isinstance(tolerance.cosine, Bounds)
     assert equivalence(output(), tolerance=tolerance).grade is Grade.PASS
     assert equivalence(output(cosine=0.9), tolerance=tolerance).grade is Grade.FAIL
+
+
+@pytest.mark.parametrize("precision", BUILTIN_TOLERANCE)
+def test_builtin_tolerances_can_pass_and_fail(precision):
+    tolerance = BUILTIN_TOLERANCE[precision]
+    assert equivalence(output(floor=floor(1.0)), tolerance=tolerance).grade is Grade.PASS
+    wrong = output(cosine=0.9, floor=floor(100.0))
+    assert equivalence(wrong, tolerance=tolerance).grade is Grade.FAIL
+
+
+# mutation
+
+
+def mutation(*results, minimum=None):
+    mutants = tuple(MutantOutcome("operator", "what", result) for result in results)
+    return judge.mutation(MutationMeasurement("cpu", "CPU", mutants), minimum)
+
+
+def test_noticed_faults_are_told_without_a_minimum():
+    finding = only(mutation("killed", "survived", "killed", "equivalent"))
+    assert finding.grade is Grade.PASS
+    assert str(finding) == (
+        "mutants: 2 of 3 injected faults were noticed (score 0.67; 1 more changed no output)"
+    )
+
+
+def test_the_score_asked_for_passes_and_less_fails():
+    results = ("killed", "survived", "killed", "survived", "equivalent")
+    assert mutation(*results, minimum=0.5).grade is Grade.PASS
+    finding = only(mutation(*results, minimum=0.51))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "mutants: 2 of 4 injected faults were noticed (score 0.50; 1 more changed no output), "
+        "asked for at least 0.51 (tolerance.min_mutation_score)"
+    )
+
+
+@pytest.mark.parametrize("results", [(), ("equivalent", "equivalent")])
+@pytest.mark.parametrize("minimum", [None, 0.0, 1.0])
+def test_mutants_that_prove_nothing_are_no_pass(results, minimum):
+    finding = only(mutation(*results, minimum=minimum))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == "mutants: none of them changes an output"
+
+
+def test_a_score_of_nothing_noticed_is_no_missing_score():
+    assert mutation("survived", minimum=0.1).grade is Grade.FAIL
+    assert mutation("survived", minimum=0.0).grade is Grade.PASS
 
 
 # latency

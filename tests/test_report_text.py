@@ -13,13 +13,20 @@ import pytest
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
+    Diagnosis,
+    Divergence,
     Element,
     EquivalenceMeasurement,
     ExportMeasurement,
     FileCheck,
+    FloorMeasurement,
     LatencyMeasurement,
+    LayerLoss,
+    MutantOutcome,
+    MutationMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
+    Step,
     StructureMeasurement,
     TensorSpec,
     Timing,
@@ -27,7 +34,7 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.report.record import FORMAT, make_record, write_record
 from pytest_onnxcheck.report.table import HEADER, cells, markdown, rows, warnings
 from pytest_onnxcheck.report.terminal import summary
-from pytest_onnxcheck.report.text import failure_text, junit_properties
+from pytest_onnxcheck.report.text import failure_text, junit_properties, survivor
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 FILE = FileCheck("net.onnx", "ab" * 32, 1_234_567, None, None)
@@ -66,6 +73,16 @@ STRUCTURE = StructureMeasurement(
     random=(),
     unused_inputs=(),
     unreached_outputs=(),
+)
+MUTATION = MutationMeasurement(
+    target="cpu",
+    provider="CPUExecutionProvider",
+    mutants=(
+        MutantOutcome("weight", "0.9 x fc.weight", "killed", "equivalence, case a", 1e6),
+        MutantOutcome("swap", "inputs of Sub sub_3", "survived", ratio=3.14159),
+        MutantOutcome("attribute", "epsilon of norm", "equivalent"),
+        MutantOutcome("edge", "skips relu_2", "survived"),
+    ),
 )
 
 
@@ -118,7 +135,7 @@ def test_failed_equivalence_shows_the_worst_output_with_its_elements():
         "  FAIL output 'z' max_abs [batch=2/draw0]: 0.2 is too much",
         "  warn output 'y' mse [batch=2/draw0]: 0.06, pass is at most 0.01",
         "",
-        "  worst: output 'y' [2, 3] float32, case batch=2/draw0",
+        "  output 'y' [2, 3] float32, batch=2/draw0",
         "    max_abs 0.25, mean_abs 0.125, mse 0.0625, max_rel 0.5, cosine 0.875, max |PyTorch| 4",
         "     index  PyTorch    ONNX  difference",
         "    [1, 2]        4    3.75       -0.25",
@@ -132,7 +149,7 @@ def test_nan_is_worse_than_any_difference():
         CaseMeasurement("draw1", (output(nonfinite=2, worst=(Element((0, 0), 1.0, math.nan),)),)),
     )
     text = failure_text("net", "v", Verdict.of(fails(1)), measured)
-    assert "worst: output 'y' [2, 3] float32, case draw1" in text
+    assert "  output 'y' [2, 3] float32, draw1" in text.splitlines()
     assert "NaN/infinity differ in 2 of 6, max_abs 0.25" in text
     assert text.splitlines()[-1].split() == ["[0,", "0]", "1", "nan", "nan"]
 
@@ -149,7 +166,8 @@ def test_a_failure_without_compared_elements_shows_no_worst_output():
 def test_an_output_of_another_shape_shows_no_metrics():
     wrong = output(actual_shape=(3, 2), max_abs=None, worst=())
     measured = equivalence(CaseMeasurement("draw0", (wrong,)))
-    assert "worst:" not in failure_text("net", "v", Verdict.of(fails(1)), measured)
+    text = failure_text("net", "v", Verdict.of(fails(1)), measured)
+    assert text.splitlines()[-1] == "  net · v · cpu"
 
 
 def test_integers_that_differ_by_one_do_not_look_alike():
@@ -160,6 +178,158 @@ def test_integers_that_differ_by_one_do_not_look_alike():
     _, expected, actual, difference = last.split()
     assert expected != actual
     assert difference == "1"
+
+
+FLOOR = FloorMeasurement(
+    source="float64, 8 perturbed runs",
+    ratio=123456.789,
+    error_worst=0.25,
+    error_rms=0.114564,
+    floor_worst=2.02501e-06,
+    floor_rms=1.1e-06,
+    torch_worst=1.5e-06,
+    outside=1 / 3,
+    unstable=0,
+    nonfinite=0,
+)
+
+FOUND = Diagnosis(
+    case="probe:negative/batch=2",
+    stage="conversion",
+    steps=(
+        Step("capture", "traced program", 0.512, True),
+        Step("conversion", "ONNX Runtime without optimisations", 123456.789, False),
+        Step("conversion", "onnx's reference evaluator", None, None, "not run: 512 nodes"),
+        Step("runtime optimisation", "ONNX Runtime, as it ships", math.inf, False, "no kernel"),
+    ),
+    divergence=Divergence(
+        node="/act/Softplus",
+        operator="Softplus",
+        value="/act/Softplus_output_0",
+        module="layer1.0.act",
+        torch_operator="aten.softplus",
+        source="nets.py:17",
+        ratio=98765.4,
+        note="beta and threshold are left out",
+    ),
+    losses=(),
+    repro="python .onnxcheck/repro/net/repro.py",
+    notes=("layers: RuntimeError: no",),
+)
+
+
+def test_a_failure_with_everything_that_was_found_out():
+    measured = dataclasses.replace(
+        equivalence(
+            CaseMeasurement("batch=2/draw0", (output(max_abs=1e-6),)),
+            CaseMeasurement(FOUND.case, (output("z", max_abs=9.0), output(floor=FLOOR))),
+        ),
+        diagnosis=FOUND,
+    )
+    verdict = Verdict.of(
+        [
+            Finding(Grade.FAIL, "output 'y' error", "1.23e+05 noise floors, allowed 8", FOUND.case),
+            Finding(Grade.WARN, "reference", "changes its input 'x' in place"),
+        ]
+    )
+    assert failure_text("net", "torchscript-op17-fp32", verdict, measured).splitlines() == [
+        "output 'y' error [probe:negative/batch=2]: 1.23e+05 noise floors, allowed 8",
+        "",
+        "  net · torchscript-op17-fp32 · cpu",
+        "  warn reference: changes its input 'x' in place",
+        "",
+        "  output 'y' [2, 3] float32, probe:negative/batch=2",
+        "    33.3% of 6 elements outside",
+        "                    worst  root mean square",
+        "          error      0.25             0.115",
+        "    noise floor  2.03e-06           1.1e-06",
+        "    1.23e+05 floors (from float64, 8 perturbed runs); a fixed tolerance would have to "
+        "allow 0.25",
+        "    max_abs 0.25, mean_abs 0.125, mse 0.0625, max_rel 0.5, cosine 0.875, max |PyTorch| 4",
+        "     index  PyTorch    ONNX  difference",
+        "    [1, 2]        4    3.75       -0.25",
+        "    [0, 0]     -1.5  -1.625      -0.125",
+        "",
+        "  guilty stage: conversion",
+        "    traced program                      agrees   0.512 floors",
+        "    ONNX Runtime without optimisations  DIFFERS  1.23e+05 floors",
+        "    onnx's reference evaluator          not run                   not run: 512 nodes",
+        "    ONNX Runtime, as it ships           DIFFERS  inf floors       no kernel",
+        "  first divergence: Softplus node '/act/Softplus' (value '/act/Softplus_output_0')",
+        "    in PyTorch: layer1.0.act, aten.softplus, nets.py:17",
+        "    9.88e+04 floors, while its inputs are inside theirs",
+        "    beta and threshold are left out",
+        "  note: layers: RuntimeError: no",
+        "  reproduce: python .onnxcheck/repro/net/repro.py",
+    ]
+
+
+def diagnosed(diagnosis):
+    """The lines of a diagnosis."""
+    measured = dataclasses.replace(equivalence(CaseMeasurement("a")), diagnosis=diagnosis)
+    return failure_text("net", "v", Verdict.of(fails(1)), measured).splitlines()[3:]
+
+
+def test_a_quantized_artefact_shows_the_layers_that_lose_most():
+    losses = tuple(LayerLoss(f"conv{i}", "QLinearConv", i * 10 + 0.05) for i in range(-1, 6))
+    found = Diagnosis("a", stage="quantization", losses=losses)
+    assert diagnosed(found) == [
+        "",
+        "  guilty stage: quantization",
+        "  layers that lose most (signal to quantization noise):",
+        "    -9.9 dB  QLinearConv  conv-1",
+        "    0.1 dB   QLinearConv  conv0",
+        "    10.1 dB  QLinearConv  conv1",
+        "    20.1 dB  QLinearConv  conv2",
+        "    30.1 dB  QLinearConv  conv3",
+    ]
+
+
+def test_a_diagnosis_that_found_nothing_says_so():
+    found = Diagnosis("a", notes=("guilty stage: KeyError: 'x'", "repro: OSError: disk full"))
+    assert diagnosed(found) == [
+        "",
+        "  guilty stage: could not be told",
+        "  note: guilty stage: KeyError: 'x'",
+        "  note: repro: OSError: disk full",
+    ]
+
+
+def test_a_divergence_without_a_place_in_pytorch_is_shown_all_the_same():
+    found = Diagnosis("a", stage="provider", divergence=Divergence("n1", "Gemm", "y"))
+    assert diagnosed(found) == [
+        "",
+        "  guilty stage: provider",
+        "  first divergence: Gemm node 'n1' (value 'y')",
+    ]
+
+
+def test_the_output_most_floors_away_is_shown_and_not_the_largest_difference():
+    near = output("near", floor=dataclasses.replace(FLOOR, ratio=2.0), max_abs=100.0)
+    far = output("far", floor=dataclasses.replace(FLOOR, ratio=9.0), max_abs=1e-3)
+    measured = equivalence(CaseMeasurement("a", (near, far)))
+    lines = failure_text("net", "v", Verdict.of(fails(1)), measured).splitlines()
+    assert lines[4] == "  output 'far' [2, 3] float32, a"
+
+
+def test_the_case_that_fails_is_shown_and_not_a_worse_one_that_is_lenient():
+    worse = CaseMeasurement("probe", (output(max_abs=9.0),), lenient="no matter")
+    measured = equivalence(worse, CaseMeasurement("a", (output(),)))
+    verdict = Verdict.of([Finding(Grade.FAIL, "output 'y' error", "text", "a")])
+    assert (
+        "  output 'y' [2, 3] float32, a" in failure_text("net", "v", verdict, measured).splitlines()
+    )
+
+
+def test_failed_mutation_lists_the_survivors():
+    verdict = Verdict.of([Finding(Grade.FAIL, "mutants", "1 of 3 injected faults were noticed")])
+    assert failure_text("net", "dynamo-op20-fp32", verdict, MUTATION).splitlines() == [
+        "mutants: 1 of 3 injected faults were noticed",
+        "",
+        "  net · dynamo-op20-fp32 · cpu",
+        "  survived: swap: inputs of Sub sub_3 (3.14 noise floors)",
+        "  survived: edge: skips relu_2",
+    ]
 
 
 def test_failed_structure_lists_its_findings():
@@ -184,6 +354,15 @@ def test_failed_latency_names_its_target():
         "",
         "  net · dynamo-op20-fp32 · cpu",
     ]
+
+
+@pytest.mark.parametrize(("count", "listed", "more"), [(4, 3, None), (5, 3, 1), (50, 3, 46)])
+def test_many_failing_cases_are_counted_sooner(count, listed, more):
+    measured = equivalence(CaseMeasurement("a"))
+    lines = failure_text("net", "v", Verdict.of(fails(count)), measured).splitlines()
+    assert sum(line.startswith("  FAIL ") for line in lines) == listed
+    counted = [line for line in lines if line.startswith("  …")]
+    assert counted == ([] if more is None else [f"  … and {more} more failures, all in the record"])
 
 
 @pytest.mark.parametrize(("count", "listed", "more"), [(8, 7, None), (9, 7, 1), (50, 7, 42)])
@@ -213,6 +392,8 @@ def test_at_most_two_warnings_follow():
         (STRUCTURE, []),
         (QUANTIZATION, [("onnxcheck_size_bytes", 1_234_567)]),
         (LATENCY, [("onnxcheck_speedup", 1.2346)]),
+        (MUTATION, [("onnxcheck_mutation_score", 1 / 3)]),
+        (MutationMeasurement("cpu", "CPU", ()), [("onnxcheck_mutation_score", None)]),
         (
             equivalence(CaseMeasurement("a", (output(), output("z", max_abs=0.5)))),
             [("onnxcheck_max_abs", 0.5)],
@@ -256,6 +437,7 @@ def whole_variant():
         entry("quantization", QUANTIZATION),
         entry("structure", STRUCTURE),
         entry("equivalence", equivalence(CaseMeasurement("a", (output(), output(max_abs=None))))),
+        entry("mutation", MUTATION),
         entry("latency", LATENCY),
         entry("latency", slow),
     ]
@@ -273,6 +455,7 @@ def test_a_row_holds_every_check_of_a_variant():
         "worst error": "2.5e-01",
         "size": "1.23 MB",
         "ratio": "0.25",
+        "mutants": "1/3",
         "speed-up": "0.50 to 1.23",
         "latency": "pass",
         "verdict": "pass",
@@ -283,7 +466,7 @@ def test_what_was_not_run_is_a_dash():
     (row,) = rows([entry("export", EXPORT)])
     shown = dict(zip(HEADER, cells(row), strict=True))
     assert [key for key, value in shown.items() if value == "-"] == [
-        *("quant", "struct", "equal", "worst error", "ratio", "speed-up", "latency")
+        *("quant", "struct", "equal", "worst error", "ratio", "mutants", "speed-up", "latency")
     ]
     assert (shown["size"], shown["verdict"]) == ("1.23 MB", "pass")
 
@@ -291,6 +474,47 @@ def test_what_was_not_run_is_a_dash():
 def test_one_speed_up_is_shown_alone():
     (row,) = rows([entry("latency", LATENCY), entry("latency", LATENCY)])
     assert cells(row)[HEADER.index("speed-up")] == "1.23"
+
+
+@pytest.mark.parametrize(
+    ("entries", "shown"),
+    [
+        ([("passed", MUTATION), ("passed", MUTATION)], "2/6"),
+        ([("failed", MUTATION)], "1/3"),
+        ([("passed", MutationMeasurement("cpu", "CPU", MUTATION.mutants[2:3]))], "0/0"),
+        ([("skipped", None)], "-"),
+    ],
+)
+def test_mutants_are_those_noticed_of_those_that_change_an_output(entries, shown):
+    (row,) = rows([entry("mutation", measured, outcome=state) for state, measured in entries])
+    assert cells(row)[HEADER.index("mutants")] == shown
+
+
+def test_a_mutation_check_that_fails_or_was_skipped_makes_the_verdict():
+    (row,) = rows([entry("export"), entry("mutation", MUTATION, outcome="failed")])
+    assert cells(row)[-1] == "FAIL"
+    (row,) = rows([entry("export"), entry("mutation", outcome="skipped")])
+    assert cells(row)[-1] == "partial"
+
+
+def test_the_summary_lists_the_faults_that_nothing_noticed():
+    lines = [text for text, _ in summary([entry("mutation", MUTATION)])]
+    nodeid = "models.toml::net::dynamo-op20-fp32::test_mutation"
+    assert lines == [
+        "model  variant           mutants  verdict",
+        "net    dynamo-op20-fp32  1/3      pass",
+        f"survived  {nodeid}: swap: inputs of Sub sub_3 (3.14 noise floors)",
+        f"survived  {nodeid}: edge: skips relu_2",
+    ]
+
+
+def test_a_survivor_read_back_from_a_record_reads_the_same(tmp_path):
+    moved = MutantOutcome("edge", "skips relu_2", "survived", ratio=math.inf)
+    measured = dataclasses.replace(MUTATION, mutants=(moved,))
+    write_record({"checks": [entry("mutation", measured)]}, tmp_path / "record.json")
+    read = json.loads((tmp_path / "record.json").read_text())["checks"]
+    assert list(summary(read)) == list(summary([entry("mutation", measured)]))
+    assert survivor(moved) == "edge: skips relu_2 (inf noise floors)"
 
 
 def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
@@ -339,9 +563,9 @@ def test_rows_come_in_the_order_of_the_manifest():
 def test_markdown_is_a_table():
     assert markdown([entry("export", EXPORT)]) == (
         "| model | variant | export | quant | struct | equal | worst error "
-        "| size | ratio | speed-up | latency | verdict |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        "| net | dynamo-op20-fp32 | pass | - | - | - | - | 1.23 MB | - | - | - | pass |\n"
+        "| size | ratio | mutants | speed-up | latency | verdict |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| net | dynamo-op20-fp32 | pass | - | - | - | - | 1.23 MB | - | - | - | - | pass |\n"
     )
 
 

@@ -42,9 +42,13 @@ class Builds:
     References are large, and checks come model by model: only the last one is kept. A failed
     build is remembered with its error, so that every check that needs it meets the same object,
     and only the first reports it (`StageError.reported_by`).
+
+    Attributes:
+        root: The artefacts' folder.
     """
 
     def __init__(self, root: Path) -> None:
+        self.root = root
         self._store = ArtefactStore(root)
         self._session = uuid.uuid4().hex
         self._last: Reference | None = None

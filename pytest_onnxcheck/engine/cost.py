@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Cost", "counted"]
 
@@ -13,28 +16,35 @@ __all__ = ["Cost", "counted"]
 _CALL, _ELEMENT, _MULTIPLICATION = 1e-5, 2.5e-8, 1e-10
 
 #: operator -> which argument holds the factors summed over in every element it writes
-_FACTORS = {"mm": 0, "bmm": 0, "addmm": 1, "baddbmm": 1, "convolution": 1}
+_FACTORS = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "addmm": 1, "baddbmm": 1}
+_KERNELS = frozenset(["convolution", "conv1d", "conv2d", "conv3d"])
 
 
 @dataclass
 class Cost:
-    """What was counted so far, in nominal seconds."""
+    """What was counted so far.
+
+    Attributes:
+        seconds: Nominal seconds.
+        largest: The largest finite magnitude that an operator gave.
+    """
 
     seconds: float = 0.0
+    largest: float = 0.0
 
     def add(self, name: str, args: tuple[Any, ...], elements: int) -> None:
         """Adds one call of an operator that writes so many elements."""
         summed = 0.0
-        if name in _FACTORS:
-            factor = args[_FACTORS[name]]
-            convolution = name == "convolution"
-            summed = factor.numel() / factor.shape[0] if convolution else factor.shape[-1]
+        if name in _KERNELS:
+            summed = args[1].numel() / args[1].shape[0]
+        elif name in _FACTORS:
+            summed = args[_FACTORS[name]].shape[-1]
         self.seconds += _CALL + elements * (_ELEMENT + summed * _MULTIPLICATION)
 
 
 @contextlib.contextmanager
 def counted() -> Iterator[Cost]:
-    """Counts the operators that PyTorch runs inside."""
+    """Counts what the operators do that PyTorch runs inside."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -50,7 +60,14 @@ def counted() -> Iterator[Cost]:
                 tensors = [entry for entry in several if isinstance(entry, torch.Tensor)]
                 name = func._schema.name.partition("::")[2]
                 cost.add(name, args, sum(tensor.numel() for tensor in tensors))
+                cost.largest = max([cost.largest, *map(_largest, tensors)])
             return outputs
 
     with Count():  # type: ignore[no-untyped-call]
         yield cost
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    if not tensor.is_floating_point() or not tensor.numel():
+        return 0.0
+    return float(tensor.abs().nan_to_num(0.0, 0.0, 0.0).max())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
@@ -11,6 +11,7 @@ from pytest_onnxcheck.engine.compare import compare
 from pytest_onnxcheck.engine.floor import measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.overflow import LARGE, stored_outputs
 from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["measure", "measure_case"]
+__all__ = ["measure", "measure_case", "searched"]
 
 
 def measure(
@@ -44,6 +45,12 @@ def measure(
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
+    if variant.precision == "fp16" and target == "cpu":
+        measured += [
+            found
+            for case in oracle.declared
+            if (found := _as_stored(artefact, oracle, variant, case)) is not None
+        ]
     first = oracle.expected(cases[0])
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
@@ -55,6 +62,46 @@ def measure(
         notes=tuple(oracle.notes),
         no_float64=first.problem,
     )
+
+
+def searched(
+    measured: EquivalenceMeasurement,
+    artefact: Artefact,
+    oracle: Oracle,
+    variant: Variant,
+    seconds: float,
+    problem: Callable[[EquivalenceMeasurement], str | None],
+) -> EquivalenceMeasurement:
+    """Looks for an input on which the artefact fails, and adds the smallest one it finds.
+
+    Args:
+        measured: What was measured on the other cases.
+        artefact: The artefact.
+        oracle: What it should give.
+        variant: Its variant.
+        seconds: How long to look.
+        problem: Says what is wrong with a measurement; None when nothing is.
+
+    Raises:
+        OnnxCheckError: hypothesis is not installed.
+    """
+    from pytest_onnxcheck.engine.search import search
+
+    session = open_session(artefact, measured.target)
+
+    def tried(case: Case) -> EquivalenceMeasurement | None:
+        found = measure_case(session, oracle, variant, case)
+        return None if found is None else dataclasses.replace(measured, cases=(found,))
+
+    def fails(case: Case) -> str | None:
+        alone = tried(case)
+        return None if alone is None else problem(alone)
+
+    found = search(oracle, seconds, fails)
+    alone = None if found is None else tried(found.case)
+    if alone is None:
+        return measured
+    return dataclasses.replace(measured, cases=(*measured.cases, *alone.cases))
 
 
 def measure_case(
@@ -77,18 +124,48 @@ def measure_case(
 def _measured(
     session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
 ) -> CaseMeasurement:
+    try:
+        outputs = session.run(case.inputs)
+    except RunError as error:
+        return _compared(oracle, variant, case, expected, str(error))
+    actual = dict(zip(session.outputs, outputs, strict=True))
+    return _compared(oracle, variant, case, expected, actual)
+
+
+def _as_stored(
+    artefact: Artefact, oracle: Oracle, variant: Variant, case: Case
+) -> CaseMeasurement | None:
+    """Compares what a float16 artefact gives where overflowing values are stored as infinity."""
+    expected = oracle.expected(case)
+    if expected.largest < LARGE:
+        return None
+    found = stored_outputs(artefact.path, case.inputs)
+    if found is None:
+        return None
+    overflowed, outputs = found
+    shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
+    case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
+    names = oracle.reference.model.outputs
+    return _compared(oracle, variant, case, expected, dict(zip(names, outputs, strict=False)))
+
+
+def _compared(
+    oracle: Oracle,
+    variant: Variant,
+    case: Case,
+    expected: Expected,
+    actual: dict[str, Array] | str,
+) -> CaseMeasurement:
+    """Compares outputs by name; in place of outputs, why there are none."""
     declared = oracle.reference.model.outputs
     measured = CaseMeasurement(case.name, lenient=_lenient(case, expected), probe=case.probe)
-    try:
-        actual = session.run(case.inputs)
-    except RunError as error:
-        return dataclasses.replace(measured, error=str(error))
-    by_name = dict(zip(session.outputs, actual, strict=True))
-    if set(by_name) != set(declared):
-        text = f"the artefact gives outputs {session.outputs}, declared {list(declared)}"
+    if isinstance(actual, str):
+        return dataclasses.replace(measured, error=actual)
+    if set(actual) != set(declared):
+        text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
         return dataclasses.replace(measured, error=text)
-    outputs = list(_outputs(oracle, variant, expected, by_name))
-    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, by_name)))
+    outputs = list(_outputs(oracle, variant, expected, actual))
+    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
 
 
 def _lenient(case: Case, expected: Expected) -> str | None:

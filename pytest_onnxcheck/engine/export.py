@@ -7,6 +7,7 @@ import copy
 import gc
 import io
 import logging
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,14 +52,14 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
     args, kwargs = reference.arguments(tensors)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:
-        with _quiet(), _rare_garbage_collection():
+        with _quiet() as warned, _rare_garbage_collection():
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} export at opset {variant.opset} failed: "
             f"{_cause(error)}\n{user_frames(_root(error))}"
         ) from error
-    return {}
+    return {"traced": "\n".join(_traced(warned))}
 
 
 def measure(artefact: Artefact, reference: Reference, variant: Variant) -> ExportMeasurement:
@@ -70,32 +71,51 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Expor
         seconds=artefact.seconds,
         cached=artefact.cached,
         checkpoint_sha256=reference.checkpoint_sha256,
-        notes=reference.notes,
+        notes=(*reference.notes, *artefact.notes.get("traced", "").splitlines()),
     )
 
 
 def check_file(artefact: Artefact) -> FileCheck:
     """Runs onnx's full checker and strict shape inference on the file, read from disk."""
-    import onnx
-
-    checker_error = inference_error = None
-    try:
-        onnx.checker.check_model(str(artefact.path), full_check=False)
-    except Exception as error:
-        checker_error = _one_line(error)
-    else:
-        try:
-            # strict shape inference is the second half of the full check
-            onnx.checker.check_model(str(artefact.path), full_check=True)
-        except Exception as error:
-            inference_error = _one_line(error)
+    checker_error, inference_error = _checked(artefact.path)
+    unsorted = checker_error is not None and "topologically sorted" in checker_error
+    if unsorted:
+        with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
+            checker_error, inference_error = _checked(_sorted(artefact.path, Path(folder)))
     return FileCheck(
         path=str(artefact.path),
         sha256=artefact.sha256,
         size_bytes=artefact.size_bytes,
         checker_error=checker_error,
         inference_error=inference_error,
+        unsorted=unsorted,
     )
+
+
+def _checked(path: Path) -> tuple[str | None, str | None]:
+    """What the checker and strict shape inference complain of."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except Exception as error:
+        return _one_line(error), None
+    try:
+        # strict shape inference is the second half of the full check
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        return None, _one_line(error)
+    return None, None
+
+
+def _sorted(path: Path, folder: Path) -> Path:
+    """A copy of the file whose nodes stand in topological order."""
+    import onnx_ir
+    from onnx_ir.passes.common import TopologicalSortPass
+
+    copied = folder / path.name
+    onnx_ir.save(TopologicalSortPass()(onnx_ir.load(path)).model, copied)
+    return copied
 
 
 def _dynamo(
@@ -185,18 +205,36 @@ def _parameter_bytes(module: torch.nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
+def _traced(warned: list[warnings.WarningMessage]) -> Iterator[str]:
+    """Where the tracer turned something that follows the inputs into a constant."""
+    from torch.jit._trace import TracerWarning
+
+    places = {}
+    for entry in warned:
+        if issubclass(entry.category, TracerWarning):
+            places[f"{entry.filename}:{entry.lineno}"] = str(entry.message)
+    for place, message in places.items():
+        what = " ".join(message.split()).partition(". ")[0]
+        yield (
+            f"{place}: the tracer says: {what}. Whatever the example gives there stays for "
+            "every input"
+        )
+
+
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' progress and warnings out of the report; errors say what matters."""
-    logger = logging.getLogger("torch.onnx")
-    disabled = logger.disabled
-    logger.disabled = True
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """Keeps the exporters' progress and warnings out of the report; gives the warnings."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(record=True) as warned,
+        ):
+            warnings.simplefilter("always")
+            yield warned
     finally:
-        logger.disabled = disabled
+        logging.disable(disabled)
 
 
 @contextlib.contextmanager

@@ -90,6 +90,17 @@ class Oracle:
             return self.declared
         return self.declared + self.probes
 
+    def case(self, name: str) -> Case | None:
+        """The case of this name, or the one that a derived name begins with."""
+        if name in self._expected:
+            return self._expected[name].case
+        begun = [held for held in self._expected if name.startswith(f"{held}, ")]
+        return self._expected[max(begun, key=len)].case if begun else None
+
+    def forget(self, case: Case) -> None:
+        """Drops what is kept of a case."""
+        self._expected.pop(case.name, None)
+
     def typical(self, index: int) -> float:
         """The largest magnitude of an output in the first case."""
         import numpy as np
@@ -108,6 +119,12 @@ class Oracle:
                 outputs = self.reference.run(case.inputs, self._working)
             self._expected[case.name] = Expected(self, case, outputs)
         return self._expected[case.name]
+
+    def largest(self, case: Case) -> float:
+        """The largest finite magnitude that an operator of the reference gives."""
+        with self._threads(), counted() as cost:
+            self.reference.run(case.inputs, self._working)
+        return cost.largest
 
     def widened_run(
         self, case: Case, precision: str | None = None, seed: int = 0, units: float = 1.0
@@ -133,7 +150,8 @@ class Oracle:
             name: tensor.double() if tensor.is_floating_point() else tensor
             for name, tensor in _tensors(case).items()
         }
-        with self._threads(), torch.inference_mode(), widened():
+        # in inference mode, composite operators would not be taken apart
+        with self._threads(), torch.no_grad(), widened():
             if precision is None:
                 outputs = self.reference.call(module, tensors)
             else:
@@ -147,7 +165,7 @@ class Oracle:
         import torch
 
         module = copy.deepcopy(self.reference.module)
-        with self._threads(), torch.inference_mode():
+        with self._threads(), torch.no_grad():
             outputs = self._perturbed(module, _tensors(case), precision, seed, units)
         return [output.float().cpu().numpy() for output in outputs]
 
@@ -272,6 +290,11 @@ class Expected:
 
     #: why there is no `exact`
     problem: str | None = None
+
+    @cached_property
+    def largest(self) -> float:
+        """The largest finite magnitude that an operator of the reference gives on the way."""
+        return self._oracle.largest(self.case)
 
     def draws(self, precision: str, units: float = 1.0) -> Iterator[list[Array]]:
         """The outputs of `DRAWS` runs perturbed by the rounding of a precision; made as taken."""

@@ -24,6 +24,12 @@ _SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24}
 
 _SUMS = frozenset(["mean", "nansum", "sum"])
 
+#: Operators whose elements are sums of products: where terms cancel, their error follows the
+#: terms and not the sum.
+_PRODUCTS = frozenset(
+    ["_fft_c2c", "_fft_c2r", "_fft_r2c", "addmm", "baddbmm", "bmm", "convolution", "mm"]
+)
+
 #: Operators that move, choose or compare values without rounding them.
 _EXACT = frozenset(
     """
@@ -86,10 +92,15 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
 
     Each element is multiplied by 1 + u r, with r uniform in [-1, 1] and u = `UNIT[precision]`,
     and moved by at most the smallest normal number, which breaks ties between equal values.
-    Operators that round nothing are left alone. Sums are moved as other orders of summation
-    would: by u max(1, sqrt(n) / 4) of the mean magnitude of their n terms, and running sums by
-    the rounding of every partial sum, half of it with a sign common to all (equal terms are
-    rounded the same way, so that their errors add up: N. J. Higham, 2002, chapter 4).
+    Operators that round nothing are left alone.
+
+    - Sums of products are moved by u times the root mean square of all elements besides, which is
+      about the size of their terms.
+    - Sums are moved as other orders of summation would: by u max(1, sqrt(n) / 4) of the mean
+      magnitude of their n terms.
+    - Running sums are moved by the rounding of every partial sum, half of it with a sign common to
+      all: equal terms are rounded the same way, so that their errors add up (N. J. Higham,
+      Accuracy and Stability of Numerical Algorithms, 2002, chapter 4).
 
     Args:
         precision: `fp32` or `fp16`.
@@ -120,6 +131,8 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
                     output.add_(noise, alpha=units)
                 else:
                     perturb(output, precision, generator, units)
+                    if name in _PRODUCTS:
+                        _cancel(output, precision, generator, units)
             return outputs
 
     with Perturb():  # type: ignore[no-untyped-call]
@@ -137,6 +150,15 @@ def perturb(
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     size = real.abs() * UNIT[precision] + _SMALLEST[precision]
     real.add_(_uniform(real, generator) * size, alpha=units)
+
+
+def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float) -> None:
+    import torch
+
+    real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
+    size = float(real.square().mean().sqrt()) * UNIT[precision]
+    if math.isfinite(size):
+        real.add_(_uniform(real, generator), alpha=units * size)
 
 
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-__all__ = ["PROVIDERS", "Session", "import_onnxruntime", "open_session", "torch_device"]
+__all__ = [
+    "PROVIDERS",
+    "Session",
+    "import_onnxruntime",
+    "open_model",
+    "open_session",
+    "torch_device",
+]
 
 #: target -> ONNX Runtime execution provider
 PROVIDERS = {
@@ -122,18 +129,43 @@ class Session:
             )
 
 
-def open_session(artefact: Artefact, target: str, *, threads: int | None = None) -> Session:
+def open_session(
+    artefact: Artefact, target: str, *, threads: int | None = None, optimise: bool = True
+) -> Session:
     """Opens an artefact on a target, first in a child process that may crash in our place.
 
     Args:
         artefact: What to run.
         target: Where to run it.
         threads: Intra-op threads; None leaves ONNX Runtime's default.
+        optimise: Whether ONNX Runtime may rewrite the graph, as it does by default.
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider, or the machine no such device.
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
+    _probe(artefact, target, _provider(target))
+    return _open(str(artefact.path), target, threads, optimise)
+
+
+def open_model(model: bytes, target: str) -> Session:
+    """Opens a model in memory, without the child process: only for what is known to load.
+
+    Raises:
+        TargetAbsent: This onnxruntime has no such provider.
+        RunError: ONNX Runtime refuses the model, or falls back.
+    """
+    try:
+        return _open(model, target, None, True)
+    except RunError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        raise RunError(f"does not load in ONNX Runtime: {text}") from error
+
+
+def _provider(target: str) -> str:
+    """The target's provider, if this onnxruntime has it."""
     onnxruntime = import_onnxruntime()
     provider = PROVIDERS[target]
     available = onnxruntime.get_available_providers()
@@ -142,14 +174,21 @@ def open_session(artefact: Artefact, target: str, *, threads: int | None = None)
             f"{target}: {provider} is not in this onnxruntime {onnxruntime.__version__}, "
             f"which has {', '.join(available)}."
         )
-    _probe(artefact, target, provider)
+    return provider
+
+
+def _open(model: str | bytes, target: str, threads: int | None, optimise: bool) -> Session:
+    provider = _provider(target)
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     # threads that wait by spinning take the processor from what runs next, PyTorch too
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-    handle = onnxruntime.InferenceSession(str(artefact.path), options, providers=[provider])
+    handle = onnxruntime.InferenceSession(model, options, providers=[provider])
     handle.disable_fallback()
     session = Session(
         target=target,

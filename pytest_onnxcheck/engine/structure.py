@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.inputs import example
 from pytest_onnxcheck.engine.reference import Reference
+from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
 
@@ -32,12 +34,19 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
     """Reads an artefact's graph from disk; its weights are not loaded."""
     import onnx
 
-    model = onnx.load(artefact.path, load_external_data=False)
+    return measure_model(onnx.load(artefact.path, load_external_data=False), reference, variant)
+
+
+def measure_model(
+    model: onnx.ModelProto, reference: Reference, variant: Variant
+) -> StructureMeasurement:
+    """Looks at a graph in memory."""
     graph = model.graph
     nodes = list(nodes_of(graph))
     constants = {tensor.name for tensor in graph.initializer}
     # before IR version 4 initializers were listed among the inputs
     inputs = [value for value in graph.input if value.name not in constants]
+    unused = tuple(_unused([value.name for value in inputs], graph, nodes))
     return StructureMeasurement(
         inputs=tuple(_spec(value) for value in inputs),
         outputs=tuple(_spec(value) for value in graph.output),
@@ -57,7 +66,8 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
         operators=dict(Counter(node.op_type for node in nodes).most_common()),
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
         random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
-        unused_inputs=tuple(_unused([value.name for value in inputs], graph, nodes)),
+        unused_inputs=unused,
+        ignored_inputs=tuple(name for name in unused if _ignores(reference, name)),
         unreached_outputs=tuple(_unreached([value.name for value in inputs], graph)),
     )
 
@@ -118,6 +128,19 @@ def _unused(
 ) -> Iterator[str]:
     read = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
     return (name for name in inputs if name not in read)
+
+
+def _ignores(reference: Reference, name: str) -> bool:
+    """Whether PyTorch's outputs stay the same, bit by bit, when an input becomes zero."""
+    import numpy as np
+
+    inputs = example(reference)
+    zeros = {**inputs, name: np.zeros_like(inputs[name])}
+    try:
+        before, after = reference.run(inputs), reference.run(zeros)
+    except InputError:
+        return False
+    return all(map(np.array_equal, before, after))
 
 
 def _unreached(inputs: list[str], graph: onnx.GraphProto) -> Iterator[str]:

@@ -80,7 +80,6 @@ class Model:
     calibration: s.Calibration | None
     draws: int
     probe_seconds: float
-    min_mutation_score: float | None
     latency: s.Latency
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
@@ -177,7 +176,6 @@ def resolve(
         calibration=section.calibration,
         draws=inherited("draws"),
         probe_seconds=inherited("probe_seconds"),
-        min_mutation_score=_first(section.min_mutation_score, defaults.min_mutation_score),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
@@ -186,10 +184,6 @@ def resolve(
         skip=section.skip,
         variants=tuple(variants()),
     )
-
-
-def _first(*values: float | None) -> float | None:
-    return next((value for value in values if value is not None), None)
 
 
 def _recipes(
@@ -225,8 +219,7 @@ def _tolerance(precision: str, levels: list[s.Tolerance]) -> s.Tolerance:
     """Built-in tolerance with what is written; thresholds without a policy mean `fixed`."""
     policy = s.BUILTIN_TOLERANCE[precision].policy
     for level in levels:
-        thresholds = level.model_fields_set - {"policy", "safety"}
-        policy = level.policy or ("fixed" if thresholds else policy)
+        policy = level.policy or ("fixed" if level.thresholds else policy)
     builtin = s.NOISE_FLOOR if policy == "noise-floor" else s.FIXED_TOLERANCE[precision]
     merged = _merge(s.Tolerance, [builtin, *levels])
     return merged.model_copy(update={"policy": policy})

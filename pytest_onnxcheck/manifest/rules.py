@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
-from pytest_onnxcheck.manifest.resolve import Model
+from pytest_onnxcheck.manifest.resolve import Model, Variant
 from pytest_onnxcheck.terms import Exporter, Precision
 
 __all__ = [
@@ -32,6 +32,16 @@ BAD_MODEL_NAME = (
 )
 
 _PRECISIONS = get_args(Precision)
+#: precisions whose error is not rounding
+_WITHOUT_FLOOR = [
+    precision
+    for precision, tolerance in s.BUILTIN_TOLERANCE.items()
+    if tolerance.policy != "noise-floor"
+]
+_NO_FLOOR = (
+    "quantization loses far more than rounding does. Judge int8 by thresholds on rel_rms and "
+    'cosine (policy = "fixed"), and keep the noise floor for fp32 and fp16'
+)
 _VARIANT = re.compile(
     rf"(?:(?:{'|'.join(get_args(Exporter))})-op\d+|file)-(?:{'|'.join(_PRECISIONS)})"
 )
@@ -77,11 +87,14 @@ def check_model(section: s.ModelSection) -> Found:
 
 def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
     """Keys of `[defaults]` that select variants but match none of any model."""
-    names = [variant.name for model in models for variant in model.variants]
+    variants = [variant for model in models for variant in model.variants]
+    names = [variant.name for variant in variants]
     for table in ("tolerance", "budget"):
         for key in getattr(defaults, table) or {}:
             if key not in _PRECISIONS and not fnmatch.filter(names, key):
                 yield (table, key), f"{key!r} matches no variant of any model"
+    for key, tolerance in (defaults.tolerance or {}).items():
+        yield from _floor(key, tolerance, _chosen(key, variants))
 
 
 def check_resolved(section: s.ModelSection, model: Model) -> Found:
@@ -92,6 +105,18 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
         for key in getattr(section, table) or {}:
             if key not in precisions and not fnmatch.filter(names, key):
                 yield (table, key), _no_variant(key, [*precisions, *names])
+    for key, tolerance in (section.tolerance or {}).items():
+        chosen = _chosen(key, model.variants)
+        found = list(_floor(key, tolerance, chosen))
+        yield from found
+        fixed = chosen and all(variant.tolerance.policy == "fixed" for variant in chosen)
+        if tolerance.safety is not None and fixed and not found:
+            names_chosen = ", ".join(variant.name for variant in chosen)
+            yield (
+                ("tolerance", key, "safety"),
+                f'safety has no effect: {names_chosen} is judged by policy = "fixed" (what is '
+                'inherited or written elsewhere says so); set policy = "noise-floor"',
+            )
     for kind in ("xfail", "skip"):
         for index, mark in enumerate(getattr(section, kind)):
             for pattern in mark.variants or ():
@@ -104,6 +129,30 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
         for target in budget.min_speedup or {}:
             if target not in model.targets:
                 yield ("budget", key, "min_speedup"), _no_target(target, model)
+
+
+def _chosen(key: str, variants: Iterable[Variant]) -> list[Variant]:
+    return [
+        variant
+        for variant in variants
+        if key == variant.precision or fnmatch.fnmatchcase(variant.name, key)
+    ]
+
+
+def _floor(key: str, tolerance: s.Tolerance, chosen: list[Variant]) -> Found:
+    """What asks for a noise floor where there is none, through a glob."""
+    without = [variant for variant in chosen if variant.precision in _WITHOUT_FLOOR]
+    names = ", ".join(dict.fromkeys(variant.name for variant in without))
+    if tolerance.policy == "noise-floor" and without:
+        yield (
+            ("tolerance", key, "policy"),
+            f'policy "noise-floor" is not for int8, and {key!r} selects {names}: {_NO_FLOOR}',
+        )
+    elif tolerance.safety is not None and chosen and len(without) == len(chosen):
+        yield (
+            ("tolerance", key, "safety"),
+            f"safety has no effect: {key!r} selects only {names}: {_NO_FLOOR}",
+        )
 
 
 def _no_target(target: str, model: Model) -> str:
@@ -194,6 +243,7 @@ def _tables(section: s.Defaults) -> Found:
                     ),
                 )
     for key, tolerance in (section.tolerance or {}).items():
+        yield from _policy(key, tolerance)
         for metric, larger_is_better in s.METRICS.items():
             bounds = getattr(tolerance, metric)
             if isinstance(bounds, s.Bounds):
@@ -213,3 +263,21 @@ def _tables(section: s.Defaults) -> Found:
                     )
         if (tolerance.rtol is None) != (tolerance.atol is None):
             yield ("tolerance", key), "rtol and atol go together (set one of them to 0.0)"
+
+
+def _policy(key: str, tolerance: s.Tolerance) -> Found:
+    if key in _WITHOUT_FLOOR and tolerance.policy == "noise-floor":
+        yield ("tolerance", key, "policy"), f'policy "noise-floor" is not for {key}: {_NO_FLOOR}'
+    elif tolerance.safety is None:
+        return
+    elif tolerance.policy == "fixed":
+        text = 'safety has no effect with policy = "fixed": drop it, or set policy = "noise-floor"'
+        yield ("tolerance", key, "safety"), text
+    elif key in _WITHOUT_FLOOR:
+        yield ("tolerance", key, "safety"), f"safety has no effect on {key}: {_NO_FLOOR}"
+    elif tolerance.policy is None and tolerance.thresholds:
+        yield (
+            ("tolerance", key, "safety"),
+            'safety has no effect: thresholds without a policy mean policy = "fixed"; set '
+            'policy = "noise-floor" to have both',
+        )

@@ -166,6 +166,17 @@ class Tolerance(Section):
         None, ge=0, description="With `atol`: every element within atol + rtol x |PyTorch|."
     )
     atol: float | None = Field(None, ge=0, description="See `rtol`.")
+    min_mutation_score: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the injected faults (`--onnxcheck-mutants`) that must be noticed.",
+    )
+
+    @property
+    def thresholds(self) -> set[str]:
+        """The keys that were written and are bounds on a metric."""
+        return self.model_fields_set - {"policy", "safety", "min_mutation_score"}
 
 
 def _fixed(**bounds: tuple[float, float]) -> Tolerance:
@@ -322,12 +333,6 @@ class Defaults(Section):
         ge=0,
         le=600,
         description="Time for inputs the plugin thinks of by itself, per model; 0 turns them off.",
-    )
-    min_mutation_score: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="Share of the injected faults (`--onnxcheck-mutants`) that must be noticed.",
     )
     tolerance: dict[str, Tolerance] | None = Field(
         None, description="Tolerances by precision, or by a glob over variant names."

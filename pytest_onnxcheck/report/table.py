@@ -12,7 +12,7 @@ Entry = dict[str, Any]
 
 HEADER = (
     *("model", "variant", "export", "quant", "struct", "equal", "worst error"),
-    *("size", "ratio", "speed-up", "latency", "verdict"),
+    *("size", "ratio", "mutants", "speed-up", "latency", "verdict"),
 )
 
 _ORDER = ("failed", "xpassed", "warn", "xfailed", "passed", "skipped")
@@ -71,6 +71,7 @@ def cells(row: Row) -> tuple[str, ...]:
         _worst_error(row),
         f"{file['size_bytes'] / 1e6:.2f} MB" if file else "-",
         "-" if ratio is None else f"{ratio:.2f}",
+        _mutants(row),
         _speedup(row),
         row.state("latency"),
         row.verdict(),
@@ -112,6 +113,17 @@ def _worst_error(row: Row) -> str:
         if output["max_abs"] is not None
     ]
     return f"{max(errors):.1e}" if errors else "-"
+
+
+def _mutants(row: Row) -> str:
+    """Injected faults that were noticed, of those that change an output."""
+    results = [
+        mutant["result"]
+        for entry in row.of("mutation")
+        for mutant in entry.get("measurement", {}).get("mutants", ())
+    ]
+    killed, survived = results.count("killed"), results.count("survived")
+    return f"{killed}/{killed + survived}" if results else "-"
 
 
 def _speedup(row: Row) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from pytest_onnxcheck.measurement import MutantOutcome
 from pytest_onnxcheck.report.table import HEADER, Entry, cells, rows, warnings
+from pytest_onnxcheck.report.text import survivor
 
 __all__ = ["summary"]
 
@@ -13,7 +15,7 @@ _MARKUP |= {"pass": {"green": True}}
 
 
 def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
-    """The lines of the table and of the warnings below it, each with its markup."""
+    """The lines of the table, the warnings and the unnoticed mutants, each with its markup."""
     entries = list(entries)
     lines = [HEADER, *(cells(row) for row in rows(entries))]
     used = [i for i in range(len(HEADER)) if any(line[i] != "-" for line in lines[1:])]
@@ -23,3 +25,7 @@ def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
         yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
     for text in warnings(entries):
         yield text, {"yellow": True}
+    for entry in entries:
+        for mutant in entry.get("measurement", {}).get("mutants", ()):
+            if mutant["result"] == "survived":
+                yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}", {}

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pytest_onnxcheck.manifest.sections import METRICS
 from pytest_onnxcheck.measurement import (
+    Diagnosis,
+    Divergence,
     EquivalenceMeasurement,
+    FloorMeasurement,
     LatencyMeasurement,
+    MutantOutcome,
+    MutationMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
+    Step,
 )
 from pytest_onnxcheck.verdict import Grade, Verdict
 
-__all__ = ["failure_text", "junit_properties"]
+__all__ = ["failure_text", "junit_properties", "survivor"]
 
 _MOST_FINDINGS = 8
+
+#: failing cases of one artefact are usually alike
+_MOST_CASES = 4
 
 
 def failure_text(model: str, variant: str, verdict: Verdict, measurement: object) -> str:
@@ -28,17 +37,33 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
         measurement: What was measured, for the details.
     """
     failed, warned = verdict.graded(Grade.FAIL), verdict.graded(Grade.WARN)
+    equivalence = isinstance(measurement, EquivalenceMeasurement)
+    most = _MOST_CASES if equivalence else _MOST_FINDINGS
     # the first line stands alone in pytest's short summary
     lines = [str(failed[0]), ""]
     target = getattr(measurement, "target", None)
     lines.append(f"  {model} · {variant}{f' · {target}' if target else ''}")
-    lines += [f"  FAIL {finding}" for finding in failed[1:_MOST_FINDINGS]]
-    if len(failed) > _MOST_FINDINGS:
-        lines.append(f"  … and {len(failed) - _MOST_FINDINGS} more failures, all in the record")
+    lines += [f"  FAIL {finding}" for finding in failed[1:most]]
+    if len(failed) > most:
+        lines.append(f"  … and {len(failed) - most} more failures, all in the record")
     lines += [f"  warn {finding}" for finding in warned[:2]]
     if isinstance(measurement, EquivalenceMeasurement):
-        lines += _worst_output(measurement)
+        lines += _output(measurement, failed[0].where)
+        lines += _diagnosis(measurement.diagnosis)
+    if isinstance(measurement, MutationMeasurement):
+        lines += [
+            f"  survived: {survivor(mutant)}"
+            for mutant in measurement.mutants
+            if mutant.result == "survived"
+        ]
     return "\n".join(lines)
+
+
+def survivor(mutant: MutantOutcome) -> str:
+    """A fault that nothing noticed, with how far it moved the outputs."""
+    # infinity is a string in a record
+    moved = "" if mutant.ratio is None else f" ({float(mutant.ratio):.3g} noise floors)"
+    return f"{mutant.operator}: {mutant.description}{moved}"
 
 
 def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, object]]:
@@ -50,22 +75,26 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
     elif isinstance(measurement, LatencyMeasurement):
         properties.append(("onnxcheck_speedup", round(measurement.speedup, 4)))
+    elif isinstance(measurement, MutationMeasurement):
+        properties.append(("onnxcheck_mutation_score", measurement.score))
     return properties
 
 
-def _worst_output(measured: EquivalenceMeasurement) -> Iterator[str]:
-    """The numbers of the output that differs most, with its worst elements."""
+def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:
+    """The numbers of the output that differs most in the failing case, with its worst elements."""
     outputs = [
-        (output, case.case) for case in measured.cases for output in case.outputs if output.worst
+        (output, case.case)
+        for case in measured.cases
+        for output in case.outputs
+        if output.worst and failing in ("", case.case)
     ]
     if not outputs:
         return
-    output, case = max(outputs, key=lambda pair: (pair[0].nonfinite, pair[0].max_abs or 0.0))
+    output, case = max(outputs, key=_badness)
     yield ""
-    yield (
-        f"  worst: output {output.name!r} {list(output.expected_shape)} "
-        f"{output.expected_dtype}, case {case}"
-    )
+    yield f"  output {output.name!r} {list(output.expected_shape)} {output.expected_dtype}, {case}"
+    if output.floor is not None:
+        yield from _floor(output, output.floor)
     yield f"    {_metrics(output)}"
     rows = [("index", "PyTorch", "ONNX", "difference")] + [
         (
@@ -76,9 +105,78 @@ def _worst_output(measured: EquivalenceMeasurement) -> Iterator[str]:
         )
         for element in output.worst
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    yield from _table(rows, "    ")
+
+
+def _badness(pair: tuple[OutputMeasurement, str]) -> tuple[float, ...]:
+    output = pair[0]
+    ratio = output.floor.ratio if output.floor is not None else 0.0
+    return output.nonfinite, ratio, output.max_abs or 0.0
+
+
+def _floor(output: OutputMeasurement, floor: FloorMeasurement) -> Iterator[str]:
+    yield f"    {floor.outside:.1%} of {output.elements} elements outside"
+    yield from _table(
+        [
+            ("", "worst", "root mean square"),
+            ("error", f"{floor.error_worst:.3g}", f"{floor.error_rms:.3g}"),
+            ("noise floor", f"{floor.floor_worst:.3g}", f"{floor.floor_rms:.3g}"),
+        ],
+        "    ",
+    )
+    yield (
+        f"    {floor.ratio:.3g} floors (from {floor.source}); a fixed tolerance would have to "
+        f"allow {output.max_abs or 0.0:.3g}"
+    )
+
+
+def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
+    """Whose fault it is, where, and how to see it again."""
+    if found is None:
+        return
+    yield ""
+    yield f"  guilty stage: {found.stage or 'could not be told'}"
+    if found.steps:
+        yield from _table([_step(step) for step in found.steps], "    ", left=True)
+    if found.divergence is not None:
+        yield from _divergence(found.divergence)
+    if found.losses:
+        yield "  layers that lose most (signal to quantization noise):"
+        yield from _table(
+            [(f"{loss.sqnr_db:.1f} dB", loss.operator, loss.value) for loss in found.losses[:5]],
+            "    ",
+            left=True,
+        )
+    yield from (f"  note: {note}" for note in found.notes)
+    if found.repro is not None:
+        yield f"  reproduce: {found.repro}"
+
+
+def _step(step: Step) -> tuple[str, ...]:
+    agrees = {True: "agrees", False: "DIFFERS", None: "not run"}[step.agrees]
+    ratio = "" if step.ratio is None else f"{step.ratio:.3g} floors"
+    return step.name, agrees, ratio, step.note
+
+
+def _divergence(found: Divergence) -> Iterator[str]:
+    yield f"  first divergence: {found.operator} node {found.node!r} (value {found.value!r})"
+    place = ", ".join(part for part in (found.module, found.torch_operator, found.source) if part)
+    if place:
+        yield f"    in PyTorch: {place}"
+    if found.ratio is not None:
+        yield f"    {found.ratio:.3g} floors, while its inputs are inside theirs"
+    if found.note:
+        yield f"    {found.note}"
+
+
+def _table(rows: Sequence[Sequence[str]], indent: str, *, left: bool = False) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        yield "    " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        cells = [
+            cell.ljust(width) if left else cell.rjust(width)
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        yield (indent + "  ".join(cells)).rstrip()
 
 
 def _value(value: float | int) -> str:

@@ -3,7 +3,13 @@
 import pytest
 
 from pytest_onnxcheck.manifest import carries_schema, load_manifest
-from pytest_onnxcheck.manifest.sections import BUILTIN_TOLERANCE, Bounds
+from pytest_onnxcheck.manifest.sections import (
+    BUILTIN_TOLERANCE,
+    FIXED_TOLERANCE,
+    METRICS,
+    NOISE_FLOOR,
+    Bounds,
+)
 
 IO = """
 [models.net.inputs.x]
@@ -31,11 +37,12 @@ def net(folder, *, start="", model="", end="", reference='factory = "zoo:net"'):
 def test_what_is_not_written_is_built_in(tmp_path):
     model = net(tmp_path)
     assert [variant.name for variant in model.variants] == ["dynamo-op20-fp32"]
-    assert (model.targets, model.required_targets, model.draws) == (("cpu",), (), 2)
+    assert (model.targets, model.required_targets, model.draws) == (("cpu",), (), 1)
+    assert (model.probe_seconds, model.example) == (2.0, None)
     assert (model.marks, model.latency.seconds, model.latency.threads) == ((), 1.0, 1)
     assert model.variants[0].tolerance == BUILTIN_TOLERANCE["fp32"]
     assert model.variants[0].budget.written() == {}
-    assert model.inputs["x"].dtype == "float32"
+    assert (model.inputs["x"].dtype, model.inputs["x"].nonfinite) == ("float32", False)
 
 
 def test_defaults_beat_what_is_built_in(tmp_path):
@@ -71,11 +78,85 @@ def tolerance(folder, text, *, variant="dynamo-op20-fp32", start=""):
     return next(entry for entry in model.variants if entry.name == variant).tolerance
 
 
-def test_a_partial_tolerance_keeps_the_other_metrics(tmp_path):
+def test_floats_are_judged_by_the_noise_floor_and_int8_by_thresholds(tmp_path):
+    model = net(tmp_path, model='precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]')
+    found = {variant.precision: variant.tolerance for variant in model.variants}
+    for precision in ("fp32", "fp16"):
+        assert found[precision] == NOISE_FLOOR
+        assert (found[precision].policy, found[precision].safety) == ("noise-floor", 8.0)
+        assert [getattr(found[precision], metric) for metric in METRICS] == [None] * len(METRICS)
+    for precision in ("int8-dynamic", "int8-static"):
+        assert found[precision] == FIXED_TOLERANCE[precision]
+        assert (found[precision].policy, found[precision].safety) == ("fixed", None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_fixed_policy_alone_brings_the_fixed_thresholds(tmp_path, precision):
+    text = f'[models.net.tolerance.{precision}]\npolicy = "fixed"'
+    found = tolerance(tmp_path, text, variant=f"dynamo-op20-{precision}")
+    assert found == FIXED_TOLERANCE[precision]
+
+
+def test_a_partial_tolerance_without_a_policy_is_fixed_and_keeps_the_other_metrics(tmp_path):
     found = tolerance(tmp_path, "[models.net.tolerance.fp32]\nmax_abs = 1e-3")
+    assert (found.policy, found.safety) == ("fixed", None)
     assert found.max_abs == Bounds(passes=1e-3, fails=1e-3)
-    assert found.mse == BUILTIN_TOLERANCE["fp32"].mse
-    assert found.cosine == BUILTIN_TOLERANCE["fp32"].cosine
+    assert found.mse == FIXED_TOLERANCE["fp32"].mse
+    assert found.cosine == FIXED_TOLERANCE["fp32"].cosine
+
+
+def test_thresholds_beside_the_noise_floor_hold_as_well_and_bring_no_others(tmp_path):
+    found = tolerance(
+        tmp_path, '[models.net.tolerance.fp32]\npolicy = "noise-floor"\nmax_abs = 1e-3'
+    )
+    assert (found.policy, found.safety) == ("noise-floor", 8.0)
+    assert found.max_abs == Bounds(passes=1e-3, fails=1e-3)
+    assert (found.mse, found.cosine) == (None, None)
+
+
+@pytest.mark.parametrize("key", ["safety = 4", "min_mutation_score = 0.9"])
+def test_what_is_no_threshold_keeps_the_noise_floor(tmp_path, key):
+    found = tolerance(tmp_path, f"[models.net.tolerance.fp32]\n{key}")
+    name, _, value = key.partition(" = ")
+    assert found.policy == "noise-floor"
+    assert getattr(found, name) == float(value)
+
+
+#: tables, the weakest first -> the policy of fp32 that follows
+POLICIES = {
+    'max_abs = 1 / policy = "noise-floor"': "noise-floor",
+    'policy = "noise-floor" / max_abs = 1': "fixed",
+    'policy = "fixed" / safety = 4 / policy = "noise-floor"': "noise-floor",
+    "max_abs = 1 / min_mutation_score = 0.5": "fixed",
+}
+
+
+@pytest.mark.parametrize("written", POLICIES)
+def test_the_strongest_level_that_speaks_of_it_chooses_the_policy(tmp_path, written):
+    start, *models = written.split(" / ")
+    tables = ["[models.net.tolerance.fp32]", '[models.net.tolerance."dynamo-*-fp32"]']
+    found = tolerance(
+        tmp_path,
+        "\n".join(f"{table}\n{text}" for table, text in zip(tables, models, strict=False)),
+        start=f"[defaults.tolerance.fp32]\n{start}",
+    )
+    assert found.policy == POLICIES[written]
+
+
+def test_probe_seconds_are_inherited_and_zero_is_a_value(tmp_path):
+    start = "[defaults]\nprobe_seconds = 7"
+    assert net(tmp_path, start=start).probe_seconds == 7.0
+    assert net(tmp_path, start=start, model="probe_seconds = 0").probe_seconds == 0.0
+
+
+def test_an_example_and_cases_outside_the_range_are_kept(tmp_path):
+    model = net(
+        tmp_path,
+        model='example = "example.npz"',
+        end='[models.net.cases]\na.file = "a.npz"\nb = { file = "b.npz", outside_range = true }',
+    )
+    assert model.example == "example.npz"
+    assert [case.outside_range for case in model.cases.values()] == [False, True]
 
 
 def test_a_pair_gives_both_bounds(tmp_path):
@@ -86,7 +167,7 @@ def test_a_pair_gives_both_bounds(tmp_path):
 def test_off_switches_one_metric_off(tmp_path):
     found = tolerance(tmp_path, '[models.net.tolerance.fp32]\nmse = "off"')
     assert found.mse == "off"
-    assert found.max_abs == BUILTIN_TOLERANCE["fp32"].max_abs
+    assert found.max_abs == FIXED_TOLERANCE["fp32"].max_abs
 
 
 def test_a_metric_that_defaults_switch_off_can_be_switched_on_again(tmp_path):
@@ -102,7 +183,7 @@ def test_tolerances_of_another_precision_do_not_apply(tmp_path):
 
 
 LEVELS = {
-    "built-in": 1e-5,
+    'policy = "fixed"': 1e-5,
     "[defaults.tolerance.fp32]": 0.1,
     '[defaults.tolerance."*-fp32"]': 0.2,
     "[models.net.tolerance.fp32]": 0.3,
@@ -115,7 +196,8 @@ def test_the_strongest_level_wins_whatever_the_order_in_the_file(tmp_path, count
     written = [f"{table}\nmax_abs = {value}" for table, value in LEVELS.items()][1:count]
     strongest = list(LEVELS.values())[count - 1]
     backwards = "\n".join(reversed(written))
-    assert tolerance(tmp_path, backwards).max_abs.passes == strongest
+    start = '[defaults.tolerance."*"]\npolicy = "fixed"'
+    assert tolerance(tmp_path, backwards, start=start).max_abs.passes == strongest
 
 
 def test_every_level_adds_its_own_metrics(tmp_path):
@@ -127,7 +209,7 @@ def test_every_level_adds_its_own_metrics(tmp_path):
     )
     assert [getattr(found, name).passes for name in ("mse", "mean_abs", "max_rel")] == [1, 2, 3]
     assert found.max_abs == "off"
-    assert found.cosine == BUILTIN_TOLERANCE["fp32"].cosine
+    assert found.cosine == FIXED_TOLERANCE["fp32"].cosine
 
 
 def test_budgets_are_inherited_like_tolerances(tmp_path):

@@ -83,7 +83,12 @@ POINTS_AT = {
     ],
     "integer_without_range": ["[models.net.inputs.x]"],
     "missing_key": ["[models.no-outputs]", "[models.no-shapes.outputs.y]", "[models.neither]"],
+    "noise_floor_for_int8": ['policy = "noise-floor"'] * 2,
+    "noise_floor_glob_for_int8": ['policy = "noise-floor"', "safety = 3"],
+    "noise_floor_glob_in_defaults": ['policy = "noise-floor"', "safety = 3"],
     "onnx_beside_exporters": ['exporters = ["dynamo"]', "opsets = [20]", 'precisions = ["fp32"]'],
+    "safety_where_policy_is_inherited": ["safety = 4"],
+    "safety_without_floor": ["safety = 4"] * 3,
     "same_name_in_and_out": ["[models.net.outputs.x]"],
     "tolerance_key": ["[defaults.tolerance.int8]", "[defaults.budget.fp8]"],
     "tolerance_pair_reversed": ["max_abs = [1e-3, 1e-5]", "cosine = [0.99, 0.999]"],
@@ -194,12 +199,36 @@ SILENT = {
     },
     "no variants": {"model": "onnx = {}"},
     "a variant twice": {"model": 'precisions = ["fp32", "fp32"]'},
+    "safety of a fixed policy through a glob": {
+        "end": '[models.net.tolerance."dynamo-*"]\nsafety = 4\n'
+        '[models.net.tolerance.dynamo-op20-fp32]\npolicy = "fixed"'
+    },
+    "safety that is no number of floors": {"end": "[models.net.tolerance.fp32]\nsafety = 0"},
+    "score beyond one": {"end": "[models.net.tolerance.fp32]\nmin_mutation_score = 90"},
+    "negative time": {"model": "probe_seconds = -1"},
 }
 
 
 @pytest.mark.parametrize("name", SILENT)
 def test_what_would_silently_not_be_checked_is_refused(tmp_path, name):
     assert len(load(tmp_path, **SILENT[name]).problems) == 1
+
+
+#: a noise floor where there is one, whatever else is selected
+FLOORS = {
+    "safety of precisions and globs": "[models.net.tolerance.fp32]\nsafety = 4\n"
+    '[models.net.tolerance."*-fp16"]\nsafety = 32',
+    "safety of all, also of an int8 that has none": '[models.net.tolerance."*"]\nsafety = 4',
+    "a policy that a glob takes back": "[models.net.tolerance.fp32]\nmax_abs = 1\n"
+    '[models.net.tolerance."*-fp32"]\npolicy = "noise-floor"\nsafety = 2',
+    "a score of int8": "[models.net.tolerance.int8-static]\nmin_mutation_score = 0.5",
+}
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_noise_floors_are_allowed_where_they_hold(tmp_path, name):
+    model = 'precisions = ["fp32", "fp16", "int8-static"]'
+    assert texts(load(tmp_path, model=model, end=FLOORS[name])) == []
 
 
 def test_an_integer_input_from_a_file_is_told_what_is_missing_and_no_more(tmp_path):

@@ -31,7 +31,13 @@ precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
 targets = ["cpu", "cuda", "tensorrt", "openvino"]
 required_targets = ["cpu"]
 draws = 3
+probe_seconds = 0.5
 marks = ["release"]
+
+[defaults.tolerance.fp16]
+policy = "noise-floor"
+safety = 16
+min_mutation_score = 0.9
 
 [defaults.tolerance.fp32]
 policy = "fixed"
@@ -62,6 +68,7 @@ config_key = "config"
 trust = true
 shapes = "zoo:shapes"
 dims = { batch = [1, 2, 8], time = [50] }
+example = "example.npz"
 seed = 3
 
 [models.net.inputs.x]
@@ -69,6 +76,7 @@ shape = ["batch", "time", 4]
 dtype = "float32"
 fill = "uniform"
 range = [-1, 1.0]
+nonfinite = true
 
 [models.net.inputs.mean]
 fill = "normal"
@@ -105,6 +113,7 @@ min_speedup = { cpu = 1.5, cuda = 2 }
 
 [models.net.cases.recorded]
 file = "recorded.npz"
+outside_range = true
 
 [models.net.calibration]
 file = "calibration.npz"

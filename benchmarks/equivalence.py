@@ -1,0 +1,74 @@
+"""What the noise floor and the probes cost: the zoo's equivalence checks, against fixed tolerances.
+
+The baseline is the revision before them, in a worktree of its own. Both sides run in turn, with
+warm artefacts, and the ratio of each round is taken: machines are shared and noisy.
+
+Usage: python benchmarks/equivalence.py [ROUNDS] [BASELINE]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+#: the last revision with fixed tolerances and declared cases alone
+BASELINE = "7010d31"
+
+
+def seconds(tree: Path, artifacts: Path) -> Counter[str]:
+    """Seconds of the equivalence checks by model, of one run of the zoo in a tree."""
+    record = artifacts.with_suffix(".json")
+    command = [sys.executable, "-m", "pytest", "--onnxcheck", "-m", "equivalence", "-q"]
+    command += ["--benchmark-disable", "-p", "no:cacheprovider", "--onnxcheck-target=cpu"]
+    command += [f"--onnxcheck-artifacts={artifacts}", f"--onnxcheck-json={record}"]
+    environment = {**os.environ, "PYTHONPATH": str(tree)}
+    done = subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(done.stdout[-3000:] + done.stderr[-3000:])
+    found: Counter[str] = Counter()
+    for entry in json.loads(record.read_text())["checks"]:
+        found[entry["model"]] += entry["seconds"]
+    return found
+
+
+def main() -> None:
+    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
+    revision = sys.argv[2] if len(sys.argv) > 2 else BASELINE
+    with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
+        baseline = Path(folder) / "baseline"
+        worktree = ["git", "-C", str(ROOT), "worktree"]
+        subprocess.run([*worktree, "add", "--detach", baseline, revision], check=True)
+        try:
+            compare(Path(folder), baseline, rounds)
+        finally:
+            subprocess.run([*worktree, "remove", "--force", baseline], check=True)
+
+
+def compare(folder: Path, baseline: Path, rounds: int) -> None:
+    """Prints medians by model, and the median of the rounds' ratios."""
+    sides = [(baseline, folder / "before"), (ROOT, folder / "after")]
+    for side in sides:
+        seconds(*side)  # builds the artefacts
+    before, after = zip(*[[seconds(*side) for side in sides] for _ in range(rounds)], strict=True)
+    print(f"seconds of the zoo's equivalence checks, medians of {rounds} rounds:")
+    for model in before[0]:
+        medians = [statistics.median(run[model] for run in runs) for runs in (before, after)]
+        print(f"  {model:20} {medians[0]:6.2f} {medians[1]:6.2f}")
+    pairs = zip(before, after, strict=True)
+    ratios = [new.total() / old.total() for old, new in pairs]
+    totals = [statistics.median(run.total() for run in runs) for runs in (before, after)]
+    print(f"  {'together':20} {totals[0]:6.2f} {totals[1]:6.2f}")
+    shown = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"ratio: {statistics.median(ratios):.2f} (rounds: {shown}; goal 1.5)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""What can be found out about a failing case: whose fault, where, and a folder to see it again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from pytest_onnxcheck.engine.blame import blame
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.localise import layer_losses, localise
+from pytest_onnxcheck.engine.oracle import Oracle
+from pytest_onnxcheck.engine.repro import command, write_repro
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sections import Bounds
+from pytest_onnxcheck.measurement import Diagnosis, EquivalenceMeasurement, OutputMeasurement
+
+__all__ = ["diagnose"]
+
+_T = TypeVar("_T")
+
+
+def diagnose(
+    measured: EquivalenceMeasurement,
+    failing: str,
+    finding: str,
+    *,
+    artefact: Artefact,
+    float_artefact: Artefact,
+    oracle: Oracle,
+    variant: Variant,
+    root: Path,
+    manifest: Path,
+) -> Diagnosis | None:
+    """Looks into a failure; what it cannot find out it notes, it never raises.
+
+    Args:
+        measured: The measurement that failed.
+        failing: Name of the failing case.
+        finding: What is wrong with it.
+        artefact: What failed.
+        float_artefact: The fp32 artefact it was made from.
+        oracle: What it should give.
+        variant: The variant that failed.
+        root: The artefacts' folder, where the repro folder is put.
+        manifest: The manifest, of which an excerpt is kept.
+
+    Returns:
+        None when the failure belongs to no case.
+    """
+    case = oracle.case(failing)
+    if case is None:
+        return None
+    notes: list[str] = []
+    safety = variant.tolerance.safety or 8.0
+
+    def tried(what: str, attempt: Callable[[], _T]) -> _T | None:
+        try:
+            return attempt()
+        except Exception as error:  # whatever a broken model brings about
+            text = " ".join(str(error).split())[:300]
+            notes.append(f"{what}: {type(error).__name__}: {text}")
+            return None
+
+    blamed = tried(
+        "guilty stage",
+        lambda: blame(oracle, case, variant, measured.target, artefact, float_artefact, safety),
+    )
+    stage, steps = blamed or (None, ())
+    divergence, losses = None, None
+    if stage == "quantization" and artefact.path != float_artefact.path:
+        losses = tried(
+            "layers", lambda: layer_losses(float_artefact.path, artefact.path, case.inputs)
+        )
+    else:
+        divergence = tried(
+            "first divergence",
+            lambda: localise(float_artefact.path, oracle, case, safety=safety),
+        )
+    folder = tried(
+        "repro",
+        lambda: write_repro(
+            root,
+            oracle,
+            variant,
+            measured.target,
+            artefact,
+            case,
+            finding=finding,
+            manifest=manifest,
+            allowed=_allowed(measured, failing, variant),
+            node=divergence.node if divergence is not None else None,
+        ),
+    )
+    return Diagnosis(
+        case=failing,
+        stage=stage,
+        steps=steps,
+        divergence=divergence,
+        losses=losses or (),
+        repro=None if folder is None else command(folder),
+        notes=tuple(notes),
+    )
+
+
+def _allowed(measured: EquivalenceMeasurement, failing: str, variant: Variant) -> dict[str, float]:
+    """Output -> largest |difference| that the check would let pass, about."""
+    outputs = [output for case in measured.cases if case.case == failing for output in case.outputs]
+    return {output.name: _largest(output, variant) for output in outputs}
+
+
+def _largest(output: OutputMeasurement, variant: Variant) -> float:
+    """What max_abs may be, if it shrank in proportion to the metric that fails worst."""
+    tolerance = variant.tolerance
+    worst = output.max_abs or 0.0
+    if output.floor is not None and tolerance.safety is not None:
+        # the floor is about float64, the script compares with PyTorch's own float32
+        near = tolerance.safety * output.floor.floor_worst + output.floor.torch_worst
+        far = output.floor.ratio > tolerance.safety
+        return min(near, worst * tolerance.safety / output.floor.ratio) if far else near
+    if output.tied and output.tied == output.differing:
+        return worst
+    if isinstance(tolerance.max_abs, Bounds):
+        return tolerance.max_abs.fails
+    if isinstance(tolerance.rel_rms, Bounds) and output.rel_rms:
+        return worst * min(1.0, tolerance.rel_rms.fails / output.rel_rms)
+    return 0.0

@@ -1,0 +1,217 @@
+"""Every value inside an artefact, computed by ONNX Runtime without optimisations.
+
+Only the top-level graph is opened: what is inside If, Loop and Scan stays inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.runtime import import_onnxruntime
+from pytest_onnxcheck.errors import RunError
+
+if TYPE_CHECKING:
+    import numpy as np
+    import onnx
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["Exposed", "plain_session", "run_error"]
+
+#: bytes of initializers that shape inference may read: sizes, axes and indices are smaller
+_SMALL = 1024
+
+
+class Exposed:
+    """An artefact whose values can be looked at.
+
+    Attributes:
+        path: The `.onnx` file.
+        model: The file as it was read, without external data.
+    """
+
+    def __init__(self, path: Path) -> None:
+        import onnx
+
+        self.path = path
+        self.model: onnx.ModelProto = onnx.load(path, load_external_data=False)
+
+    @property
+    def graph(self) -> onnx.GraphProto:
+        """The top-level graph."""
+        return self.model.graph
+
+    @cached_property
+    def nodes(self) -> list[onnx.NodeProto]:
+        """The top-level graph's nodes, in the file's order, which is topological."""
+        return list(self.graph.node)
+
+    @cached_property
+    def producers(self) -> dict[str, onnx.NodeProto]:
+        """Value -> the node that computes it, in topological order."""
+        return {name: node for node in self.nodes for name in node.output if name}
+
+    @cached_property
+    def inputs(self) -> list[str]:
+        """Names of the inputs a caller feeds."""
+        constants = {tensor.name for tensor in self.graph.initializer}
+        return [value.name for value in self.graph.input if value.name not in constants]
+
+    def values(
+        self,
+        inputs: Mapping[str, Array],
+        names: Iterable[str] | None = None,
+        *,
+        limit_bytes: float = 256e6,
+    ) -> Iterator[tuple[str, Array]]:
+        """Computes values, each in its own dtype.
+
+        Args:
+            inputs: Arrays by input name.
+            names: The values wanted; by default all that nodes compute.
+            limit_bytes: About how much is held at a time; beyond it the artefact is run once
+                for every part.
+
+        Yields:
+            Name and array, in topological order. Sequences and maps are left out.
+
+        Raises:
+            RunError: ONNX Runtime refused the artefact or the inputs.
+        """
+        import numpy as np
+
+        wanted = None if names is None else set(names)
+        computed = [name for name in self.producers if wanted is None or name in wanted]
+        for chunk in _chunks(computed, self.sizes(inputs), limit_bytes):
+            for name, value in zip(chunk, self._run(inputs, chunk), strict=True):
+                if isinstance(value, np.ndarray):
+                    yield name, value
+
+    def _run(self, inputs: Mapping[str, Array], names: list[str]) -> list[Any]:
+        session = plain_session(self.path, self._exposing(names))
+        try:
+            feed = {name: inputs[name] for name in self.inputs}
+            return list(session.run(names, feed))
+        except Exception as error:
+            raise run_error(self.path, error) from error
+
+    def _exposing(self, names: list[str]) -> bytes:
+        """The file with further outputs, serialised; afterwards the model is as it was."""
+        import onnx
+
+        outputs = self.graph.output
+        before = len(outputs)
+        held = {value.name for value in outputs}
+        # without a type, ONNX Runtime infers it
+        outputs.extend(onnx.ValueInfoProto(name=name) for name in names if name not in held)
+        try:
+            serialised: bytes = self.model.SerializeToString()
+            return serialised
+        except Exception as error:  # protobuf refuses more than 2 GB
+            raise run_error(self.path, error) from error
+        finally:
+            del outputs[before:]
+
+    def sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
+        """Bytes of every value whose shape can be inferred from those of the inputs."""
+        import onnx
+
+        try:
+            inferred = onnx.shape_inference.infer_shapes(self._skeleton(inputs), data_prop=True)
+        except Exception:  # an invalid or exotic graph: then nothing is known of its sizes
+            return {}
+        known = (_bytes(value) for value in (*inferred.graph.value_info, *inferred.graph.output))
+        return {name: size for name, size in known if size is not None}
+
+    def _skeleton(self, inputs: Mapping[str, Array]) -> onnx.ModelProto:
+        """The model with the inputs' actual shapes, and without the data of its weights."""
+        import onnx
+
+        light = onnx.ModelProto(ir_version=self.model.ir_version)
+        light.opset_import.extend(self.model.opset_import)
+        light.functions.extend(self.model.functions)
+        light.graph.name = self.graph.name
+        light.graph.node.extend(self.graph.node)
+        for value in self.graph.output:
+            kind = onnx.ValueInfoProto()
+            kind.CopyFrom(value)
+            kind.type.tensor_type.ClearField("shape")
+            light.graph.output.append(kind)
+        for value in self.graph.input:
+            if value.name in inputs:
+                shape = inputs[value.name].shape
+                kind = onnx.helper.make_tensor_value_info(
+                    value.name, value.type.tensor_type.elem_type, shape
+                )
+                light.graph.input.append(kind)
+        for tensor in self.graph.initializer:
+            if tensor.ByteSize() <= _SMALL:
+                light.graph.initializer.append(tensor)
+            else:
+                kind = onnx.helper.make_tensor_value_info(
+                    tensor.name, tensor.data_type, tensor.dims
+                )
+                light.graph.input.append(kind)
+        return light
+
+
+def plain_session(path: Path, model: bytes | None = None) -> Any:
+    """A session on the CPU that runs an artefact node by node, as it is written.
+
+    Args:
+        path: The artefact.
+        model: What to load in its place, serialised; its external data lie beside the artefact.
+
+    Raises:
+        RunError: ONNX Runtime does not load it.
+    """
+    onnxruntime = import_onnxruntime()
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if model is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(path.parent)
+        )
+    try:
+        return onnxruntime.InferenceSession(
+            str(path) if model is None else model, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise run_error(path, error) from error
+
+
+def run_error(path: Path, error: Exception) -> RunError:
+    """What ONNX Runtime said, in one line."""
+    return RunError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:600]}")
+
+
+def _chunks(names: list[str], sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:
+    """Cuts names into runs of limited size; what is unknown counts as the largest."""
+    unknown = max(sizes.values(), default=0)
+    chunk: list[str] = []
+    held = 0
+    for name in names:
+        size = sizes.get(name, unknown)
+        if chunk and held + size > limit:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(name)
+        held += size
+    if chunk:
+        yield chunk
+
+
+def _bytes(value: onnx.ValueInfoProto) -> tuple[str, int | None]:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not tensor.elem_type or not tensor.HasField("shape"):
+        return value.name, None
+    if any(dim.WhichOneof("value") != "dim_value" for dim in tensor.shape.dim):
+        return value.name, None
+    item = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    return value.name, math.prod(dim.dim_value for dim in tensor.shape.dim) * item

@@ -1,0 +1,265 @@
+"""Reproduces a mismatch that pytest-onnxcheck found, with numpy, torch and onnxruntime alone.
+
+    python repro.py [PROJECT]
+
+Runs `inputs.npz` through the artefact and through PyTorch, and compares. PyTorch is rebuilt from
+the project it was found in (or from PROJECT); where that fails, `pytorch.npz` holds what it gave.
+`repro.json` says how all this is called. Exits with 1 when they differ by more than was allowed,
+0 when they agree, and 2 when the artefact cannot be run here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+SHOWN = 5
+
+
+def main() -> int:
+    """Compares, prints, and returns the exit status."""
+    try:
+        about = json.loads((HERE / "repro.json").read_text(encoding="utf-8"))
+        if len(sys.argv) > 1:
+            about["project"] = sys.argv[1]
+        agree = reproduce(about)
+    except Exception as error:
+        print(f"cannot run: {type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    print("\nthey agree" if agree else "\nthey differ")
+    return 0 if agree else 1
+
+
+def reproduce(about: Mapping[str, Any]) -> bool:
+    """Runs both sides and tells how they differ; True when they agree."""
+    print(f"{about['model']} {about['variant']} on {about['target']}, case {about['case']}")
+    print(f"found: {about['finding']}\n")
+    inputs = load("inputs.npz")
+    expected = run_pytorch(about, inputs)
+    actual = run_onnx(about, inputs)
+    run_node(about)
+    agree = [
+        compare(name, expected[name], actual.get(name), about["allowed"].get(name, 0.0))
+        for name in about["outputs"]
+    ]
+    return all(agree)
+
+
+def load(name: str) -> dict[str, Any]:
+    """The arrays of an `.npz` in this folder, by name."""
+    import numpy as np
+
+    with np.load(HERE / name, allow_pickle=False) as held:
+        return {key: held[key] for key in held.files}
+
+
+# ONNX Runtime
+
+
+def run_onnx(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The artefact's outputs: from the copy here, from its own path, or as recorded."""
+    places = [HERE / "model.onnx", Path(about["artefact"])]
+    path = next((path for path in places if path.is_file()), None)
+    if path is not None:
+        return run_file(path, about["provider"], inputs)
+    print(f"ONNX Runtime: {about['artefact']} is gone; what it gave is in onnx.npz")
+    return load("onnx.npz")
+
+
+def run_file(path: Path, provider: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Runs a file on a provider, and on no other."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    if provider not in onnxruntime.get_available_providers():
+        raise RuntimeError(f"this onnxruntime {onnxruntime.__version__} has no {provider}")
+    session = onnxruntime.InferenceSession(str(path), providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
+    print(f"ONNX Runtime {onnxruntime.__version__}: {path} on {provider}")
+    names = [value.name for value in session.get_outputs()]
+    feed = {value.name: inputs[value.name] for value in session.get_inputs()}
+    return dict(zip(names, session.run(None, feed), strict=True))
+
+
+def run_node(about: Mapping[str, Any]) -> None:
+    """Runs the guilty node alone, where the artefact was too large to be copied."""
+    if (HERE / "node.onnx").is_file():
+        outputs = run_file(HERE / "node.onnx", about["provider"], load("node_inputs.npz"))
+        for name, value in outputs.items():
+            print(f"  node {about['node']}, {name}: {shown(value)} = {value.ravel()[:SHOWN]} …")
+
+
+# PyTorch
+
+
+def run_pytorch(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """PyTorch's outputs: of the model rebuilt, or as recorded."""
+    recorded = load("pytorch.npz")
+    origin = f"{about['factory'] or about['checkpoint']} in {about['project']}"
+    try:
+        outputs = dict(zip(about["outputs"], call(about, inputs), strict=True))
+    except (Exception, SystemExit) as error:
+        print(f"PyTorch: {origin} cannot be rebuilt ({type(error).__name__}: {error});")
+        print("  what it gave is in pytorch.npz")
+        return recorded
+    print(f"PyTorch: rebuilt from {origin}")
+    for name, output in outputs.items():
+        largest = difference(recorded[name], output).max(initial=0)
+        if largest > about["allowed"].get(name, 0.0):
+            print(f"  it no longer gives what is in pytorch.npz: {name} is {largest:.6g} away")
+    return outputs
+
+
+def call(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
+    """Rebuilds the model and calls it."""
+    import torch
+
+    module = rebuild(about, Path(about["project"]).resolve())
+    tensors = {name: torch.tensor(inputs[name]) for name in about["inputs"]}
+    with torch.inference_mode():
+        returned = module(**tensors) if about["by_keyword"] else module(*tensors.values())
+    outputs = [torch.as_tensor(output) for output in flatten(returned)]
+    # numpy has no bfloat16
+    outputs = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
+    return [output.cpu().numpy() for output in outputs]
+
+
+def rebuild(about: Mapping[str, Any], project: Path) -> Any:
+    """The model: factory, weights, eval mode."""
+    import torch
+
+    sys.path.insert(0, str(project))
+    if about["factory"] is None:
+        module = load_program(project / about["checkpoint"], about["trust"])
+    else:
+        arguments = dict(about["kwargs"])
+        if about["config_key"] is not None:
+            arguments["config"] = entry(about, project, about["config_key"])
+        torch.manual_seed(about["seed"])
+        module = find(about["factory"], project)(**arguments)
+    if (HERE / "state.pt").is_file():
+        state = torch.load(HERE / "state.pt", map_location="cpu", weights_only=True)
+        module.load_state_dict(state)
+    elif about["factory"] is not None and about["checkpoint"] is not None:
+        module.load_state_dict(entry(about, project, about["state_dict"]))
+    with contextlib.suppress(NotImplementedError):  # .pt2 programs have one mode only
+        module.eval()
+    return module
+
+
+def find(path: str, project: Path) -> Callable[..., Any]:
+    """What stands behind `module:callable` or `path.py:callable`."""
+    location, _, names = path.rpartition(":")
+    if location.endswith(".py"):
+        name = f"_project_{Path(location).stem}"
+        spec = importlib.util.spec_from_file_location(name, project / location)
+        assert spec is not None
+        assert spec.loader is not None
+        found: Any = importlib.util.module_from_spec(spec)
+        sys.modules[name] = found
+        spec.loader.exec_module(found)
+    else:
+        found = importlib.import_module(location)
+    for name in names.split("."):
+        found = getattr(found, name)
+    return found  # type: ignore[no-any-return]
+
+
+def load_program(path: Path, trust: bool) -> Any:
+    """A checkpoint that holds the whole model."""
+    import torch
+
+    if path.suffix == ".pt2":
+        return torch.export.load(path).module()
+    if trust:
+        return torch.load(path, map_location="cpu", weights_only=False)
+    return torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+
+
+def entry(about: Mapping[str, Any], project: Path, dotted: str | None) -> Any:
+    """The entry of the checkpoint under a dotted key."""
+    import torch
+
+    path = project / about["checkpoint"]
+    if path.suffix == ".safetensors":
+        return importlib.import_module("safetensors.torch").load_file(path)
+    content = torch.load(path, map_location="cpu", weights_only=not about["trust"])
+    for key in dotted.split(".") if dotted else ():
+        content = content[key]
+    return content
+
+
+def flatten(value: Any) -> Iterator[Any]:
+    """The tensors and numbers of what `forward` returned, in order."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    elif hasattr(value, "__dataclass_fields__"):
+        value = [getattr(value, name) for name in value.__dataclass_fields__]
+    if isinstance(value, list | tuple):
+        for part in value:
+            yield from flatten(part)
+    elif value is not None:
+        yield value
+
+
+# comparison
+
+
+def compare(name: str, expected: Any, actual: Any, allowed: float) -> bool:
+    """Prints how an output differs; True when it agrees."""
+    import numpy as np
+
+    print(f"\noutput {name}: PyTorch {shown(expected)}")
+    if actual is None:
+        print("  ONNX Runtime does not give it")
+        return False
+    print(f"  ONNX Runtime {shown(actual)}")
+    if expected.shape != actual.shape:
+        return False
+    apart = difference(expected, actual)
+    largest = apart.max(initial=0)
+    beyond = int((apart > allowed).sum())
+    print(f"  max |difference| {largest:.6g}, allowed {allowed:.6g}, beyond it: {beyond}")
+    for flat in np.argsort(-apart, axis=None, kind="stable")[:SHOWN]:
+        index = np.unravel_index(flat, apart.shape)
+        if apart[index]:
+            place = [int(i) for i in index]
+            print(f"  {place} PyTorch {expected[index]!s} ONNX Runtime {actual[index]!s}")
+    return not beyond and expected.dtype == actual.dtype
+
+
+def difference(expected: Any, actual: Any) -> Any:
+    """|a - b|, infinite where only one is NaN or infinite, or where shapes differ."""
+    import numpy as np
+
+    if expected.shape != actual.shape:
+        return np.array([np.inf])
+    if expected.dtype.kind in "biu" and actual.dtype.kind in "biu":
+        apart = np.zeros(expected.shape)
+        differs = expected != actual
+        # Python's integers do not overflow
+        exact = np.abs(expected[differs].astype(object) - actual[differs].astype(object))
+        apart[differs] = exact.astype(float)
+        return apart
+    left, right = expected.astype(float), actual.astype(float)
+    same = (left == right) | (np.isnan(left) & np.isnan(right))
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(left - right)
+    return np.where(same, 0, np.where(np.isnan(apart), np.inf, apart))
+
+
+def shown(array: Any) -> str:
+    """Shape and dtype."""
+    return f"{list(array.shape)} {array.dtype}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
