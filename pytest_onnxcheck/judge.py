@@ -283,7 +283,7 @@ def _output(
         )
         return
     if output.swapped_with is not None:
-        yield _FAIL, "values", f"are those of output {output.swapped_with!r}: the two are swapped"
+        yield _FAIL, "values", f"are those of output {output.swapped_with!r}: outputs are mixed up"
     yield from _nonfinite(output, probe)
     yield from _range(output)
     yield from _noise(output, tolerance)

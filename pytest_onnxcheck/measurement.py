@@ -274,7 +274,8 @@ class Step:
         stage: What this step adds: `capture`, `conversion`, `provider`, `quantization` or
             `runtime optimisation`.
         name: What ran, e.g. `exported program`.
-        ratio: Its error in noise floors (or the worst metric against its bound); None if not run.
+        ratio: Its error in units of `unit`; None if not run.
+        unit: `floors`, or `of the bound` where a metric is set against its bound.
         agrees: Whether it agrees with PyTorch; None if it was not run.
         note: Why it was not run, or how it failed.
     """
@@ -284,6 +285,7 @@ class Step:
     ratio: float | None = None
     agrees: bool | None = None
     note: str = ""
+    unit: str = "floors"
 
 
 @dataclass(frozen=True)

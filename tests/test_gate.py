@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from conftest import NETS, Project, mlps
@@ -29,6 +30,7 @@ def test_healthy_models_pass_with_both_exporters_and_every_precision(project: Pr
             output["max_abs"]
             for case in check["measurement"]["cases"]
             for output in case["outputs"]
+            if not case["probe"]  # those may be large
         )
         for check in checks
         if check["check"] == "equivalence"
@@ -161,14 +163,23 @@ def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project
         assert outcomes[f"{name}::file-fp32::test_equivalence[cpu]"] == "failed"
     result.stdout.fnmatch_lines(
         [
-            "output 'left' max_abs [[]batch=*]: 0.0*, pass is at most 1e-05, fail beyond 0.0001",
+            "output 'left' error [[]batch=1/draw0]: * noise floors, allowed 8: worst * against *",
             "  wrong_weight · file-fp32 · cpu",
-            "  worst: output 'left' [[]*, 4[]] float32, case batch=*",
+            "  output 'left' [[]1, 4[]] float32, batch=1/draw0",
+            "    25.0% of 4 elements outside",
+            "*noise floor *",
             "*max_abs 0.0*, mean_abs *, mse *, max_rel *, cosine *, max |PyTorch| *",
             "*index*PyTorch*ONNX*difference",
             "*[[]*, 1[]] *",
         ]
     )
+    assert [
+        finding["text"]
+        for check in project.record["checks"]
+        for finding in check.get("findings", ())
+        if check["model"] == "swapped" and finding["where"] == "batch=1/draw0"
+        if finding["what"].endswith("values")
+    ] == [f"are those of output {name!r}: the two are swapped" for name in ("right", "left")]
     # one check owns the missing file, the others say which
     assert outcomes["missing::file-fp32::test_export"] == "failed"
     assert outcomes["missing::file-fp32::test_structure"] == "skipped"
@@ -418,7 +429,7 @@ def test_the_wrong_number_of_outputs_is_told(project: Project):
     project.manifest(mlps("net") + 'outputs.z.shape = ["batch", 4]\n')
     project.run("-k", "export")
     reason = project.reason(f"net::{FP32}::test_export")
-    assert "PyTorch returns 1 tensors, the manifest declares 2 outputs: y, z" in reason
+    assert "PyTorch returns 1 tensors (0), the manifest declares 2 outputs: y, z" in reason
 
 
 def test_an_absent_target_is_skipped_with_its_reason_and_fails_when_required(project: Project):
@@ -464,3 +475,212 @@ def test_inputs_are_passed_as_forward_takes_them(project: Project, kind: str):
     )
     result = project.run("-m", "not latency")
     assert result.ret == 0, project.outcomes()
+
+
+BEHAVIOUR = """
+import numpy as np
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, forward):
+        super().__init__()
+        self.called = forward
+
+    def forward(self, x):
+        return self.called(x)
+
+
+def of(forward):
+    return lambda: Net(forward).eval()
+
+
+class Stateful(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.calls
+
+
+def stateful():
+    return Stateful().eval()
+
+
+def branch(x):
+    return x * 2 if x.mean() > 0 else x * 3
+
+
+def scores(x):
+    total = x.sum(1)
+    return torch.stack([total * 1.0, total * 1.0], 1)
+
+
+EYE = np.eye(8, dtype="float32")
+
+random = of(lambda x: x + torch.rand(()))
+ordered = of(lambda x: {"logits": x, "hidden": x + 1})
+branching = of(branch)
+softplus = of(nn.Softplus(beta=2, threshold=3))
+in_place = of(lambda x: x.add_(1) * 2)
+tied = of(lambda x: scores(x).argmax(1))
+other_tied = of(lambda x: 1 - scores(x).argmax(1))
+clear = of(lambda x: torch.stack([x.sum(1), x.sum(1).abs() + 1], 1).argmax(1))
+other_clear = of(lambda x: torch.stack([x.sum(1), x.sum(1).abs() + 1], 1).argmin(1))
+narrow = of(lambda x: x @ torch.from_numpy(EYE) * 3)
+narrowed = of(lambda x: x * 3.001)
+
+
+def large():
+    return nn.Sequential(nn.Linear(8, 64), nn.Linear(64, 4)).eval()
+"""
+
+#: model -> the lines that tell it from `x` [batch, 8] to `y` [batch, 8]
+BEHAVING = {
+    "stateful": 'factory = "behaviour.py:stateful"',
+    "random": 'factory = "behaviour.py:random"',
+    "ordered": 'factory = "behaviour.py:ordered"\noutputs.hidden.shape = ["batch", 8]\n'
+    'outputs.logits.shape = ["batch", 8]',
+    "branching": 'factory = "behaviour.py:branching"\ninputs.x.mean = 5',
+    "softplus": 'factory = "behaviour.py:softplus"\ninputs.x.std = 0.3',
+    "outside": 'factory = "behaviour.py:softplus"\ninputs.x.std = 0.3\nprobe_seconds = 0\n'
+    'cases.far = { file = "far.npz", outside_range = true }',
+    "inside": 'factory = "behaviour.py:softplus"\ninputs.x.std = 0.3\nprobe_seconds = 0\n'
+    'cases.far.file = "far.npz"',
+    "in_place": 'factory = "behaviour.py:in_place"',
+    "tied": 'factory = "behaviour.py:tied"\nonnx = "other_tied.onnx"\n'
+    'outputs.y = { shape = ["batch"], dtype = "int64" }',
+    "clear": 'factory = "behaviour.py:clear"\nonnx = "other_clear.onnx"\n'
+    'outputs.y = { shape = ["batch"], dtype = "int64" }',
+    "narrow": 'factory = "behaviour.py:narrow"',
+    "narrow_wrong": 'factory = "behaviour.py:narrow"\nonnx = "narrowed.onnx"',
+    "large": 'factory = "behaviour.py:large"\ninputs.x.std = 1e6\noutputs.y.shape = ["batch", 4]',
+    "large_fixed": 'factory = "behaviour.py:large"\ninputs.x.std = 1e6\n'
+    'outputs.y.shape = ["batch", 4]\ntolerance.fp32.policy = "fixed"',
+}
+
+
+@pytest.fixture(scope="module")
+def behaving(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """One run over models that behave in all the ways models do."""
+    project = Project(tmp_path_factory.mktemp("behaviour"))
+    (project.path / "behaviour.py").write_text(BEHAVIOUR)
+    space: dict[str, object] = {}
+    exec(BEHAVIOUR, space)
+    for name in ("other_tied", "other_clear", "narrowed"):
+        torch.onnx.export(
+            space[name](),
+            (torch.randn(2, 8),),
+            str(project.path / f"{name}.onnx"),
+            dynamo=False,
+            input_names=["x"],
+            output_names=["y"],
+            dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}},
+        )
+    np.savez(project.path / "far.npz", x=np.full((2, 8), 1.6, "float32"))
+    tables = []
+    for name, lines in BEHAVING.items():
+        head = f"[models.{name}]\ndims = {{ batch = [1, 3] }}\n"
+        head += 'inputs.x.shape = ["batch", 8]\n'
+        if "outputs." not in lines:
+            head += 'outputs.y.shape = ["batch", 8]\n'
+        tables.append(head + lines)
+    project.manifest("\n".join(tables))
+    project.run("-m", "equivalence")
+    return project
+
+
+def found(project: Project, model: str) -> dict:
+    """The entry of a model's equivalence check."""
+    (check,) = [check for check in project.record["checks"] if check["model"] == model]
+    return check
+
+
+def test_a_model_that_keeps_state_fails_and_its_buffer_is_named(behaving: Project):
+    check = found(behaving, "stateful")
+    assert check["outcome"] == "failed"
+    assert "PyTorch keeps state between calls (changed: calls)" in check["reason"]
+
+
+def test_a_model_that_draws_random_numbers_fails(behaving: Project):
+    check = found(behaving, "random")
+    assert check["outcome"] == "failed"
+    assert "PyTorch is nondeterministic" in check["reason"]
+
+
+def test_outputs_declared_in_another_order_than_a_dict_has_fail(behaving: Project):
+    check = found(behaving, "ordered")
+    assert check["outcome"] == "failed"
+    assert (
+        "forward returns logits, hidden in this order, the manifest declares hidden"
+        in (check["reason"])
+    )
+
+
+def draws_and_probes(check: dict) -> tuple[set[str], set[str]]:
+    """The cases that failed, by whether the plugin thought of them."""
+    probes = {case["case"] for case in check["measurement"]["cases"] if case["probe"]}
+    failed = {finding["where"] for finding in check["findings"] if finding["grade"] == "fail"}
+    return failed - probes, failed & probes
+
+
+def test_a_branch_that_the_trace_froze_is_found_by_a_probe(behaving: Project):
+    check = found(behaving, "branching")
+    assert check["outcome"] == "failed"
+    draws, probes = draws_and_probes(check)
+    assert draws == set()
+    assert any(name.startswith("probe:negative") for name in probes)
+    assert "noise floors, allowed 8" in check["reason"]
+    assert "[probe:" in check["reason"]
+
+
+def test_a_threshold_that_the_exporter_drops_is_found_by_a_probe(behaving: Project):
+    check = found(behaving, "softplus")
+    assert check["outcome"] == "failed"
+    draws, probes = draws_and_probes(check)
+    assert draws == set()
+    assert probes
+    assert "output 'y' error [probe:" in check["reason"]
+
+
+def test_what_differs_outside_the_range_warns_and_inside_fails(behaving: Project):
+    inside, outside = found(behaving, "inside"), found(behaving, "outside")
+    assert (inside["outcome"], outside["outcome"]) == ("failed", "passed")
+    assert inside["reason"].startswith("output 'y' error [case:far]: ")
+    assert outside["grade"] == "warn"
+    assert outside["reason"].startswith("output 'y' error [case:far]: ")
+    assert outside["reason"].endswith(
+        "; no failure, since the manifest declares this case outside the model's range"
+    )
+
+
+def test_an_input_changed_in_place_passes_with_a_warning(behaving: Project):
+    check = found(behaving, "in_place")
+    assert (check["outcome"], check["grade"]) == ("passed", "warn")
+    assert "reference: forward changes its input 'x' in place" in check["reason"]
+
+
+def test_integers_that_tie_warn_and_others_fail(behaving: Project):
+    tied, clear = found(behaving, "tied"), found(behaving, "clear")
+    assert (tied["outcome"], tied["grade"]) == ("passed", "warn")
+    assert "int64 outputs are exact, but the floats that decide these tie" in tied["reason"]
+    assert clear["outcome"] == "failed"
+    assert clear["reason"].endswith("by up to 1; int64 outputs are exact")
+
+
+def test_a_model_that_does_not_run_in_float64_is_judged_all_the_same(behaving: Project):
+    right, wrong = found(behaving, "narrow"), found(behaving, "narrow_wrong")
+    assert (right["outcome"], right["grade"]) == ("passed", "warn")
+    assert "reference: does not run in float64 (RuntimeError: expected m1 and m2" in right["reason"]
+    assert wrong["outcome"] == "failed"
+    assert "noise floors, allowed 8" in wrong["reason"]
+
+
+def test_a_healthy_model_of_large_values_passes_where_fixed_thresholds_fail(behaving: Project):
+    floor, fixed = found(behaving, "large"), found(behaving, "large_fixed")
+    assert (floor["outcome"], floor["grade"]) == ("passed", "pass")
+    assert fixed["outcome"] == "failed"
+    assert "pass is at most 1e-05, fail beyond 0.0001" in fixed["reason"]

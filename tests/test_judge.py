@@ -647,7 +647,7 @@ def test_swapped_outputs_fail_and_name_each_other():
     finding = only(equivalence(output(swapped_with="z")))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
-        "output 'y' values [draw0]: are those of output 'z': the two are swapped"
+        "output 'y' values [draw0]: are those of output 'z': outputs are mixed up"
     )
 
 

@@ -23,6 +23,7 @@ from pytest_onnxcheck.engine.exposed import Exposed
 from pytest_onnxcheck.engine.floor import measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case, example
 from pytest_onnxcheck.engine.oracle import Oracle
+from pytest_onnxcheck.engine.precision import UNIT
 from pytest_onnxcheck.engine.reference import Reference, flatten
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import StageError
@@ -294,7 +295,12 @@ class _Judged:
             ratio, agrees, seen = self._agreement(outputs, precision)
         except Exception as error:
             return Step(stage, name, math.inf, False, _one_line(error))
-        return Step(stage, name, ratio, agrees, "; ".join(filter(None, (note, seen))))
+        unit = "floors" if self._by_floors(precision) else "of the bound"
+        return Step(stage, name, ratio, agrees, "; ".join(filter(None, (note, seen))), unit)
+
+    def _by_floors(self, precision: str) -> bool:
+        """Whether a noise floor can be measured: always but for the variant's own int8."""
+        return precision in UNIT or precision != self.variant.precision
 
     def _agreement(self, outputs: dict[str, Array], precision: str) -> tuple[float, bool, str]:
         """Distance, whether it is allowed, and what else to say."""
@@ -306,16 +312,14 @@ class _Judged:
             if own.shape != array.shape:
                 text = f"{name!r} has shape {list(array.shape)}, PyTorch gives {list(own.shape)}"
                 return math.inf, False, text
-        by_metrics = self.variant.tolerance.policy != "noise-floor"
-        if by_metrics and precision == self.variant.precision:
+        by_metrics = self.variant.precision not in UNIT
+        if not self._by_floors(precision):
             ratio = self._in_bounds(found)
             return ratio, ratio <= 1, ""
         floors = self._floors(found, precision)
         agrees = floors <= self.safety
         if by_metrics and not agrees:
             agrees = self._in_bounds(found) <= _SHARE
-        elif not by_metrics and precision == self.variant.precision:
-            agrees = agrees and self._in_bounds(found) <= 1
         return floors, agrees, ""
 
     @property

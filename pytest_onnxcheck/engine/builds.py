@@ -154,6 +154,7 @@ class Builds:
         parts += [sorted(model.inputs.items()), sorted(model.outputs.items())]
         parts.append(installed_versions(_PACKAGES))
         files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
+        files += [model.root / model.example] if model.example else []
         if precision == "int8-static":
             parts.append(model.calibration)
             if model.calibration is not None and model.calibration.file is not None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.reference import import_object
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.manifest.sections import Input
+from pytest_onnxcheck.manifest.sections import CaseFile, Input
 
 if TYPE_CHECKING:
     import numpy as np
@@ -86,8 +87,31 @@ def declared_cases(reference: Reference) -> list[Case]:
             name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
             cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
     for name, entry in model.cases.items():
-        cases.append(Case(f"case:{name}", _case_file(model, entry.file), entry.outside_range))
+        cases += [
+            Case(made, arrays, entry.outside_range) for made, arrays in _own(model, name, entry)
+        ]
     return cases
+
+
+def _own(model: Model, name: str, entry: CaseFile) -> Iterator[tuple[str, dict[str, Array]]]:
+    """The user's own cases behind one entry of the manifest."""
+    if entry.file is not None:
+        yield f"case:{name}", _case_file(model, entry.file)
+        return
+    assert entry.source is not None
+    function = import_object(entry.source, model.root)
+    try:
+        given = function()
+        several = [given] if isinstance(given, Mapping) else list(given)
+    except Exception as error:
+        raise InputError(
+            f"{model.name}: case {name!r}: {entry.source}() failed: {type(error).__name__}: {error}"
+        ) from error
+    if not several:
+        raise InputError(f"{model.name}: case {name!r}: {entry.source}() gave no inputs")
+    for index, arrays in enumerate(several):
+        made = f"case:{name}" if given is arrays else f"case:{name}/{index}"
+        yield made, _given(model, f"{made} of {entry.source}()", arrays)
 
 
 def smallest_dims(model: Model) -> dict[str, int]:
@@ -182,6 +206,18 @@ def _case_file(model: Model, file: str) -> dict[str, Array]:
     return {name: _checked(model, name, arrays[name]) for name in model.inputs}
 
 
+def _given(model: Model, where: str, arrays: object) -> dict[str, Array]:
+    import numpy as np
+
+    if not isinstance(arrays, Mapping) or set(arrays) != set(model.inputs):
+        held = list(arrays) if isinstance(arrays, Mapping) else f"a {type(arrays).__name__}"
+        raise InputError(
+            f"{model.name}: {where} gives {held}, expected a dict of arrays by input name: "
+            f"{', '.join(model.inputs)}"
+        )
+    return {name: _checked(model, name, np.asarray(arrays[name])) for name in model.inputs}
+
+
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
     import numpy as np
 
@@ -232,7 +268,7 @@ def _checked(model: Model, name: str, array: Array) -> Array:
     dtype = model.inputs[name].dtype
     if array.dtype != np.dtype(dtype):
         raise InputError(
-            f"{model.name}: input {name!r} is {array.dtype} in its file, declared {dtype}: "
-            f"save it with .astype({dtype!r})"
+            f"{model.name}: input {name!r} is {array.dtype} where it comes from, declared {dtype}: "
+            f"give it with .astype({dtype!r})"
         )
     return np.asarray(array, order="C")

@@ -110,7 +110,6 @@ class _Matching:
         needed: Records that an output of the model depends on.
         reached: Records that the artefact computes, or that lead to one it computes.
         missed: Floating values equal to none, as far as memory allows.
-        compared: How many values were looked for.
     """
 
     def __init__(self, exposed: Exposed, torch_side: Trace, case: Case, safety: float) -> None:
@@ -118,7 +117,6 @@ class _Matching:
         self.trace = torch_side
         self.matches: dict[str, list[int]] = {}
         self.missed: dict[str, Array] = {}
-        self.compared = 0
         #: values that PyTorch has in another order only
         self.reordered: dict[str, list[int]] = {}
         #: values equal to a record by more than accident
@@ -128,8 +126,7 @@ class _Matching:
         self._needed_values = {value.name for value in exposed.graph.output}
         self._live = self._reach_backward()
         self.needed = _needed(torch_side)
-        half = any(t.data_type == 10 for t in exposed.graph.initializer)  # TensorProto.FLOAT16
-        self.unit = UNIT["fp16" if half else "fp32"]
+        self.unit = UNIT["fp16" if _is_half(exposed) else "fp32"]
         self._match(case, safety)
         self.reached = self._reached_records()
         self._distrust_orders()
@@ -190,7 +187,6 @@ class _Matching:
         kept = 0.0
         wanted = [n for node in self._live for n in self._used(node) if n in self._variable]
         for name, value in self.exposed.values(case.inputs, wanted):
-            self.compared += 1
             same, reordered = self.trace.find(value, safety, self.unit)
             if same or reordered:
                 self.matches[name] = same
@@ -217,7 +213,7 @@ class _Matching:
             for record in self.trace.records
             if record.index in self.needed
         ]
-        return _settled(steps, indices)
+        return _settled(steps, indices, self.trace.outputs)
 
     def _distrust_orders(self) -> None:
         """Takes back what an operator put into an order that PyTorch has not.
@@ -238,7 +234,20 @@ class _Matching:
         """Values equal to a record, and those that lead to one by no accident."""
         steps = [(self._used(node), self.reads(node)) for node in self._live]
         equal = {name for name in self.matches if self.matches[name] or self.reordered.get(name)}
-        return equal | set(self.exposed.inputs) | _settled(steps, self._proofs)
+        given = [value.name for value in self.exposed.graph.output]
+        return equal | set(self.exposed.inputs) | _settled(steps, self._proofs, given)
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no value that a node computes is certainly one of PyTorch's."""
+        return not any(name in self.exposed.producers for name in self._proofs)
+
+
+def _is_half(exposed: Exposed) -> bool:
+    import onnx
+
+    half = onnx.TensorProto.FLOAT16
+    return any(tensor.data_type == half for tensor in exposed.graph.initializer)
 
 
 def _needed(torch_side: Trace) -> set[int]:
@@ -250,15 +259,21 @@ def _needed(torch_side: Trace) -> set[int]:
     return needed
 
 
-def _settled(steps: list[tuple[list[_Value], list[_Value]]], right: set[_Value]) -> set[_Value]:
+def _settled(
+    steps: list[tuple[list[_Value], list[_Value]]],
+    right: set[_Value],
+    given: Iterable[_Value | None],
+) -> set[_Value]:
     """The values that must be right, since everything computed from them is.
 
     Args:
         steps: Outputs and inputs of every operator that an output depends on, in order.
         right: The values known to be right.
+        given: The outputs, which are read by somebody of whom nothing is known.
     """
     settled = set(right)
     readers = Counter(name for _, inputs in steps for name in set(inputs))
+    readers.update(name for name in given if name is not None)
     agreeing: Counter[_Value] = Counter()
     for outputs, inputs in reversed(steps):
         # all that read these come later, and were looked at
@@ -331,8 +346,11 @@ def _described(matching: _Matching, found: _Found, modules: list[str]) -> Diverg
     elif record is not None and record.module == path:
         source, operator = record.source or source, record.operator
     ratio = None if record is None else _ratio(matching, node, record)
-    if matching.trace.note:
-        notes.append(matching.trace.note)
+    if matching.nothing:
+        notes.append("unsure: no value that the artefact computes is one of PyTorch's")
+    elif record is None:
+        notes.append("no operator of PyTorch's could be set beside it")
+    notes.append(matching.trace.note)
     return Divergence(
         node=node.name or value,
         operator=node.op_type,
@@ -341,7 +359,7 @@ def _described(matching: _Matching, found: _Found, modules: list[str]) -> Diverg
         torch_operator=operator,
         source=source,
         ratio=ratio,
-        note="; ".join(notes),
+        note="; ".join(filter(None, notes)),
     )
 
 
@@ -379,14 +397,12 @@ def _at_an_output(matching: _Matching, names: list[str]) -> Divergence | None:
     for index, name in zip(matching.trace.outputs, names, strict=True):
         value = name if name in given else given[names.index(name)]
         equal = matching.matches.get(value) or matching.reordered.get(value, [])
-        if index is None or index in equal or value not in exposed.producers:
+        if index is None or not equal or index in equal or value not in exposed.producers:
             continue
         node = exposed.producers[value]
         record = matching.trace.records[index]
-        note = "every value inside is PyTorch's, and this output is another one"
-        if equal:
-            note = f"every value inside is PyTorch's, but output {name!r} is "
-            note += _instead(matching, names, equal)
+        note = f"every value inside is PyTorch's, but output {name!r} is "
+        note += _instead(matching, names, equal)
         return Divergence(
             node=node.name or value,
             operator=node.op_type,
@@ -396,8 +412,6 @@ def _at_an_output(matching: _Matching, names: list[str]) -> Divergence | None:
             source=record.source,
             note=note,
         )
-    if not matching.compared:
-        return None
     return None
 
 

@@ -55,7 +55,7 @@ def measure(
     original: dict[str, Outputs] = {}
     for case in cases:
         found = measure_case(session, oracle, variant, case)
-        if found is None:
+        if found is None or not any(output.elements for output in found.outputs):
             continue
         problem = found.error or judge(_alone(session, found))
         if problem is not None:

@@ -156,7 +156,7 @@ class Oracle:
                 outputs = self.reference.call(module, tensors)
             else:
                 outputs = self._perturbed(module, tensors, precision, seed, units)
-        return [output.cpu().numpy() for output in outputs]
+        return [output.detach().cpu().numpy() for output in outputs]
 
     def perturbed_run(
         self, case: Case, precision: str, seed: int, units: float = 1.0
@@ -167,7 +167,7 @@ class Oracle:
         module = copy.deepcopy(self.reference.module)
         with self._threads(), torch.no_grad():
             outputs = self._perturbed(module, _tensors(case), precision, seed, units)
-        return [output.float().cpu().numpy() for output in outputs]
+        return [output.detach().float().cpu().numpy() for output in outputs]
 
     def _perturbed(
         self,

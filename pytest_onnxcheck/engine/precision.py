@@ -24,6 +24,12 @@ _SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24}
 
 _SUMS = frozenset(["mean", "nansum", "sum"])
 
+#: Functions that libraries approximate to within a rounding of their range, not of the value.
+_BOUNDED = frozenset(["cos", "erf", "sigmoid", "sin", "tanh"])
+
+#: The same, times their argument.
+_GATED = frozenset(["gelu", "mish", "silu"])
+
 #: Operators whose elements are sums of products: where terms cancel, their error follows the
 #: terms and not the sum.
 _PRODUCTS = frozenset(
@@ -35,10 +41,11 @@ _EXACT = frozenset(
     """
     _reshape_alias _to_copy _unsafe_view abs adaptive_max_pool1d
     adaptive_max_pool2d alias amax amin arange argmax argmin as_strided bernoulli bucketize cat
-    ceil clamp clamp_max clamp_min clamp_ clone complex constant_pad_nd contiguous copy copy_
+    ceil clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone complex constant_pad_nd
+    contiguous copy copy_
     detach diagonal_copy embedding empty empty_like eye fill fill_ flip floor full full_like
     gather hardtanh imag index index_fill index_put index_put_ index_select isfinite isinf isnan
-    leaky_relu_ lift_fresh lift_fresh_copy masked_fill masked_fill_ masked_scatter masked_select
+    lift_fresh lift_fresh_copy masked_fill masked_fill_ masked_scatter masked_select
     max max_pool2d_with_indices max_pool3d_with_indices maximum mkldnn_max_pool2d min minimum neg
     new_empty new_full new_ones new_zeros nonzero one_hot ones ones_like pad permute_copy
     pixel_shuffle pixel_unshuffle randint real reflection_pad1d reflection_pad2d relu relu_ repeat
@@ -96,6 +103,7 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
 
     - Sums of products are moved by u times the root mean square of all elements besides, which is
       about the size of their terms.
+    - Sigmoid and its like are moved by u times their range besides.
     - Sums are moved as other orders of summation would: by u max(1, sqrt(n) / 4) of the mean
       magnitude of their n terms.
     - Running sums are moved by the rounding of every partial sum, half of it with a sign common to
@@ -126,13 +134,17 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
                 if name == "cumsum" and output.is_floating_point():
                     noise = _running_noise(output, args[1], precision, generator)
                     output.add_(noise, alpha=units)
-                elif name in _SUMS and output.is_floating_point():
-                    noise = _sum_noise(output, func, args, precision, generator)
+                elif name in _SUMS and args[0].is_floating_point():
+                    noise = _sum_noise(output, func, args, kwargs or {}, precision, generator)
                     output.add_(noise, alpha=units)
                 else:
                     perturb(output, precision, generator, units)
                     if name in _PRODUCTS:
                         _cancel(output, precision, generator, units)
+                    elif name in _BOUNDED or name in _GATED:
+                        size = args[0].abs() if name in _GATED else 1.0
+                        noise = _uniform(output, generator) * size * UNIT[precision]
+                        output.add_(noise, alpha=units)
             return outputs
 
     with Perturb():  # type: ignore[no-untyped-call]
@@ -181,11 +193,14 @@ def _sum_noise(
     output: torch.Tensor,
     func: Any,
     args: tuple[Any, ...],
+    kwargs: dict[str, Any],
     precision: str,
     generator: torch.Generator,
 ) -> torch.Tensor:
     terms = args[0]
-    magnitude: torch.Tensor = func(terms.abs(), *args[1:]).to(output.dtype).reshape(output.shape)
+    magnitude: torch.Tensor = (
+        func(terms.abs(), *args[1:], **kwargs).to(output.dtype).reshape(output.shape)
+    )
     count = terms.numel() / max(1, output.numel())
     unit = UNIT[precision] * max(1.0, math.sqrt(count) / 4)
     noise = _uniform(output, generator) * (magnitude * unit + _SMALLEST[precision])

@@ -31,10 +31,13 @@ ORDINARY = "ordinary"
 #: varied: constants, and real examples without a range.
 _Family = Literal["free", "within", "mask", "integers"] | None
 
+#: Kinds far from what draws give: without a declared range nobody said the model is made for them.
+_EXTREME = frozenset(["normal x30", "mixed scales"])
+
 #: What is varied and how, the most revealing first.
 _STEPS: tuple[dict[_Family, str], ...] = (
     {"free": "negative", "within": "low end"},
-    {"free": "normal x30", "within": "ends alternating"},
+    {"free": "normal x3", "within": "ends alternating"},
     {"free": "nan", "within": "nan"},
     {"free": "infinity", "within": "infinity"},
     {"mask": "all false"},
@@ -47,6 +50,7 @@ _STEPS: tuple[dict[_Family, str], ...] = (
     {"integers": "high end"},
     {"integers": "ends alternating"},
     {"free": "normal x0.001", "within": "tiny"},
+    {"free": "normal x30"},
     {"free": "mixed scales"},
     {"free": "ones", "within": "high end"},
     {"integers": "repeated"},
@@ -71,7 +75,17 @@ _NONFINITE = frozenset({"nan", "infinity", "nan row"})
 
 #: Kinds that are the same along every axis. The others mean nothing along an axis of size 1.
 _ANY_SIZE = frozenset(
-    {"negative", "positive", "normal x30", "normal x0.001", "tiny", "zeros", "ones", "uniform"}
+    {
+        "negative",
+        "positive",
+        "normal x3",
+        "normal x30",
+        "normal x0.001",
+        "tiny",
+        "zeros",
+        "ones",
+        "uniform",
+    }
     | {"low end", "middle", "high end", "all false", "all true"}
 )
 
@@ -103,7 +117,8 @@ class Probe:
             if kind != ORDINARY:
                 rng = generator(reference.model, self.name, name)
                 arrays[name] = _filled(kind, rng, reference.model.inputs[name], arrays[name])
-        return Case(self.name, arrays, probe=True)
+        extreme = not _EXTREME.isdisjoint(self.kinds.values())
+        return Case(self.name, arrays, outside_range=extreme, probe=True)
 
 
 def probes(reference: Reference) -> list[Probe]:
@@ -274,6 +289,8 @@ def _free(
         return -np.abs(rng.normal(mean, std, shape))
     if kind == "positive":
         return np.abs(rng.normal(mean, std, shape))
+    if kind == "normal x3":
+        return rng.normal(mean, 3 * std, shape)
     if kind == "normal x30":
         return rng.normal(mean, 30 * std, shape)
     if kind == "normal x0.001":

@@ -115,7 +115,8 @@ class Reference:
             for name, value in inputs.items()
         }
         try:
-            with torch.inference_mode():
+            # not inference mode: it hides in-place changes and keeps composite operators whole
+            with torch.no_grad():
                 args, kwargs = self.arguments(tensors)
                 returned = module(*args, **kwargs)
                 outputs = flatten(returned)

@@ -36,6 +36,12 @@ INPUT = "input"
 #: rounds them once more. A share of the largest magnitude.
 _MARGIN = 2e-6
 
+#: How many standard deviations the floor of a single element may be too low.
+_CHANCE = 4.0
+
+#: How many floors apart equal values of an fp16 artefact may be.
+_COARSE_SAFETY = 1.0
+
 _PACKAGE = str(Path(__file__).parent.parent)
 
 
@@ -487,19 +493,25 @@ def _module_paths(path: list[str], names: dict[int, str]) -> Iterator[None]:
 
 
 def _floor(record: Record, unit: float) -> tuple[float, float]:
-    """The floor in a precision: errors of first order grow with its unit."""
-    coarser = unit / UNIT["fp32"]
+    """The floor in a precision: errors of first order grow with its unit.
+
+    It comes from one run, and the fewer elements there are, the likelier is it too low by chance.
+    """
     worst, rms = record.floor
     looks = record.sketch
+    grown = unit / UNIT["fp32"] * (1 + _CHANCE / math.sqrt(max(1, looks.size)))
     return (
-        max(worst * coarser, unit * looks.scale),
-        max(rms * coarser, unit * looks.rms / 3**0.5),
+        max(worst * grown, unit * looks.scale),
+        max(rms * grown, unit * looks.rms / 3**0.5),
     )
 
 
 def _allowed(record: Record, safety: float, unit: float) -> tuple[float, float]:
+    if unit > UNIT["fp32"]:
+        # sums are kept in float32, so that the floor grows by less than the unit
+        safety = min(safety, _COARSE_SAFETY)
     worst, rms = _floor(record, unit)
-    margin = _MARGIN * unit / UNIT["fp32"]
+    margin = max(_MARGIN, unit)
     return (
         safety * worst + margin * record.sketch.scale,
         safety * rms + margin * record.sketch.rms,

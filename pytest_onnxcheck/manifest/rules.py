@@ -76,6 +76,9 @@ def check_model(section: s.ModelSection) -> Found:
         given = [key for key in ("file", "source") if getattr(section.calibration, key)]
         if len(given) != 1:
             yield ("calibration",), "give either file or source"
+    for name, case in section.cases.items():
+        if (case.file is None) == (case.source is None):
+            yield ("cases", name), "give either file or source"
     if section.latency is not None:
         for point in section.latency.dims or ():
             for dim in point:

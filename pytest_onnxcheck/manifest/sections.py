@@ -266,7 +266,11 @@ class Output(Section):
 class CaseFile(Section):
     """Inputs of your own, compared as they are."""
 
-    file: str = Field(description="`.npz` with one array per input, in full shape.")
+    file: str | None = Field(None, description="`.npz` with one array per input, in full shape.")
+    source: str | None = Field(
+        None,
+        description="`module:callable` giving `{input: array}`, or an iterable of several.",
+    )
     outside_range: bool = Field(
         False,
         description="The model is not made for these inputs: what differs warns and never fails.",

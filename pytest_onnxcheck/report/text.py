@@ -135,7 +135,7 @@ def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
     if found is None:
         return
     yield ""
-    yield f"  guilty stage: {found.stage or 'could not be told'}"
+    yield f"  guilty stage: {found.stage or _nobody(found.steps)}"
     if found.steps:
         yield from _table([_step(step) for step in found.steps], "    ", left=True)
     if found.divergence is not None:
@@ -152,9 +152,15 @@ def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
         yield f"  reproduce: {found.repro}"
 
 
+def _nobody(steps: Sequence[Step]) -> str:
+    if steps and all(step.agrees in (True, None) for step in steps):
+        return "none, every step is right to within rounding: the tolerance is tighter than that"
+    return "could not be told"
+
+
 def _step(step: Step) -> tuple[str, ...]:
     agrees = {True: "agrees", False: "DIFFERS", None: "not run"}[step.agrees]
-    ratio = "" if step.ratio is None else f"{step.ratio:.3g} floors"
+    ratio = "" if step.ratio is None else f"{step.ratio:.3g} {step.unit}"
     return step.name, agrees, ratio, step.note
 
 

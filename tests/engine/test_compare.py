@@ -209,6 +209,17 @@ def test_the_worst_elements_come_first():
     ]
 
 
+def test_elements_that_are_not_equal_are_counted():
+    assert measure([1, 2, 3, 4], [1, 0, 3, 5]).differing == 2
+    assert measure([True, False], [True, True]).differing == 1
+    assert measure([1.0, 2.0], [1.0, np.nextafter(2.0, 3.0)]).differing == 1
+    assert measure([0.0], [-0.0]).differing == 0
+    same = [np.nan, np.inf, -np.inf, 1.0]
+    assert measure(same, same).differing == 0
+    assert measure(same, [1.0, -np.inf, -np.inf, 1.0]).differing == 2
+    assert measure([[1]], [[1]]).differing == 0
+
+
 def test_at_most_five_worst_elements_are_kept():
     errors = np.array([3.0, 9.0, 1.0, 7.0, 5.0, 8.0, 2.0])
     found = measure(np.zeros(7), errors).worst

@@ -1,5 +1,7 @@
 """Inputs of cases: what the manifest says, the same every time."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -231,7 +233,8 @@ def test_a_file_of_another_dtype_is_refused(reference, tmp_path):
     with pytest.raises(InputError) as caught:
         fill(reference, "shape = [3]\n" + FROM_FILE.format(suffix="npy"))
     assert str(caught.value) == (
-        "net: input 'x' is float64 in its file, declared float32: save it with .astype('float32')"
+        "net: input 'x' is float64 where it comes from, declared float32: "
+        "give it with .astype('float32')"
     )
 
 
@@ -359,10 +362,28 @@ def test_cases_of_ones_own_come_last_and_as_they_are(reference, tmp_path):
     assert equal(cases[1].inputs, own)
 
 
+def test_a_model_has_one_draw_unless_said_otherwise(reference):
+    cases = declared_cases(reference({"x": "shape = [2]"}))
+    assert [case.name for case in cases] == ["draw0"]
+
+
+def test_a_case_outside_the_range_is_marked_and_no_other(reference, tmp_path):
+    for name in ("far", "near"):
+        np.savez(tmp_path / f"{name}.npz", x=np.full(2, 7, "float32"))
+    made = reference(
+        {"x": "shape = [2]"},
+        extra="[models.net.cases]\nfar = { file = 'far.npz', outside_range = true }\n"
+        "near.file = 'near.npz'",
+    )
+    marked = {case.name: case.outside_range for case in declared_cases(made)}
+    assert marked == {"draw0": False, "case:far": True, "case:near": False}
+    assert not any(case.probe for case in declared_cases(made))
+
+
 def test_a_case_of_ones_own_of_another_dtype_is_refused(reference, tmp_path):
     np.savez(tmp_path / "own.npz", x=np.zeros(2))
     made = reference({"x": "shape = [2]"}, extra='[models.net.cases.mine]\nfile = "own.npz"')
-    with pytest.raises(InputError, match="float64 in its file, declared float32"):
+    with pytest.raises(InputError, match="float64 where it comes from, declared float32"):
         declared_cases(made)
 
 
@@ -381,3 +402,48 @@ def test_the_example_has_sizes_above_one(reference, values, size):
     made = reference({"x": 'shape = ["batch", 2]'}, model=f"dims = {{ batch = {values} }}")
     assert example_dims(made.model) == {"batch": size}
     assert example(made)["x"].shape == (size, 2)
+
+
+def own_source(reference, tmp_path, body):
+    (tmp_path / "own.py").write_text(f"import numpy as np\n\ndef own():\n    {body}\n")
+    return reference(
+        {"x": "shape = [2]"},
+        model="draws = 1",
+        extra='[models.net.cases.mine]\nsource = "own.py:own"\noutside_range = true',
+    )
+
+
+def test_a_callable_gives_a_case(reference, tmp_path):
+    cases = declared_cases(own_source(reference, tmp_path, "return {'x': np.ones(2, 'float32')}"))
+    assert [case.name for case in cases] == ["draw0", "case:mine"]
+    assert cases[1].outside_range
+    assert not cases[0].outside_range
+
+
+def test_a_callable_gives_several_cases(reference, tmp_path):
+    body = "return ({'x': np.full(2, n, 'float32')} for n in (1, 2))"
+    cases = declared_cases(own_source(reference, tmp_path, body))
+    assert [case.name for case in cases] == ["draw0", "case:mine/0", "case:mine/1"]
+    assert cases[2].inputs["x"].tolist() == [2, 2]
+
+
+def test_the_example_is_exported_with_and_compared(reference, tmp_path):
+    np.savez(tmp_path / "usual.npz", x=np.full(2, 7, "float32"))
+    made = reference({"x": "shape = [2]"}, model='example = "usual.npz"')
+    assert example(made)["x"].tolist() == [7, 7]
+    assert [case.name for case in declared_cases(made)] == ["example", "draw0"]
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return []", "case 'mine': own.py:own() gave no inputs"),
+        ("raise KeyError('n')", "case 'mine': own.py:own() failed: KeyError: 'n'"),
+        ("return {'y': np.ones(2)}", "gives ['y'], expected a dict of arrays by input name: x"),
+        ("return [np.ones(2)]", "gives a ndarray, expected a dict of arrays by input name: x"),
+        ("return {'x': np.ones(2)}", "float64 where it comes from, declared float32"),
+    ],
+)
+def test_a_callable_that_gives_no_inputs_is_told(reference, tmp_path, body, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        declared_cases(own_source(reference, tmp_path, body))

@@ -371,9 +371,11 @@ def test_inputs_weights_and_buffers_are_perturbed_as_well(oracle):
 
 
 def test_a_weight_that_is_an_output_itself_can_be_perturbed(oracle):
-    module = Stored()
-    module.forward = lambda x: (x * 2, module.weight)
-    made = oracle(module, outputs=("x", "weight"))
+    class Weight(Stored):
+        def forward(self, x):
+            return x * 2, self.weight
+
+    made = oracle(Weight(), outputs=("x", "weight"))
     assert first(made).exact is not None
     assert len(list(first(made).draws("fp32"))) == DRAWS
 
@@ -396,7 +398,7 @@ def test_every_step_of_a_recurrence_is_perturbed(oracle):
     made = oracle(module, {"x": (1, 400, 4)})
     (exact,) = first(made).exact
     moved = np.stack([draw[0] - exact for draw in first(made).draws("fp32")])
-    assert np.abs(moved).max() > 4 * UNIT["fp32"] * np.abs(exact).max()
+    assert np.abs(moved).max() > 2 * UNIT["fp32"] * np.abs(exact).max()
 
 
 # cases

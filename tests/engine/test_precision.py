@@ -320,7 +320,6 @@ COUNTING = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="_sum_noise takes abs of booleans and drops the dtype")
 @pytest.mark.parametrize("kind", COUNTING)
 def test_counts_taken_as_floats_do_not_stop_a_run(kind):
     assert run(COUNTING[kind]).item() == pytest.approx(COUNTING[kind]().item(), rel=1e-5)

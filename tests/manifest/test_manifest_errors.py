@@ -74,6 +74,7 @@ def test_messages_speak_of_toml_and_not_of_python(name):
 POINTS_AT = {
     "bad_factory_path": ['factory = "zoo.net"', 'shapes = "zoo:1st"'],
     "bad_model_name": ['[models."resnet[18]"]', '[models."a::b"]', '[models."-net"]'],
+    "case_file_and_source": ["[models.net.cases.both]", "[models.net.cases.neither]"],
     "checkpoint_glob_without_match": ['checkpoint = "checkpoints/*.pt"'],
     "empty_range": ["range = [1, -1]", "range = [1.0, 0.0]"],
     "glob_matches_no_variant": [
