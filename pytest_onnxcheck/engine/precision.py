@@ -22,7 +22,7 @@ UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11}
 #: smallest normal numbers: what is smaller may be rounded to zero
 _SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24}
 
-_SUMS = frozenset(["mean", "nansum", "sum"])
+_SUMS = frozenset(["cumsum", "mean", "sum"])
 
 #: Functions that libraries approximate to within a rounding of their range, not of the value.
 _BOUNDED = frozenset(["cos", "erf", "sigmoid", "sin", "tanh"])
@@ -104,11 +104,10 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
     - Sums of products are moved by u times the root mean square of all elements besides, which is
       about the size of their terms.
     - Sigmoid and its like are moved by u times their range besides.
-    - Sums are moved as other orders of summation would: by u max(1, sqrt(n) / 4) of the mean
-      magnitude of their n terms.
-    - Running sums are moved by the rounding of every partial sum, half of it with a sign common to
-      all: equal terms are rounded the same way, so that their errors add up (N. J. Higham,
-      Accuracy and Stability of Numerical Algorithms, 2002, chapter 4).
+    - Sums and running sums are moved by u times the magnitude of their terms besides, and for fp32
+      by the error of adding these very terms one after the other in float32. Equal terms are
+      rounded the same way, so that their errors add up (N. J. Higham, Accuracy and Stability of
+      Numerical Algorithms, 2002, chapter 4).
 
     Args:
         precision: `fp32` or `fp16`.
@@ -131,20 +130,16 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
             for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
                 if not isinstance(output, torch.Tensor):
                     continue
-                if name == "cumsum" and output.is_floating_point():
-                    noise = _running_noise(output, args[1], precision, generator)
+                if name in _SUMS and output.is_floating_point():
+                    size = _sum_error(output, name, args, kwargs or {}, precision)
+                    output.add_(_uniform(output, generator) * size, alpha=units)
+                perturb(output, precision, generator, units)
+                if name in _PRODUCTS:
+                    _cancel(output, precision, generator, units)
+                elif name in _BOUNDED or name in _GATED:
+                    size = args[0].abs() if name in _GATED else 1.0
+                    noise = _uniform(output, generator) * size * UNIT[precision]
                     output.add_(noise, alpha=units)
-                elif name in _SUMS and args[0].is_floating_point():
-                    noise = _sum_noise(output, func, args, kwargs or {}, precision, generator)
-                    output.add_(noise, alpha=units)
-                else:
-                    perturb(output, precision, generator, units)
-                    if name in _PRODUCTS:
-                        _cancel(output, precision, generator, units)
-                    elif name in _BOUNDED or name in _GATED:
-                        size = args[0].abs() if name in _GATED else 1.0
-                        noise = _uniform(output, generator) * size * UNIT[precision]
-                        output.add_(noise, alpha=units)
             return outputs
 
     with Perturb():  # type: ignore[no-untyped-call]
@@ -181,27 +176,40 @@ def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     )
 
 
-def _running_noise(
-    output: torch.Tensor, dim: int, precision: str, generator: torch.Generator
-) -> torch.Tensor:
-    common = _uniform(output.new_empty(()), generator)
-    steps = (_uniform(output, generator) + common) / 2
-    return (steps * (output.abs() * UNIT[precision] + _SMALLEST[precision])).cumsum(dim)
-
-
-def _sum_noise(
+def _sum_error(
     output: torch.Tensor,
-    func: Any,
+    name: str,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     precision: str,
-    generator: torch.Generator,
-) -> torch.Tensor:
+) -> torch.Tensor | float:
+    """How far a sum or running sum may be off, in the shape of the output."""
+    import numpy as np
+    import torch
+
     terms = args[0]
-    magnitude: torch.Tensor = (
-        func(terms.abs(), *args[1:], **kwargs).to(output.dtype).reshape(output.shape)
-    )
-    count = terms.numel() / max(1, output.numel())
-    unit = UNIT[precision] * max(1.0, math.sqrt(count) / 4)
-    noise = _uniform(output, generator) * (magnitude * unit + _SMALLEST[precision])
-    return noise
+    if not terms.is_floating_point() or not terms.numel():
+        return 0.0
+    given = kwargs.get("dim", args[1] if len(args) > 1 else None)
+    dims = [given] if isinstance(given, int) else list(given or range(terms.ndim))
+    last = list(range(-len(dims), 0))
+    array = np.moveaxis(terms.detach().cpu().numpy().astype(np.float32), dims, last)
+    flat = array.reshape(*array.shape[: array.ndim - len(dims)], -1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        naive = np.add.accumulate(flat, axis=-1, dtype=np.float32)
+        magnitude = np.add.accumulate(np.abs(flat), axis=-1, dtype=np.float64)
+    if name == "cumsum":
+        naive, magnitude = (
+            np.moveaxis(running.reshape(array.shape), last, dims) for running in (naive, magnitude)
+        )
+    else:
+        count = flat.shape[-1] if name == "mean" else 1
+        naive, magnitude = naive[..., -1] / count, magnitude[..., -1] / count
+
+    def shaped(values: Any) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(values, np.float64)).reshape(output.shape)
+
+    size = shaped(magnitude) * UNIT[precision]
+    if precision == "fp32":
+        size += (shaped(naive) - output).abs()
+    return size.nan_to_num(0.0, 0.0, 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from pytest_onnxcheck.measurement import MutantOutcome
@@ -25,7 +26,20 @@ def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
         yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
     for text in warnings(entries):
         yield text, {"yellow": True}
+    yield from ((text, {}) for text in _mutants(entries))
+
+
+def _mutants(entries: Iterable[Entry]) -> Iterator[str]:
+    """How many injected faults were noticed in all, and those that were not."""
+    counted: Counter[str] = Counter()
     for entry in entries:
         for mutant in entry.get("measurement", {}).get("mutants", ()):
+            counted[mutant["result"]] += 1
             if mutant["result"] == "survived":
-                yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}", {}
+                yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}"
+    changed = counted["killed"] + counted["survived"]
+    if changed:
+        yield (
+            f"mutants: {counted['killed']} of {changed} injected faults were noticed "
+            f"({counted['killed'] / changed:.3f}); {counted['equivalent']} more changed no output"
+        )
