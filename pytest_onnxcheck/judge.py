@@ -11,6 +11,7 @@ from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     ExportMeasurement,
     FileCheck,
+    FloorMeasurement,
     LatencyMeasurement,
     MutationMeasurement,
     OutputMeasurement,
@@ -34,6 +35,9 @@ __all__ = [
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
 VACUOUS = 1e-12
+
+#: A floor that is this part of the output hides everything.
+_BLIND = 8.0
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
@@ -262,6 +266,9 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
         found.append((_FAIL, "run", case.error))
     for output in case.outputs:
         for grade, what, text in _output(output, tolerance, case.probe):
+            if output.undefined and grade is _FAIL and what not in ("dtype", "shape"):
+                grade = _WARN
+                text += "; no failure, since PyTorch itself gives NaN or infinity on this probe"
             found.append((grade, f"output {output.name!r} {what}", text))
     for grade, what, text in found:
         if case.lenient and grade is _FAIL:
@@ -410,6 +417,7 @@ def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:
         for output in case.outputs:
             if output.elements:
                 scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
+    yield from _unchecked(measured)
     for name, scale in scales.items():
         if scale <= VACUOUS:
             yield Finding(
@@ -417,6 +425,31 @@ def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:
                 f"output {name!r}",
                 f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
                 "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
+            )
+
+
+def _unchecked(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Outputs whose floor leaves nothing to compare in any case."""
+    floors: dict[str, list[tuple[OutputMeasurement, FloorMeasurement]]] = {}
+    for case in measured.cases:
+        for output in case.outputs:
+            if output.floor is not None and output.scale > VACUOUS:
+                floors.setdefault(output.name, []).append((output, output.floor))
+    for name, found in floors.items():
+        if all(floor.unstable == output.elements for output, floor in found):
+            yield Finding(
+                _FAIL,
+                f"output {name!r}",
+                "nothing was compared: in every case rounding alone, or float64 in place of "
+                "float32, makes all its elements finite or not",
+            )
+        elif all(_BLIND * floor.floor_worst >= output.scale for output, floor in found):
+            yield Finding(
+                _WARN,
+                f"output {name!r}",
+                "vacuous: in every case rounding alone may move it by its own size, so that "
+                "almost anything agrees with it. The model is ill-conditioned, or behaves "
+                "differently in float64",
             )
 
 

@@ -219,6 +219,8 @@ class OutputMeasurement:
         tied: Elements of an exact output that differ, and that rounding alone changes as well.
         margin: By how many roundings everything was moved to see that.
         swapped_with: Another output of the model, whose values these are.
+        undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
+            that it does not give in the first case.
     """
 
     name: str
@@ -245,6 +247,7 @@ class OutputMeasurement:
     tied: int = 0
     margin: float = 0.0
     swapped_with: str | None = None
+    undefined: bool = False
 
 
 @dataclass(frozen=True)
@@ -257,6 +260,7 @@ class CaseMeasurement:
         error: Why there are none.
         lenient: Why a difference is only told: the model is not made for these inputs.
         probe: Whether the plugin thought of the case by itself.
+        overflowed: float16 values that are infinite where they are stored as such.
     """
 
     case: str
@@ -264,6 +268,7 @@ class CaseMeasurement:
     error: str | None = None
     lenient: str | None = None
     probe: bool = False
+    overflowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -338,7 +343,7 @@ class Diagnosis:
         steps: What was run to find it.
         divergence: Where the values part; None when it could not be told.
         losses: Layers of a quantized artefact, the worst first.
-        repro: Folder with what reproduces the failure.
+        repro: Command that runs the folder which reproduces the failure.
         notes: What could not be found out, and why.
     """
 

@@ -598,15 +598,38 @@ def test_a_fixed_tolerance_does_not_look_at_the_floor():
 
 
 def test_nan_that_rounding_alone_brings_warns_and_other_nan_fails():
-    finding = only(equivalence(output(nonfinite=2, floor=floor(1.0, unstable=2))))
+    finding = only(equivalence(output(nonfinite=1, floor=floor(1.0, unstable=1))))
     assert finding.grade is Grade.WARN
     assert str(finding) == (
-        "output 'y' NaN or infinity [draw0]: 2 of 2 elements are NaN or infinite on one side "
+        "output 'y' NaN or infinity [draw0]: 1 of 2 elements are NaN or infinite on one side "
         "only, which rounding alone does to them"
     )
     finding = only(equivalence(output(nonfinite=2, floor=floor(1.0, unstable=1, nonfinite=1))))
     assert finding.grade is Grade.FAIL
     assert finding.text.startswith("1 of 2 elements are NaN or infinite on one side only, or")
+
+
+def test_an_output_that_rounding_alone_decides_in_every_case_fails():
+    finding = only(equivalence(output(floor=floor(1.0, unstable=2))))
+    assert finding.grade is Grade.FAIL
+    assert finding.text.startswith("nothing was compared: in every case rounding alone")
+
+
+def test_a_floor_as_large_as_the_output_is_told():
+    blind = dataclasses.replace(floor(1.0), floor_worst=1.0)
+    finding = only(equivalence(output(floor=blind, scale=4.0)))
+    assert finding.grade is Grade.WARN
+    assert finding.text.startswith("vacuous: in every case rounding alone may move it")
+    assert equivalence(output(floor=blind, scale=9.0)).findings == ()
+
+
+def test_where_pytorch_leaves_its_domain_on_a_probe_values_warn_and_shapes_fail():
+    wrong = output(floor=floor(100.0), undefined=True)
+    finding = only(equivalence(wrong))
+    assert finding.grade is Grade.WARN
+    assert finding.text.endswith("since PyTorch itself gives NaN or infinity on this probe")
+    shape = output(actual_shape=(3,), undefined=True)
+    assert only(equivalence(shape)).grade is Grade.FAIL
 
 
 def one(**facts):

@@ -184,7 +184,10 @@ def _program(reference: Reference, case: Case) -> tuple[dict[str, Array], str]:
 
     inputs = {name: torch.tensor(array) for name, array in case.inputs.items()}
     args, kwargs = reference.arguments(inputs)
-    program = _exported(reference)
+    try:
+        program = _exported(reference)
+    except Exception as error:
+        raise _NotRunError(f"cannot be exported here: {_one_line(error)}") from error
     with torch.inference_mode():
         try:
             return _named(reference, program.module()(*args, **kwargs)), ""
@@ -254,18 +257,25 @@ def _sizes_of_one() -> contextlib.AbstractContextManager[Any]:
 
 
 def _traced(reference: Reference, case: Case) -> tuple[dict[str, Array], str]:
-    """Runs what the tracer captures."""
+    """Runs what the tracer captures.
+
+    Raises:
+        _NotRunError: It cannot be traced here.
+    """
     import torch
 
     tensors = {name: torch.tensor(array) for name, array in example(reference).items()}
     args, kwargs = reference.arguments(tensors)
-    traced = torch.jit.trace(  # type: ignore[no-untyped-call]
-        copy.deepcopy(reference.module),
-        args or None,
-        check_trace=False,
-        strict=False,
-        example_kwarg_inputs=kwargs or None,
-    )
+    try:
+        traced = torch.jit.trace(  # type: ignore[no-untyped-call]
+            copy.deepcopy(reference.module),
+            args or None,
+            check_trace=False,
+            strict=False,
+            example_kwarg_inputs=kwargs or None,
+        )
+    except Exception as error:
+        raise _NotRunError(f"cannot be traced here: {_one_line(error)}") from error
     inputs = {name: torch.tensor(array) for name, array in case.inputs.items()}
     args, kwargs = reference.arguments(inputs)
     with torch.inference_mode():
@@ -276,6 +286,10 @@ def _named(reference: Reference, returned: Any) -> dict[str, Array]:
     outputs = [output.detach().cpu() for output in flatten(returned)]
     arrays = [o.float().numpy() if "bfloat16" in str(o.dtype) else o.numpy() for o in outputs]
     return dict(zip(reference.model.outputs, arrays, strict=True))
+
+
+class _NotRunError(Exception):
+    """A step could not be made, which says nothing about whether it is right."""
 
 
 @dataclass(frozen=True)
@@ -293,6 +307,8 @@ class _Judged:
             with _quiet():
                 outputs, note = run()
             ratio, agrees, seen = self._agreement(outputs, precision)
+        except _NotRunError as error:
+            return Step(stage, name, note=str(error))
         except Exception as error:
             return Step(stage, name, math.inf, False, _one_line(error))
         unit = "floors" if self._by_floors(precision) else "of the bound"

@@ -64,6 +64,7 @@ class Builds:
             CheckpointError: Factory or checkpoint are wrong.
         """
         if self._last is None or self._last.model != model:
+            self._oracle = None  # it holds copies of the last one's weights
             self._last = self._once(
                 f"reference {model.root} {model.name}", lambda: load_reference(model)
             )

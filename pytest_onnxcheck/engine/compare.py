@@ -51,6 +51,8 @@ def compare(
     error = np.where(finite, _distance(expected, actual, finite), np.where(same, 0.0, np.inf))
     reference = np.where(finite, expected, 0).astype(np.float64)
     compared = error[finite]
+    own = np.abs(expected[np.isfinite(expected)].astype(np.float64))
+    facts["scale"] = float(own.max(initial=0.0))
     facts["nonfinite"] = int((~finite & ~same).sum())
     facts["differing"] = int((error != 0).sum())
     facts["expected_nan"] = int(np.isnan(expected).sum())
@@ -67,7 +69,6 @@ def compare(
             "max_rel": _max_ratio(compared[nonzero], magnitude[nonzero]),
             "rel_rms": _relative_rms(compared, magnitude),
             "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
-            "scale": float(magnitude.max()),
         }
         if tolerance.rtol is not None and tolerance.atol is not None:
             limit = tolerance.atol + tolerance.rtol * magnitude

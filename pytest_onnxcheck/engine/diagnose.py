@@ -51,6 +51,17 @@ def diagnose(
     case = oracle.case(failing)
     if case is None:
         return None
+    (found,) = [entry for entry in measured.cases if entry.case == failing]
+    if found.overflowed:
+        return Diagnosis(
+            failing,
+            stage="quantization",
+            notes=(
+                f"float16 stores {', '.join(found.overflowed[:5])} as infinity; ONNX Runtime's CPU "
+                "provider keeps float32 there and hides it, a GPU does not. Keep the operators "
+                "that compute them in float32 (op_block_list), or scale the values down",
+            ),
+        )
     notes: list[str] = []
     safety = variant.tolerance.safety or 8.0
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.compare import compare
-from pytest_onnxcheck.engine.floor import measure_floor, ties
+from pytest_onnxcheck.engine.floor import classes, measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Expected, Oracle
 from pytest_onnxcheck.engine.overflow import LARGE, stored_outputs
@@ -91,7 +91,9 @@ def searched(
 
     def tried(case: Case) -> EquivalenceMeasurement | None:
         found = measure_case(session, oracle, variant, case)
-        return None if found is None else dataclasses.replace(measured, cases=(found,))
+        if found is None or not (found.error or any(o.elements for o in found.outputs)):
+            return None
+        return dataclasses.replace(measured, cases=(found,))
 
     def fails(case: Case) -> str | None:
         alone = tried(case)
@@ -145,8 +147,8 @@ def _as_stored(
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    names = oracle.reference.model.outputs
-    return _compared(oracle, variant, case, expected, dict(zip(names, outputs, strict=False)))
+    measured = _compared(oracle, variant, case, expected, outputs)
+    return dataclasses.replace(measured, overflowed=tuple(overflowed))
 
 
 def _compared(
@@ -170,21 +172,23 @@ def _compared(
 
 def _lenient(case: Case, expected: Expected) -> str | None:
     """Why what differs is told rather than failed; None where it is failed."""
-    import numpy as np
-
     if case.probe and case.outside_range:
         return "no range is declared that holds such magnitudes"
     if case.outside_range:
         return "the manifest declares this case outside the model's range"
-    floats = [array for array in expected.outputs if array.dtype.kind == "f"]
-    inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
-    if (
-        case.probe
-        and all(np.isfinite(array).all() for array in inputs)
-        and not all(np.isfinite(array).all() for array in floats)
-    ):
-        return "PyTorch itself gives NaN or infinity on this probe"
     return None
+
+
+def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
+    """Whether a probe leads PyTorch to NaN or infinity that an ordinary case does not have."""
+    import numpy as np
+
+    case, own = expected.case, expected.outputs[index]
+    inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
+    if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
+        return False
+    usual = oracle.expected(oracle.declared[0]).outputs[index]
+    return not set(np.unique(classes(own))) <= {0, *np.unique(classes(usual))}
 
 
 def _outputs(
@@ -193,7 +197,10 @@ def _outputs(
     tolerance = variant.tolerance
     for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
         own, found = expected.outputs[index], actual[name]
-        measured = compare(name, declared, own, found, tolerance)
+        measured = dataclasses.replace(
+            compare(name, declared, own, found, tolerance),
+            undefined=_undefined(oracle, expected, index),
+        )
         comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
         if not comparable or tolerance.policy != "noise-floor":
             yield measured
@@ -223,7 +230,11 @@ def _swaps(
             for other, wanted in zip(outputs, expected.outputs, strict=True):
                 if other is output or wanted.shape != found.shape or wanted.dtype != found.dtype:
                     continue
-                if np.abs(wanted.astype(float) - found.astype(float)).max() < own_error * 1e-3:
+                both = np.isfinite(wanted) & np.isfinite(found)
+                if (np.isfinite(wanted) != np.isfinite(found)).any() or not both.any():
+                    continue
+                apart = np.abs(wanted[both].astype(float) - found[both].astype(float)).max()
+                if apart < own_error * 1e-3:
                     output = dataclasses.replace(output, swapped_with=other.name)
                     break
         yield output

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.oracle import DRAWS, Expected
+from pytest_onnxcheck.engine.oracle import Expected
 from pytest_onnxcheck.engine.precision import UNIT
 from pytest_onnxcheck.measurement import FloorMeasurement
 
@@ -59,10 +59,12 @@ def measure_floor(
     floors = _larger(floors, (worst * scale, rms * scale))
     measured = _measured(own, exact, actual, finite, unstable, floors, source, safety)
     draws = expected.draws(precision)
-    for count in range(1, DRAWS + 1):
-        if measured.ratio <= safety and not measured.nonfinite:
+    count = 0
+    while measured.ratio > safety or measured.nonfinite:
+        draw = next(draws, None)
+        if draw is None:
             break
-        draw = next(draws)
+        count += 1
         unstable |= classes(draw[index]) != classes(exact)
         finite &= _finite(draw[index])
         floors = _larger(floors, _size(draw[index][finite] - exact[finite]))

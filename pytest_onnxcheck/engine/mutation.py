@@ -57,7 +57,7 @@ def measure(
         found = measure_case(session, oracle, variant, case)
         if found is None or not any(output.elements for output in found.outputs):
             continue
-        problem = found.error or judge(_alone(session, found))
+        problem = judge(_alone(session, found))
         if problem is not None:
             return MutationMeasurement(target, session.provider, (), unsound=problem)
         original[case.name] = session.run(case.inputs)
@@ -97,7 +97,7 @@ def _outcome(
     for case in cases:
         found = measure_case(session, oracle, variant, case)
         assert found is not None
-        problem = found.error or judge(_alone(session, found))
+        problem = judge(_alone(session, found))
         if problem is not None:
             return outcome("killed", f"equivalence, case {case.name}: {problem}", _ratio(found))
         worst = max((r for r in (worst, _ratio(found)) if r is not None), default=None)
@@ -116,7 +116,10 @@ def _ratio(case: CaseMeasurement) -> float | None:
 
 
 def _unchanged(session: Session, case: Case, original: Outputs) -> bool:
-    found = session.run(case.inputs)
+    try:
+        found = session.run(case.inputs)
+    except RunError:
+        return False
     return all(_bits(found, original))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.exposed import Exposed, plain_session
+from pytest_onnxcheck.engine.exposed import Exposed, plain_session, run_error
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,7 +26,9 @@ __all__ = ["LARGE", "stored_outputs"]
 LARGE = 100.0
 
 
-def stored_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[list[str], list[Array]] | None:
+def stored_outputs(
+    path: Path, inputs: Mapping[str, Array]
+) -> tuple[list[str], dict[str, Array]] | None:
     """What an artefact gives where every float16 value is stored as one.
 
     Args:
@@ -34,8 +36,8 @@ def stored_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[list[str], 
         inputs: Arrays by input name.
 
     Returns:
-        The names of the values that overflow, in topological order, and the outputs when they do;
-        None when none overflows.
+        The names of the values that overflow, in topological order, and the outputs by name when
+        they do; None when none overflows.
 
     Raises:
         RunError: ONNX Runtime refused the artefact or the inputs.
@@ -55,7 +57,11 @@ def stored_outputs(path: Path, inputs: Mapping[str, Array]) -> tuple[list[str], 
     session = plain_session(path, exposed.model.SerializeToString())
     read = {value.name for value in session.get_inputs()}
     feed = {name: array for name, array in {**inputs, **overflowed}.items() if name in read}
-    return list(overflowed), session.run(outputs, feed)
+    try:
+        found = session.run(outputs, feed)
+    except Exception as error:
+        raise run_error(path, error) from error
+    return list(overflowed), dict(zip(outputs, found, strict=True))
 
 
 def _cut(graph: onnx.GraphProto, values: Mapping[str, Array]) -> None:

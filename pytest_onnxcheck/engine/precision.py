@@ -22,7 +22,7 @@ UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11}
 #: smallest normal numbers: what is smaller may be rounded to zero
 _SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24}
 
-_SUMS = frozenset(["cumsum", "mean", "sum"])
+_SUMS = frozenset(["aten::cumsum", "aten::mean", "aten::sum"])
 
 #: Functions that libraries approximate to within a rounding of their range, not of the value.
 _BOUNDED = frozenset(["cos", "erf", "sigmoid", "sin", "tanh"])
@@ -39,27 +39,30 @@ _PRODUCTS = frozenset(
 #: Operators that move, choose or compare values without rounding them.
 _EXACT = frozenset(
     """
-    _reshape_alias _to_copy _unsafe_view abs adaptive_max_pool1d
-    adaptive_max_pool2d alias amax amin arange argmax argmin as_strided bernoulli bucketize cat
-    ceil clamp clamp_ clamp_max clamp_max_ clamp_min clamp_min_ clone complex constant_pad_nd
-    contiguous copy copy_
-    detach diagonal_copy embedding empty empty_like eye fill fill_ flip floor full full_like
-    gather hardtanh imag index index_fill index_put index_put_ index_select isfinite isinf isnan
-    lift_fresh lift_fresh_copy masked_fill masked_fill_ masked_scatter masked_select
-    max max_pool2d_with_indices max_pool3d_with_indices maximum mkldnn_max_pool2d min minimum neg
-    new_empty new_full new_ones new_zeros nonzero one_hot ones ones_like pad permute_copy
-    pixel_shuffle pixel_unshuffle randint real reflection_pad1d reflection_pad2d relu relu_ repeat
-    repeat_interleave replication_pad1d replication_pad2d resize_ roll rot90 round scalar_tensor
-    scatter scatter_ searchsorted select_copy select_scatter sgn sign slice_copy slice_scatter sort
-    stack topk tril triu trunc unfold_copy unique_consecutive upsample_nearest1d upsample_nearest2d
-    where zero_ zeros zeros_like
+    _reshape_alias _to_copy _unsafe_view abs adaptive_max_pool1d adaptive_max_pool2d alias amax
+    amin arange argmax argmin as_strided bernoulli bucketize cat ceil clamp clamp_max clamp_min
+    clone complex constant_pad_nd contiguous copy detach diagonal_copy embedding empty empty_like
+    eye fill flip floor full full_like gather hardtanh imag index index_fill index_put
+    index_select isfinite isinf isnan lift_fresh lift_fresh_copy masked_fill masked_scatter
+    masked_select max max_pool2d_with_indices max_pool3d_with_indices maximum min minimum
+    mkldnn_max_pool2d neg new_empty new_full new_ones new_zeros nonzero one_hot ones ones_like
+    pad permute_copy pixel_shuffle pixel_unshuffle randint real reflection_pad1d reflection_pad2d
+    relu repeat repeat_interleave replication_pad1d replication_pad2d resize roll rot90 round
+    scalar_tensor scatter searchsorted select_copy select_scatter sgn sign slice_copy
+    slice_scatter sort stack topk tril triu trunc unfold_copy unique_consecutive
+    upsample_nearest1d upsample_nearest2d where zero zeros zeros_like
     """.split()  # noqa: SIM905 - a table of a hundred names
 )
 
 
 @contextlib.contextmanager
-def widened() -> Iterator[None]:
-    """Inside, what asks for float32 by name or by default gets float64."""
+def widened(*, finfo_of_float32: bool = True) -> Iterator[None]:
+    """Inside, what asks for float32 by name or by default gets float64.
+
+    Args:
+        finfo_of_float32: Whether `torch.finfo(torch.float64)` is answered for float32: masks and
+            epsilons taken from it belong to a float32 model, not to the precision of a run.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -80,10 +83,10 @@ def widened() -> Iterator[None]:
     finfo, default = torch.finfo, torch.get_default_dtype()
 
     def narrow_finfo(dtype: torch.dtype = torch.float32) -> torch.finfo:
-        # masks and epsilons taken from it belong to the model, not to the precision of a run
         return finfo(torch.float32 if dtype is torch.float64 else dtype)
 
-    torch.finfo = narrow_finfo  # type: ignore[misc, assignment]
+    if finfo_of_float32:
+        torch.finfo = narrow_finfo  # type: ignore[misc, assignment]
     torch.set_default_dtype(torch.float64)
     try:
         with Widen():
@@ -123,22 +126,23 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
+            name = func._schema.name.partition("::")[2].removesuffix("_")
+            # before the call: an operator in place overwrites its argument
+            reach = args[0].abs() if name in _GATED else 1.0
             outputs = func(*args, **(kwargs or {}))
-            name = func._schema.name.partition("::")[2]
             if func.is_view or name in _EXACT:
                 return outputs
             for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
                 if not isinstance(output, torch.Tensor):
                     continue
-                if name in _SUMS and output.is_floating_point():
+                if func._schema.name in _SUMS and output.is_floating_point():
                     size = _sum_error(output, name, args, kwargs or {}, precision)
                     output.add_(_uniform(output, generator) * size, alpha=units)
                 perturb(output, precision, generator, units)
                 if name in _PRODUCTS:
                     _cancel(output, precision, generator, units)
                 elif name in _BOUNDED or name in _GATED:
-                    size = args[0].abs() if name in _GATED else 1.0
-                    noise = _uniform(output, generator) * size * UNIT[precision]
+                    noise = _uniform(output, generator) * reach * UNIT[precision]
                     output.add_(noise, alpha=units)
             return outputs
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["ORDINARY", "Probe", "probes"]
+__all__ = ["EXTREME", "ORDINARY", "Probe", "probes"]
 
 #: the kind of an input that is filled as the manifest says
 ORDINARY = "ordinary"
@@ -32,7 +32,7 @@ ORDINARY = "ordinary"
 _Family = Literal["free", "within", "mask", "integers"] | None
 
 #: Kinds far from what draws give: without a declared range nobody said the model is made for them.
-_EXTREME = frozenset(["normal x30", "mixed scales"])
+EXTREME = frozenset(["normal x30", "mixed scales"])
 
 #: What is varied and how, the most revealing first.
 _STEPS: tuple[dict[_Family, str], ...] = (
@@ -117,7 +117,7 @@ class Probe:
             if kind != ORDINARY:
                 rng = generator(reference.model, self.name, name)
                 arrays[name] = _filled(kind, rng, reference.model.inputs[name], arrays[name])
-        extreme = not _EXTREME.isdisjoint(self.kinds.values())
+        extreme = not EXTREME.isdisjoint(self.kinds.values())
         return Case(self.name, arrays, outside_range=extreme, probe=True)
 
 

@@ -10,7 +10,7 @@ import inspect
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ _PLAIN = (bool, int, float, str, tuple)
 
 __all__ = [
     "Reference",
+    "arrays_of",
     "flatten",
     "import_object",
     "load_reference",
@@ -127,9 +128,7 @@ class Reference:
                 f"{type(error).__name__}: {error}\n{user_frames(error)}"
             ) from error
         self._check_outputs(output_paths(returned))
-        # numpy has no bfloat16
-        floats = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
-        return [output.detach().cpu().numpy() for output in floats]
+        return arrays_of(outputs)
 
     def _check_outputs(self, paths: list[str]) -> None:
         declared = list(self.model.outputs)
@@ -232,6 +231,14 @@ def flatten(value: Any) -> tuple[torch.Tensor, ...]:
         entry if isinstance(entry, torch.Tensor) else torch.tensor(entry)
         for _, entry in _leaves(value, "")
     )
+
+
+def arrays_of(outputs: Iterable[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
+    """Tensors as arrays; bfloat16, which numpy lacks, as float32."""
+    import torch
+
+    floats = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
+    return [output.detach().cpu().numpy() for output in floats]
 
 
 def output_paths(value: Any) -> list[str]:

@@ -7,6 +7,7 @@ script that needs numpy, torch and onnxruntime only (`repro_script`).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -83,7 +84,7 @@ def write_repro(
         OSError: The folder cannot be written, or the manifest cannot be read.
     """
     model = oracle.reference.model
-    home = root / "repro" / model.name / f"{variant.name}-{target}"
+    home = root / "repro" / _folder(root, model) / f"{variant.name}-{target}"
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
         folder = Path(temporary) / "new"
@@ -108,6 +109,16 @@ def write_repro(
         _write_model(folder, artefact, case, node, link=variant.file is None)
         _replace(home, folder, Path(temporary))
     return home
+
+
+def _folder(root: Path, model: Model) -> str:
+    """The model's name; with a hash where another project's model of that name has it already."""
+    project = str(model.root.resolve())
+    for other in (root / "repro" / model.name).glob("*/repro.json"):
+        with contextlib.suppress(OSError, ValueError):
+            if json.loads(other.read_text(encoding="utf-8"))["project"] != project:
+                return f"{model.name}-{hashlib.sha256(project.encode()).hexdigest()[:6]}"
+    return model.name
 
 
 def command(folder: Path) -> str:
