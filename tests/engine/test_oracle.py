@@ -453,3 +453,89 @@ def test_fp16_gets_probes_only_inside_a_declared_range(oracle):
 def test_a_case_that_pytorch_does_not_take_is_refused(oracle):
     with pytest.raises(InputError, match=r"net: PyTorch itself does not run on x \[4, 8\]"):
         oracle(lambda x: x @ x)
+
+
+# what a review found
+
+
+class Late(nn.Module):
+    """Changes itself only for long inputs, for good."""
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("factor", torch.ones(()))
+
+    def forward(self, x):
+        if x.shape[1] > 10:
+            self.factor = torch.full((), 2.0)
+        return x * self.factor
+
+
+def test_state_that_starts_with_a_later_case_is_noticed_there(oracle):
+    made = oracle(Late(), {"x": (1, "t")}, dims={"t": (3, 4, 20)})
+    short, _, long = made.declared
+    assert made.expected(short).outputs[0].shape == (1, 3)
+    with pytest.raises(BehaviourError, match=r"keeps state between calls \(changed: factor\)"):
+        made.expected(long)
+
+
+class Cache(nn.Module):
+    """Remembers what changes no output."""
+
+    def __init__(self):
+        super().__init__()
+        self.longest = 0
+
+    def forward(self, x):
+        if x.shape[1] > 10:
+            self.longest = x.shape[1]
+        return x * 2
+
+
+def test_a_benign_memory_that_starts_late_is_fine_and_ends_the_sharing_of_a_copy(oracle):
+    made = oracle(Cache(), {"x": (1, "t")}, dims={"t": (3, 4, 20)})
+    for case in made.declared:
+        expected = made.expected(case)
+        assert np.array_equal(expected.outputs[0], case.inputs["x"] * 2)
+        assert expected.exact is not None
+
+
+def test_a_draw_of_another_shape_is_left_out(oracle):
+    made = oracle(lambda x: x.ravel()[x.ravel() * 3 == x.ravel() * 1.5 * 2])
+    draws = list(first(made).draws("fp32"))
+    assert len(draws) < DRAWS
+    assert all(draw[0].shape == first(made).outputs[0].shape for draw in draws)
+
+
+def test_a_model_that_asserts_on_its_own_values_is_not_asked_again(oracle):
+    def strict(x):
+        total = x.softmax(-1).sum(-1)
+        assert torch.allclose(total, torch.ones_like(total), atol=1e-6, rtol=0)
+        return total
+
+    assert list(first(oracle(strict)).draws("fp16")) == []
+
+
+class Native(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+    def forward(self, x):
+        y = torch.relu(x.double() - 1e9) * self.scale
+        return torch.log(y + torch.finfo(y.dtype).eps)
+
+
+def test_a_float64_model_keeps_its_own_epsilons(oracle):
+    made = oracle(Native())
+    assert first(made).exact[0] == pytest.approx(first(made).outputs[0])
+
+
+def test_integers_beyond_float32_stay_exact_without_float64(oracle):
+    def ids(x):
+        assert x.dtype is torch.float32
+        return (x.sum() * 0).long() + 2**24 + 1
+
+    made = oracle(ids)
+    assert first(made).exact is None
+    assert {int(draw[0]) for draw in first(made).draws("fp32")} == {2**24 + 1}

@@ -332,3 +332,24 @@ COUNTING = {
 @pytest.mark.parametrize("kind", COUNTING)
 def test_counts_taken_as_floats_do_not_stop_a_run(kind):
     assert run(COUNTING[kind]).item() == pytest.approx(COUNTING[kind]().item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_gate_far_below_zero_moves_by_its_argument_also_in_place(inplace):
+    """Libraries compute x sigmoid(x) to a rounding of x, not of the tiny product."""
+    deep = torch.full((COUNT,), -16.0, dtype=torch.float64)
+    moved = run(lambda: nn.functional.silu(deep.clone(), inplace=inplace))
+    apart = (moved - nn.functional.silu(deep)).abs().max() / UNIT["fp32"]
+    assert 15 < apart < 17
+
+
+def test_a_sum_of_equal_terms_in_place_of_a_running_one():
+    terms = thirds(5000)
+    assert spread(lambda: terms.clone().cumsum_(0)[-1]) > 0
+
+
+def test_finfo_is_left_alone_when_asked_to():
+    with widened(finfo_of_float32=False):
+        assert torch.finfo(torch.float64).eps == 2.0**-52
+    with widened():
+        assert torch.finfo(torch.float64).eps == 2.0**-23
