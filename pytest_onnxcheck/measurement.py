@@ -221,6 +221,7 @@ class OutputMeasurement:
         swapped_with: Another output of the model, whose values these are.
         undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
             that it does not give in the first case.
+        given_nan: Whether NaN is in the case's inputs.
     """
 
     name: str
@@ -248,6 +249,7 @@ class OutputMeasurement:
     margin: float = 0.0
     swapped_with: str | None = None
     undefined: bool = False
+    given_nan: bool = False
 
 
 @dataclass(frozen=True)

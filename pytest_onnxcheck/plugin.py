@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
+    if settings.search_seconds and find_spec("hypothesis") is None:
+        raise pytest.UsageError(
+            "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
+        )
     config.pluginmanager.register(Results(config), "onnxcheck-results")
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():

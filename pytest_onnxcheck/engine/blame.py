@@ -373,13 +373,13 @@ class _Judged:
         ):
             measured = compare(name, declared, own, array, tolerance)
             if own.dtype.kind == "f":
-                worst = max(worst, _share(measured, tolerance))
+                worst = max(worst, share(measured, tolerance))
             elif measured.differing:
                 worst = math.inf
         return worst
 
 
-def _share(measured: OutputMeasurement, tolerance: Tolerance) -> float:
+def share(measured: OutputMeasurement, tolerance: Tolerance) -> float:
     """The worst metric of an output as a share of its bound; a cosine's distance from 1."""
     if measured.nonfinite or measured.outside_allclose:
         return math.inf

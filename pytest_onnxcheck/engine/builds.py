@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -55,6 +56,8 @@ class Builds:
         self._oracle: Oracle | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
+        # torch.export writes hundreds of empty debug records, which pytest shows with a failure
+        logging.getLogger("torch.__trace").propagate = False
         sandbox.start()
 
     def reference(self, model: Model) -> Reference:

@@ -6,13 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_onnxcheck.engine.blame import blame
+from pytest_onnxcheck.engine.blame import blame, share
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.localise import layer_losses, localise
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.repro import command, write_repro
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.sections import Bounds
 from pytest_onnxcheck.measurement import Diagnosis, EquivalenceMeasurement, OutputMeasurement
 
 __all__ = ["diagnose"]
@@ -122,17 +121,16 @@ def _allowed(measured: EquivalenceMeasurement, failing: str, variant: Variant) -
 
 def _largest(output: OutputMeasurement, variant: Variant) -> float:
     """What max_abs may be, if it shrank in proportion to the metric that fails worst."""
-    tolerance = variant.tolerance
-    worst = output.max_abs or 0.0
-    if output.floor is not None and tolerance.safety is not None:
-        # the floor is about float64, the script compares with PyTorch's own float32
-        near = tolerance.safety * output.floor.floor_worst + output.floor.torch_worst
-        far = output.floor.ratio > tolerance.safety
-        return min(near, worst * tolerance.safety / output.floor.ratio) if far else near
+    tolerance, worst = variant.tolerance, output.max_abs or 0.0
     if output.tied and output.tied == output.differing:
         return worst
-    if isinstance(tolerance.max_abs, Bounds):
-        return tolerance.max_abs.fails
-    if isinstance(tolerance.rel_rms, Bounds) and output.rel_rms:
-        return worst * min(1.0, tolerance.rel_rms.fails / output.rel_rms)
-    return 0.0
+    allowed = []
+    if output.floor is not None and tolerance.safety is not None:
+        # the floor is about float64, the script compares with PyTorch's own float32
+        allowed.append(tolerance.safety * output.floor.floor_worst + output.floor.torch_worst)
+        if output.floor.ratio > tolerance.safety:
+            allowed.append(worst * tolerance.safety / output.floor.ratio)
+    of_bounds = share(output, tolerance)
+    if of_bounds > 0:
+        allowed.append(worst / of_bounds)
+    return min(allowed, default=0.0)

@@ -203,7 +203,7 @@ def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
 
 def _case_file(model: Model, file: str) -> dict[str, Array]:
     arrays = load_arrays(model.root / file, list(model.inputs))
-    return {name: _checked(model, name, arrays[name]) for name in model.inputs}
+    return {name: _checked(model, name, arrays[name], f"{file}: ") for name in model.inputs}
 
 
 def _given(model: Model, where: str, arrays: object) -> dict[str, Array]:
@@ -215,7 +215,9 @@ def _given(model: Model, where: str, arrays: object) -> dict[str, Array]:
             f"{model.name}: {where} gives {held}, expected a dict of arrays by input name: "
             f"{', '.join(model.inputs)}"
         )
-    return {name: _checked(model, name, np.asarray(arrays[name])) for name in model.inputs}
+    return {
+        name: _checked(model, name, np.asarray(arrays[name]), f"{where}: ") for name in model.inputs
+    }
 
 
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
@@ -262,13 +264,13 @@ def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batch
     return array
 
 
-def _checked(model: Model, name: str, array: Array) -> Array:
+def _checked(model: Model, name: str, array: Array, where: str = "") -> Array:
     import numpy as np
 
     dtype = model.inputs[name].dtype
     if array.dtype != np.dtype(dtype):
         raise InputError(
-            f"{model.name}: input {name!r} is {array.dtype} where it comes from, declared {dtype}: "
-            f"give it with .astype({dtype!r})"
+            f"{model.name}: {where}input {name!r} is {array.dtype} where it comes from, "
+            f"declared {dtype}: give it with .astype({dtype!r})"
         )
     return np.asarray(array, order="C")

@@ -82,14 +82,15 @@ class Oracle:
         What is less exact than fp32 is made for the values it will meet, so that it gets no
         probes beyond a declared range.
         """
+        return self.declared + (self.probes if self.probed(variant) else [])
+
+    def probed(self, variant: Variant) -> bool:
+        """Whether a variant is compared on inputs that nobody declared."""
         model = self.reference.model
         floats = [entry for entry in model.inputs.values() if entry.dtype.startswith("float")]
         ranged = all(entry.range is not None for entry in floats)
-        if variant.tolerance.policy != "noise-floor" or (
-            variant.precision != "fp32" and not ranged
-        ):
-            return self.declared
-        return self.declared + self.probes
+        judged_by_floor = variant.tolerance.policy == "noise-floor"
+        return judged_by_floor and (variant.precision == "fp32" or ranged)
 
     def case(self, name: str) -> Case | None:
         """The case of this name, or the one that a derived name begins with."""

@@ -105,6 +105,7 @@ def _fp16(reference: Reference, source: Path, path: Path) -> dict[str, str]:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     converted = convert_float_to_float16(onnx.load(source), keep_io_types=True)
+    _drop_shapes_of_initializers(converted.graph)  # some of them keep the type they had
     # the converter appends the casts of the inputs behind the nodes that read them
     ordered = TopologicalSortPass()(onnx_ir.from_proto(converted)).model
     onnx.save(onnx_ir.to_proto(ordered), path)
@@ -194,7 +195,7 @@ def _unshare_initializers(graph: onnx.GraphProto) -> None:
 
 
 def _drop_shapes_of_initializers(graph: onnx.GraphProto) -> None:
-    """Drops shapes that are recorded twice: the quantizer transposes Gemm weights, not these."""
+    """Drops shapes and types that are recorded twice: converters change weights, not these."""
     names = {tensor.name for tensor in graph.initializer}
     kept = [value for value in graph.value_info if value.name not in names]
     del graph.value_info[:]

@@ -360,7 +360,8 @@ class _Recorder:
         shadow = self._shadows.get(tensor)
         floor = (0.0, 0.0)
         if shadow is not None and not shadow.is_complex():
-            error = np.abs(shadow.detach().cpu().numpy().reshape(-1) - exact)
+            with np.errstate(invalid="ignore", over="ignore"):
+                error = np.abs(shadow.detach().cpu().numpy().reshape(-1) - exact)
             error = error[np.isfinite(error)]
             if error.size:
                 floor = float(error.max()), math.sqrt(float(np.mean(error**2)))

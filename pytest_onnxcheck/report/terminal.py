@@ -15,6 +15,10 @@ _MARKUP = {"FAIL": {"red": True}, "XPASS": {"red": True}, "warn": {"yellow": Tru
 _MARKUP |= {"pass": {"green": True}}
 
 
+#: unnoticed faults shown of one artefact
+_MOST_SURVIVORS = 3
+
+
 def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
     """The lines of the table, the warnings and the unnoticed mutants, each with its markup."""
     entries = list(entries)
@@ -33,10 +37,13 @@ def _mutants(entries: Iterable[Entry]) -> Iterator[str]:
     """How many injected faults were noticed in all, and those that were not."""
     counted: Counter[str] = Counter()
     for entry in entries:
-        for mutant in entry.get("measurement", {}).get("mutants", ()):
-            counted[mutant["result"]] += 1
-            if mutant["result"] == "survived":
-                yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}"
+        mutants = entry.get("measurement", {}).get("mutants", ())
+        counted.update(mutant["result"] for mutant in mutants)
+        survived = [mutant for mutant in mutants if mutant["result"] == "survived"]
+        for mutant in survived[:_MOST_SURVIVORS]:
+            yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}"
+        if len(survived) > _MOST_SURVIVORS:
+            yield f"survived  … and {len(survived) - _MOST_SURVIVORS} more there, in the record"
     changed = counted["killed"] + counted["survived"]
     if changed:
         yield (

@@ -115,6 +115,9 @@ def _badness(pair: tuple[OutputMeasurement, str]) -> tuple[float, ...]:
 
 
 def _floor(output: OutputMeasurement, floor: FloorMeasurement) -> Iterator[str]:
+    if not floor.ratio and output.nonfinite:
+        yield f"    the other {output.elements - output.nonfinite} elements agree"
+        return
     yield f"    {floor.outside:.1%} of {output.elements} elements outside"
     yield from _table(
         [
