@@ -99,7 +99,7 @@ def onnxcheck_artefact(
 def onnxcheck_diagnosed(
     request: pytest.FixtureRequest,
     onnxcheck_builds: Builds,
-    onnxcheck_oracle: Oracle,
+    onnxcheck_reference: Reference,
     onnxcheck_variant: Variant,
     onnxcheck_float_artefact: Artefact,
     onnxcheck_artefact: Artefact,
@@ -122,7 +122,7 @@ def onnxcheck_diagnosed(
             str(worst),
             artefact=onnxcheck_artefact,
             float_artefact=onnxcheck_float_artefact,
-            oracle=onnxcheck_oracle,
+            oracle=onnxcheck_builds.oracle(onnxcheck_reference),
             variant=onnxcheck_variant,
             root=onnxcheck_builds.root,
             manifest=request.node.path,

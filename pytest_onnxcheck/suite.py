@@ -13,6 +13,7 @@ from pytest_onnxcheck.measurement import EquivalenceMeasurement, StructureMeasur
 from pytest_onnxcheck.verdict import Grade
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.builds import Builds
     from pytest_onnxcheck.engine.cache import Artefact
     from pytest_onnxcheck.engine.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle import Oracle
@@ -112,22 +113,23 @@ class OnnxChecks:
         self,
         onnxcheck_target: str,
         onnxcheck_artefact: Artefact,
-        onnxcheck_oracle: Oracle,
+        onnxcheck_reference: Reference,
+        onnxcheck_builds: Builds,
         onnxcheck_diagnosed: Callable[..., Any],
         onnxcheck_report: Report,
     ) -> None:
         """The artefact computes what PyTorch computes, in every case."""
         from pytest_onnxcheck.engine import equivalence
 
-        measured = equivalence.measure(
-            onnxcheck_artefact, onnxcheck_oracle, self.variant, onnxcheck_target
-        )
+        # made here and not in a fixture: the time it takes is this check's
+        oracle = onnxcheck_builds.oracle(onnxcheck_reference)
+        measured = equivalence.measure(onnxcheck_artefact, oracle, self.variant, onnxcheck_target)
         verdict = judge.equivalence(measured, self.variant.tolerance)
         if self.search_seconds and verdict.grade is not Grade.FAIL:
             measured = equivalence.searched(
                 measured,
                 onnxcheck_artefact,
-                onnxcheck_oracle,
+                oracle,
                 self.variant,
                 self.search_seconds,
                 self._problem,

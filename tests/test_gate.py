@@ -179,7 +179,7 @@ def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project
         for finding in check.get("findings", ())
         if check["model"] == "swapped" and finding["where"] == "batch=1/draw0"
         if finding["what"].endswith("values")
-    ] == [f"are those of output {name!r}: the two are swapped" for name in ("right", "left")]
+    ] == [f"are those of output {name!r}: outputs are mixed up" for name in ("right", "left")]
     # one check owns the missing file, the others say which
     assert outcomes["missing::file-fp32::test_export"] == "failed"
     assert outcomes["missing::file-fp32::test_structure"] == "skipped"

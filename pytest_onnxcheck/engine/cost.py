@@ -51,6 +51,10 @@ def counted() -> Iterator[Cost]:
     cost = Cost()
 
     class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # or its first call imports torch._dynamo, which takes a second
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:

@@ -32,8 +32,9 @@ __all__ = ["DRAWS", "Expected", "Oracle"]
 #: perturbed runs of a case, at most
 DRAWS = 8
 
-#: what a probe costs, in float32 runs of PyTorch: one, one in float64, and the artefacts
-_RUNS_PER_PROBE = 6
+#: what a probe costs, in float32 runs of PyTorch: one, one in float64 (3 to 13 times as long on the
+#: zoo), and the artefacts of all variants
+_RUNS_PER_PROBE = 12
 
 
 class Oracle:

@@ -123,6 +123,10 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
     generator = torch.Generator().manual_seed(seed)
 
     class Perturb(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False  # or its first call imports torch._dynamo, which takes a second
+
         def __torch_dispatch__(
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
