@@ -89,6 +89,8 @@ def ties(expected: Expected, index: int, actual: Array, precision: str) -> tuple
 
     own = expected.outputs[index]
     differs = own != actual
+    if not differs.any():
+        return 0, 0.0
     tied = np.zeros_like(differs)
     if expected.exact is not None:
         tied |= expected.exact[index] != own
