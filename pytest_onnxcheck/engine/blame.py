@@ -24,7 +24,7 @@ from pytest_onnxcheck.engine.floor import measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case, example
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.precision import UNIT
-from pytest_onnxcheck.engine.reference import Reference, flatten
+from pytest_onnxcheck.engine.reference import Reference, arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Variant
@@ -182,7 +182,7 @@ def _program(reference: Reference, case: Case) -> tuple[dict[str, Array], str]:
     """Runs what torch.export captures; where its guards refuse the case, without them."""
     import torch
 
-    inputs = {name: torch.tensor(array) for name, array in case.inputs.items()}
+    inputs = tensors_of(case.inputs)
     args, kwargs = reference.arguments(inputs)
     try:
         program = _exported(reference)
@@ -228,7 +228,7 @@ def _exported_with(
 ) -> torch.export.ExportedProgram:
     import torch
 
-    tensors = {name: torch.tensor(array) for name, array in example(reference).items()}
+    tensors = tensors_of(example(reference))
     args, kwargs = reference.arguments(tensors)
     shapes: Any = {
         name: {axis: hint for axis, dim in enumerate(shape) if isinstance(dim, str)}
@@ -264,7 +264,7 @@ def _traced(reference: Reference, case: Case) -> tuple[dict[str, Array], str]:
     """
     import torch
 
-    tensors = {name: torch.tensor(array) for name, array in example(reference).items()}
+    tensors = tensors_of(example(reference))
     args, kwargs = reference.arguments(tensors)
     try:
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
@@ -276,16 +276,14 @@ def _traced(reference: Reference, case: Case) -> tuple[dict[str, Array], str]:
         )
     except Exception as error:
         raise _NotRunError(f"cannot be traced here: {_one_line(error)}") from error
-    inputs = {name: torch.tensor(array) for name, array in case.inputs.items()}
+    inputs = tensors_of(case.inputs)
     args, kwargs = reference.arguments(inputs)
     with torch.inference_mode():
         return _named(reference, traced(*args, **kwargs)), ""
 
 
 def _named(reference: Reference, returned: Any) -> dict[str, Array]:
-    outputs = [output.detach().cpu() for output in flatten(returned)]
-    arrays = [o.float().numpy() if "bfloat16" in str(o.dtype) else o.numpy() for o in outputs]
-    return dict(zip(reference.model.outputs, arrays, strict=True))
+    return dict(zip(reference.model.outputs, arrays_of(flatten(returned)), strict=True))
 
 
 class _NotRunError(Exception):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import example
-from pytest_onnxcheck.engine.reference import Reference, user_frames
+from pytest_onnxcheck.engine.reference import Reference, tensors_of, user_frames
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
@@ -43,12 +43,10 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
         InputError: PyTorch itself does not run, or returns other outputs than declared.
         ExportError: The exporter failed; the text ends with the user's frames.
     """
-    import torch
-
     inputs = example(reference)
     reference.run(inputs)  # says what is wrong better than an exporter does
     module = copy.deepcopy(reference.module)
-    tensors = {name: torch.tensor(array) for name, array in inputs.items()}
+    tensors = tensors_of(inputs)
     args, kwargs = reference.arguments(tensors)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:

@@ -17,7 +17,7 @@ from pytest_onnxcheck.engine.cost import counted
 from pytest_onnxcheck.engine.inputs import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.precision import perturb, perturbed, widened
 from pytest_onnxcheck.engine.probes import probes
-from pytest_onnxcheck.engine.reference import Reference, arrays_of
+from pytest_onnxcheck.engine.reference import Reference, arrays_of, tensors_of
 from pytest_onnxcheck.errors import BehaviourError
 from pytest_onnxcheck.manifest import Variant
 
@@ -168,7 +168,7 @@ class Oracle:
         module = copy.deepcopy(self._wide) if fresh else self._wide
         tensors = {
             name: tensor.double() if tensor.is_floating_point() else tensor
-            for name, tensor in _tensors(case).items()
+            for name, tensor in tensors_of(case.inputs).items()
         }
         # in inference mode, composite operators would not be taken apart
         with self._threads(), torch.no_grad(), self._widened(case):
@@ -196,7 +196,7 @@ class Oracle:
         module = copy.deepcopy(self.reference.module)
         with self._threads(), torch.no_grad():
             seed = self._seed(case, seed)
-            outputs = self._perturbed(module, _tensors(case), precision, seed, units)
+            outputs = self._perturbed(module, tensors_of(case.inputs), precision, seed, units)
         return arrays_of(outputs)
 
     def _perturbed(
@@ -248,7 +248,7 @@ class Oracle:
             outputs = self.reference.run(first.inputs, module)
         self._seconds = cost.seconds
         self._expected[first.name] = Expected(self, first, outputs)
-        tensors = _tensors(first)
+        tensors = tensors_of(first.inputs)
         with self._threads():
             other_outputs = self.reference.run(other.inputs, module)
             again = self.reference.run(tensors, module)
@@ -347,12 +347,6 @@ class Expected:
             return None
         pairs = zip(draw, self.outputs, strict=True)
         return draw if all(one.shape == own.shape for one, own in pairs) else None
-
-
-def _tensors(case: Case) -> dict[str, torch.Tensor]:
-    import torch
-
-    return {name: torch.tensor(array) for name, array in case.inputs.items()}
 
 
 def _same(one: list[Array], other: list[Array]) -> bool:

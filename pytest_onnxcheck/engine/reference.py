@@ -38,6 +38,7 @@ __all__ = [
     "import_object",
     "load_reference",
     "output_paths",
+    "tensors_of",
     "user_frames",
 ]
 
@@ -231,6 +232,13 @@ def flatten(value: Any) -> tuple[torch.Tensor, ...]:
         entry if isinstance(entry, torch.Tensor) else torch.tensor(entry)
         for _, entry in _leaves(value, "")
     )
+
+
+def tensors_of(arrays: Arrays) -> dict[str, torch.Tensor]:
+    """Copies of arrays as tensors, by name."""
+    import torch
+
+    return {name: torch.tensor(array) for name, array in arrays.items()}
 
 
 def arrays_of(outputs: Iterable[torch.Tensor]) -> list[np.ndarray[Any, Any]]:

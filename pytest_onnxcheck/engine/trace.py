@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.precision import UNIT, widened
+from pytest_onnxcheck.engine.reference import tensors_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -237,7 +238,7 @@ def trace(oracle: Oracle, case: Case, *, limit_bytes: float = 1e9) -> Trace:
     wide = oracle.expected(case).exact is not None
     reference = oracle.reference
     module = copy.deepcopy(reference.module)
-    tensors = {name: torch.tensor(array) for name, array in case.inputs.items()}
+    tensors = tensors_of(case.inputs)
     if wide:
         module = module.double()
         tensors = {n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}
