@@ -1,0 +1,118 @@
+"""Judges the graph: inputs, outputs and operators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__all__ = ["structure"]
+
+_FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+
+
+def structure(measured: StructureMeasurement) -> Verdict:
+    """Judges the input/output contract and the operators."""
+    return Verdict.of(
+        [
+            *_contract("input", measured.expected_inputs, measured.inputs),
+            *_contract("output", measured.expected_outputs, measured.outputs),
+            *_graph(measured),
+        ]
+    )
+
+
+def _contract(
+    kind: str, expected: tuple[TensorSpec, ...], actual: tuple[TensorSpec, ...]
+) -> Iterator[Finding]:
+    wanted = [spec.name for spec in expected]
+    found = [spec.name for spec in actual]
+    for name in wanted:
+        if name not in found:
+            yield Finding(
+                _FAIL,
+                f"{kind} {name!r}",
+                f"declared in the manifest but not in the artefact, which has {found}: "
+                f"callers that use the name get an error",
+            )
+    for name in found:
+        if name not in wanted:
+            yield Finding(
+                _FAIL, f"{kind} {name!r}", f"in the artefact but not declared, which has {wanted}"
+            )
+    if sorted(wanted) == sorted(found) and wanted != found:
+        yield Finding(_FAIL, f"{kind}s", f"order is {found}, declared {wanted}")
+    by_name = {spec.name: spec for spec in actual}
+    for spec in expected:
+        if spec.name in by_name:
+            yield from _tensor(kind, spec, by_name[spec.name])
+
+
+def _tensor(kind: str, expected: TensorSpec, actual: TensorSpec) -> Iterator[Finding]:
+    what = f"{kind} {expected.name!r}"
+    if expected.dtype != actual.dtype:
+        yield Finding(_FAIL, what, f"dtype is {actual.dtype}, declared {expected.dtype}")
+    if actual.shape is None:
+        yield Finding(_WARN, what, f"the artefact declares no shape, declared {expected.shape}")
+        return
+    assert expected.shape is not None
+    if len(expected.shape) != len(actual.shape):
+        yield Finding(
+            _FAIL,
+            what,
+            f"rank is {len(actual.shape)} {_shown(actual)}, "
+            f"declared {len(expected.shape)} {_shown(expected)}",
+        )
+        return
+    for axis, (want, have) in enumerate(zip(expected.shape, actual.shape, strict=True)):
+        if isinstance(want, str) and isinstance(have, int):
+            yield Finding(
+                _FAIL,
+                what,
+                f"dim {axis} ({want!r}) is static: {have} in {_shown(actual)}, declared dynamic "
+                f"{_shown(expected)}. The model turns the size into a constant while it is "
+                "exported; look for int(x.shape[...]), python arithmetic on sizes, or a fixed view",
+            )
+        elif isinstance(want, int) and have != want:
+            # an unnamed dynamic dim where a fixed size is declared is a looser contract
+            grade = _FAIL if isinstance(have, int) else _WARN
+            yield Finding(
+                grade, what, f"dim {axis} is {have!r} in {_shown(actual)}, declared {want}"
+            )
+
+
+def _shown(spec: TensorSpec) -> str:
+    return f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape or ())}]"
+
+
+def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
+    if measured.expected_opset is not None and measured.opset != measured.expected_opset:
+        yield Finding(
+            _FAIL,
+            "opset",
+            f"the artefact declares {measured.opset}, asked for {measured.expected_opset}",
+        )
+    if not measured.nodes and measured.outputs:
+        yield Finding(_WARN, "graph", "it has no nodes: outputs are inputs or constants")
+    for node in measured.training:
+        yield Finding(
+            _FAIL,
+            node,
+            "is in training mode: outputs are random or follow the batch. "
+            "Call model.eval() before the export",
+        )
+    for node in measured.random:
+        yield Finding(_FAIL, node, "draws random numbers: the same inputs give other outputs")
+    for name in measured.unused_inputs:
+        ignored = name in measured.ignored_inputs
+        yield Finding(
+            _WARN if ignored else _FAIL,
+            f"input {name!r}",
+            "declared but read by no node: the artefact ignores what callers feed"
+            + ("; so does PyTorch" if ignored else ""),
+        )
+    for name in measured.unreached_outputs:
+        yield Finding(
+            _FAIL, f"output {name!r}", "depends on no input: it was folded into a constant"
+        )
