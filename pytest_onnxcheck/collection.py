@@ -28,6 +28,7 @@ from pytest_onnxcheck.errors import (
     QuantizeError,
     StageError,
     TargetAbsent,
+    Unsupported,
 )
 from pytest_onnxcheck.manifest import (
     Manifest,
@@ -256,7 +257,7 @@ class CheckItem(pytest.Function):
         """Turns errors of a stage into one failure; checks that depend on it skip and name it."""
         try:
             yield
-        except TargetAbsent as error:
+        except (TargetAbsent, Unsupported) as error:
             if self.target in self.parent.model.required_targets:
                 text = f"{error} The manifest requires this target (required_targets)."
                 raise pytest.fail.Exception(text, pytrace=False) from None

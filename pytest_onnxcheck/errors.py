@@ -11,7 +11,8 @@
         ├── ExportError       PyTorch -> ONNX
         ├── QuantizeError     fp32 artefact -> another precision
         └── RunError          ONNX Runtime refused, crashed or fell back
-            └── TargetAbsent  this machine has no such target (a skip, not a failure)
+            ├── TargetAbsent  this machine has no such target (a skip, not a failure)
+            └── Unsupported   the target has no kernels for the precision (a skip)
 
 Every message says where, what, what was measured against what is allowed, and how to fix it.
 """
@@ -29,6 +30,7 @@ __all__ = [
     "RunError",
     "StageError",
     "TargetAbsent",
+    "Unsupported",
 ]
 
 
@@ -76,3 +78,7 @@ class RunError(StageError):
 
 class TargetAbsent(RunError):  # noqa: N818 - it is a state of the machine, not a fault
     """This machine cannot provide the target: a reason to skip, unless it is required."""
+
+
+class Unsupported(RunError):  # noqa: N818 - it is a state of the runtime, not a fault
+    """The target has no kernels for the variant's precision: a reason to skip."""

@@ -7,14 +7,20 @@ They hold nothing heavier than Python's own types, so that every layer may impor
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
+from typing import Any
 
 __all__ = [
+    "AccuracyMeasurement",
+    "CalibrationMeasurement",
     "CaseMeasurement",
+    "CoverageMeasurement",
     "Diagnosis",
     "Divergence",
     "Element",
     "EquivalenceMeasurement",
+    "Exclusion",
     "ExportMeasurement",
     "FileCheck",
     "FloorMeasurement",
@@ -24,6 +30,9 @@ __all__ = [
     "MutationMeasurement",
     "OutputMeasurement",
     "QuantizationMeasurement",
+    "RecipeTrial",
+    "RecommendMeasurement",
+    "SensitivityMeasurement",
     "Step",
     "StructureMeasurement",
     "TensorSpec",
@@ -120,6 +129,44 @@ class StructureMeasurement:
 
 
 @dataclass(frozen=True)
+class CalibrationMeasurement:
+    """The data that static quantization took its ranges from.
+
+    Attributes:
+        origin: Where it came from, for a person.
+        examples: Examples (file, folder, draws) or batches (source).
+        sha256: Hash of the arrays.
+        random: Whether it was drawn at random, for lack of real data.
+        constant: Inputs that are the same everywhere in it, with the value.
+    """
+
+    origin: str
+    examples: int
+    sha256: str
+    random: bool = False
+    constant: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CoverageMeasurement:
+    """How much of a model carries a precision.
+
+    Attributes:
+        weights: Share of the weights' elements; None when there are none.
+        compute: Share of the multiply-accumulates, counted from inferred shapes; None when
+            nothing could be counted.
+        uncounted: Nodes whose multiply-accumulates could not be counted.
+        floating: The nodes that compute in float32 all the same, the most expensive first, with
+            their share of the multiply-accumulates.
+    """
+
+    weights: float | None
+    compute: float | None
+    uncounted: int = 0
+    floating: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class QuantizationMeasurement:
     """What became of the float artefact.
 
@@ -130,8 +177,14 @@ class QuantizationMeasurement:
         converted: Number of tensors (fp16) or nodes (int8) that carry the precision.
         converted_kinds: The same by kind, e.g. `{"QLinearConv": 3}` or `{"float16 tensors": 62}`.
         remaining: Nodes that could carry the precision and do not, by operator.
-        calibration: Where static quantization took its ranges from; None otherwise.
+        calibration: The data static quantization took its ranges from; None otherwise.
         seconds: What building it took.
+        options: The options it was made with, defaults included; empty for a given file.
+        coverage: How much of the model carries the precision.
+        identical: Whether the file is the fp32 artefact, byte for byte.
+        clipped: Weights beyond what the precision can hold, by name.
+        vanished: Weights that were not zero and are, by name.
+        checkpoint_bytes: Size of the checkpoint; None without one.
     """
 
     file: FileCheck
@@ -140,8 +193,14 @@ class QuantizationMeasurement:
     converted: int
     converted_kinds: dict[str, int]
     remaining: dict[str, int]
-    calibration: str | None
+    calibration: CalibrationMeasurement | None
     seconds: float
+    options: dict[str, Any] = field(default_factory=dict)
+    coverage: CoverageMeasurement | None = None
+    identical: bool = False
+    clipped: tuple[str, ...] = ()
+    vanished: tuple[str, ...] = ()
+    checkpoint_bytes: int | None = None
 
     @property
     def size_ratio(self) -> float | None:
@@ -219,6 +278,8 @@ class OutputMeasurement:
         tied: Elements of an exact output that differ, and that rounding alone changes as well.
         margin: By how many roundings everything was moved to see that.
         swapped_with: Another output of the model, whose values these are.
+        top1: Share of the rows along the last axis whose largest element is the same; None for
+            outputs without such rows.
         undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
             that it does not give in the first case.
         given_nan: Whether NaN is in the case's inputs.
@@ -248,8 +309,16 @@ class OutputMeasurement:
     tied: int = 0
     margin: float = 0.0
     swapped_with: str | None = None
+    top1: float | None = None
     undefined: bool = False
     given_nan: bool = False
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal-to-quantization-noise ratio in dB, -20 log10(rel_rms)."""
+        if self.rel_rms is None:
+            return None
+        return math.inf if self.rel_rms == 0 else -20 * math.log10(self.rel_rms)
 
 
 @dataclass(frozen=True)
@@ -336,6 +405,37 @@ class LayerLoss:
 
 
 @dataclass(frozen=True)
+class Exclusion:
+    """A static int8 artefact made anew with some nodes left in float.
+
+    Attributes:
+        nodes: The nodes.
+        rel_rms: Its worst `rel_rms` over the cases' outputs.
+        size_ratio: Its bytes as a share of the fp32 artefact's.
+        problem: What its tolerance still says; None when it is met.
+    """
+
+    nodes: tuple[str, ...]
+    rel_rms: float | None
+    size_ratio: float
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class SensitivityMeasurement:
+    """Which layers lose most in a static int8 artefact.
+
+    Attributes:
+        layers: The nodes' own loss: what quantizing their inputs and weights alone does to them;
+            the worst first.
+        tried: Artefacts made with the first layers left in float, in the order they were tried.
+    """
+
+    layers: tuple[LayerLoss, ...]
+    tried: tuple[Exclusion, ...] = ()
+
+
+@dataclass(frozen=True)
 class Diagnosis:
     """What was found out about a failing case.
 
@@ -345,6 +445,7 @@ class Diagnosis:
         steps: What was run to find it.
         divergence: Where the values part; None when it could not be told.
         losses: Layers of a quantized artefact, the worst first.
+        sensitivity: What leaving layers of an int8-static artefact in float does for it.
         repro: Command that runs the folder which reproduces the failure.
         notes: What could not be found out, and why.
     """
@@ -354,6 +455,7 @@ class Diagnosis:
     steps: tuple[Step, ...] = ()
     divergence: Divergence | None = None
     losses: tuple[LayerLoss, ...] = ()
+    sensitivity: SensitivityMeasurement | None = None
     repro: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -477,3 +579,87 @@ class LatencyMeasurement:
     onnxruntime: Timing
     speedup: float
     load_seconds: float
+
+
+@dataclass(frozen=True)
+class AccuracyMeasurement:
+    """A task metric of PyTorch and of one artefact on the same samples.
+
+    Attributes:
+        target: The target.
+        provider: The provider that ran.
+        metric: The metric's name.
+        data: Where the samples came from, for a person.
+        sha256: Hash of the samples and labels.
+        samples: How many samples.
+        torch: PyTorch's metric.
+        onnxruntime: The artefact's metric.
+        drop: How much worse the artefact is: their difference, with the sign that makes a loss
+            positive.
+        low: Lower end of the paired bootstrap interval of the drop.
+        high: Upper end of it.
+        confidence: Confidence of the interval.
+        changed: Samples whose prediction differs; None where there are no predicted classes.
+    """
+
+    target: str
+    provider: str
+    metric: str
+    data: str
+    sha256: str
+    samples: int
+    torch: float
+    onnxruntime: float
+    drop: float
+    low: float
+    high: float
+    confidence: float
+    changed: int | None = None
+
+
+@dataclass(frozen=True)
+class RecipeTrial:
+    """One recipe that was tried.
+
+    Attributes:
+        precision: Its precision.
+        options: Options that differ from the precision's defaults.
+        size_bytes: Bytes on disk; None when it could not be built.
+        size_ratio: The same as a share of the fp32 artefact's.
+        speedup: PyTorch's time / ONNX Runtime's; None when it was not measured.
+        rel_rms: Worst `rel_rms` over the declared cases' outputs.
+        coverage: Share of the multiply-accumulates that carry the precision.
+        problem: The first tolerance or budget it does not meet; None when it meets all.
+        seconds: What trying it took.
+    """
+
+    precision: str
+    options: dict[str, Any]
+    size_bytes: int | None = None
+    size_ratio: float | None = None
+    speedup: float | None = None
+    rel_rms: float | None = None
+    coverage: float | None = None
+    problem: str | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class RecommendMeasurement:
+    """Recipes tried for one model, exporter and opset on one target.
+
+    Attributes:
+        target: The target.
+        seconds: The time that was allowed.
+        tried: The recipes in the order they were tried.
+        untried: Recipes for which no time was left.
+        best: Which of those tried is best; None when none meets its tolerance and budget.
+        toml: What to put into the manifest for it.
+    """
+
+    target: str
+    seconds: float
+    tried: tuple[RecipeTrial, ...]
+    untried: int = 0
+    best: int | None = None
+    toml: str | None = None

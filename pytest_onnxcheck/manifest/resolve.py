@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,7 +27,8 @@ BUILTIN_DEFAULTS = s.Defaults(
     marks=(),
 )
 
-_T = TypeVar("_T", s.Tolerance, s.Budget, s.Latency)
+_V = TypeVar("_V")
+_T = TypeVar("_T", s.Tolerance, s.Budget, s.Latency, s.Quantization)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Variant:
         precision: See `terms.Precision`.
         tolerance: What its outputs may differ from PyTorch's.
         budget: What it may cost.
+        quantization: How the precision is made; every option it has is filled in.
+        max_drop: How much worse than PyTorch's the task metric may be; None when it is only told.
         file: The existing artefact; None when it is exported.
     """
 
@@ -50,7 +53,19 @@ class Variant:
     precision: str
     tolerance: s.Tolerance
     budget: s.Budget
+    quantization: s.Quantization
+    max_drop: float | None = None
     file: Path | None = None
+
+    def io_dtype(self, dtype: str) -> str:
+        """The dtype of an input or output that the manifest declares as `dtype`."""
+        if dtype != "float32" or self.file is not None:
+            return dtype
+        if self.precision == "half":
+            return "float16"
+        if self.quantization.keep_io_types is False:
+            return {"fp16": "float16", "bf16": "bfloat16"}[self.precision]
+        return dtype
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,7 @@ class Model:
     cases: Mapping[str, s.CaseFile]
     example: str | None
     calibration: s.Calibration | None
+    accuracy: s.Accuracy | None
     draws: int
     probe_seconds: float
     latency: s.Latency
@@ -87,6 +103,13 @@ class Model:
     xfail: tuple[s.Mark, ...]
     skip: tuple[s.Mark, ...]
     variants: tuple[Variant, ...]
+    make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
+        repr=False, compare=False
+    )
+
+    def variant(self, exporter: str, opset: int | None, precision: str) -> Variant:
+        """The variant as the manifest would have it, whether it lists the precision or not."""
+        return self.make_variant(exporter, opset, precision, None)
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
@@ -142,19 +165,30 @@ def resolve(
     def budget(precision: str, variant: str) -> s.Budget:
         return _merge(s.Budget, _matching(defaults.budget, section.budget, precision, variant))
 
-    def variants() -> Iterator[Variant]:
-        for exporter, opset, precision, file in _recipes(section, inherited):
-            parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
-            variant = "-".join(parts)
-            yield Variant(
-                name=variant,
-                exporter=exporter,
-                opset=opset,
-                precision=precision,
-                tolerance=tolerance(precision, variant),
-                budget=budget(precision, variant),
-                file=None if file is None else root / file,
-            )
+    def quantization(precision: str, variant: str) -> s.Quantization:
+        levels = _matching(defaults.quantization, section.quantization, precision, variant)
+        return _merge(s.Quantization, [s.BUILTIN_QUANTIZATION[precision], *levels])
+
+    def max_drop(precision: str, variant: str) -> float | None:
+        allowed = None if section.accuracy is None else section.accuracy.max_drop
+        if not isinstance(allowed, dict):
+            return allowed
+        return next(reversed(_matching(None, allowed, precision, variant)), None)
+
+    def variant(exporter: str, opset: int | None, precision: str, file: str | None) -> Variant:
+        parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
+        name = "-".join(parts)
+        return Variant(
+            name=name,
+            exporter=exporter,
+            opset=opset,
+            precision=precision,
+            tolerance=tolerance(precision, name),
+            budget=budget(precision, name),
+            quantization=quantization(precision, name),
+            max_drop=max_drop(precision, name),
+            file=None if file is None else root / file,
+        )
 
     return Model(
         name=name,
@@ -174,6 +208,7 @@ def resolve(
         cases=section.cases,
         example=section.example,
         calibration=section.calibration,
+        accuracy=section.accuracy,
         draws=inherited("draws"),
         probe_seconds=inherited("probe_seconds"),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
@@ -182,7 +217,8 @@ def resolve(
         marks=inherited("marks"),
         xfail=section.xfail,
         skip=section.skip,
-        variants=tuple(variants()),
+        variants=tuple(variant(*recipe) for recipe in _recipes(section, inherited)),
+        make_variant=variant,
     )
 
 
@@ -201,10 +237,10 @@ def _recipes(
 
 
 def _matching(
-    defaults: Mapping[str, _T] | None, model: Mapping[str, _T] | None, precision: str, variant: str
-) -> list[_T]:
+    defaults: Mapping[str, _V] | None, model: Mapping[str, _V] | None, precision: str, variant: str
+) -> list[_V]:
     """The tables that apply to a variant, the weakest first."""
-    found: list[_T] = []
+    found: list[_V] = []
     for tables in (defaults or {}, model or {}):
         found += [table for key, table in tables.items() if key == precision]
         found += [

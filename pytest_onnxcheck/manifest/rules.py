@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
 from pytest_onnxcheck.manifest.resolve import Model, Variant
-from pytest_onnxcheck.terms import Exporter, Precision
+from pytest_onnxcheck.terms import Exporter, Metric, Precision
 
 __all__ = [
     "BAD_MODEL_NAME",
@@ -32,6 +32,9 @@ BAD_MODEL_NAME = (
 )
 
 _PRECISIONS = get_args(Precision)
+_METRICS = get_args(Metric)
+#: tables whose keys are precisions, or globs over variant names
+_TABLES = ("tolerance", "budget", "quantization")
 #: precisions whose error is not rounding
 _WITHOUT_FLOOR = [
     precision
@@ -72,10 +75,8 @@ def check_model(section: s.ModelSection) -> Found:
     yield from _dims(section)
     yield from _ranges(section)
     yield from _tables(section)
-    if section.calibration is not None:
-        given = [key for key in ("file", "source") if getattr(section.calibration, key)]
-        if len(given) != 1:
-            yield ("calibration",), "give either file or source"
+    yield from _calibration(section)
+    yield from _accuracy(section)
     for name, case in section.cases.items():
         if (case.file is None) == (case.source is None):
             yield ("cases", name), "give either file or source"
@@ -92,22 +93,30 @@ def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
     """Keys of `[defaults]` that select variants but match none of any model."""
     variants = [variant for model in models for variant in model.variants]
     names = [variant.name for variant in variants]
-    for table in ("tolerance", "budget"):
+    for table in _TABLES:
         for key in getattr(defaults, table) or {}:
             if key not in _PRECISIONS and not fnmatch.filter(names, key):
                 yield (table, key), f"{key!r} matches no variant of any model"
     for key, tolerance in (defaults.tolerance or {}).items():
         yield from _floor(key, tolerance, _chosen(key, variants))
+    for key, options in (defaults.quantization or {}).items():
+        yield from _options(key, options, _chosen(key, variants))
 
 
 def check_resolved(section: s.ModelSection, model: Model) -> Found:
     """What can be wrong once inheritance is known: globs and targets that choose nothing."""
     names = [variant.name for variant in model.variants]
     precisions = list(dict.fromkeys(variant.precision for variant in model.variants))
-    for table in ("tolerance", "budget"):
+    for table in _TABLES:
         for key in getattr(section, table) or {}:
             if key not in precisions and not fnmatch.filter(names, key):
                 yield (table, key), _no_variant(key, [*precisions, *names])
+    for key, options in (section.quantization or {}).items():
+        yield from _options(key, options, _chosen(key, model.variants))
+    allowed = None if section.accuracy is None else section.accuracy.max_drop
+    for key in allowed if isinstance(allowed, dict) else ():
+        if key not in precisions and not fnmatch.filter(names, key):
+            yield ("accuracy", "max_drop", key), _no_variant(key, [*precisions, *names])
     for key, tolerance in (section.tolerance or {}).items():
         chosen = _chosen(key, model.variants)
         found = list(_floor(key, tolerance, chosen))
@@ -129,9 +138,14 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
         if target not in model.targets:
             yield ("required_targets",), _no_target(target, model)
     for key, budget in (section.budget or {}).items():
-        for target in budget.min_speedup or {}:
-            if target not in model.targets:
-                yield ("budget", key, "min_speedup"), _no_target(target, model)
+        for name in ("min_speedup", "min_speedup_over_fp32"):
+            for target in getattr(budget, name) or {}:
+                if target not in model.targets:
+                    yield ("budget", key, name), _no_target(target, model)
+        if all(variant.precision == "fp32" for variant in _chosen(key, model.variants)):
+            for name in ("min_speedup_over_fp32", "min_coverage"):
+                if getattr(budget, name) is not None:
+                    yield ("budget", key, name), f"{name} has no effect on fp32: it is the measure"
 
 
 def _chosen(key: str, variants: Iterable[Variant]) -> list[Variant]:
@@ -155,6 +169,66 @@ def _floor(key: str, tolerance: s.Tolerance, chosen: list[Variant]) -> Found:
         yield (
             ("tolerance", key, "safety"),
             f"safety has no effect: {key!r} selects only {names}: {_NO_FLOOR}",
+        )
+
+
+def _options(key: str, options: s.Quantization, chosen: list[Variant]) -> Found:
+    """What is wrong with options, once inheritance is known."""
+    if key not in _PRECISIONS:  # those are told by `_tables`, whether a variant has them or not
+        yield from _known_options(key, options, [variant.precision for variant in chosen])
+    methods = {variant.quantization.method for variant in chosen}
+    if options.percentile is not None and chosen and "percentile" not in methods:
+        yield (
+            ("quantization", key, "percentile"),
+            'percentile has no effect without method = "percentile"',
+        )
+
+
+def _known_options(key: str, options: s.Quantization, precisions: list[str]) -> Found:
+    """Options that none of the precisions has."""
+    for option in sorted(options.model_fields_set):
+        have = [name for name, known in s.BUILTIN_QUANTIZATION.items() if option in known.written()]
+        if precisions and not set(precisions) & set(have):
+            yield (
+                ("quantization", key, option),
+                f"{option} has no effect on {', '.join(dict.fromkeys(precisions))}: it is an "
+                f"option of {', '.join(have)}",
+            )
+
+
+def _calibration(section: s.ModelSection) -> Found:
+    calibration = section.calibration
+    if calibration is None:
+        return
+    given = [key for key in ("file", "folder", "source") if getattr(calibration, key)]
+    if len(given) > 1:
+        yield ("calibration",), f"give one of file, folder and source, not {' and '.join(given)}"
+    if calibration.source is not None:
+        for key in ("batch", "seed"):
+            if key in calibration.model_fields_set:
+                yield (
+                    ("calibration", key),
+                    f"{key} has no effect beside source, which gives whole batches",
+                )
+
+
+def _accuracy(section: s.ModelSection) -> Found:
+    accuracy = section.accuracy
+    if accuracy is None:
+        return
+    if (accuracy.file is None) == (accuracy.source is None):
+        yield ("accuracy",), "give either file or source"
+    if accuracy.metric not in _METRICS and ":" not in accuracy.metric:
+        close = difflib.get_close_matches(accuracy.metric, _METRICS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_METRICS)}"
+        yield (
+            ("accuracy", "metric"),
+            f"unknown metric {accuracy.metric!r} ({hint}; your own is 'module:callable')",
+        )
+    if accuracy.output is not None and accuracy.output not in section.outputs:
+        yield (
+            ("accuracy", "output"),
+            f"no output {accuracy.output!r} (there are: {', '.join(section.outputs)})",
         )
 
 
@@ -234,7 +308,7 @@ def _ranges(section: s.ModelSection) -> Found:
 
 
 def _tables(section: s.Defaults) -> Found:
-    for table in ("tolerance", "budget"):
+    for table in _TABLES:
         for key in getattr(section, table) or {}:
             glob = any(char in key for char in "*?[") or _VARIANT.fullmatch(key)
             if key not in _PRECISIONS and not glob:
@@ -245,6 +319,9 @@ def _tables(section: s.Defaults) -> Found:
                         "nor a glob over variant names"
                     ),
                 )
+    for key, options in (section.quantization or {}).items():
+        if key in _PRECISIONS:
+            yield from _known_options(key, options, [key])
     for key, tolerance in (section.tolerance or {}).items():
         yield from _policy(key, tolerance)
         for metric, larger_is_better in s.METRICS.items():

@@ -20,12 +20,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Precision, Target
+from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Metric, Precision, Target
 
 __all__ = [
+    "BUILTIN_QUANTIZATION",
     "BUILTIN_TOLERANCE",
     "FIXED_TOLERANCE",
     "METRICS",
+    "Accuracy",
     "Bounds",
     "Budget",
     "Calibration",
@@ -37,6 +39,7 @@ __all__ = [
     "Mark",
     "ModelSection",
     "Output",
+    "Quantization",
     "Section",
     "Tolerance",
 ]
@@ -136,6 +139,8 @@ METRICS = {
     "max_rel": False,
     "rel_rms": False,
     "cosine": True,
+    "sqnr_db": True,
+    "top1": True,
 }
 
 
@@ -162,6 +167,16 @@ class Tolerance(Section):
         "-20 log10 of it is the signal-to-quantization-noise ratio.",
     )
     cosine: Graded = Field(None, description="Cosine similarity; larger is better.")
+    sqnr_db: Graded = Field(
+        None,
+        description="Signal-to-quantization-noise ratio in dB, -20 log10 of `rel_rms`; larger is "
+        "better.",
+    )
+    top1: Graded = Field(
+        None,
+        description="Share of the rows (along the last axis) whose largest element is the same; "
+        "larger is better.",
+    )
     rtol: float | None = Field(
         None, ge=0, description="With `atol`: every element within atol + rtol x |PyTorch|."
     )
@@ -189,21 +204,116 @@ def _fixed(**bounds: tuple[float, float]) -> Tolerance:
 FIXED_TOLERANCE: dict[str, Tolerance] = {
     "fp32": _fixed(max_abs=(1e-5, 1e-4), mse=(1e-10, 1e-8), cosine=(0.9999, 0.999)),
     "fp16": _fixed(max_abs=(1e-2, 1e-1), mse=(1e-5, 1e-3), cosine=(0.999, 0.99)),
+    "bf16": _fixed(rel_rms=(0.05, 0.15), cosine=(0.999, 0.99)),
+    "half": _fixed(max_abs=(1e-2, 1e-1), mse=(1e-5, 1e-3), cosine=(0.999, 0.99)),
     "int8-dynamic": _fixed(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
     "int8-static": _fixed(rel_rms=(0.15, 0.35), cosine=(0.99, 0.95)),
+    "int4-weight": _fixed(rel_rms=(0.25, 0.5), cosine=(0.97, 0.9)),
 }
 
 #: What holds for the precisions whose rounding a noise floor can be measured for.
 NOISE_FLOOR = Tolerance.model_validate({"policy": "noise-floor", "safety": 8.0})
 
 #: What holds when the manifest says nothing.
-BUILTIN_TOLERANCE = FIXED_TOLERANCE | {"fp32": NOISE_FLOOR, "fp16": NOISE_FLOOR}
+BUILTIN_TOLERANCE = FIXED_TOLERANCE | {
+    "fp32": NOISE_FLOOR,
+    "fp16": NOISE_FLOOR,
+    "half": NOISE_FLOOR,
+}
 
 
 def _speedup_of(value: object) -> object:
     if isinstance(value, int | float) and not isinstance(value, bool):
         return {"cpu": value}
     return value
+
+
+class Quantization(Section):
+    """How a precision is made from fp32: the options of ONNX Runtime's own tools."""
+
+    exclude_nodes: Strings | None = Field(
+        None,
+        description="Nodes left in float: names, or globs over names. All but `half`.",
+    )
+    op_block_list: Strings | None = Field(
+        None, description="fp16, bf16: operator types left in float32, beside the converter's own."
+    )
+    keep_io_types: bool | None = Field(
+        None, description="fp16, bf16: inputs and outputs stay float32; default: true."
+    )
+    operators: Strings | None = Field(
+        None,
+        description="int8-dynamic, int8-static, int4-weight: the operator types to quantize. "
+        "Default: all that pay; int8-dynamic leaves convolutions alone, which as ConvInteger run "
+        "1.5 to 5 times slower than in fp32.",
+    )
+    per_channel: bool | None = Field(
+        None, description="int8: one scale per output channel of a weight; default: true."
+    )
+    weight_type: Literal["int8", "uint8"] | None = Field(
+        None, description="int8: type of the weights; default: `int8`."
+    )
+    activation_type: Literal["int8", "uint8"] | None = Field(
+        None, description="int8-static: type of the activations; default: `uint8`."
+    )
+    method: Literal["minmax", "entropy", "percentile"] | None = Field(
+        None,
+        description="int8-static: how ranges follow from the calibration data; default: `minmax`.",
+    )
+    percentile: Annotated[float, Field(gt=50, le=100)] | None = Field(
+        None, description='int8-static, with method = "percentile"; default: 99.999.'
+    )
+    symmetric: bool | None = Field(
+        None,
+        description="int8-static: activations with zero point 0; int4-weight: weights; default: "
+        "false for int8-static, true for int4-weight.",
+    )
+    reduce_range: bool | None = Field(
+        None,
+        description="int8: weights in 7 bits, so that CPUs without VNNI do not saturate; default: "
+        "where this machine's CPU has none.",
+    )
+    block_size: Literal[16, 32, 64, 128, 256] | None = Field(
+        None, description="int4-weight: weights that share a scale; default: 32."
+    )
+    accuracy_level: Literal[0, 1, 2, 3, 4] | None = Field(
+        None,
+        description="int4-weight: least precision of the arithmetic: 0 unset, 1 fp32, 2 fp16, "
+        "3 bf16, 4 int8; default: 0.",
+    )
+
+
+def _quantization(**options: object) -> Quantization:
+    return Quantization.model_validate(options)
+
+
+_FLOAT16 = _quantization(exclude_nodes=(), op_block_list=(), keep_io_types=True)
+
+#: What holds for a precision when the manifest says nothing: these are also the only options it
+#: has. A `reduce_range` of None follows the CPU, `operators` of None are chosen by the precision.
+BUILTIN_QUANTIZATION: dict[str, Quantization] = {
+    "fp32": _quantization(),
+    "fp16": _FLOAT16,
+    "bf16": _FLOAT16,
+    "half": _quantization(),
+    "int8-dynamic": _quantization(
+        exclude_nodes=(), operators=None, per_channel=True, weight_type="int8", reduce_range=None
+    ),
+    "int8-static": _quantization(
+        exclude_nodes=(),
+        operators=None,
+        per_channel=True,
+        weight_type="int8",
+        activation_type="uint8",
+        method="minmax",
+        percentile=99.999,
+        symmetric=False,
+        reduce_range=None,
+    ),
+    "int4-weight": _quantization(
+        exclude_nodes=(), operators=None, symmetric=True, block_size=32, accuracy_level=0
+    ),
+}
 
 
 class Budget(Section):
@@ -221,6 +331,18 @@ class Budget(Section):
         None,
         description="PyTorch's time / ONNX Runtime's, median over interleaved pairs, per target; "
         "a bare number means `cpu`.",
+    )
+    min_speedup_over_fp32: Annotated[
+        dict[Target, Ratio] | None, BeforeValidator(_speedup_of, json_schema_input_type=Any)
+    ] = Field(
+        None,
+        description="The fp32 artefact's time / this variant's, measured likewise. Default: 1 "
+        "where `min_speedup` is given, since a variant that is slower than fp32 pays for nothing.",
+    )
+    min_coverage: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None,
+        description="Share of the weights, and of the multiply-accumulates, that must carry the "
+        "precision.",
     )
 
 
@@ -278,16 +400,69 @@ class CaseFile(Section):
 
 
 class Calibration(Section):
-    """Where int8-static takes the value ranges of the activations from."""
+    """Where int8-static takes the value ranges of the activations from.
+
+    Without file, folder or source: random draws, which is warned about.
+    """
 
     file: str | None = Field(
         None, description="`.npz` with one array per input; the first axis counts examples."
     )
+    folder: str | None = Field(
+        None,
+        description="Folder of such files (or `.npy`, for a single input), taken in the order of "
+        "their names.",
+    )
     source: str | None = Field(
         None,
-        description="`module:callable` giving an iterable of `{input: array}` batches.",
+        description="`module:callable` giving an iterable of `{input: array}` batches, or "
+        "`module:name` of one.",
     )
-    count: int = Field(32, ge=1, description="How many examples (file) or batches (source).")
+    count: Size | None = Field(
+        None,
+        description="How many examples (file, folder, draws) or batches (source); fewer than "
+        "that are an error. Default: up to 64.",
+    )
+    batch: Size = Field(1, description="Examples put into one run (file, folder, draws).")
+    seed: int | None = Field(
+        None, description="Takes examples of file or folder at random; default: the first ones."
+    )
+
+
+class Accuracy(Section):
+    """A task metric on labelled data, for PyTorch and for every variant."""
+
+    file: str | None = Field(
+        None,
+        description="`.npz` with one array per input and one of labels; the first axis counts "
+        "samples.",
+    )
+    source: str | None = Field(
+        None, description="`module:callable` giving an iterable of `({input: array}, labels)`."
+    )
+    labels: str = Field("labels", description="Name of the labels' array in the file.")
+    metric: Metric | str = Field(
+        "accuracy",
+        description="`accuracy`, `precision`, `recall`, `f1` (of the largest element along the "
+        "last axis), `mse`, or `module:callable` taking labels and outputs, larger being better.",
+    )
+    average: Literal["binary", "macro", "micro", "weighted"] = Field(
+        "macro", description="How precision, recall and f1 are averaged over the classes."
+    )
+    output: str | None = Field(None, description="The output to judge; default: the first.")
+    count: Size | None = Field(None, description="Use only the first samples; default: all.")
+    batch: Size = Field(32, description="Samples in one run (file).")
+    max_drop: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] | None = (
+        Field(
+            None,
+            description="How much worse than PyTorch's the metric may be, in its own units (0.005 "
+            "is half a point of accuracy): a number, or one per precision or glob over variant "
+            "names.",
+        )
+    )
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
+        0.95, description="Confidence of the interval of the drop."
+    )
 
 
 class Latency(Section):
@@ -321,7 +496,9 @@ class Defaults(Section):
     exporters: Exporters | None = Field(None, description="`dynamo`, `torchscript`.")
     opsets: Opsets | None = Field(None, description="ONNX opset versions to export.")
     precisions: Precisions | None = Field(
-        None, description="`fp32`, `fp16`, `int8-dynamic`, `int8-static`."
+        None,
+        description="`fp32`, `fp16`, `bf16`, `half` (the module itself cast to float16), "
+        "`int8-dynamic`, `int8-static`, `int4-weight`.",
     )
     targets: Targets | None = Field(
         None, description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`."
@@ -343,6 +520,9 @@ class Defaults(Section):
     )
     budget: dict[str, Budget] | None = Field(
         None, description="Budgets by precision, or by a glob over variant names."
+    )
+    quantization: dict[str, Quantization] | None = Field(
+        None, description="Options by precision, or by a glob over variant names."
     )
     latency: Latency | None = Field(None, description="How speed is measured.")
     marks: Strings | None = Field(
@@ -409,6 +589,7 @@ class ModelSection(Defaults):
         default_factory=dict, description="Inputs of your own, by case name."
     )
     calibration: Calibration | None = Field(None, description="Calibration data of int8-static.")
+    accuracy: Accuracy | None = Field(None, description="A task metric on labelled data.")
     xfail: Annotated[tuple[Mark, ...], Array] = Field(
         (), description="Checks expected to fail; one that passes is reported (strict)."
     )
