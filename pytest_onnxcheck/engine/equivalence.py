@@ -11,7 +11,7 @@ from pytest_onnxcheck.engine.compare import compare
 from pytest_onnxcheck.engine.floor import classes, measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Expected, Oracle
-from pytest_onnxcheck.engine.overflow import LARGE, stored_outputs
+from pytest_onnxcheck.engine.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
@@ -45,8 +45,14 @@ def measure(
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
-    if variant.precision == "fp16" and target == "cpu":
-        found = _as_stored(artefact, oracle, variant, max(oracle.declared, key=_magnitude))
+    if variant.precision in ("fp16", "half") and target == "cpu":
+        largest = max(oracle.declared, key=_magnitude)
+        lost = _underflowed(artefact, session, oracle, largest)
+        measured = [
+            dataclasses.replace(entry, underflowed=lost) if entry.case == largest.name else entry
+            for entry in measured
+        ]
+        found = _as_stored(artefact, session, oracle, variant, largest)
         measured += [found] if found is not None else []
     first = oracle.expected(cases[0])
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
@@ -145,20 +151,29 @@ def _magnitude(case: Case) -> float:
     return max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in floats), default=0.0)
 
 
+def _underflowed(
+    artefact: Artefact, session: Session, oracle: Oracle, case: Case
+) -> tuple[str, ...]:
+    """The values of a float16 artefact that underflow."""
+    if oracle.expected(case).cost.smallest >= TINY:
+        return ()
+    return tuple(underflowed(artefact.path, session.fed(case.inputs)))
+
+
 def _as_stored(
-    artefact: Artefact, oracle: Oracle, variant: Variant, case: Case
+    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, case: Case
 ) -> CaseMeasurement | None:
     """Compares what a float16 artefact gives where overflowing values are stored as infinity."""
     expected = oracle.expected(case)
-    if expected.largest < LARGE:
+    if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(artefact.path, case.inputs)
+    found = stored_outputs(artefact.path, session.fed(case.inputs))
     if found is None:
         return None
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    measured = _compared(oracle, variant, case, expected, outputs)
+    measured = _compared(oracle, variant, case, expected, session.widened(outputs))
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
 
 

@@ -29,7 +29,9 @@ __all__ = ["check_file", "export", "measure"]
 _MAX_INLINE_BYTES = 2**31 - 2**24
 
 
-def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]:
+def export(
+    reference: Reference, variant: Variant, path: Path, *, half: bool = False
+) -> dict[str, str]:
     """Exports the reference to a file.
 
     Works on a copy of the module, because tracing may change its state.
@@ -38,6 +40,7 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
         reference: The PyTorch model.
         variant: Exporter and opset.
         path: The file to write; weights above 2 GB go to `PATH.data` beside it.
+        half: Whether to cast the module to float16 first, and the float32 inputs with it.
 
     Raises:
         InputError: PyTorch itself does not run, or returns other outputs than declared.
@@ -47,14 +50,17 @@ def export(reference: Reference, variant: Variant, path: Path) -> dict[str, str]
     reference.run(inputs)  # says what is wrong better than an exporter does
     module = copy.deepcopy(reference.module)
     tensors = tensors_of(inputs)
-    args, kwargs = reference.arguments(tensors)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:
+        if half:
+            module, tensors = _halved(module, tensors)
+        args, kwargs = reference.arguments(tensors)
         with _quiet() as warned, _rare_garbage_collection():
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
+        what = "export of the module in float16" if half else "export"
         raise ExportError(
-            f"{reference.model.name}: {variant.exporter} export at opset {variant.opset} failed: "
+            f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
             f"{_cause(error)}\n{user_frames(_root(error))}"
         ) from error
     return {"traced": "\n".join(_traced(warned))}
@@ -181,6 +187,18 @@ def _torchscript(
         },
         external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES,
     )
+
+
+def _halved(
+    module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """The module, and the inputs that are float32, in float16."""
+    import torch
+
+    return module.half(), {
+        name: tensor.half() if tensor.dtype is torch.float32 else tensor
+        for name, tensor in tensors.items()
+    }
 
 
 def _positional(module: torch.nn.Module, names: list[str]) -> torch.nn.Module:

@@ -6,12 +6,12 @@ Only the top-level graph is opened: what is inside If, Loop and Scan stays insid
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.runtime import import_onnxruntime
+from pytest_onnxcheck.engine.runtime import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -94,10 +94,22 @@ class Exposed:
     def _run(self, inputs: Mapping[str, Array], names: list[str]) -> list[Any]:
         session = plain_session(self.path, self._exposing(names))
         try:
-            feed = {name: inputs[name] for name in self.inputs}
-            return list(session.run(names, feed))
+            return list(session.run(names, self._feed(inputs)))
         except Exception as error:
             raise run_error(self.path, error) from error
+
+    def _feed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """The inputs, with float32 as float16 where the file takes that."""
+        import numpy as np
+        import onnx
+
+        kinds = {value.name: value.type.tensor_type.elem_type for value in self.graph.input}
+        return {
+            name: narrowed_to_float16(inputs[name])
+            if kinds[name] == onnx.TensorProto.FLOAT16 and inputs[name].dtype == np.float32
+            else inputs[name]
+            for name in self.inputs
+        }
 
     def _exposing(self, names: list[str]) -> bytes:
         """The file with further outputs, serialised; afterwards the model is as it was."""
@@ -121,14 +133,19 @@ class Exposed:
         import onnx
 
         try:
-            inferred = onnx.shape_inference.infer_shapes(self._skeleton(inputs), data_prop=True)
+            light = self.skeleton({name: array.shape for name, array in inputs.items()})
+            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
         except Exception:  # an invalid or exotic graph: then nothing is known of its sizes
             return {}
         known = (_bytes(value) for value in (*inferred.graph.value_info, *inferred.graph.output))
         return {name: size for name, size in known if size is not None}
 
-    def _skeleton(self, inputs: Mapping[str, Array]) -> onnx.ModelProto:
-        """The model with the inputs' actual shapes, and without the data of its weights."""
+    def skeleton(self, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+        """The model with the inputs' actual shapes, and without the data of its weights.
+
+        Args:
+            shapes: Shapes by input name.
+        """
         import onnx
 
         light = onnx.ModelProto(ir_version=self.model.ir_version)
@@ -142,10 +159,9 @@ class Exposed:
             kind.type.tensor_type.ClearField("shape")
             light.graph.output.append(kind)
         for value in self.graph.input:
-            if value.name in inputs:
-                shape = inputs[value.name].shape
+            if value.name in shapes:
                 kind = onnx.helper.make_tensor_value_info(
-                    value.name, value.type.tensor_type.elem_type, shape
+                    value.name, value.type.tensor_type.elem_type, shapes[value.name]
                 )
                 light.graph.input.append(kind)
         for tensor in self.graph.initializer:

@@ -1,10 +1,10 @@
 """The noise floor: how far rounding alone moves an output, and how far the artefact is from it.
 
 Two estimates, and the floor is the larger: the error of PyTorch's own float32 run against float64
-(for fp16, in proportion), and the spread of runs perturbed by the rounding of the precision under
-test (`precision`). The second costs several runs and can only raise the floor, so runs are added
-one by one while an error is not explained. Nothing is expected to be more exact than one rounding
-of the output itself.
+(for fp16 and half, in proportion), and the spread of runs perturbed by the rounding of the
+precision under test (`precision`). The second costs several runs and can only raise the floor, so
+runs are added one by one while an error is not explained. Nothing is expected to be more exact
+than one rounding of the output itself.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def measure_floor(
         expected: What the case should give.
         index: Which output.
         actual: The artefact's output, of PyTorch's shape.
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `half`.
         safety: Up to this many floors the second estimate is not needed.
         typical: max |y| of this output in an ordinary case: an output that happens to be small
             is not asked to be more exact than it usually is.

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["layer_losses", "localise"]
+__all__ = ["layer_losses", "localise", "sqnr"]
 
 _Value = TypeVar("_Value", int, str)
 
@@ -532,7 +532,7 @@ def layer_losses(
     renamed = {pairs[name]: name for name in names}
     for value, array in other.values(inputs, list(renamed)):
         name = renamed[value]
-        loss = _sqnr(exact[name], array) if name in exact else None
+        loss = sqnr(exact[name], array) if name in exact else None
         if loss is not None and loss < math.inf:
             found.append(LayerLoss(name, one.producers[name].op_type, loss))
     return tuple(sorted(found, key=lambda layer: layer.sqnr_db)[:_LOSSES])
@@ -555,7 +555,7 @@ def _is_weighted(one: Exposed, other: Exposed, name: str) -> bool:
     )
 
 
-def _sqnr(exact: Array, quantized: Array) -> float | None:
+def sqnr(exact: Array, quantized: Array) -> float | None:
     """Signal to quantization noise in dB; None where the two cannot be compared."""
     import numpy as np
 

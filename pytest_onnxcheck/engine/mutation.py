@@ -68,7 +68,7 @@ def measure(
         target,
         session.provider,
         tuple(
-            _outcome(mutant, oracle, variant, target, cases, original, judge)
+            _outcome(mutant, oracle, variant, session, cases, original, judge)
             for mutant in mutants(artefact.path, count, seed)
         ),
     )
@@ -78,7 +78,7 @@ def _outcome(
     mutant: Mutant,
     oracle: Oracle,
     variant: Variant,
-    target: str,
+    shipped: Session,
     cases: list[Case],
     original: dict[str, Outputs],
     judge: Judge,
@@ -90,7 +90,7 @@ def _outcome(
     if problem is not None:
         return outcome("killed", f"structure: {problem}")
     try:
-        session = open_model(mutant.model.SerializeToString(), target)
+        session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.narrowed)
     except RunError as error:
         return outcome("killed", f"load: {error}")
     worst: float | None = None

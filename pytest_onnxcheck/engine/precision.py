@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["UNIT", "perturb", "perturbed", "widened"]
 
 #: half a unit in the last place, relative: the largest error of one rounding (IEEE 754)
-UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11}
+UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "half": 2.0**-11}
 
 #: smallest normal numbers: what is smaller may be rounded to zero
-_SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24}
+_SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24, "half": 2.0**-24}
 
 _SUMS = frozenset(["aten::cumsum", "aten::mean", "aten::sum"])
 
@@ -113,7 +113,7 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
       Numerical Algorithms, 2002, chapter 4).
 
     Args:
-        precision: `fp32` or `fp16`.
+        precision: `fp32`, `fp16` or `half`.
         seed: Seeds the draws.
         units: Moves everything this many times further.
     """

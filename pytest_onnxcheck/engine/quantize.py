@@ -1,270 +1,310 @@
-"""From the fp32 artefact to another precision, with ONNX Runtime's own tools."""
+"""From the fp32 artefact to another precision: one function a precision.
+
+The conversions are those of ONNX Runtime's own tools. `half` is none: the module itself is cast
+and exported. The options are the manifest's (`sections.Quantization`).
+"""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
+import dataclasses
+import functools
+import io
 import logging
-import tempfile
+import platform
 import warnings
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.export import check_file
-from pytest_onnxcheck.engine.inputs import example_dims, fill_inputs, load_arrays
-from pytest_onnxcheck.engine.reference import Reference, import_object
+from pytest_onnxcheck.engine.calibration import Calibration
+from pytest_onnxcheck.engine.export import export
+from pytest_onnxcheck.engine.prepare import (
+    AS_PREPARED,
+    OptionError,
+    check_operators,
+    excluded,
+    graph_of,
+    prepared,
+)
+from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.engine.runtime import import_onnxruntime
-from pytest_onnxcheck.engine.structure import nodes_of
+from pytest_onnxcheck.engine.sixteen_bits import to_bfloat16, to_float16
 from pytest_onnxcheck.errors import QuantizeError, StageError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import QuantizationMeasurement
+from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION, Quantization
 
 if TYPE_CHECKING:
-    import numpy as np
-    import onnx
+    pass
 
-    Batch = dict[str, np.ndarray[Any, Any]]
-
-__all__ = ["measure", "quantize"]
+__all__ = ["quantize", "resolved_options"]
 
 #: Operators dynamic quantization is applied to. Convolutions are left out: as ConvInteger they
 #: run 1.5 to 5 times slower than in fp32 (measured on a ResNet-18).
-_DYNAMIC_OPERATORS = ["MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"]
+_DYNAMIC_OPERATORS = ("MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
 
-#: Operators that hold weights and that int8 is meant for.
-_WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
+#: What MatMulNBitsQuantizer knows; a Gemm is made a MatMul and an Add first.
+_INT4_OPERATORS = ("MatMul", "Gather")
 
-#: Operators that compute on integers themselves.
-_INTEGER = frozenset(
-    {
-        "ConvInteger",
-        "DynamicQuantizeLSTM",
-        "DynamicQuantizeMatMul",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "QAttention",
-        "QEmbedLayerNormalization",
-        "QGemm",
-        "QLinearConv",
-        "QLinearMatMul",
-    }
-)
+#: CPU flags of the instructions that add up products of 8 bits in 32.
+_VNNI = frozenset(["avx512_vnni", "avx_vnni"])
+
+#: Bins of the histograms for the entropy method, as NVIDIA describes it (GTC 2017, S7310); the
+#: tool's own number for percentiles. It takes half a second a value.
+_BINS = 2048
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
-def quantize(reference: Reference, variant: Variant, source: Path, path: Path) -> dict[str, str]:
+def quantize(
+    reference: Reference,
+    variant: Variant,
+    source: Path,
+    path: Path,
+    calibration: Calibration | None = None,
+) -> dict[str, Any]:
     """Writes the fp32 artefact `source` in the variant's precision to `path`.
 
+    Args:
+        reference: The PyTorch model; `half` is exported from it.
+        variant: The precision and its options.
+        source: The fp32 artefact.
+        path: The file to write.
+        calibration: What int8-static takes its ranges from; the others need none.
+
     Returns:
-        Notes for the report: where calibration data came from.
+        Notes for the report: `options`, `narrowed` (inputs and outputs that are 16-bit where the
+        manifest declares float32) and, for int8-static, `calibration`.
 
     Raises:
-        QuantizeError: The tool failed on this graph, or there is no usable calibration data.
+        QuantizeError: The tool failed on this graph, or an option does not fit it.
+        ExportError: `half` cannot be exported.
     """
-    convert = {"fp16": _fp16, "int8-dynamic": _int8_dynamic, "int8-static": _int8_static}
+    notes: dict[str, Any] = {
+        "options": resolved_options(variant),
+        "narrowed": _narrowed(reference, variant),
+    }
+    if calibration is not None:
+        notes["calibration"] = dataclasses.asdict(calibration.measured)
+    if variant.precision == "half":
+        return notes | export(reference, variant, path, half=True)
+    convert: dict[str, Callable[[Path, Path, Quantization], None]] = {
+        "fp16": to_float16,
+        "bf16": to_bfloat16,
+        "int8-dynamic": _int8_dynamic,
+        "int8-static": functools.partial(_int8_static, calibration),
+        "int4-weight": _int4_weight,
+    }
     import_onnxruntime()
+    name = f"{reference.model.name}: {variant.precision}"
     try:
         with _quiet():
-            return convert[variant.precision](reference, source, path)
+            convert[variant.precision](source, path, _resolved(variant))
     except StageError:
         raise
+    except OptionError as error:
+        raise QuantizeError(f"{name}: {error}") from None
     except Exception as error:
         raise QuantizeError(
-            f"{reference.model.name}: {variant.precision} of {source} failed: "
-            f"{type(error).__name__}: {' '.join(str(error).split())[:600]}"
+            f"{name} of {source} failed: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:600]}"
         ) from error
+    return notes
 
 
-def measure(
-    artefact: Artefact, float_artefact: Artefact, variant: Variant
-) -> QuantizationMeasurement:
-    """Counts what carries the precision, and what could but does not."""
-    import onnx
-
-    graph = onnx.load(artefact.path, load_external_data=False).graph
-    converted, remaining = _fp16_tensors(graph) if variant.precision == "fp16" else _int8(graph)
-    same_file = artefact.path == float_artefact.path
-    return QuantizationMeasurement(
-        file=check_file(artefact),
-        precision=variant.precision,
-        float_bytes=None if same_file else float_artefact.size_bytes,
-        converted=sum(converted.values()),
-        converted_kinds=dict(converted),
-        remaining=dict(remaining),
-        calibration=artefact.notes.get("calibration"),
-        seconds=artefact.seconds,
-    )
+def resolved_options(variant: Variant) -> dict[str, Any]:
+    """The options a variant is made with on this machine, by name, as JSON has them."""
+    options = _resolved(variant)
+    values = {name: getattr(options, name) for name in sorted(_names(variant))}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
+    }
 
 
-def _fp16(reference: Reference, source: Path, path: Path) -> dict[str, str]:
-    import onnx
-    import onnx_ir
-    from onnx_ir.passes.common import TopologicalSortPass
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-
-    converted = convert_float_to_float16(onnx.load(source), keep_io_types=True)
-    _drop_shapes_of_initializers(converted.graph)  # some of them keep the type they had
-    # the converter appends the casts of the inputs behind the nodes that read them
-    ordered = TopologicalSortPass()(onnx_ir.from_proto(converted)).model
-    onnx.save(onnx_ir.to_proto(ordered), path)
-    return {}
+def _resolved(variant: Variant) -> Quantization:
+    """The variant's options with what follows the precision and the CPU filled in."""
+    options, names = variant.quantization, _names(variant)
+    chosen: dict[str, Any] = {}
+    if "reduce_range" in names and options.reduce_range is None:
+        chosen["reduce_range"] = _saturates()
+    defaults = {"int8-dynamic": _DYNAMIC_OPERATORS, "int4-weight": ("MatMul",)}
+    if options.operators is None and variant.precision in defaults:
+        chosen["operators"] = defaults[variant.precision]
+    return options.model_copy(update=chosen)
 
 
-def _int8_dynamic(reference: Reference, source: Path, path: Path) -> dict[str, str]:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def _names(variant: Variant) -> set[str]:
+    """The options a precision has."""
+    return BUILTIN_QUANTIZATION[variant.precision].model_fields_set
 
-    with _prepared(source) as prepared:
+
+def _narrowed(reference: Reference, variant: Variant) -> list[str]:
+    """Inputs and outputs that have another dtype in the artefact than in the manifest."""
+    model = reference.model
+    dtypes = [(name, entry.dtype) for name, entry in model.inputs.items()]
+    dtypes += [(name, entry.dtype) for name, entry in model.outputs.items()]
+    return [name for name, dtype in dtypes if variant.io_dtype(dtype) != dtype]
+
+
+def _saturates() -> bool:
+    """Whether this CPU adds up products of 8 bits in 16: x86 without VNNI.
+
+    Weights of 7 bits are what ONNX Runtime advises there (see its `quantize_static`).
+    """
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        flags = _CPUINFO.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:  # not Linux: what the CPU has is not known
+        return False
+    return not _VNNI.intersection(flags)
+
+
+def _int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
+    from onnxruntime.quantization import quantize_dynamic
+    from onnxruntime.quantization.registry import IntegerOpsRegistry
+
+    # the tool does away with Gemm as well, after it has read the names of nodes
+    with prepared(source, without_gemm=True) as file:
+        graph = graph_of(file)
+        if options.operators != _DYNAMIC_OPERATORS:
+            check_operators(options, graph, IntegerOpsRegistry)
         quantize_dynamic(
-            prepared,
+            file,
             path,
-            op_types_to_quantize=_DYNAMIC_OPERATORS,
-            per_channel=True,
-            weight_type=QuantType.QInt8,
+            op_types_to_quantize=list(options.operators or ()),
+            per_channel=options.per_channel,
+            reduce_range=options.reduce_range,
+            weight_type=_quant_type(options.weight_type),
+            nodes_to_exclude=excluded(options, graph, AS_PREPARED.format(source)),
         )
-    return {}
 
 
-def _int8_static(reference: Reference, source: Path, path: Path) -> dict[str, str]:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        QuantFormat,
-        QuantType,
-        quantize_static,
+def _int8_static(
+    calibration: Calibration | None, source: Path, path: Path, options: Quantization
+) -> None:
+    from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
+    from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
+
+    assert calibration is not None
+    method = CalibrationMethod.MinMax
+    extra: dict[str, Any] = {"ActivationSymmetric": options.symmetric}
+    if options.method != "minmax":
+        _check_one_shape(calibration, options.method or "")
+    if options.method == "percentile":
+        method = CalibrationMethod.Percentile
+        extra["CalibPercentile"] = options.percentile
+    with prepared(source) as file:
+        graph = graph_of(file)
+        supported = {**QDQRegistry, **QLinearOpsRegistry}
+        if options.operators is not None:
+            check_operators(options, graph, supported)
+        if options.method == "entropy":
+            extra["TensorQuantOverrides"] = _entropy_ranges(
+                file, calibration, list(options.operators or supported)
+            )
+        quantize_static(
+            file,
+            path,
+            _reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            calibrate_method=method,
+            op_types_to_quantize=list(options.operators or ()),
+            per_channel=options.per_channel,
+            reduce_range=options.reduce_range,
+            activation_type=_quant_type(options.activation_type),
+            weight_type=_quant_type(options.weight_type),
+            nodes_to_exclude=excluded(options, graph, AS_PREPARED.format(source)),
+            extra_options=extra,
+        )
+
+
+def _int4_weight(source: Path, path: Path, options: Quantization) -> None:
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with prepared(source, without_gemm=True) as file:
+        model = onnx.load(file)
+    if options.operators != ("MatMul",):
+        check_operators(options, model.graph, _INT4_OPERATORS)
+    quantizer = MatMulNBitsQuantizer(
+        model,
+        bits=4,
+        block_size=options.block_size,
+        is_symmetric=options.symmetric,
+        accuracy_level=options.accuracy_level,
+        nodes_to_exclude=excluded(options, model.graph, AS_PREPARED.format(source)),
+        op_types_to_quantize=options.operators,
     )
+    quantizer.process()
+    quantizer.model.save_model_to_file(path)
+
+
+def _entropy_ranges(
+    file: Path, calibration: Calibration, operators: list[str]
+) -> dict[str, list[dict[str, Any]]]:
+    """The ranges of the values by entropy, as overrides of those by minimum and maximum.
+
+    `quantize_static` cannot be told the number of bins, and with its own, which is as many as
+    quantized ones, there is one range to choose from: all of it (onnxruntime 1.31).
+    """
+    from onnxruntime.quantization import CalibrationMethod, create_calibrator
+
+    calibrator = create_calibrator(
+        file,
+        operators,
+        augmented_model_path=str(file.with_name("augmented.onnx")),
+        calibrate_method=CalibrationMethod.Entropy,
+        extra_options={"num_bins": _BINS},
+    )
+    calibrator.collect_data(_reader(calibration))
+    ranges = {name: data.range_value for name, data in calibrator.compute_data().items()}
+    return {name: [{"rmin": low, "rmax": high}] for name, (low, high) in ranges.items()}
+
+
+def _reader(calibration: Calibration) -> Any:
+    """The batches, as the tool asks for them."""
+    from onnxruntime.quantization import CalibrationDataReader
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self, batches: Iterable[Batch]) -> None:
-            self.batches = iter(batches)
+        def __init__(self) -> None:
+            self.batches = iter(calibration.batches)
 
-        def get_next(self) -> Batch | None:
+        def get_next(self) -> dict[str, Any] | None:
             return next(self.batches, None)
 
-    origin, batches = _calibration(reference)
-    with _prepared(source) as prepared:
-        quantize_static(
-            prepared,
-            path,
-            Reader(batches),
-            quant_format=QuantFormat.QDQ,
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-        )
-    return {"calibration": origin}
+    return Reader()
 
 
-@contextlib.contextmanager
-def _prepared(source: Path) -> Iterator[Path]:
-    """A copy of the file as the quantizers need it: shapes inferred, no shared weights."""
-    import onnx
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
-        unshared, prepared = Path(folder) / "unshared.onnx", Path(folder) / "prepared.onnx"
-        model = onnx.load(source)
-        _unshare_initializers(model.graph)
-        onnx.save(model, unshared)
-        # symbolic shape inference fails on some healthy graphs, and needs sympy
-        quant_pre_process(unshared, prepared, skip_symbolic_shape=True)
-        model = onnx.load(prepared)
-        _drop_shapes_of_initializers(model.graph)
-        onnx.save(model, prepared)
-        yield prepared
+def _check_one_shape(calibration: Calibration, method: str) -> None:
+    shapes: dict[str, set[tuple[int, ...]]] = {}
+    for batch in calibration.batches:
+        for name, array in batch.items():
+            shapes.setdefault(name, set()).add(array.shape)
+    for name, found in shapes.items():
+        if len(found) > 1:
+            shown = " and ".join(str(list(shape)) for shape in sorted(found)[:2])
+            raise OptionError(
+                f'method = "{method}" needs calibration batches of one shape: ONNX Runtime stacks '
+                f"them to count their values, and input {name!r} comes in {shown}. Give batches "
+                'of one size, or use method = "minmax"'
+            )
 
 
-def _unshare_initializers(graph: onnx.GraphProto) -> None:
-    """Gives every node its own copy of a weight: on shared ones the quantizer is silently wrong."""
-    import onnx
+def _quant_type(name: str | None) -> Any:
+    from onnxruntime.quantization import QuantType
 
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
-    seen: Counter[str] = Counter()
-    for node in graph.node:
-        if node.op_type not in _WEIGHTED and node.op_type != "Gather":
-            continue
-        for index, name in enumerate(node.input):
-            if name in tensors:
-                seen[name] += 1
-                if seen[name] > 1:
-                    copied = onnx.TensorProto()
-                    copied.CopyFrom(tensors[name])
-                    copied.name = f"{name}.{seen[name]}"
-                    graph.initializer.append(copied)
-                    node.input[index] = copied.name
-
-
-def _drop_shapes_of_initializers(graph: onnx.GraphProto) -> None:
-    """Drops shapes and types that are recorded twice: converters change weights, not these."""
-    names = {tensor.name for tensor in graph.initializer}
-    kept = [value for value in graph.value_info if value.name not in names]
-    del graph.value_info[:]
-    graph.value_info.extend(kept)
-
-
-def _calibration(reference: Reference) -> tuple[str, Iterable[Batch]]:
-    """Where the calibration data comes from, and its batches."""
-    model, wanted = reference.model, reference.model.calibration
-    if wanted is not None and wanted.file is not None:
-        path = model.root / wanted.file
-        arrays = load_arrays(path, list(model.inputs))
-        count = min([wanted.count, *(len(array) for array in arrays.values())])
-        if count == 0:
-            raise QuantizeError(f"{path}: no examples to calibrate with")
-        return f"{count} examples of {wanted.file}", (
-            {name: array[row : row + 1] for name, array in arrays.items()} for row in range(count)
-        )
-    if wanted is not None and wanted.source is not None:
-        source = import_object(wanted.source, model.root)
-        batches = list(itertools.islice(source(), wanted.count))
-        if not batches:
-            raise QuantizeError(f"calibration source {wanted.source}: gave no batches")
-        return f"{len(batches)} batches of {wanted.source}", batches
-    dims = example_dims(model)
-    draws = 16
-    return f"{draws} random draws", (
-        fill_inputs(reference, dims, f"calibration{draw}", draw) for draw in range(draws)
-    )
-
-
-def _fp16_tensors(graph: onnx.GraphProto) -> tuple[Counter[str], Counter[str]]:
-    import onnx
-
-    names = {onnx.TensorProto.FLOAT16: "float16 tensors", onnx.TensorProto.FLOAT: "float32 tensors"}
-    kinds = Counter(
-        names[tensor.data_type] for tensor in graph.initializer if tensor.data_type in names
-    )
-    converted = Counter({kind: count for kind, count in kinds.items() if "16" in kind})
-    return converted, kinds - converted
-
-
-def _int8(graph: onnx.GraphProto) -> tuple[Counter[str], Counter[str]]:
-    """Nodes on integers (their own, or between Dequantize nodes), and weighted ones in float."""
-    dequantized = {
-        name
-        for node in nodes_of(graph)
-        if node.op_type == "DequantizeLinear"
-        for name in node.output
-    }
-    converted: Counter[str] = Counter()
-    remaining: Counter[str] = Counter()
-    for node in nodes_of(graph):
-        if node.op_type in _INTEGER:
-            converted[node.op_type] += 1
-        elif node.op_type in _WEIGHTED:
-            # the second input is the weight; a bias alone does not make a node quantized
-            quantized = len(node.input) > 1 and node.input[1] in dequantized
-            (converted if quantized else remaining)[node.op_type] += 1
-    return converted, remaining
+    return {"int8": QuantType.QInt8, "uint8": QuantType.QUInt8}[name or ""]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
+    """Keeps what the tools log, print and warn out of the report."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)  # the quantizers log to the root logger
     try:
-        with warnings.catch_warnings():
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:

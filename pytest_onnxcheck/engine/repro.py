@@ -102,6 +102,7 @@ def write_repro(
             "artefact": str(artefact.path.resolve()),
             "artefact_sha256": artefact.sha256,
             "node": node,
+            "narrowed": list(artefact.notes.get("narrowed", ())),
             "allowed": dict(allowed),
         }
         _write_json(folder / "repro.json", about)

@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +78,16 @@ def run_onnx(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, A
     places = [HERE / "model.onnx", Path(about["artefact"])]
     path = next((path for path in places if path.is_file()), None)
     if path is not None:
-        return run_file(path, about["provider"], inputs)
+        return run_file(path, about["provider"], inputs, about["narrowed"])
     print(f"ONNX Runtime: {about['artefact']} is gone; what it gave is in onnx.npz")
     return load("onnx.npz")
 
 
-def run_file(path: Path, provider: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Runs a file on a provider, and on no other."""
+def run_file(
+    path: Path, provider: str, inputs: Mapping[str, Any], narrowed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Runs a file on a provider, and on no other; `narrowed` are float16 there, float32 here."""
+    import numpy as np
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
@@ -99,10 +102,14 @@ def run_file(path: Path, provider: str, inputs: Mapping[str, Any]) -> dict[str, 
     print(f"ONNX Runtime {onnxruntime.__version__}: {path} on {provider}")
     names = [value.name for value in session.get_outputs()]
     feed = {value.name: inputs[value.name] for value in session.get_inputs()}
+    feed |= {name: feed[name].astype(np.float16) for name in narrowed if name in feed}
     try:
-        return dict(zip(names, session.run(None, feed), strict=True))
+        outputs = dict(zip(names, session.run(None, feed), strict=True))
     except Exception as error:
         raise RefusedError(f"{type(error).__name__}: {error}") from error
+    return outputs | {
+        name: outputs[name].astype(np.float32) for name in narrowed if name in outputs
+    }
 
 
 def run_node(about: Mapping[str, Any]) -> None:

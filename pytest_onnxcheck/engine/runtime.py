@@ -11,21 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import sandbox
 from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent
+from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 
 if TYPE_CHECKING:
     import numpy as np
 
-    Arrays = Mapping[str, np.ndarray[Any, Any]]
+    Array = np.ndarray[Any, Any]
+    Arrays = Mapping[str, Array]
 
 __all__ = [
     "PROVIDERS",
     "Session",
     "import_onnxruntime",
+    "narrowed_to_float16",
     "open_model",
     "open_session",
     "torch_device",
 ]
+
+#: how much of ONNX Runtime's words is repeated where a check is skipped
+_SHORT = 200
 
 #: target -> ONNX Runtime execution provider
 PROVIDERS = {
@@ -73,6 +78,14 @@ def torch_device(target: str) -> str:
     return "cuda"
 
 
+def narrowed_to_float16(array: Array) -> Array:
+    """The array in float16; what is beyond its range becomes infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
 @dataclass(frozen=True)
 class Session:
     """An open session that runs on the provider asked for.
@@ -82,6 +95,8 @@ class Session:
         provider: Its execution provider.
         inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
         outputs: Output names.
+        narrowed: Inputs and outputs that the manifest declares as float32 and the variant makes
+            float16: they are cast on the way in and out.
     """
 
     target: str
@@ -89,8 +104,9 @@ class Session:
     inputs: dict[str, str]
     outputs: list[str]
     handle: Any
+    narrowed: frozenset[str] = frozenset()
 
-    def run(self, inputs: Arrays) -> list[np.ndarray[Any, Any]]:
+    def run(self, inputs: Arrays) -> list[Array]:
         """Runs the artefact; arrays by input name, outputs in the artefact's order.
 
         Raises:
@@ -105,10 +121,11 @@ class Session:
                 f"ONNX Runtime failed on {shapes}: {' '.join(str(error).split())}"
             ) from error
         self.check_provider("while running")
-        return list(outputs)
+        named = dict(zip(self.outputs, outputs, strict=True))
+        return list(self.widened(named).values())
 
-    def call(self, inputs: Arrays) -> Callable[[], list[np.ndarray[Any, Any]]]:
-        """A bare call of the session on these inputs, for timing.
+    def call(self, inputs: Arrays) -> Callable[[], list[Array]]:
+        """A bare call of the session on these inputs, for timing; casts are made beforehand.
 
         Raises:
             RunError: The artefact needs an input that is not among them.
@@ -116,7 +133,32 @@ class Session:
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
-        return partial(self.handle.run, None, {name: inputs[name] for name in self.inputs})
+        fed = self.fed(inputs)
+        return partial(self.handle.run, None, {name: fed[name] for name in self.inputs})
+
+    def fed(self, inputs: Arrays) -> dict[str, Array]:
+        """The inputs, with float32 as float16 where the variant takes that, and no other cast."""
+        import numpy as np
+
+        return {
+            name: narrowed_to_float16(array)
+            if name in self.narrowed
+            and self.inputs.get(name) == "tensor(float16)"
+            and array.dtype == np.float32
+            else array
+            for name, array in inputs.items()
+        }
+
+    def widened(self, outputs: Arrays) -> dict[str, Array]:
+        """The outputs, with float16 as float32 where the variant gives that."""
+        import numpy as np
+
+        return {
+            name: array.astype(np.float32)
+            if name in self.narrowed and array.dtype == np.float16
+            else array
+            for name, array in outputs.items()
+        }
 
     def check_provider(self, when: str) -> None:
         """Raises a RunError if the session no longer runs on its provider first."""
@@ -142,21 +184,28 @@ def open_session(
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider, or the machine no such device.
+        Unsupported: The artefact is bfloat16, and the provider has no kernels for it.
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
     _probe(artefact, target, _provider(target))
-    return _open(str(artefact.path), target, threads, optimise)
+    narrowed = frozenset(artefact.notes.get("narrowed", ()))
+    return _open(str(artefact.path), target, threads, optimise, narrowed)
 
 
-def open_model(model: bytes, target: str) -> Session:
+def open_model(model: bytes, target: str, narrowed: frozenset[str] = frozenset()) -> Session:
     """Opens a model in memory, without the child process: only for what is known to load.
+
+    Args:
+        model: The model, serialised.
+        target: Where to run it.
+        narrowed: See `Session`.
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider.
         RunError: ONNX Runtime refuses the model, or falls back.
     """
     try:
-        return _open(model, target, None, True)
+        return _open(model, target, None, True, narrowed)
     except RunError:
         raise
     except Exception as error:
@@ -177,7 +226,13 @@ def _provider(target: str) -> str:
     return provider
 
 
-def _open(model: str | bytes, target: str, threads: int | None, optimise: bool) -> Session:
+def _open(
+    model: str | bytes,
+    target: str,
+    threads: int | None,
+    optimise: bool,
+    narrowed: frozenset[str],
+) -> Session:
     provider = _provider(target)
     onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
@@ -196,8 +251,16 @@ def _open(model: str | bytes, target: str, threads: int | None, optimise: bool) 
         inputs={value.name: value.type for value in handle.get_inputs()},
         outputs=[value.name for value in handle.get_outputs()],
         handle=handle,
+        narrowed=narrowed,
     )
     session.check_provider("when the session was opened")
+    wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]
+    wide += [value.name for value in handle.get_outputs() if value.type == "tensor(bfloat16)"]
+    if wide:
+        raise RunError(
+            f"{', '.join(wide)}: bfloat16, which ONNX Runtime does not exchange with numpy: it "
+            "cannot be run from Python. Keep inputs and outputs in float32 (keep_io_types = true)"
+        )
     return session
 
 
@@ -205,7 +268,25 @@ def _probe(artefact: Artefact, target: str, provider: str) -> None:
     key = (artefact.sha256, target)
     if key not in _probed:
         problem = sandbox.load_problem(Path(artefact.path), provider)
-        _probed[key] = None if problem is None else RunError(f"{artefact.path}: {problem}")
+        _probed[key] = None if problem is None else _refused(artefact.path, problem, provider)
     error = _probed[key]
     if error is not None:
         raise error
+
+
+def _refused(path: Path, problem: str, provider: str) -> RunError:
+    """Why an artefact does not load: a failure, unless all that is missing is bfloat16."""
+    said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
+    if said == problem or not _holds_bfloat16(path):
+        return RunError(f"{path}: {problem}")
+    short = said if len(said) <= _SHORT else said[:_SHORT] + " …"
+    return Unsupported(f"bf16 does not load on {provider}: {short}")
+
+
+def _holds_bfloat16(path: Path) -> bool:
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    held = {tensor.data_type for tensor in graph.initializer}
+    held |= {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    return onnx.TensorProto.BFLOAT16 in held

@@ -51,11 +51,11 @@ def measure_model(
         inputs=tuple(_spec(value) for value in inputs),
         outputs=tuple(_spec(value) for value in graph.output),
         expected_inputs=tuple(
-            TensorSpec(name, entry.dtype, reference.shapes[name])
+            TensorSpec(name, variant.io_dtype(entry.dtype), reference.shapes[name])
             for name, entry in reference.model.inputs.items()
         ),
         expected_outputs=tuple(
-            TensorSpec(name, entry.dtype, entry.shape)
+            TensorSpec(name, variant.io_dtype(entry.dtype), entry.shape)
             for name, entry in reference.model.outputs.items()
         ),
         opset=max(
