@@ -5,16 +5,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import logging
-import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pytest_onnxcheck.engine import sandbox
+from pytest_onnxcheck.engine.accuracy import Evaluation
 from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
+from pytest_onnxcheck.engine.calibration import Calibration, load_calibration
 from pytest_onnxcheck.engine.export import export
 from pytest_onnxcheck.engine.oracle import Oracle
-from pytest_onnxcheck.engine.quantize import quantize
+from pytest_onnxcheck.engine.quantize import quantize, resolved_options
 from pytest_onnxcheck.engine.reference import Reference, load_reference
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.files import file_sha256, files_sha256
@@ -51,9 +52,10 @@ class Builds:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._store = ArtefactStore(root)
-        self._session = uuid.uuid4().hex
         self._last: Reference | None = None
         self._oracle: Oracle | None = None
+        self._evaluation: Evaluation | None = None
+        self._calibration: tuple[Reference, Calibration] | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
@@ -68,6 +70,8 @@ class Builds:
         """
         if self._last is None or self._last.model != model:
             self._oracle = None  # it holds copies of the last one's weights
+            self._evaluation = None
+            self._calibration = None
             self._last = self._once(
                 f"reference {model.root} {model.name}", lambda: load_reference(model)
             )
@@ -87,6 +91,34 @@ class Builds:
             )
         return self._oracle
 
+    def evaluation(self, reference: Reference) -> Evaluation:
+        """The labelled samples of the model, and what PyTorch scores on them.
+
+        Raises:
+            InputError: They are missing or do not fit, or PyTorch does not run on them.
+        """
+        if self._evaluation is None or self._evaluation.reference is not reference:
+            model = reference.model
+            self._evaluation = self._once(
+                f"evaluation {model.root} {model.name}", lambda: Evaluation(reference)
+            )
+        return self._evaluation
+
+    def calibration(self, reference: Reference) -> Calibration:
+        """The model's calibration data.
+
+        Raises:
+            QuantizeError: It is missing, unreadable or too little, or does not fit the inputs.
+            InputError: There is none, and the declared inputs cannot be drawn.
+        """
+        if self._calibration is None or self._calibration[0] is not reference:
+            model = reference.model
+            loaded = self._once(
+                f"calibration {model.root} {model.name}", lambda: load_calibration(reference)
+            )
+            self._calibration = (reference, loaded)
+        return self._calibration[1]
+
     def float_artefact(self, reference: Reference, variant: Variant) -> Artefact:
         """The fp32 artefact of the variant's exporter and opset, or the file that was given.
 
@@ -105,21 +137,23 @@ class Builds:
         )
 
     def artefact(self, reference: Reference, variant: Variant) -> Artefact:
-        """The artefact of a variant.
+        """The artefact of a variant: one of the manifest's, or one with other options.
 
         Raises:
             ExportError: The fp32 artefact it is made from cannot be exported.
-            QuantizeError: It cannot be converted.
+            QuantizeError: It cannot be converted, or its calibration data is no good.
+            InputError: There is no calibration data, and the inputs cannot be drawn.
         """
         if variant.file is not None:
             return self._given(variant.file)
         source = self.float_artefact(reference, variant)
         if variant.precision == "fp32":
             return source
+        calibration = self.calibration(reference) if variant.precision == "int8-static" else None
         return self._built(
-            f"{reference.model.name}/{variant.name}",
-            self._key(reference, variant, variant.precision),
-            lambda path: quantize(reference, variant, source.path, path),
+            f"{reference.model.name}/{_folder(reference, variant)}",
+            self._key(reference, variant, variant.precision, calibration),
+            lambda path: quantize(reference, variant, source.path, path, calibration),
         )
 
     def _given(self, path: Path) -> Artefact:
@@ -135,7 +169,7 @@ class Builds:
             self._artefacts[str(path)] = self._once(str(path), load)
         return self._artefacts[str(path)]
 
-    def _built(self, folder: str, key: str, build: Callable[[Path], dict[str, str]]) -> Artefact:
+    def _built(self, folder: str, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         if key not in self._artefacts:
             self._artefacts[key] = self._once(key, lambda: self._store.get(folder, key, build))
         return self._artefacts[key]
@@ -149,7 +183,13 @@ class Builds:
             self._failures[what] = error
             raise
 
-    def _key(self, reference: Reference, variant: Variant, precision: str) -> str:
+    def _key(
+        self,
+        reference: Reference,
+        variant: Variant,
+        precision: str,
+        calibration: Calibration | None = None,
+    ) -> str:
         """Hash of everything an artefact is made of."""
         model = reference.model
         parts: list[object] = [_own_code(), reference.fingerprint, precision]
@@ -159,15 +199,21 @@ class Builds:
         parts.append(installed_versions(_PACKAGES))
         files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
         files += [model.root / model.example] if model.example else []
-        if precision == "int8-static":
-            parts.append(model.calibration)
-            if model.calibration is not None and model.calibration.file is not None:
-                files.append(model.root / model.calibration.file)
-            elif model.calibration is not None:
-                # what a callable gives is not known before it runs: never reused by another run
-                parts.append(self._session)
+        if precision != "fp32":
+            parts.append(resolved_options(variant))
+        if calibration is not None:
+            parts.append(calibration.measured)  # with the hash of the data
         parts += [file_sha256(path) if path.is_file() else None for path in files]
         return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _folder(reference: Reference, variant: Variant) -> str:
+    """The variant's name; with a hash of its options where they are not the manifest's."""
+    options = resolved_options(variant)
+    written = {own.name: own for own in reference.model.variants}
+    if variant.name in written and resolved_options(written[variant.name]) == options:
+        return variant.name
+    return f"{variant.name}-{hashlib.sha256(repr(options).encode()).hexdigest()[:8]}"
 
 
 @functools.cache

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 
@@ -34,7 +34,8 @@ class Artefact:
         size_bytes: Bytes on disk of the same.
         seconds: What building it took, when it was built; 0 for a file that was given.
         cached: Whether it was built by an earlier run.
-        notes: What the builder recorded for the report, e.g. where calibration data came from.
+        notes: What the builder recorded for the report, as JSON has it: its options, and the
+            calibration data.
     """
 
     path: Path
@@ -42,7 +43,7 @@ class Artefact:
     size_bytes: int
     seconds: float
     cached: bool
-    notes: dict[str, str]
+    notes: dict[str, Any]
 
     @classmethod
     def given(cls, path: Path) -> Artefact:
@@ -50,7 +51,7 @@ class Artefact:
         return cls._of(path, seconds=0.0, cached=False, notes={})
 
     @classmethod
-    def _of(cls, path: Path, *, seconds: float, cached: bool, notes: dict[str, str]) -> Artefact:
+    def _of(cls, path: Path, *, seconds: float, cached: bool, notes: dict[str, Any]) -> Artefact:
         files = artefact_files(path)
         size = sum(file.stat().st_size for file in files)
         return cls(path, files_sha256(files), size, seconds, cached, notes)
@@ -78,14 +79,14 @@ class ArtefactStore:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def get(self, folder: str, key: str, build: Callable[[Path], dict[str, str]]) -> Artefact:
+    def get(self, folder: str, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         """The artefact under a key, built if it is not there yet.
 
         Args:
             folder: Where it belongs, for people: `MODEL/VARIANT`.
             key: Hash of all it is made of.
-            build: Writes the file at the path it is given and returns notes for the report. What
-                it leaves behind when it fails is deleted.
+            build: Writes the file at the path it is given and returns notes for the report, which
+                go through JSON. What it leaves behind when it fails is deleted.
         """
         home = self.root / folder / key[:16]
         self._prepare()
@@ -104,13 +105,14 @@ class ArtefactStore:
             return None
         return artefact if artefact.sha256 == record["sha256"] else None
 
-    def _build(self, home: Path, build: Callable[[Path], dict[str, str]]) -> Artefact:
+    def _build(self, home: Path, build: Callable[[Path], dict[str, Any]]) -> Artefact:
         shutil.rmtree(home, ignore_errors=True)
         with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
             work = Path(temporary) / "work"
             work.mkdir()
             started = time.perf_counter()
-            notes = build(work / "model.onnx")
+            # as a later run reads them
+            notes = json.loads(json.dumps(build(work / "model.onnx")))
             seconds = round(time.perf_counter() - started, 3)
             built = Artefact._of(work / "model.onnx", seconds=seconds, cached=False, notes=notes)
             record = {"seconds": seconds, "sha256": built.sha256, "notes": notes}

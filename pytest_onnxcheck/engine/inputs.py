@@ -30,6 +30,7 @@ __all__ = [
     "example_dims",
     "fill_inputs",
     "generator",
+    "given_arrays",
     "load_arrays",
     "smallest_dims",
 ]
@@ -111,7 +112,7 @@ def _own(model: Model, name: str, entry: CaseFile) -> Iterator[tuple[str, dict[s
         raise InputError(f"{model.name}: case {name!r}: {entry.source}() gave no inputs")
     for index, arrays in enumerate(several):
         made = f"case:{name}" if given is arrays else f"case:{name}/{index}"
-        yield made, _given(model, f"{made} of {entry.source}()", arrays)
+        yield made, given_arrays(model, f"{made} of {entry.source}()", arrays)
 
 
 def smallest_dims(model: Model) -> dict[str, int]:
@@ -206,7 +207,17 @@ def _case_file(model: Model, file: str) -> dict[str, Array]:
     return {name: _checked(model, name, arrays[name], f"{file}: ") for name in model.inputs}
 
 
-def _given(model: Model, where: str, arrays: object) -> dict[str, Array]:
+def given_arrays(model: Model, where: str, arrays: object) -> dict[str, Array]:
+    """The user's own arrays, one for each input and of its dtype, in the order of the inputs.
+
+    Args:
+        model: Declares the inputs.
+        where: Where they come from, for the error.
+        arrays: What was given: `{input: array}`.
+
+    Raises:
+        InputError: A name or dtype is not as declared.
+    """
     import numpy as np
 
     if not isinstance(arrays, Mapping) or set(arrays) != set(model.inputs):

@@ -35,6 +35,7 @@ __all__ = [
     "Reference",
     "arrays_of",
     "flatten",
+    "import_named",
     "import_object",
     "load_reference",
     "output_paths",
@@ -194,7 +195,19 @@ def load_reference(model: Model) -> Reference:
 
 
 def import_object(path: str, root: Path) -> Callable[..., Any]:
-    """The object behind `module:name` or `path.py:name`; modules are also looked for in `root`.
+    """The callable behind `module:name` or `path.py:name`, as `import_named` finds it.
+
+    Raises:
+        CheckpointError: There is no such module or name, or it is not callable.
+    """
+    target = import_named(path, root)
+    if not callable(target):
+        raise CheckpointError(f"{path!r} is a {type(target).__name__}, not a callable")
+    return target  # type: ignore[no-any-return]
+
+
+def import_named(path: str, root: Path) -> Any:
+    """What stands behind `module:name` or `path.py:name`; modules are also looked for in `root`.
 
     Raises:
         CheckpointError: There is no such module or name, or importing it failed.
@@ -215,9 +228,7 @@ def import_object(path: str, root: Path) -> Callable[..., Any]:
             callables = [key for key, value in vars(module).items() if callable(value)]
             raise CheckpointError(f"{path!r}: {location} has no {name!r}; it has {callables}")
         target = getattr(target, part)
-    if not callable(target):
-        raise CheckpointError(f"{path!r} is a {type(target).__name__}, not a callable")
-    return target  # type: ignore[no-any-return]
+    return target
 
 
 def flatten(value: Any) -> tuple[torch.Tensor, ...]:
