@@ -69,6 +69,7 @@ def compare(
             "max_rel": _max_ratio(compared[nonzero], magnitude[nonzero]),
             "rel_rms": _relative_rms(compared, magnitude),
             "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
+            "top1": _top1(expected, actual),
         }
         if tolerance.rtol is not None and tolerance.atol is not None:
             limit = tolerance.atol + tolerance.rtol * magnitude
@@ -135,6 +136,22 @@ def _cosine(expected: Array, actual: Array) -> float:
     expected, actual = expected / largest, actual / largest
     norms = float(np.linalg.norm(expected) * np.linalg.norm(actual))
     return float(np.dot(expected, actual) / norms) if norms else 0.0
+
+
+def _top1(expected: Array, actual: Array) -> float | None:
+    """Share of the rows along the last axis in which the artefact picks a largest element.
+
+    Where several elements of PyTorch's row are the largest, any of them will do; NaN is none.
+    None for integers, and for outputs without rows of at least two elements.
+    """
+    import numpy as np
+
+    if expected.dtype.kind != "f" or expected.ndim < 2 or expected.shape[-1] < 2:
+        return None
+    own = np.where(np.isnan(expected), -np.inf, expected)
+    chosen = np.where(np.isnan(actual), -np.inf, actual).argmax(axis=-1, keepdims=True)
+    agree = np.take_along_axis(own, chosen, axis=-1) == own.max(axis=-1, keepdims=True)
+    return float(agree.mean())
 
 
 def _outside(array: Array, declared: Output) -> float:

@@ -5,12 +5,48 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck, QuantizationMeasurement
+from pytest_onnxcheck.measurement import (
+    CoverageMeasurement,
+    ExportMeasurement,
+    FileCheck,
+    QuantizationMeasurement,
+)
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 __all__ = ["export", "quantization"]
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+
+_SIXTEEN_BITS = ("fp16", "bf16", "half")
+
+_OPTIONS = "[models.NAME.quantization.{}]"
+_UNBLOCK = "Shorten op_block_list and exclude_nodes of " + _OPTIONS
+
+#: What may help where nothing carries a precision.
+_ADVICE = {
+    "fp16": _UNBLOCK.format("fp16"),
+    "bf16": _UNBLOCK.format("bf16"),
+    "half": "Give an artefact of the module after .half()",
+    "int8-dynamic": "It is for MatMul, Gemm and LSTM, and leaves convolutions alone: use "
+    "int8-static for them",
+    "int8-static": f"Look at operators and exclude_nodes of {_OPTIONS.format('int8-static')}, and "
+    "use int8-dynamic for LSTM",
+    "int4-weight": "It needs MatMul or Gemm with a constant weight: use int8-static for "
+    "convolutions",
+}
+
+#: What helps where float16 does not hold a weight.
+_MENDED = {
+    "fp16": f"Leave their nodes in float32 (exclude_nodes or op_block_list of "
+    f"{_OPTIONS.format('fp16')}), or use bf16",
+    "half": "Use fp16, which can leave nodes in float32 (exclude_nodes), or bf16",
+}
+
+#: How many names a message lists.
+_NAMED = 5
+
+#: fewer examples than this are warned about
+_FEW_EXAMPLES = 8
 
 
 def export(measured: ExportMeasurement, budget: s.Budget) -> Verdict:
@@ -43,22 +79,124 @@ def _file(file: FileCheck) -> Iterator[Finding]:
 
 def quantization(measured: QuantizationMeasurement, budget: s.Budget) -> Verdict:
     """Judges what became of the float artefact."""
-    return Verdict.of([*_file(measured.file), *_converted(measured), *_size(measured, budget)])
+    return Verdict.of(
+        [
+            *_file(measured.file),
+            *_calibration(measured),
+            *_converted(measured),
+            *_coverage(measured, budget),
+            *_weights(measured),
+            *_size(measured, budget),
+        ]
+    )
+
+
+def _calibration(measured: QuantizationMeasurement) -> Iterator[Finding]:
+    """What makes the ranges of static quantization worthless, or doubtful."""
+    data = measured.calibration
+    if data is None:
+        return
+    for name, value in data.constant.items():
+        yield Finding(
+            _FAIL,
+            "calibration",
+            f"input {name!r} is {value:g} in all {data.origin}: every range that follows from it "
+            'is wrong. Give real examples, or declare the input with fill = "constant" if the '
+            "model never gets anything else",
+        )
+    if data.random:
+        yield Finding(
+            _WARN,
+            "calibration",
+            f"{data.origin}: the ranges are those of noise, not of your data. "
+            "Give real examples: calibration = { file = ... }",
+        )
+    elif data.examples < _FEW_EXAMPLES:
+        yield Finding(
+            _WARN,
+            "calibration",
+            f"only {data.examples} examples ({data.origin}), at least {_FEW_EXAMPLES} expected: "
+            "values that real data reaches and these do not are clipped. Give more",
+        )
 
 
 def _converted(measured: QuantizationMeasurement) -> Iterator[Finding]:
-    if measured.converted:
+    precision = measured.precision
+    if measured.identical:
+        yield Finding(
+            _FAIL,
+            f"precision {precision}",
+            "is the fp32 artefact under another name, byte for byte. Quantize it, or drop this "
+            "precision from the model",
+            measured.file.path,
+        )
+    elif not measured.converted:
+        remaining = ", ".join(f"{count} {op}" for op, count in measured.remaining.items())
+        yield Finding(
+            _FAIL,
+            f"precision {precision}",
+            f"nothing was quantized: the artefact holds no {precision} "
+            f"{'tensor' if precision in _SIXTEEN_BITS else 'node'} "
+            f"(left in float: {remaining or 'no operator that could be'}). "
+            f"{_ADVICE[precision]}, or drop this precision from the model",
+        )
+
+
+def _coverage(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:
+    found, allowed = measured.coverage, budget.min_coverage
+    if found is None or allowed is None:
         return
-    remaining = ", ".join(f"{count} {op}" for op, count in measured.remaining.items())
-    yield Finding(
-        _FAIL,
-        f"precision {measured.precision}",
-        f"nothing was quantized: the artefact holds no {measured.precision} "
-        f"{'tensor' if measured.precision == 'fp16' else 'node'} "
-        f"(left in float: {remaining or 'no operator that could be'}). "
-        "Drop this precision from the model, or choose one that covers its operators "
-        "(int8-static for convolutions, int8-dynamic for MatMul and Gemm)",
-    )
+    shares = {"weights": found.weights, "multiply-accumulates": found.compute}
+    wanted = f"asked for at least {allowed:g} (budget.min_coverage)"
+    for what, share in shares.items():
+        if share is None:
+            yield Finding(_WARN, "coverage", f"it has no {what} that could be counted, {wanted}")
+        elif share < allowed:
+            yield Finding(
+                _FAIL,
+                "coverage",
+                f"{share:.2f} of the {what} are {measured.precision}, {wanted}"
+                + (_left(found) if what != "weights" else ""),
+            )
+    if found.uncounted:
+        yield Finding(
+            _WARN,
+            "coverage",
+            f"the multiply-accumulates of {found.uncounted} nodes could not be counted, and are "
+            "left out of their share (budget.min_coverage)",
+        )
+
+
+def _left(found: CoverageMeasurement) -> str:
+    """The nodes that are left in float, the most expensive first."""
+    if not found.floating:
+        return ""
+    shown = ", ".join(f"{name} {share:.2g}" for name, share in found.floating[:_NAMED])
+    more = ", ..." if len(found.floating) > _NAMED else ""
+    return f"; left in float: {shown}{more}"
+
+
+def _weights(measured: QuantizationMeasurement) -> Iterator[Finding]:
+    """Weights that float16 does not hold."""
+    if measured.clipped:
+        yield Finding(
+            _FAIL,
+            "weights",
+            f"beyond 65504, the largest float16, and clipped to it: {_several(measured.clipped)}. "
+            f"{_MENDED[measured.precision]}",
+        )
+    if measured.vanished:
+        yield Finding(
+            _WARN,
+            "weights",
+            f"below what float16 holds (3e-8), and lost: {_several(measured.vanished)}. "
+            f"{_MENDED[measured.precision]}",
+        )
+
+
+def _several(names: tuple[str, ...]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:
@@ -76,6 +214,13 @@ def _size(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Findi
             "size ratio",
             f"{ratio:.3f} of the fp32 artefact's {measured.float_bytes} bytes, "
             f"allowed {budget.max_size_ratio:g} (budget.max_size_ratio)",
+        )
+    elif ratio is not None and ratio >= 1 and not (budget.max_size_ratio or measured.identical):
+        yield Finding(
+            _WARN,
+            "size ratio",
+            f"{ratio:.3f} of the fp32 artefact's {measured.float_bytes} bytes: this variant is no "
+            "smaller. It pays only if it is faster; set budget.max_size_ratio to have it judged",
         )
     yield from _bytes(measured.file, budget)
 

@@ -22,6 +22,12 @@ __all__ = ["VACUOUS", "equivalence", "problem"]
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
 VACUOUS = 1e-12
 
+#: What is written behind a metric's value.
+_UNITS = {"sqnr_db": " dB"}
+
+#: How many names a message lists.
+_NAMED = 5
+
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
 
@@ -53,7 +59,15 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
                 "by perturbed runs in float32",
             )
         )
-    return Verdict.of([*findings, *_uncompared(measured), *_vacuous(measured), *notes])
+    return Verdict.of(
+        [
+            *findings,
+            *_uncompared(measured),
+            *_rowless(measured, tolerance),
+            *_vacuous(measured),
+            *notes,
+        ]
+    )
 
 
 def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
@@ -61,6 +75,18 @@ def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
     if not compared and not any(case.error for case in measured.cases):
         yield Finding(
             _FAIL, "outputs", f"nothing was compared: {len(measured.cases)} cases, no elements"
+        )
+
+
+def _rowless(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
+    outputs = [output for case in measured.cases for output in case.outputs]
+    shaped = any(output.expected_shape == output.actual_shape for output in outputs)
+    if isinstance(tolerance.top1, s.Bounds) and shaped and measured.worst("top1") is None:
+        yield Finding(
+            _WARN,
+            "top1",
+            "not measured: no output has rows of at least two floats (tolerance.top1). "
+            "Bound rel_rms or sqnr_db instead",
         )
 
 
@@ -74,6 +100,16 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
                 grade = _WARN
                 text += "; no failure, since PyTorch itself gives NaN or infinity on this probe"
             found.append((grade, f"output {output.name!r} {what}", text))
+    if case.underflowed:
+        found.append(
+            (
+                _WARN,
+                "float16 underflow",
+                f"most elements of {_several(case.underflowed)} turn to zero where they are stored "
+                "in float16, as on a GPU; here ONNX Runtime keeps them in float32. Leave their "
+                "nodes in float32 (exclude_nodes or op_block_list), or use bf16",
+            )
+        )
     for grade, what, text in found:
         if case.lenient and grade is _FAIL:
             yield Finding(_WARN, what, f"{text}; no failure, since {case.lenient}", case.case)
@@ -99,6 +135,12 @@ def _output(
     yield from _range(output)
     yield from _noise(output, tolerance)
     yield from _metrics(output, tolerance)
+
+
+def _several(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )
 
 
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
@@ -172,8 +214,9 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
         grade = _graded(value, bounds, larger_is_better)
         if grade is not _PASS:
             sign = "at least" if larger_is_better else "at most"
-            allowed = f"pass is {sign} {bounds.passes:g}, fail beyond {bounds.fails:g}"
-            yield grade, metric, f"{_beside(value, bounds)}, {allowed}"
+            unit = _UNITS.get(metric, "")
+            allowed = f"pass is {sign} {bounds.passes:g}{unit}, fail beyond {bounds.fails:g}{unit}"
+            yield grade, metric, f"{_beside(value, bounds)}{unit}, {allowed}"
     if output.outside_allclose:
         yield (
             _FAIL,

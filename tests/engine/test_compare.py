@@ -271,3 +271,36 @@ def test_share_of_elements_outside_the_declared_range():
 def test_no_declared_range_is_never_left():
     found = measure([1e9], [np.nan])
     assert (found.outside_range, found.expected_outside_range) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "share"),
+    [
+        ([[0.0, 1.0], [2.0, 1.0]], [[0.0, 5.0], [2.0, 1.0]], 1.0),
+        ([[0.0, 1.0], [2.0, 1.0]], [[1.0, 0.0], [2.0, 1.0]], 0.5),
+        ([[3.0, 3.0, 0.0]], [[0.0, 1.0, 0.0]], 1.0),  # PyTorch's own largest are equal
+        ([[3.0, 3.0, 0.0]], [[0.0, 0.0, 1.0]], 0.0),
+        ([[3.0, 2.0]], [[1.0, 1.0]], 1.0),  # the artefact's first
+        ([[np.nan, 1.0, 0.5]], [[0.0, np.nan, 0.5]], 0.0),
+        ([[np.nan, 1.0]], [[np.nan, 2.0]], 1.0),
+        ([[np.inf, 1.0]], [[np.inf, 2.0]], 1.0),
+    ],
+)
+def test_top1_is_the_share_of_rows_with_the_same_largest_element(expected, actual, share):
+    assert measure(np.array(expected), np.array(actual)).top1 == share
+
+
+def test_rows_lie_along_the_last_axis():
+    expected = np.zeros((2, 3, 4), "float32")
+    expected[..., 1] = 1
+    actual = expected.copy()
+    actual[1, 2, 3] = 2
+    assert measure(expected, actual).top1 == pytest.approx(5 / 6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [np.float32([1.0, 2.0]), np.float32([[1.0], [2.0]]), np.array([[1, 2]]), np.zeros((0, 3))],
+)
+def test_without_rows_of_floats_there_is_no_top1(values):
+    assert measure(values, values).top1 is None
