@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ from sklearn.model_selection import train_test_split
 
 
 def load(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
-    """Load one part of the stratified 70/30 split.
+    """Load one part of the stratified 50/50 split.
 
     Args:
         split: ``"train"`` or ``"test"``.
@@ -25,8 +26,14 @@ def load(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
     digits = load_digits()
     train, test = train_test_split(
-        np.arange(len(digits.target)), test_size=0.3, random_state=0, stratify=digits.target
+        np.arange(len(digits.target)), test_size=0.5, random_state=0, stratify=digits.target
     )
     indices = train if split == "train" else test
     images = (digits.images[indices, None] / 16.0).astype(np.float32)
     return images, digits.target[indices].astype(np.int64)
+
+
+def evaluation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Yield the 899 test images as one batch: ``({"image": images}, labels)``, see `load`."""
+    images, labels = load("test")
+    yield {"image": images}, labels

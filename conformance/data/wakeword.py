@@ -7,9 +7,24 @@ neither energy, nor the number of tones, nor one direction alone gives the keywo
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+#: of the checkpoint
+CONFIG: dict[str, Any] = {
+    "sample_rate": 16000,
+    "duration_s": 1.0,
+    "n_mels": 64,
+    "hop_length": 160,
+    "num_classes": 2,
+    "dropout": 0.2,
+    "base_width": 8,
+}
+TRAIN_SEED = 1
+TEST_SEED = 2
+CALIBRATION_SEED = 3
 
 N_FFT = 512
 WINDOW_LENGTH = 400
@@ -113,3 +128,17 @@ def make_dataset(n: int, seed: int, config: dict[str, Any]) -> tuple[np.ndarray,
         for i in range(0, n, CHUNK)
     ]
     return np.concatenate(features), labels
+
+
+def evaluation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
+    """Yield 1000 clips held out from training: ``({"mel": spectrograms}, labels)`` batches."""
+    features, labels = make_dataset(1000, TEST_SEED, CONFIG)
+    for i in range(0, len(labels), CHUNK):
+        yield {"mel": features[i : i + CHUNK]}, labels[i : i + CHUNK]
+
+
+def calibration() -> Iterator[dict[str, np.ndarray]]:
+    """Yield 64 clips, neither trained nor evaluated on: ``{"mel": spectrogram}`` one by one."""
+    features, _ = make_dataset(64, CALIBRATION_SEED, CONFIG)
+    for clip in features:
+        yield {"mel": clip[None]}

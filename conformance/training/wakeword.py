@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import torch
 
-from conformance.data.wakeword import make_dataset
+from conformance.data.wakeword import CONFIG, TEST_SEED, TRAIN_SEED, make_dataset
 from conformance.training._common import CHECKPOINTS, accuracy, fit, write_atomic
 from conformance.zoo.wakeword import resnet18
-
-CONFIG: dict[str, Any] = {
-    "sample_rate": 16000,
-    "duration_s": 1.0,
-    "n_mels": 64,
-    "hop_length": 160,
-    "num_classes": 2,
-    "dropout": 0.2,
-    "base_width": 8,
-}
-TRAIN_SEED = 1
-TEST_SEED = 2
 
 
 def main() -> None:
