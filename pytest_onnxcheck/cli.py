@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.errors import OnnxCheckError
@@ -19,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         text: str = arguments.run(arguments)
-    except (OnnxCheckError, OSError, json.JSONDecodeError) as error:
+    except (OnnxCheckError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     sys.stdout.write(text)
@@ -42,6 +43,13 @@ def _parser() -> argparse.ArgumentParser:
     table = commands.add_parser("table", help="print the table of a record as Markdown")
     table.add_argument("record", type=Path, help="what --onnxcheck-json wrote")
     table.set_defaults(run=_table)
+    frontier = commands.add_parser(
+        "frontier", help="print what each variant in a record costs and loses, and which to release"
+    )
+    frontier.add_argument("record", type=Path, help="what --onnxcheck-json wrote")
+    frontier.add_argument("model", nargs="?", default="*", help="only models that match this glob")
+    frontier.add_argument("--json", action="store_true", help="as data, for a plot")
+    frontier.set_defaults(run=_frontier)
     return parser
 
 
@@ -66,12 +74,43 @@ def _schema(arguments: argparse.Namespace) -> str:
 def _table(arguments: argparse.Namespace) -> str:
     from pytest_onnxcheck.report.table import markdown
 
-    record = json.loads(arguments.record.read_text(encoding="utf-8"))
+    record = _record(arguments.record)
+    return f"{markdown(record['checks'])}\n{_made_on(record)}"
+
+
+def _frontier(arguments: argparse.Namespace) -> str:
+    from pytest_onnxcheck.report import frontier
+    from pytest_onnxcheck.report.record import as_json
+
+    record = _record(arguments.record)
+    entries = record["checks"]
+    found = frontier.frontiers(entries, arguments.model)
+    if not found:
+        names = ", ".join(dict.fromkeys(entry["model"] for entry in entries))
+        raise OnnxCheckError(
+            f"{arguments.record}: no model matches {arguments.model!r}; it holds: {names or 'none'}"
+        )
+    if arguments.json:
+        return as_json(frontier.data(found))
+    return f"{frontier.markdown(found)}\n{_made_on(record)}"
+
+
+def _record(path: Path) -> Any:
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or "checks" not in record:
+        raise OnnxCheckError(f"{path}: not a record: write one with --onnxcheck-json=PATH")
+    return record
+
+
+def _made_on(record: dict[str, Any]) -> str:
+    """One line with versions, processor and date."""
     packages = record["environment"]["packages"]
     shown = [name for name in packages if name in ("torch", "onnx") or "onnxruntime" in name]
     versions = ", ".join(f"{name} {packages[name]}" for name in shown)
     return (
-        f"{markdown(record['checks'])}\n"
         f"onnxcheck {record['onnxcheck']}, {versions}; {record['environment']['cpu']}, "
         f"{record['environment']['cpus']} CPUs; {record['created'][:10]}.\n"
     )

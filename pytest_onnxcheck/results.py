@@ -51,9 +51,9 @@ class Results:
             return
         from pytest_onnxcheck.report.terminal import summary
 
+        settings = self.config.stash[SETTINGS]
         terminalreporter.section("onnxcheck")
-        for line, markup in summary(self.entries):
+        for line, markup in summary(self.entries, whole_frontier=settings.frontier):
             terminalreporter.write_line(line, **markup)
-        path = self.config.stash[SETTINGS].json
-        if path is not None:
-            terminalreporter.write_line(f"record: {path}")
+        if settings.json is not None:
+            terminalreporter.write_line(f"record: {settings.json}")

@@ -12,7 +12,9 @@ import pytest
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
     CaseMeasurement,
+    CoverageMeasurement,
     Diagnosis,
     Divergence,
     Element,
@@ -452,11 +454,14 @@ def test_a_row_holds_every_check_of_a_variant():
         "quant": "pass",
         "struct": "pass",
         "equal": "pass",
-        "worst error": "2.5e-01",
+        "loss": "2.5e-01",
+        "drop": "-",
         "size": "1.23 MB",
         "ratio": "0.25",
+        "coverage": "-",
         "mutants": "1/3",
-        "speed-up": "0.50 to 1.23",
+        "speed-up": "0.50-1.23",
+        "x fp32": "-",
         "latency": "pass",
         "verdict": "pass",
     }
@@ -466,9 +471,58 @@ def test_what_was_not_run_is_a_dash():
     (row,) = rows([entry("export", EXPORT)])
     shown = dict(zip(HEADER, cells(row), strict=True))
     assert [key for key, value in shown.items() if value == "-"] == [
-        *("quant", "struct", "equal", "worst error", "ratio", "mutants", "speed-up", "latency")
+        *("quant", "struct", "equal", "loss", "drop", "ratio", "coverage", "mutants"),
+        *("speed-up", "x fp32", "latency"),
     ]
     assert (shown["size"], shown["verdict"]) == ("1.23 MB", "pass")
+
+
+STATIC = "dynamo-op20-int8-static"
+
+
+def shown_of(*entries, variant=STATIC):
+    """The one row's cells by column."""
+    (row,) = rows([{**found, "variant": variant} for found in entries])
+    return dict(zip(HEADER, cells(row), strict=True))
+
+
+def test_a_quantized_variant_shows_the_worst_sqnr_of_what_the_manifest_declares():
+    cases = (
+        CaseMeasurement("a", (output(rel_rms=0.01), output("z", rel_rms=0.1, max_abs=None))),
+        CaseMeasurement("b", (output(rel_rms=9.0),), probe=True),
+        CaseMeasurement("c", (output(rel_rms=9.0),), lenient="not made for these"),
+        CaseMeasurement("d", (output(rel_rms=9.0, expected_dtype="int64"),)),
+    )
+    found = entry("equivalence", equivalence(*cases))
+    assert shown_of(found)["loss"] == "20.0 dB"
+    assert shown_of(found, variant="dynamo-op20-fp32")["loss"] == "2.5e-01"
+    same = entry("equivalence", equivalence(CaseMeasurement("a", (output(rel_rms=0.0),))))
+    assert shown_of(same)["loss"] == "exact"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "shown"), [("passed", "0.0056"), ("failed", "FAIL 0.0056"), ("skipped", "skip")]
+)
+def test_a_drop_is_told_with_the_state_of_its_check(outcome, shown):
+    measured = AccuracyMeasurement(
+        *("cpu", "CPU", "accuracy", "digits.npz", "ab", 360, 0.98, 0.9744, 0.0056, 0.0, 0.01, 0.95)
+    )
+    found = entry("accuracy", None if outcome == "skipped" else measured, outcome=outcome)
+    assert shown_of(found)["drop"] == shown
+
+
+def test_coverage_and_the_smallest_speed_up_over_fp32_are_shown():
+    covered = dataclasses.replace(QUANTIZATION, coverage=CoverageMeasurement(0.9, 0.987))
+    fast = dataclasses.replace(LATENCY, speedup_over_fp32=2.5)
+    slow = dataclasses.replace(LATENCY, speedup_over_fp32=0.8)
+    shown = shown_of(entry("quantization", covered), entry("latency", fast), entry("latency", slow))
+    assert (shown["coverage"], shown["x fp32"]) == ("0.99", "0.80")
+    uncounted = dataclasses.replace(QUANTIZATION, coverage=CoverageMeasurement(0.9, None))
+    assert shown_of(entry("quantization", uncounted))["coverage"] == "-"
+
+
+def test_without_a_file_of_its_own_a_quantized_variant_shows_no_size():
+    assert shown_of(entry("export", EXPORT))["size"] == "-"
 
 
 def test_one_speed_up_is_shown_alone():
@@ -520,8 +574,7 @@ def test_a_survivor_read_back_from_a_record_reads_the_same(tmp_path):
 
 def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
     failed = entry("quantization", outcome="failed", reason="no calibration data")
-    (row,) = rows([entry("export", EXPORT), failed])
-    assert cells(row)[HEADER.index("size")] == "-"
+    assert shown_of(entry("export", EXPORT), failed)["size"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -531,7 +584,7 @@ def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
         (["passed", "skipped"], "pass"),
         (["skipped"], "skip"),
         (["passed", "xfailed"], "xfail"),
-        (["warn", "xfailed"], "warn"),
+        (["warn", "xfailed"], "xfail"),
         (["passed", "warn", "xpassed"], "XPASS"),
         (["xpassed", "failed", "passed"], "FAIL"),
     ],
@@ -563,10 +616,11 @@ def test_rows_come_in_the_order_of_the_manifest():
 
 def test_markdown_is_a_table():
     assert markdown([entry("export", EXPORT)]) == (
-        "| model | variant | export | quant | struct | equal | worst error "
-        "| size | ratio | mutants | speed-up | latency | verdict |\n"
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
-        "| net | dynamo-op20-fp32 | pass | - | - | - | - | 1.23 MB | - | - | - | - | pass |\n"
+        "| model | variant | export | quant | struct | equal | loss | drop "
+        "| size | ratio | coverage | mutants | speed-up | x fp32 | latency | verdict |\n"
+        f"|{' --- |' * 16}\n"
+        "| net | dynamo-op20-fp32 | pass | - | - | - | - | - "
+        "| 1.23 MB | - | - | - | - | - | - | pass |\n"
     )
 
 
@@ -604,15 +658,15 @@ def test_a_warning_is_told_once_with_the_number_of_checks():
 
 def test_the_summary_is_an_aligned_table_with_warnings_below():
     entries = [
-        entry("export", EXPORT, variant="short", position=[3, 0]),
-        entry("export", EXPORT, variant="much-longer", position=[3, 1], outcome="failed"),
+        entry("export", EXPORT, variant="file-fp32", position=[3, 0]),
+        entry("export", EXPORT, variant="longer-fp32", position=[3, 1], outcome="failed"),
         entry("export", variant="third", position=[3, 2], grade="warn", reason="train mode"),
         entry("export", variant="fourth", position=[3, 3], outcome="skipped"),
     ]
     assert list(summary(iter(entries))) == [
         ("model  variant      export  size     verdict", {"bold": True}),
-        ("net    short        pass    1.23 MB  pass", {"green": True}),
-        ("net    much-longer  FAIL    1.23 MB  FAIL", {"red": True}),
+        ("net    file-fp32    pass    1.23 MB  pass", {"green": True}),
+        ("net    longer-fp32  FAIL    1.23 MB  FAIL", {"red": True}),
         ("net    third        warn    -        warn", {"yellow": True}),
         ("net    fourth       skip    -        skip", {}),
         ("warn  models.toml::net::third::test_export: train mode", {"yellow": True}),

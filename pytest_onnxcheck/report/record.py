@@ -15,9 +15,10 @@ from typing import Any
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.files import file_sha256, write_atomically
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.versions import installed_versions
 
-__all__ = ["FORMAT", "make_record", "write_record"]
+__all__ = ["FORMAT", "as_json", "make_record", "write_record"]
 
 #: version of the record's format
 FORMAT = 1
@@ -47,13 +48,19 @@ def make_record(
         "manifests": [_manifest(Path(path)) for path in manifests],
         "exitstatus": exitstatus,
         "errors": list(errors),
+        "frontier": frontier.data(frontier.frontiers(entries)),
         "checks": entries,
     }
 
 
 def write_record(record: dict[str, Any], path: Path) -> None:
-    """Writes a record as JSON; NaN and infinity, which JSON has no numbers for, as strings."""
-    write_atomically(path, json.dumps(_plain(record), indent=1, allow_nan=False) + "\n")
+    """Writes a record as JSON."""
+    write_atomically(path, as_json(record))
+
+
+def as_json(value: Any) -> str:
+    """JSON with NaN and infinity, which it has no numbers for, as strings."""
+    return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
 
 
 def _environment() -> dict[str, Any]:

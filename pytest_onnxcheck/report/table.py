@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["HEADER", "Row", "cells", "markdown", "rows", "warnings"]
+__all__ = [
+    *("HEADER", "Entry", "Row", "cells", "decibels", "markdown", "number", "rows", "sqnr_db"),
+    "warnings",
+]
 
 Entry = dict[str, Any]
 
 HEADER = (
-    *("model", "variant", "export", "quant", "struct", "equal", "worst error"),
-    *("size", "ratio", "mutants", "speed-up", "latency", "verdict"),
+    *("model", "variant", "export", "quant", "struct", "equal", "loss", "drop"),
+    *("size", "ratio", "coverage", "mutants", "speed-up", "x fp32", "latency", "verdict"),
 )
 
-_ORDER = ("failed", "xpassed", "warn", "xfailed", "passed", "skipped")
+_ORDER = ("failed", "xpassed", "xfailed", "warn", "passed", "skipped")
 _SHOWN = {"failed": "FAIL", "xpassed": "XPASS", "passed": "pass", "skipped": "skip"}
 _SHOWN |= {"warn": "warn", "xfailed": "xfail"}
 
@@ -32,6 +36,10 @@ class Row:
         """The entries of one check."""
         return [entry for entry in self.entries if entry["check"] == check]
 
+    def measured(self, check: str) -> list[Any]:
+        """What one check measured, on every target; those that measured nothing are left out."""
+        return [entry["measurement"] for entry in self.of(check) if "measurement" in entry]
+
     def state(self, check: str | None = None) -> str:
         """The worst outcome of one check, or of all; a dash when there is none."""
         entries = self.entries if check is None else self.of(check)
@@ -44,6 +52,55 @@ class Row:
         kinds = {entry["check"] for entry in self.entries}
         skipped = any(self.state(kind) == "skip" for kind in kinds)
         return "partial" if state in ("pass", "warn") and skipped else state
+
+    @property
+    def is_fp32(self) -> bool:
+        """Whether its file is the exported one; other precisions have a file of their own."""
+        return self.variant.endswith("-fp32")
+
+    def size_bytes(self) -> int | None:
+        """Bytes on disk; None when its own file was not measured."""
+        found = self.measured("export" if self.is_fp32 else "quantization")
+        return found[0]["file"]["size_bytes"] if found else None
+
+    def size_ratio(self) -> float | None:
+        """Bytes on disk as a share of the fp32 artefact's."""
+        return next(
+            (
+                float(measured["file"]["size_bytes"] / measured["float_bytes"])
+                for measured in self.measured("quantization")
+                if measured["float_bytes"]
+            ),
+            None,
+        )
+
+    def coverage(self) -> float | None:
+        """Share of the multiply-accumulates that carry the precision."""
+        found = (measured.get("coverage") for measured in self.measured("quantization"))
+        return next((coverage["compute"] for coverage in found if coverage), None)
+
+    def rel_rms(self) -> float | None:
+        """Worst ||a - e|| / ||e|| over the declared cases' floating outputs, on all targets."""
+        return max(self._declared("rel_rms"), default=None)
+
+    def top1(self) -> float | None:
+        """Smallest share of rows whose largest element is the same, over the same outputs."""
+        return min(self._declared("top1"), default=None)
+
+    def accuracy_drop(self) -> float | None:
+        """How much worse than PyTorch's the task metric is, on the target where it is worst."""
+        return max((float(found["drop"]) for found in self.measured("accuracy")), default=None)
+
+    def _declared(self, metric: str) -> Iterator[float]:
+        """A metric of every floating output of the cases that the manifest asks for."""
+        for measured in self.measured("equivalence"):
+            for case in measured["cases"]:
+                for output in case["outputs"]:
+                    value = output.get(metric)
+                    if value is None or case["probe"] or case["lenient"]:
+                        continue
+                    if "float" in output["expected_dtype"]:
+                        yield float(value)  # infinity is a string in a record
 
 
 def rows(entries: Iterable[Entry]) -> list[Row]:
@@ -58,9 +115,7 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
 
 def cells(row: Row) -> tuple[str, ...]:
     """The cells of one row, in the order of the header."""
-    # a variant of its own precision has a file of its own, or none
-    file = _file(row, "quantization" if row.of("quantization") else "export")
-    ratio = _ratio(row)
+    size, ratio, coverage = row.size_bytes(), row.size_ratio(), row.coverage()
     return (
         row.model,
         row.variant,
@@ -68,11 +123,14 @@ def cells(row: Row) -> tuple[str, ...]:
         row.state("quantization"),
         row.state("structure"),
         row.state("equivalence"),
-        _worst_error(row),
-        f"{file['size_bytes'] / 1e6:.2f} MB" if file else "-",
+        _loss(row),
+        _drop(row),
+        "-" if size is None else f"{size / 1e6:.2f} MB",
         "-" if ratio is None else f"{ratio:.2f}",
+        "-" if coverage is None else f"{coverage:.2f}",
         _mutants(row),
         _speedup(row),
+        _over_fp32(row),
         row.state("latency"),
         row.verdict(),
     )
@@ -90,37 +148,48 @@ def _state(entry: Entry) -> str:
     return str(entry["outcome"])
 
 
-def _file(row: Row, check: str) -> Any:
-    """What the check measured of its file; None when it measured nothing."""
-    found = (entry["measurement"]["file"] for entry in row.of(check) if "measurement" in entry)
-    return next(found, None)
+def sqnr_db(rel_rms: float) -> float:
+    """Signal-to-quantization-noise ratio in dB, -20 log10(||a - e|| / ||e||)."""
+    return math.inf if rel_rms == 0 else -20 * math.log10(rel_rms)
 
 
-def _ratio(row: Row) -> float | None:
-    for entry in row.of("quantization"):
-        measured = entry.get("measurement")
-        if measured and measured["float_bytes"]:
-            return float(measured["file"]["size_bytes"] / measured["float_bytes"])
-    return None
+def decibels(rel_rms: float) -> str:
+    """The ratio as people read it; `exact` where not a bit differs."""
+    return "exact" if rel_rms == 0 else f"{sqnr_db(rel_rms):.1f} dB"
 
 
-def _worst_error(row: Row) -> str:
+def number(value: float) -> str:
+    """Two digits, which is more than the drop of a task metric means."""
+    return f"{value:.2g}"
+
+
+def _loss(row: Row) -> str:
+    """The largest absolute error of fp32; of other precisions the worst SQNR, in dB."""
+    rel_rms = row.rel_rms()
+    if not row.is_fp32 and rel_rms is not None:
+        return decibels(rel_rms)
     errors = [
         float(output["max_abs"])  # infinity is a string in a record
-        for entry in row.of("equivalence")
-        for case in entry.get("measurement", {}).get("cases", ())
+        for measured in row.measured("equivalence")
+        for case in measured["cases"]
         for output in case["outputs"]
         if output["max_abs"] is not None
     ]
     return f"{max(errors):.1e}" if errors else "-"
 
 
+def _drop(row: Row) -> str:
+    """How much worse the task metric is, behind the state of its check unless that is `pass`."""
+    state, drop = row.state("accuracy"), row.accuracy_drop()
+    if drop is None:
+        return state
+    return number(drop) if state == "pass" else f"{state} {number(drop)}"
+
+
 def _mutants(row: Row) -> str:
     """Injected faults that were noticed, of those that change an output."""
     results = [
-        mutant["result"]
-        for entry in row.of("mutation")
-        for mutant in entry.get("measurement", {}).get("mutants", ())
+        mutant["result"] for measured in row.measured("mutation") for mutant in measured["mutants"]
     ]
     killed, survived = results.count("killed"), results.count("survived")
     return f"{killed}/{killed + survived}" if results else "-"
@@ -128,15 +197,18 @@ def _mutants(row: Row) -> str:
 
 def _speedup(row: Row) -> str:
     """The smallest and largest speed-up over targets and dims."""
-    found = sorted(
-        float(entry["measurement"]["speedup"])
-        for entry in row.of("latency")
-        if "measurement" in entry
-    )
+    found = sorted(float(measured["speedup"]) for measured in row.measured("latency"))
     if not found:
         return "-"
     low, high = f"{found[0]:.2f}", f"{found[-1]:.2f}"
-    return low if low == high else f"{low} to {high}"
+    return low if low == high else f"{low}-{high}"
+
+
+def _over_fp32(row: Row) -> str:
+    """The smallest speed-up over the fp32 artefact, over targets and dims."""
+    found = (measured.get("speedup_over_fp32") for measured in row.measured("latency"))
+    known = [float(value) for value in found if value is not None]
+    return f"{min(known):.2f}" if known else "-"
 
 
 def warnings(entries: Iterable[Entry]) -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from pytest_onnxcheck.measurement import MutantOutcome
+from pytest_onnxcheck.report import frontier
+from pytest_onnxcheck.report.recommend import recommendations
 from pytest_onnxcheck.report.table import HEADER, Entry, cells, rows, warnings
 from pytest_onnxcheck.report.text import survivor
 
@@ -19,18 +21,51 @@ _MARKUP |= {"pass": {"green": True}}
 _MOST_SURVIVORS = 3
 
 
-def summary(entries: Iterable[Entry]) -> Iterator[tuple[str, dict[str, bool]]]:
-    """The lines of the table, the warnings and the unnoticed mutants, each with its markup."""
+def summary(
+    entries: Iterable[Entry], *, whole_frontier: bool = False
+) -> Iterator[tuple[str, dict[str, bool]]]:
+    """The lines of the summary, each with its markup.
+
+    The table, what to release of each model, the warnings, and the mutants nobody noticed; with
+    `whole_frontier` also what every variant costs and loses.
+    """
     entries = list(entries)
     lines = [HEADER, *(cells(row) for row in rows(entries))]
-    used = [i for i in range(len(HEADER)) if any(line[i] != "-" for line in lines[1:])]
-    widths = {i: max(len(line[i]) for line in lines) for i in used}
-    for line in lines:
-        text = "  ".join(line[i].ljust(widths[i]) for i in used).rstrip()
+    for text, line in zip(_aligned(lines), lines, strict=True):
         yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
+    found = frontier.frontiers(entries)
+    if whole_frontier:
+        yield from _frontier(found)
+    for one in found:
+        if (proposal := one.proposal()) is not None:
+            yield f"release  {proposal}", {"green": True} if one.released else {"yellow": True}
     for text in warnings(entries):
         yield text, {"yellow": True}
     yield from ((text, {}) for text in _mutants(entries))
+    yield from ((text, {}) for text in recommendations(entries))
+
+
+def _frontier(found: Iterable[frontier.Frontier]) -> Iterator[tuple[str, dict[str, bool]]]:
+    """The frontier of every model, without the columns that its heading tells."""
+    shown = [i for i, name in enumerate(frontier.HEADER) if name not in ("model", "at")]
+    for one in found:
+        yield "", {}
+        at = f" (latency on {one.point})" if one.point else ""
+        yield f"frontier  {one.model}{at}", {"bold": True}
+        lines = [frontier.HEADER, *(frontier.cells(one, each) for each in one.candidates)]
+        texts = _aligned([[line[i] for i in shown] for line in lines])
+        yield next(texts), {}
+        for text, each in zip(texts, one.candidates, strict=True):
+            yield text, {"green": True} if each.release else _MARKUP.get(each.state, {})
+    yield "", {}
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns one below the other; those in which no line but the first says anything are left."""
+    used = [i for i in range(len(lines[0])) if any(line[i] != "-" for line in lines[1:])]
+    widths = {i: max(len(line[i]) for line in lines) for i in used}
+    for line in lines:
+        yield "  ".join(line[i].ljust(widths[i]) for i in used).rstrip()
 
 
 def _mutants(entries: Iterable[Entry]) -> Iterator[str]:

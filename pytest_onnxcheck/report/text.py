@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Sequence
 
 from pytest_onnxcheck.manifest.sections import METRICS
 from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
     Diagnosis,
     Divergence,
     EquivalenceMeasurement,
@@ -15,6 +18,7 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
+    SensitivityMeasurement,
     Step,
 )
 from pytest_onnxcheck.verdict import Grade, Verdict
@@ -49,7 +53,7 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     lines += [f"  warn {finding}" for finding in warned[:2]]
     if isinstance(measurement, EquivalenceMeasurement):
         lines += _output(measurement, failed[0].where)
-        lines += _diagnosis(measurement.diagnosis)
+        lines += _diagnosis(measurement.diagnosis, model)
     if isinstance(measurement, MutationMeasurement):
         lines += [
             f"  survived: {survivor(mutant)}"
@@ -75,6 +79,8 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
     elif isinstance(measurement, LatencyMeasurement):
         properties.append(("onnxcheck_speedup", round(measurement.speedup, 4)))
+    elif isinstance(measurement, AccuracyMeasurement):
+        properties.append(("onnxcheck_accuracy_drop", round(measurement.drop, 6)))
     elif isinstance(measurement, MutationMeasurement):
         properties.append(("onnxcheck_mutation_score", measurement.score))
     return properties
@@ -133,7 +139,7 @@ def _floor(output: OutputMeasurement, floor: FloorMeasurement) -> Iterator[str]:
     )
 
 
-def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
+def _diagnosis(found: Diagnosis | None, model: str) -> Iterator[str]:
     """Whose fault it is, where, and how to see it again."""
     if found is None:
         return
@@ -150,9 +156,31 @@ def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
             "    ",
             left=True,
         )
+    if found.sensitivity is not None:
+        yield from _sensitivity(found.sensitivity, model)
     yield from (f"  note: {note}" for note in found.notes)
     if found.repro is not None:
         yield f"  reproduce: {found.repro}"
+
+
+def _sensitivity(found: SensitivityMeasurement, model: str) -> Iterator[str]:
+    """Which nodes lose most by themselves, and what leaving them in float does."""
+    if found.layers:
+        losses = [f"{loss.value} ({loss.operator}) {loss.sqnr_db:.1f} dB" for loss in found.layers]
+        yield f"  nodes by their own loss: {', '.join(losses[:5])}" + (", …" * (len(losses) > 5))
+    if not found.tried:
+        return
+    last = found.tried[-1]
+    error = "" if last.rel_rms is None else f"rel_rms {last.rel_rms:.3g}, "
+    facts = f"{error}{last.size_ratio:.2f} of the fp32 bytes"
+    if last.problem is not None:
+        yield f"  leaving {len(last.nodes)} nodes in float is not enough ({facts})"
+        return
+    yield f"  with these left in float it passes ({facts}):"
+    # model names of other characters are quoted, and strings are written as in JSON
+    table = model if re.fullmatch(r"[A-Za-z0-9_-]+", model) else json.dumps(model)
+    yield f"    [models.{table}.quantization.int8-static]"
+    yield f"    exclude_nodes = {json.dumps(last.nodes)}"
 
 
 def _nobody(steps: Sequence[Step]) -> str:

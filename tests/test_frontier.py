@@ -1,0 +1,430 @@
+"""What each variant costs and loses, which are dominated, and which one is to be released."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import pytest
+from conftest import MLP, Project
+
+from pytest_onnxcheck.cli import main
+from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
+    CaseMeasurement,
+    CoverageMeasurement,
+    EquivalenceMeasurement,
+    ExportMeasurement,
+    FileCheck,
+    LatencyMeasurement,
+    OutputMeasurement,
+    QuantizationMeasurement,
+    Timing,
+)
+from pytest_onnxcheck.report import frontier
+from pytest_onnxcheck.report.record import as_json
+from pytest_onnxcheck.report.terminal import summary
+
+FP32, FP16, STATIC = (f"dynamo-op20-{precision}" for precision in ("fp32", "fp16", "int8-static"))
+MB = 1_000_000
+
+
+def entry(check, measurement=None, *, outcome="passed", target=None, **changes):
+    made = {"manifest": "models.toml", "check": check, "target": target, "outcome": outcome}
+    if measurement is not None:
+        made["measurement"] = dataclasses.asdict(measurement)
+    return made | {"grade": "pass", "reason": ""} | changes
+
+
+def file(size):
+    return FileCheck("net.onnx", "ab", size, None, None)
+
+
+def outputs(rel_rms, top1=None, name="y", dtype="float32"):
+    return OutputMeasurement(name, dtype, dtype, (1,), (1,), 1, rel_rms=rel_rms, top1=top1)
+
+
+def equal(*cases, outcome="passed", target="cpu"):
+    return entry(
+        "equivalence",
+        EquivalenceMeasurement(target, "CPU", cases),
+        outcome=outcome,
+        target=target,
+    )
+
+
+def timed(milliseconds, speedup=None, target="cpu", **changes):
+    """Beside a PyTorch that takes 8 ms, unless a speed-up is given."""
+    seconds = (milliseconds / 1e3,)
+    measured = LatencyMeasurement(
+        target=target,
+        provider="CPU",
+        dims={"batch": 1},
+        threads=1,
+        boundary="host to host",
+        torch=Timing("torch", seconds),
+        onnxruntime=Timing("onnxruntime", seconds),
+        speedup=speedup or 8 / milliseconds,
+        load_seconds=0.1,
+    )
+    return entry("latency", dataclasses.replace(measured, **changes), target=target)
+
+
+def checks(variant, size=4 * MB, latency=4.0, loss=1e-7, more=(), without=(), model="net"):
+    """The entries of a variant that passes; `more` come first, `without` names checks left out."""
+    fp32 = variant.endswith("fp32")
+    export = ExportMeasurement(file(size if fp32 else 4 * MB), "dynamo", 20, 1.0, False, None, ())
+    made = [entry("export", export), entry("structure")]
+    if not fp32:
+        precision = variant.rpartition("op20-")[2]
+        measured = QuantizationMeasurement(
+            file(size), precision, 4 * MB, 1, {"QLinearConv": 1}, {}, None, 1.0
+        )
+        made.append(entry("quantization", measured))
+    made.append(equal(CaseMeasurement("a", (outputs(loss),))))
+    if latency is not None:
+        made.append(timed(latency))
+    names = {"model": model, "variant": variant, "position": [3, 0]}
+    kept = [found for found in made if found["check"] not in without]
+    return [names | found for found in [*more, *kept]]
+
+
+def only(*variants):
+    """The one frontier of a model, its candidates by name."""
+    entries = [
+        {**found, "position": [3, index]} for index, made in enumerate(variants) for found in made
+    ]
+    (found,) = frontier.frontiers(entries)
+    return found, {candidate.variant: candidate for candidate in found.candidates}
+
+
+def released(*variants):
+    found = only(*variants)[0].released
+    return found and found.variant
+
+
+# the numbers
+
+
+def test_a_candidate_has_every_number():
+    covered = QuantizationMeasurement(
+        *(file(1 * MB), "int8-static", 4 * MB, 1, {}, {}, None, 1.0),
+        coverage=CoverageMeasurement(weights=0.9, compute=0.97),
+    )
+    accuracy = AccuracyMeasurement(
+        *("cpu", "CPU", "accuracy", "digits.npz", "ab", 360, 0.98, 0.975, 0.005, 0.0, 0.01, 0.95)
+    )
+    cases = (
+        CaseMeasurement("a", (outputs(0.01, 1.0), outputs(0.1, 0.75, "z"))),
+        CaseMeasurement("probe", (outputs(5.0, 0.0),), probe=True),
+        CaseMeasurement("lenient", (outputs(5.0, 0.0),), lenient="not made for these"),
+        CaseMeasurement("index", (outputs(5.0, None, "i", "int64"),)),
+    )
+    made = [
+        entry("quantization", covered),
+        entry("accuracy", accuracy),
+        entry("latency", outcome="skipped", target="cuda"),
+        timed(2.0, 3.0, onnxruntime=Timing("o", (0.001, 0.002, 0.009)), speedup_over_fp32=1.5),
+        timed(16.0, 5.0, dims={"batch": 8}),
+        equal(*cases),
+    ]
+    found, by_name = only(
+        checks(FP32), checks(STATIC, more=made, without=("export",), latency=None)
+    )
+    assert (found.target, found.dims, found.point) == ("cpu", {"batch": 1}, "cpu batch=1")
+    one = by_name[STATIC]
+    assert (one.size_bytes, one.size_ratio) == (1 * MB, 0.25)
+    assert one.latency_ms == pytest.approx(2.0)
+    assert (one.speedup, one.speedup_over_fp32) == (3.0, 1.5)
+    assert (one.rel_rms, one.top1) == (0.1, 0.75)
+    assert (one.accuracy_drop, one.coverage) == (0.005, 0.97)
+    fp32 = by_name[FP32]
+    assert (fp32.size_bytes, fp32.size_ratio) == (4 * MB, 1.0)
+    assert (fp32.top1, fp32.accuracy_drop, fp32.coverage) == (None, None, None)
+
+
+def test_latencies_are_compared_at_one_point():
+    later = checks(STATIC, latency=None, more=[timed(0.1, dims={"batch": 8}), timed(3.0)])
+    _, by_name = only(checks(FP32), later)
+    assert by_name[STATIC].latency_ms == pytest.approx(3.0)
+    _, by_name = only(checks(FP32), checks(STATIC, latency=None, more=[timed(1.0, target="cuda")]))
+    assert by_name[STATIC].latency_ms is None
+
+
+def test_a_record_of_an_earlier_version_has_fewer_numbers():
+    made = checks(STATIC, 1 * MB, 2.0, 0.01)
+    for found in made:
+        measured = found.get("measurement", {})
+        measured.pop("coverage", None)
+        measured.pop("speedup_over_fp32", None)
+        for case in measured.get("cases", ()):
+            case["outputs"] = [
+                {key: value for key, value in each.items() if key != "top1"}
+                for each in case["outputs"]
+            ]
+    found, by_name = only(checks(FP32), made)
+    one = by_name[STATIC]
+    assert (one.coverage, one.speedup_over_fp32, one.top1) == (None, None, None)
+    assert one.release
+    assert "fp32;" in found.proposal()
+
+
+# dominance
+
+
+@pytest.mark.parametrize(
+    ("other", "dominated"),
+    [
+        ((5 * MB, 5.0, 1e-6), True),  # worse in all
+        ((4 * MB, 4.0, 1e-6), True),  # worse in one, equal in the others
+        ((4 * MB, 4.0, 1e-7), False),  # equal
+        ((3 * MB, 5.0, 1e-6), False),  # better in one
+        ((5 * MB, None, 1e-6), False),  # not known
+    ],
+)
+def test_dominated_is_worse_in_one_and_better_in_none(other, dominated):
+    _, by_name = only(checks(FP32), checks("torchscript-op20-fp32", *other))
+    assert by_name["torchscript-op20-fp32"].dominated_by == (FP32 if dominated else None)
+    assert by_name[FP32].dominated_by is None
+
+
+def test_what_fails_dominates_nothing_and_may_be_dominated():
+    better = checks(FP16, 1 * MB, 1.0, 1e-8, more=[entry("own", outcome="failed")])
+    _, by_name = only(checks(FP32), better)
+    assert (by_name[FP32].dominated_by, by_name[FP16].state) == (None, "FAIL")
+    worse = checks(FP16, 5 * MB, 5.0, 1e-3, more=[entry("own", outcome="failed")])
+    _, by_name = only(checks(FP32), worse)
+    assert by_name[FP16].dominated_by == FP32
+
+
+def test_the_dominating_variant_named_is_not_dominated_itself():
+    _, by_name = only(
+        checks("dynamo-op18-fp32", 6 * MB, 6.0), checks(FP16, 5 * MB, 5.0), checks(FP32)
+    )
+    assert {one.dominated_by for one in by_name.values()} == {FP32, None}
+
+
+def test_other_models_do_not_dominate():
+    entries = [*checks(FP32), *checks(FP32, 1 * MB, 1.0, 0.0, model="other")]
+    found = frontier.frontiers(entries)
+    assert [one.model for one in found] == ["net", "other"]
+    assert found[0].candidates[0].dominated_by is None
+    assert [one.model for one in frontier.frontiers(entries, "oth*")] == ["other"]
+
+
+# what to release
+
+
+def test_the_fastest_is_released():
+    assert released(checks(FP32), checks(FP16, 2 * MB, 5.0), checks(STATIC, 1 * MB, 3.0)) == STATIC
+    assert released(checks(FP32), checks(STATIC, 1 * MB, 5.0)) == FP32
+
+
+def test_speed_is_told_from_the_pytorch_calls_between_and_not_from_a_busy_machine():
+    # timed while the machine was quiet
+    slow = checks(STATIC, 1 * MB, None, more=[timed(3.0, 1.5)])
+    _, by_name = only(checks(FP32, latency=4.0), slow)
+    assert by_name[STATIC].latency_ms < by_name[FP32].latency_ms
+    assert by_name[FP32].release
+
+
+def test_of_those_about_as_fast_the_smallest_is_released():
+    assert released(checks(FP32, latency=4.0), checks(FP16, 2 * MB, 4.19, 1e-3)) == FP16
+    assert released(checks(FP32, latency=4.0), checks(FP16, 2 * MB, 4.21, 1e-3)) == FP32
+
+
+def test_without_a_latency_the_smallest_is_released_and_it_says_so():
+    skipped = entry("latency", outcome="skipped", target="cpu")
+    variants = [
+        checks(FP32, latency=None, more=[skipped]),
+        checks(STATIC, 1 * MB, None, 0.01, more=[skipped]),
+    ]
+    found, by_name = only(*variants)
+    assert by_name[STATIC].state == "partial"
+    assert found.proposal() == (
+        f"net: {STATIC} (1.00 MB, 0.25 of fp32; the smallest, no latency was measured; 40.0 dB)"
+    )
+
+
+def test_a_variant_without_a_latency_is_not_released_where_others_have_one():
+    assert released(checks(FP32), checks(STATIC, 1 * MB, None)) == FP32
+
+
+@pytest.mark.parametrize("outcome", ["failed", "xfailed", "xpassed"])
+@pytest.mark.parametrize("check", ["export", "equivalence", "latency", "their_own"])
+def test_what_fails_or_is_expected_to_is_not_released(check, outcome):
+    # also where a warning would show first
+    warned = entry("export", grade="warn")
+    best = checks(STATIC, 1 * MB, 1.0, more=[entry(check, outcome=outcome), warned])
+    assert released(checks(FP32), best) == FP32
+
+
+@pytest.mark.parametrize("check", ["structure", "quantization", "equivalence", "accuracy"])
+def test_what_was_skipped_on_every_target_is_not_released(check):
+    skipped = entry(check, outcome="skipped", target="cuda")
+    best = checks(STATIC, 1 * MB, 1.0, more=[skipped], without=(check,))
+    assert released(checks(FP32), best) == FP32
+
+
+def test_a_target_that_is_absent_does_not_stand_in_the_way():
+    skipped = [
+        entry(check, outcome="skipped", target="cuda") for check in ("equivalence", "latency")
+    ]
+    best = checks(STATIC, 1 * MB, 1.0, more=skipped)
+    assert released(checks(FP32), best) == STATIC
+
+
+def test_a_warning_is_told_and_does_not_stand_in_the_way():
+    warned = checks(STATIC, 1 * MB, 1.0, more=[entry("export", grade="warn")])
+    found, _ = only(checks(FP32), warned)
+    assert found.released.variant == STATIC
+    assert found.proposal().endswith("; with warnings)")
+
+
+def test_the_line_has_what_was_measured():
+    accuracy = AccuracyMeasurement(
+        *("cpu", "CPU", "accuracy", "digits.npz", "ab", 360, 0.98, 0.975, 0.0028, 0.0, 0.01, 0.95)
+    )
+    fast = timed(9.08, 5.21, speedup_over_fp32=3.44)
+    best = checks(STATIC, 1 * MB, None, 0.01, more=[fast, entry("accuracy", accuracy)])
+    found, _ = only(checks(FP32, latency=30.0), best)
+    assert found.proposal() == (
+        f"net: {STATIC} (1.00 MB, 0.25 of fp32; 9.08 ms, 5.2x PyTorch, 3.44x fp32; 40.0 dB; "
+        "accuracy drop 0.0028)"
+    )
+
+
+def test_a_model_that_cannot_be_released_says_so():
+    failing = [checks(variant, more=[entry("own", outcome="failed")]) for variant in (FP32, STATIC)]
+    assert only(*failing)[0].proposal() == "net: none passes its checks"
+
+
+def test_nothing_is_proposed_where_there_is_nothing_to_choose_from():
+    assert only(checks(FP32))[0].proposal() is None
+    # pytest -m equivalence
+    partial = [
+        checks(variant, latency=None, without=("export", "structure", "quantization"))
+        for variant in (FP32, STATIC)
+    ]
+    assert only(*partial)[0].proposal() is None
+    assert released(*partial) is None
+
+
+# what people and programs read
+
+
+def test_markdown_has_a_row_for_every_variant():
+    found, _ = only(
+        checks(FP32), checks("torchscript-op20-fp32", 5 * MB, 5.0), checks(STATIC, 1 * MB, 0.5, 0.1)
+    )
+    assert frontier.markdown([found]).splitlines() == [
+        "| model | variant | size | of fp32 | latency | at | x PyTorch | x fp32 | SQNR | top-1 "
+        "| drop | coverage | state | release | dominated by |",
+        "|" + " --- |" * 15,
+        f"| net | {FP32} | 4.00 MB | 1.00 | 4.00 ms | cpu batch=1 | 2.00 | - | 140.0 dB | - | - "
+        "| - | pass | - | - |",
+        "| net | torchscript-op20-fp32 | 5.00 MB | 1.00 | 5.00 ms | cpu batch=1 | 1.60 | - "
+        f"| 140.0 dB | - | - | - | pass | - | {FP32} |",
+        f"| net | {STATIC} | 1.00 MB | 0.25 | 0.500 ms | cpu batch=1 | 16.00 | - | 20.0 dB | - | - "
+        "| - | pass | yes | - |",
+    ]
+
+
+def test_an_exact_variant_and_one_that_lost_all_can_be_written_as_json():
+    found, _ = only(checks(FP32, loss=0.0), checks(STATIC, loss=math.inf))
+    exact, lost = json.loads(as_json(frontier.data([found])), parse_constant=pytest.fail)
+    assert (exact["model"], exact["variant"], exact["release"]) == ("net", FP32, True)
+    assert (exact["rel_rms"], exact["sqnr_db"]) == (0.0, "inf")
+    assert (lost["rel_rms"], lost["sqnr_db"], lost["dominated_by"]) == ("inf", "-inf", FP32)
+    assert "| exact |" in frontier.markdown([found])
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.01234, "0.0123 ms"), (9.999, "10.0 ms"), (123.4, "123 ms"), (2e3, "2000 ms")],
+)
+def test_latencies_have_three_digits(value, shown):
+    assert f" | {shown} | " in frontier.markdown([only(checks(FP32, latency=value))[0]])
+
+
+def test_the_summary_ends_with_what_to_release():
+    entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
+    lines = dict(summary(entries))
+    line = f"release  net: {STATIC} (1.00 MB, 0.25 of fp32; 2.00 ms, 4.0x PyTorch; 40.0 dB)"
+    assert lines[line] == {"green": True}
+    assert not any(text.startswith("frontier") for text in lines)
+    failing = [{**found, "outcome": "failed"} for found in entries]
+    assert dict(summary(failing))["release  net: none passes its checks"] == {"yellow": True}
+
+
+def test_the_whole_frontier_is_shown_when_asked_for():
+    entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
+    lines = [text for text, _ in summary(entries, whole_frontier=True)]
+    start = lines.index("frontier  net (latency on cpu batch=1)")
+    assert lines[start + 1 : start + 5] == [
+        "variant                  size     of fp32  latency  x PyTorch  SQNR      state  release",
+        "dynamo-op20-fp32         4.00 MB  1.00     4.00 ms  2.00       140.0 dB  pass   -",
+        "dynamo-op20-int8-static  1.00 MB  0.25     2.00 ms  4.00       40.0 dB   pass   yes",
+        "",
+    ]
+
+
+# the whole way
+
+
+TWO = MLP.format(name="net") + 'precisions = ["fp32", "int8-dynamic"]\nlatency.seconds = 0.01\n'
+
+
+def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
+    project: Project, capsys: pytest.CaptureFixture[str]
+):
+    project.manifest(TWO)
+    result = project.run("--onnxcheck-frontier")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(
+        [
+            "frontier  net (latency on cpu batch=1)",
+            "variant * SQNR * release*",
+            "torchscript-op17-fp32 *",
+            "torchscript-op17-int8-dynamic *",
+            "release  net: torchscript-op17-* MB*; * ms, *x PyTorch*; * dB)",
+        ]
+    )
+    rows = project.record["frontier"]
+    assert [row["variant"] for row in rows] == [
+        *("torchscript-op17-fp32", "torchscript-op17-int8-dynamic")
+    ]
+    assert [row["release"] for row in rows].count(True) == 1
+    assert rows[1]["size_ratio"] == rows[1]["size_bytes"] / rows[0]["size_bytes"]
+    assert rows[0]["sqnr_db"] > 100 > rows[1]["sqnr_db"] > 20
+
+    path = str(project.path / "record.json")
+    capsys.readouterr()
+    assert main(["frontier", path, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows
+    assert main(["frontier", path, "n*"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("| net | torchscript-op17-") == 2
+    assert printed.splitlines()[-1].startswith("onnxcheck ")
+    assert main(["frontier", path, "x*"]) == 1
+    assert capsys.readouterr().err == f"{path}: no model matches 'x*'; it holds: net\n"
+
+
+def test_without_the_option_there_is_only_the_line(project: Project):
+    project.manifest(TWO + 'xfail = [{ variants = ["*-fp32"], reason = "a known loss" }]\n')
+    result = project.run("-k", "not latency")
+    assert not [line for line in result.outlines if line.startswith("frontier")]
+    result.stdout.fnmatch_lines(
+        ["release  net: *int8-dynamic (*; the smallest, no latency was measured; *"]
+    )
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "schema = 1"])
+def test_what_is_no_record_is_an_error(tmp_path, capsys: pytest.CaptureFixture[str], text):
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+    for command in ("frontier", "table"):
+        assert main([command, str(path)]) == 1
+        message = f"{path}: not a record: write one with --onnxcheck-json=PATH\n"
+        assert capsys.readouterr().err == message
