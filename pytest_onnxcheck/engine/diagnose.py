@@ -11,12 +11,17 @@ from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.localise import layer_losses, localise
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.repro import command, write_repro
+from pytest_onnxcheck.engine.sensitivity import Build, Problem
+from pytest_onnxcheck.engine.sensitivity import measure as measure_sensitivity
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import Diagnosis, EquivalenceMeasurement, OutputMeasurement
 
 __all__ = ["diagnose"]
 
 _T = TypeVar("_T")
+
+#: how long to look for nodes of an int8-static artefact that are better left in float
+_SENSITIVITY_SECONDS = 20.0
 
 
 def diagnose(
@@ -30,6 +35,8 @@ def diagnose(
     variant: Variant,
     root: Path,
     manifest: Path,
+    build: Build,
+    problem: Problem,
 ) -> Diagnosis | None:
     """Looks into a failure; what it cannot find out it notes, it never raises.
 
@@ -43,6 +50,8 @@ def diagnose(
         variant: The variant that failed.
         root: The artefacts' folder, where the repro folder is put.
         manifest: The manifest, of which an excerpt is kept.
+        build: Makes the artefact of another variant.
+        problem: Says what is wrong with a measurement; None when nothing is.
 
     Returns:
         None when the failure belongs to no case.
@@ -77,11 +86,26 @@ def diagnose(
         lambda: blame(oracle, case, variant, measured.target, artefact, float_artefact, safety),
     )
     stage, steps = blamed or (None, ())
-    divergence, losses = None, None
+    divergence, losses, sensitivity = None, None, None
     if stage == "quantization" and artefact.path != float_artefact.path:
         losses = tried(
             "layers", lambda: layer_losses(float_artefact.path, artefact.path, case.inputs)
         )
+        if variant.precision == "int8-static" and variant.file is None:
+            sensitivity = tried(
+                "sensitivity",
+                lambda: measure_sensitivity(
+                    artefact,
+                    float_artefact,
+                    oracle,
+                    variant,
+                    measured.target,
+                    case,
+                    build=build,
+                    problem=problem,
+                    seconds=_SENSITIVITY_SECONDS,
+                ),
+            )
     else:
         divergence = tried(
             "first divergence",
@@ -108,6 +132,7 @@ def diagnose(
         steps=steps,
         divergence=divergence,
         losses=losses or (),
+        sensitivity=sensitivity,
         repro=None if folder is None else command(folder),
         notes=tuple(notes),
     )

@@ -1,0 +1,253 @@
+"""Tries precisions and options that the manifest does not list, and says which is best."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_onnxcheck.engine import accuracy, coverage, sensitivity
+from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.latency import open_sides, timed
+from pytest_onnxcheck.engine.oracle import Oracle
+from pytest_onnxcheck.engine.quantize import resolved_options
+from pytest_onnxcheck.engine.sensitivity import measure_cases
+from pytest_onnxcheck.errors import StageError
+from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
+from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    LatencyMeasurement,
+    QuantizationMeasurement,
+    RecipeTrial,
+    RecommendMeasurement,
+)
+from pytest_onnxcheck.preference import preferred
+
+__all__ = ["RECIPES", "Fault", "measure"]
+
+Measured = (
+    QuantizationMeasurement | EquivalenceMeasurement | AccuracyMeasurement | LatencyMeasurement
+)
+#: says which tolerance or budget of a variant is not met; None when all are
+Fault = Callable[[Measured, Variant], str | None]
+Options = dict[str, Any]
+
+#: what is tried, in this order: precision, and options beside those of the manifest; behind them,
+#: where no int8-static will do, that of the manifest with its most sensitive nodes in float
+RECIPES: tuple[tuple[str, Options], ...] = (
+    ("fp16", {}),
+    ("int8-dynamic", {}),
+    ("int8-static", {}),
+    ("int8-static", {"method": "percentile", "percentile": 99.99}),
+    ("int8-static", {"symmetric": True, "activation_type": "int8"}),
+    ("int8-static", {"method": "entropy"}),
+    ("int4-weight", {}),
+    ("int4-weight", {"block_size": 128}),
+)
+
+_TIMED_SECONDS = 0.3
+
+
+def measure(
+    builds: Builds, oracle: Oracle, variant: Variant, target: str, seconds: float, fault: Fault
+) -> RecommendMeasurement:
+    """Tries recipes on the declared cases until the time is spent.
+
+    Args:
+        builds: Makes the artefacts.
+        oracle: What they should give.
+        variant: The fp32 variant they are made from.
+        target: Where to run them.
+        seconds: How long to try; none is begun that would take longer if it took as long as the
+            last.
+        fault: The gate's own judgement of each measurement.
+
+    Raises:
+        ExportError: There is no fp32 artefact.
+        TargetAbsent: The target is not on this machine.
+        RunError: The fp32 artefact does not load there.
+    """
+    trials = _Trials(builds, oracle, variant, target, fault)
+    until = time.monotonic() + seconds
+    untried = 0
+    for index, recipe in enumerate(recipes := trials.recipes()):
+        last = trials.tried[-1].seconds if trials.tried else 0.0
+        if time.monotonic() + last > until:
+            untried = len(recipes) - index
+            break
+        trials.attempt(*recipe)
+    if not untried and (options := trials.exclusion(until - time.monotonic())) is not None:
+        trials.attempt("int8-static", options)
+    best = preferred([_costs(trial) for trial in trials.tried])
+    return RecommendMeasurement(
+        target,
+        seconds,
+        tuple(trials.tried),
+        untried,
+        best,
+        None if best is None else _toml(oracle.reference.model, *trials.made[best]),
+    )
+
+
+class _Trials:
+    """The recipes tried so far.
+
+    Attributes:
+        tried: What came of them.
+        made: Their variants and, where they could be built, artefacts.
+    """
+
+    def __init__(
+        self, builds: Builds, oracle: Oracle, variant: Variant, target: str, fault: Fault
+    ) -> None:
+        self.tried: list[RecipeTrial] = []
+        self.made: list[tuple[Variant, Artefact | None]] = []
+        self._builds, self._oracle, self._fault = builds, oracle, fault
+        self._reference = oracle.reference
+        self._variant, self._target = variant, target
+        self._float = builds.artefact(self._reference, variant)
+
+    def recipes(self) -> list[tuple[str, Options]]:
+        """The recipes, without those that the manifest's own options make the same."""
+        distinct: dict[str, tuple[str, Options]] = {}
+        for precision, options in RECIPES:
+            made = resolved_options(self._variant_of(precision, options))
+            distinct.setdefault(f"{precision} {made}", (precision, options))
+        return list(distinct.values())
+
+    def attempt(self, precision: str, options: Options) -> None:
+        """Builds, measures and judges one recipe; what goes wrong is its problem."""
+        started = time.monotonic()
+        variant = self._variant_of(precision, options)
+        facts: dict[str, Any] = {}
+        self.made.append((variant, None))
+        try:
+            problem = next((found for found in self._problems(variant, facts) if found), None)
+        except StageError as error:
+            problem = str(error)
+        seconds = round(time.monotonic() - started, 3)
+        self.tried.append(
+            RecipeTrial(precision, _written(variant), problem=problem, seconds=seconds, **facts)
+        )
+
+    def _variant_of(self, precision: str, options: Options) -> Variant:
+        model = self._reference.model
+        variant = model.variant(self._variant.exporter, self._variant.opset, precision)
+        quantization = variant.quantization.model_copy(update=options)
+        return dataclasses.replace(variant, quantization=quantization)
+
+    def _problems(self, variant: Variant, facts: dict[str, Any]) -> Iterator[str | None]:
+        """Measures from what costs least to what costs most, and judges each at once."""
+        artefact = self._builds.artefact(self._reference, variant)
+        self.made[-1] = variant, artefact
+        facts |= {
+            "size_bytes": artefact.size_bytes,
+            "size_ratio": artefact.size_bytes / self._float.size_bytes,
+        }
+        file = coverage.measure(artefact, self._float, self._reference, variant)
+        facts["coverage"] = file.coverage.compute if file.coverage is not None else None
+        yield self._fault(file, variant)
+        cases = self._oracle.declared
+        outputs = measure_cases(artefact, self._oracle, variant, self._target, cases)
+        facts["rel_rms"] = outputs.worst("rel_rms")
+        yield self._fault(outputs, variant)
+        if self._reference.model.accuracy is not None:
+            evaluation = self._builds.evaluation(self._reference)
+            yield self._fault(accuracy.measure(artefact, evaluation, self._target), variant)
+        speed = self._speed(artefact)
+        facts |= {"speedup": speed.speedup, "speedup_over_fp32": speed.speedup_over_fp32}
+        yield self._fault(speed, variant)
+
+    def _speed(self, artefact: Artefact) -> LatencyMeasurement:
+        """A short measurement at the first point of the manifest's."""
+        dims = next(iter(self._reference.model.latency_points().values()))
+        sides = open_sides(artefact, self._float, self._reference, self._target)
+        return timed(sides, self._reference, dims, _TIMED_SECONDS)
+
+    def exclusion(self, seconds: float) -> Options | None:
+        """Options with which the manifest's int8-static leaves its worst nodes in float.
+
+        None where an int8-static already meets everything, or none could be run.
+        """
+        candidates = [
+            (trial, *made)
+            for trial, made in zip(self.tried, self.made, strict=True)
+            if trial.precision == "int8-static" and trial.rel_rms is not None
+        ]
+        if not candidates or any(trial.problem is None for trial, *_ in candidates):
+            return None
+        trial, variant, artefact = candidates[0]
+        assert artefact is not None
+        cases = measure_cases(artefact, self._oracle, variant, self._target, self._oracle.declared)
+        if self._fault(cases, variant) is None:  # it is size or speed that will not do
+            return None
+        worst = max(cases.cases, key=_loss)
+        case = self._oracle.case(worst.case)
+        assert case is not None
+        try:
+            found = sensitivity.measure(
+                artefact,
+                self._float,
+                self._oracle,
+                variant,
+                self._target,
+                case,
+                build=lambda changed: self._builds.artefact(self._reference, changed),
+                problem=lambda measured: self._fault(measured, variant),
+                seconds=seconds,
+            )
+        except StageError:
+            return None
+        if not found.tried:
+            return None
+        return {**trial.options, "exclude_nodes": found.tried[-1].nodes}
+
+
+def _loss(case: CaseMeasurement) -> float:
+    return max((output.rel_rms or 0.0 for output in case.outputs), default=0.0)
+
+
+def _costs(trial: RecipeTrial) -> tuple[float, float, float] | None:
+    """What its time is proportional to, its bytes and its loss; None where it will not do."""
+    if trial.problem is not None or trial.speedup is None or trial.size_bytes is None:
+        return None
+    return 1 / trial.speedup, trial.size_bytes, trial.rel_rms or 0.0
+
+
+def _written(variant: Variant) -> Options:
+    """The options a manifest must name for a variant: those that are not built in."""
+    builtin = BUILTIN_QUANTIZATION[variant.precision]
+    values = {
+        name: getattr(variant.quantization, name)
+        for name in sorted(builtin.model_fields_set)
+        if getattr(variant.quantization, name) != getattr(builtin, name)
+    }
+    if variant.quantization.method != "percentile":
+        values.pop("percentile", None)
+    return values
+
+
+def _toml(model: Model, variant: Variant, artefact: Artefact | None) -> str:
+    """What the manifest must say for a variant to be one of the model's."""
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", model.name)
+    table = f"models.{model.name if bare else json.dumps(model.name)}"
+    precisions = list(dict.fromkeys(each.precision for each in model.variants))
+    if variant.precision not in precisions:
+        precisions.append(variant.precision)
+    lines = [f"[{table}]", f"precisions = {json.dumps(precisions)}"]
+    options = _written(variant)
+    if options:
+        lines.append(f"[{table}.quantization.{variant.precision}]")
+        # strings, booleans, numbers and arrays of strings are written alike in JSON
+        lines += [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+    calibration = artefact.notes.get("calibration") if artefact is not None else None
+    if calibration and calibration["random"]:
+        lines.append("# its ranges come from random draws: name real data in calibration")
+    return "\n".join(lines)

@@ -1,0 +1,80 @@
+"""Judges the recipes that were tried, and gives one judgement for all that is measured of one."""
+
+from __future__ import annotations
+
+from pytest_onnxcheck.judge.artefacts import quantization
+from pytest_onnxcheck.judge.outputs import equivalence
+from pytest_onnxcheck.judge.speed import latency
+from pytest_onnxcheck.judge.task import accuracy
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
+    EquivalenceMeasurement,
+    LatencyMeasurement,
+    QuantizationMeasurement,
+    RecipeTrial,
+    RecommendMeasurement,
+)
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__all__ = ["fault", "recommend"]
+
+
+def fault(
+    measured: QuantizationMeasurement
+    | EquivalenceMeasurement
+    | AccuracyMeasurement
+    | LatencyMeasurement,
+    variant: Variant,
+) -> str | None:
+    """The tolerance or budget of a variant that is not met, in one line; None when all are."""
+    if isinstance(measured, QuantizationMeasurement):
+        verdict = quantization(measured, variant.budget)
+    elif isinstance(measured, EquivalenceMeasurement):
+        verdict = equivalence(measured, variant.tolerance)
+    elif isinstance(measured, AccuracyMeasurement):
+        verdict = accuracy(measured, variant.max_drop)
+    else:
+        verdict = latency(measured, variant.precision, variant.budget)
+    return verdict.reason if verdict.grade is Grade.FAIL else None
+
+
+def recommend(measured: RecommendMeasurement) -> Verdict:
+    """Says which recipe to use; warns where there is none."""
+    if measured.best is not None:
+        return Verdict.of([Finding(Grade.PASS, "recommended", _found(measured, measured.best))])
+    if not measured.tried:
+        text = f"no time to try any of {measured.untried} recipes in {measured.seconds:g} s"
+    else:
+        text = f"none of {len(measured.tried)} recipes meets its tolerance and budget"
+    if measured.untried:
+        text += (
+            f"; {measured.untried} were not tried for lack of time (--onnxcheck-recommend=SECONDS)"
+        )
+    closest = min(
+        (trial for trial in measured.tried if trial.rel_rms is not None),
+        key=lambda trial: trial.rel_rms or 0.0,
+        default=None,
+    )
+    if closest is not None:
+        text += f"; least loss: {closest.precision}, {closest.problem}"
+    return Verdict.of([Finding(Grade.WARN, "recommended", text)])
+
+
+def _found(measured: RecommendMeasurement, best: int) -> str:
+    trial = measured.tried[best]
+    text = f"{trial.precision}{_options(trial)}: {trial.size_ratio or 0.0:.2f} of the fp32 bytes"
+    if trial.speedup is not None:
+        text += f", {trial.speedup:.2f} times PyTorch"
+    if trial.speedup_over_fp32 is not None:
+        text += f", {trial.speedup_over_fp32:.2f} times fp32"
+    if trial.rel_rms is not None:
+        text += f", rel_rms {trial.rel_rms:.3g}"
+    return f"{text}; the best of {len(measured.tried)} recipes" + (
+        f", {measured.untried} were not tried for lack of time" if measured.untried else ""
+    )
+
+
+def _options(trial: RecipeTrial) -> str:
+    shown = ", ".join(f"{name} {value}" for name, value in trial.options.items())
+    return f" ({shown})" if shown else ""
