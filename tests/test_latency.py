@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 from conftest import Project, mlps
 
-from pytest_onnxcheck.engine.latency import interleave
+from pytest_onnxcheck.engine.latency import interleave, median_interval
+
+CONVS = """
+from torch import nn
+
+
+def convs():
+    return nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
+"""
 
 SHORT = """
 [models.net.latency]
@@ -97,7 +105,7 @@ def test_a_skipped_target_leaves_no_entry_and_no_warning(project: Project):
 
 def test_calls_alternate_in_pairs_of_changing_order():
     calls: list[str] = []
-    pairs = interleave(lambda: calls.append("a"), lambda: calls.append("b"), seconds=0.0)
+    pairs = interleave([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0.0)
     assert len(pairs) == 21
     timed = calls[-2 * len(pairs) :]
     assert timed[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"]
@@ -107,5 +115,47 @@ def test_calls_alternate_in_pairs_of_changing_order():
 def test_pairs_keep_their_sides():
     import time
 
-    pairs = interleave(lambda: time.sleep(0.002), lambda: None, seconds=0.0)
-    assert all(first > second for first, second in pairs)
+    rounds = interleave([lambda: time.sleep(0.002), lambda: None, lambda: None], seconds=0.0)
+    assert all(first > max(others) for first, *others in rounds)
+
+
+def test_more_than_two_calls_take_turns_at_random():
+    calls: list[str] = []
+    rounds = interleave([lambda c=c: calls.append(c) for c in "abc"], seconds=0.0)
+    timed = "".join(calls[-3 * len(rounds) :])
+    orders = [timed[i : i + 3] for i in range(0, len(timed), 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+    assert len(set(orders)) > 3
+
+
+def test_the_interval_of_a_median_is_between_order_statistics():
+    # n = 100, z = 2.576: ranks 50 -+ 12.9
+    assert median_interval(range(100), 0.99) == (37, 62)
+    assert median_interval([3.0, 1.0, 2.0], 0.99) == (1.0, 3.0)
+
+
+def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):
+    """Convolutions as ConvInteger, which `operators` has to ask for, lose against fp32."""
+    (project.path / "convs.py").write_text(CONVS)
+    project.manifest(
+        """
+        [models.net]
+        factory = "convs.py:convs"
+        precisions = ["int8-dynamic"]
+        dims = { batch = [1] }
+        latency = { seconds = 0.3 }
+        inputs.x.shape = ["batch", 32, 24, 24]
+        outputs.y.shape = ["batch", 32, 20, 20]
+        """,
+        """
+        [defaults.quantization.int8-dynamic]
+        operators = ["Conv"]
+        [defaults.budget.int8-dynamic]
+        min_speedup = { cpu = 0.01 }
+        """,
+    )
+    project.run("-m", "latency")
+    (reason,) = [entry["reason"] for entry in project.record["checks"]]
+    assert "times the fp32 artefact" in reason
+    assert "slower than fp32: release that one" in reason
+    assert set(project.outcomes().values()) == {"failed"}
