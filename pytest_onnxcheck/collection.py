@@ -168,7 +168,13 @@ class VariantNode(pytest.Class):
 
     def _getobj(self) -> type[OnnxChecks]:
         settings = self.config.stash[SETTINGS]
-        return self.suite.of(self.model, self.variant, settings.mutants, settings.search_seconds)
+        return self.suite.of(
+            self.model,
+            self.variant,
+            settings.mutants,
+            settings.search_seconds,
+            settings.recommend_seconds,
+        )
 
     def funcnamefilter(self, name: str) -> bool:
         """Checks are called `test_...`, whatever the project's `python_functions` say."""

@@ -103,13 +103,18 @@ def onnxcheck_diagnosed(
     onnxcheck_variant: Variant,
     onnxcheck_float_artefact: Artefact,
     onnxcheck_artefact: Artefact,
-) -> Callable[[EquivalenceMeasurement, Verdict], EquivalenceMeasurement]:
+) -> Callable[..., EquivalenceMeasurement]:
     """Adds to a failed measurement whose fault it is, where, and a folder that reproduces it.
 
+    Called with a measurement, its verdict, and what tells the problem of another measurement.
     Leaves it as it is when it passed, or was expected to fail.
     """
 
-    def diagnosed(measured: EquivalenceMeasurement, verdict: Verdict) -> EquivalenceMeasurement:
+    def diagnosed(
+        measured: EquivalenceMeasurement,
+        verdict: Verdict,
+        problem: Callable[[EquivalenceMeasurement], str | None],
+    ) -> EquivalenceMeasurement:
         expected = request.node.get_closest_marker("xfail") is not None
         if verdict.grade is not Grade.FAIL or expected:
             return measured
@@ -126,6 +131,8 @@ def onnxcheck_diagnosed(
             variant=onnxcheck_variant,
             root=onnxcheck_builds.root,
             manifest=request.node.path,
+            build=lambda variant: onnxcheck_builds.artefact(onnxcheck_reference, variant),
+            problem=problem,
         )
         return dataclasses.replace(measured, diagnosis=diagnosis)
 

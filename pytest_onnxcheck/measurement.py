@@ -134,10 +134,11 @@ class CalibrationMeasurement:
 
     Attributes:
         origin: Where it came from, for a person.
-        examples: Examples (file, folder, draws) or batches (source).
+        examples: Rows along the symbolic first dim of the inputs; runs where there is none.
         sha256: Hash of the arrays.
         random: Whether it was drawn at random, for lack of real data.
-        constant: Inputs that are the same everywhere in it, with the value.
+        constant: Floating inputs that are one value everywhere in it, without those that are
+            declared to be.
     """
 
     origin: str
@@ -332,6 +333,7 @@ class CaseMeasurement:
         lenient: Why a difference is only told: the model is not made for these inputs.
         probe: Whether the plugin thought of the case by itself.
         overflowed: float16 values that are infinite where they are stored as such.
+        underflowed: float16 values that are mostly zero, and are not in float32.
     """
 
     case: str
@@ -340,6 +342,7 @@ class CaseMeasurement:
     lenient: str | None = None
     probe: bool = False
     overflowed: tuple[str, ...] = ()
+    underflowed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -568,6 +571,11 @@ class LatencyMeasurement:
         onnxruntime: ONNX Runtime's times, in the same order: the n-th of each are one pair.
         speedup: Median over the pairs of PyTorch's time / ONNX Runtime's time.
         load_seconds: What opening the session took.
+        interval: 99% interval of that median.
+        fp32: Times of the fp32 artefact in the same window; None for fp32 itself, and where there
+            is no such file.
+        speedup_over_fp32: Median over the pairs of the fp32 artefact's time / this one's.
+        interval_over_fp32: 99% interval of that median.
     """
 
     target: str
@@ -579,6 +587,10 @@ class LatencyMeasurement:
     onnxruntime: Timing
     speedup: float
     load_seconds: float
+    interval: tuple[float, float] | None = None
+    fp32: Timing | None = None
+    speedup_over_fp32: float | None = None
+    interval_over_fp32: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -600,6 +612,8 @@ class AccuracyMeasurement:
         high: Upper end of it.
         confidence: Confidence of the interval.
         changed: Samples whose prediction differs; None where there are no predicted classes.
+        baseline: What the most frequent class (mse: the mean label) would score when it is all
+            that is ever answered; None for a metric of the user's own.
     """
 
     target: str
@@ -615,6 +629,7 @@ class AccuracyMeasurement:
     high: float
     confidence: float
     changed: int | None = None
+    baseline: float | None = None
 
 
 @dataclass(frozen=True)
@@ -627,6 +642,7 @@ class RecipeTrial:
         size_bytes: Bytes on disk; None when it could not be built.
         size_ratio: The same as a share of the fp32 artefact's.
         speedup: PyTorch's time / ONNX Runtime's; None when it was not measured.
+        speedup_over_fp32: The fp32 artefact's time / this one's, likewise.
         rel_rms: Worst `rel_rms` over the declared cases' outputs.
         coverage: Share of the multiply-accumulates that carry the precision.
         problem: The first tolerance or budget it does not meet; None when it meets all.
@@ -638,6 +654,7 @@ class RecipeTrial:
     size_bytes: int | None = None
     size_ratio: float | None = None
     speedup: float | None = None
+    speedup_over_fp32: float | None = None
     rel_rms: float | None = None
     coverage: float | None = None
     problem: str | None = None

@@ -23,8 +23,10 @@ _MARKERS = {
     "structure": "the artefact has the declared inputs, outputs, opset and no training operators",
     "quantization": "the artefact carries its precision and stays within its size budget",
     "equivalence": "the artefact computes what PyTorch computes",
+    "accuracy": "the artefact is as good at its task as PyTorch, on labelled data",
     "mutation": "the checks notice faults put into the artefact",
     "latency": "the artefact is fast enough",
+    "recommend": "tries precisions that the manifest does not list",
 }
 
 
@@ -80,6 +82,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=parse_amount,
         default=0.0,
         help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
+    )
+    group.addoption(
+        "--onnxcheck-frontier",
+        action="store_true",
+        help="Print what every variant costs and loses, and which others beat it.",
+    )
+    group.addoption(
+        "--onnxcheck-recommend",
+        metavar="SECONDS",
+        type=parse_amount,
+        default=0.0,
+        help="Try precisions the manifest does not list, this long a model, and say which is best.",
     )
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")

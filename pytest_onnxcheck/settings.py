@@ -31,6 +31,8 @@ class Settings:
     json: Path | None
     mutants: int
     search_seconds: float
+    recommend_seconds: float
+    frontier: bool
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -54,6 +56,8 @@ class Settings:
             json=path("onnxcheck_json"),
             mutants=config.getoption("onnxcheck_mutants"),
             search_seconds=config.getoption("onnxcheck_search"),
+            recommend_seconds=config.getoption("onnxcheck_recommend"),
+            frontier=config.getoption("onnxcheck_frontier"),
         )
 
 

@@ -33,6 +33,7 @@ class OnnxChecks:
         variant: The variant, likewise.
         mutants: How many faults to put into each artefact; 0 for none.
         search_seconds: How long to look for inputs on which an artefact fails; 0 for not at all.
+        recommend_seconds: How long to try other precisions and options; 0 for not at all.
     """
 
     pytestmark = pytest.mark.onnxcheck
@@ -40,18 +41,29 @@ class OnnxChecks:
     variant: ClassVar[Variant]
     mutants: ClassVar[int] = 0
     search_seconds: ClassVar[float] = 0.0
+    recommend_seconds: ClassVar[float] = 0.0
 
     @classmethod
     def of(
-        cls, model: Model, variant: Variant, mutants: int = 0, search_seconds: float = 0.0
+        cls,
+        model: Model,
+        variant: Variant,
+        mutants: int = 0,
+        search_seconds: float = 0.0,
+        recommend_seconds: float = 0.0,
     ) -> type[OnnxChecks]:
         """A subclass for one variant, without the checks that make no sense for it."""
         members: dict[str, object] = {"model": model, "variant": variant}
         members |= {"mutants": mutants, "search_seconds": search_seconds}
+        members["recommend_seconds"] = recommend_seconds
         if variant.precision == "fp32":
             members["test_quantization"] = None
         if not mutants:
             members["test_mutation"] = None
+        if not recommend_seconds or variant.precision != "fp32" or variant.file is not None:
+            members["test_recommend"] = None
+        if model.accuracy is None:
+            members["test_accuracy"] = None
         return type(cls.__name__, (cls,), members)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -87,12 +99,15 @@ class OnnxChecks:
         self,
         onnxcheck_artefact: Artefact,
         onnxcheck_float_artefact: Artefact,
+        onnxcheck_reference: Reference,
         onnxcheck_report: Report,
     ) -> None:
         """The artefact carries its precision, is valid, and is as small as the budget asks."""
-        from pytest_onnxcheck.engine import quantize
+        from pytest_onnxcheck.engine import coverage
 
-        measured = quantize.measure(onnxcheck_artefact, onnxcheck_float_artefact, self.variant)
+        measured = coverage.measure(
+            onnxcheck_artefact, onnxcheck_float_artefact, onnxcheck_reference, self.variant
+        )
         onnxcheck_report(judge.quantization(measured, self.variant.budget), measured)
 
     @pytest.mark.structure
@@ -135,7 +150,24 @@ class OnnxChecks:
                 self._problem,
             )
             verdict = judge.equivalence(measured, self.variant.tolerance)
-        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict))
+        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict, self._problem))
+
+    @pytest.mark.accuracy
+    def test_accuracy(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_builds: Builds,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The artefact is as good at its task as PyTorch, on labelled data."""
+        from pytest_onnxcheck.engine import accuracy
+
+        # made here and not in a fixture: the time it takes is this check's
+        evaluation = onnxcheck_builds.evaluation(onnxcheck_reference)
+        measured = accuracy.measure(onnxcheck_artefact, evaluation, onnxcheck_target)
+        onnxcheck_report(judge.accuracy(measured, self.variant.max_drop), measured)
 
     @pytest.mark.mutation
     def test_mutation(
@@ -168,11 +200,12 @@ class OnnxChecks:
         onnxcheck_target: str,
         onnxcheck_dims: str,
         onnxcheck_artefact: Artefact,
+        onnxcheck_float_artefact: Artefact,
         onnxcheck_reference: Reference,
         onnxcheck_benchmarks: Benchmarks,
         onnxcheck_report: Report,
     ) -> None:
-        """The artefact is as much faster than PyTorch as the budget asks."""
+        """The artefact is as much faster than PyTorch, and than fp32, as the budget asks."""
         from pytest_onnxcheck.engine import latency
 
         if onnxcheck_benchmarks.disabled:
@@ -183,6 +216,33 @@ class OnnxChecks:
             )
         dims = self.model.latency_points()[onnxcheck_dims]
         measured = latency.measure(
-            onnxcheck_artefact, onnxcheck_reference, onnxcheck_target, dims, onnxcheck_benchmarks
+            onnxcheck_artefact,
+            onnxcheck_float_artefact,
+            onnxcheck_reference,
+            onnxcheck_target,
+            dims,
+            onnxcheck_benchmarks,
         )
-        onnxcheck_report(judge.latency(measured, self.variant.budget), measured)
+        verdict = judge.latency(measured, self.variant.precision, self.variant.budget)
+        onnxcheck_report(verdict, measured)
+
+    @pytest.mark.recommend
+    def test_recommend(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_builds: Builds,
+        onnxcheck_oracle: Oracle,
+        onnxcheck_report: Report,
+    ) -> None:
+        """Tries other precisions and options, and says which to use (`--onnxcheck-recommend`)."""
+        from pytest_onnxcheck.engine import recommend
+
+        measured = recommend.measure(
+            onnxcheck_builds,
+            onnxcheck_oracle,
+            self.variant,
+            onnxcheck_target,
+            self.recommend_seconds,
+            judge.fault,
+        )
+        onnxcheck_report(judge.recommend(measured), measured)

@@ -17,12 +17,15 @@ ALLOWED = {
     "errors": set(),
     "verdict": set(),
     "measurement": set(),
+    "preference": set(),
     "files": set(),
     "versions": set(),
     "manifest": {"errors", "terms", "pydantic", "pydantic_core", "tomli"},
-    "engine": {"errors", "files", "manifest", "measurement", "versions"},
+    "engine": {"errors", "files", "manifest", "measurement", "preference", "versions"},
     "judge": {"manifest", "measurement", "verdict"},
-    "report": {"errors", "files", "manifest", "measurement", "verdict", "versions"},
+    "report": {
+        *("errors", "files", "manifest", "measurement", "preference", "verdict", "versions"),
+    },
     "settings": {"terms", "pytest"},
     "suite": {"engine", "judge", "manifest", "measurement", "verdict", "pytest"},
     "fixtures": {
@@ -41,9 +44,11 @@ ENGINE_LIBRARIES = {
     "onnx",
     "onnx_ir",
     "onnxruntime",
+    "onnxscript",
     "numpy",
     "safetensors",
     "filelock",
+    "sklearn",
 }
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from pytest_onnxcheck import cli
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.terms import Precision
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -73,6 +76,31 @@ def test_the_built_in_tolerances_are_the_ones_in_the_guide():
                 numbers = re.search(rf"{metric} (\S+) / ([^\s,]+)", row)
                 assert numbers is not None, (precision, metric)
                 assert (float(numbers[1]), float(numbers[2])) == (bounds.passes, bounds.fails)
+
+
+def test_the_built_in_options_are_the_ones_in_the_guide():
+    from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION, Quantization
+
+    guide = (ROOT / "docs" / "guide.md").read_text()
+    table = guide.split("<!-- options: begin -->\n")[1].split("<!-- options: end -->")[0]
+    head, _, *rows = (
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()
+    )
+    assert [row[0] for row in rows] == list(Quantization.model_fields)
+    for precision, builtin in BUILTIN_QUANTIZATION.items():
+        options = builtin.written()
+        shown = {row[0]: row[head.index(precision)] for row in rows} if options else {}
+        assert {option: value for option, value in shown.items() if value} == {
+            option: "auto" if value is None else json.dumps(value)
+            for option, value in options.items()
+        }
+
+
+def test_every_precision_is_explained_in_the_guide():
+    section = (ROOT / "docs" / "guide.md").read_text().split("\n## Precisions\n")[1]
+    table = section.split("```toml")[0]
+    _, _, *explained = re.findall(r"^\| (\S+) \|", table, re.MULTILINE)
+    assert explained == [precision for precision in get_args(Precision) if precision != "fp32"]
 
 
 def test_the_readmes_table_names_every_variant_of_the_zoo():

@@ -43,7 +43,8 @@ __all__ = ["blame"]
 _MAX_NODES = 500
 _MAX_ELEMENTS = 4_000_000
 
-#: A float artefact that uses up this share of what int8 is allowed is wrong before it is quantized.
+#: A float artefact that uses up this share of a quantized one's bounds is wrong before it is
+#: quantized.
 _SHARE = 0.1
 
 #: what every step is asked to make: the outputs by the manifest's names, and what else to say
@@ -313,7 +314,7 @@ class _Judged:
         return Step(stage, name, ratio, agrees, "; ".join(filter(None, (note, seen))), unit)
 
     def _by_floors(self, precision: str) -> bool:
-        """Whether a noise floor can be measured: always but for the variant's own int8."""
+        """Whether a noise floor can be measured: always but for the variant's own integers."""
         return precision in UNIT or precision != self.variant.precision
 
     def _agreement(self, outputs: dict[str, Array], precision: str) -> tuple[float, bool, str]:

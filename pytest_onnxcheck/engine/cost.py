@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -27,10 +28,13 @@ class Cost:
     Attributes:
         seconds: Nominal seconds.
         largest: The largest finite magnitude that an operator gave.
+        smallest: The least that the largest element of an operator's result was, where that
+            was not zero.
     """
 
     seconds: float = 0.0
     largest: float = 0.0
+    smallest: float = math.inf
 
     def add(self, name: str, args: tuple[Any, ...], elements: int) -> None:
         """Adds one call of an operator that writes so many elements."""
@@ -64,7 +68,9 @@ def counted() -> Iterator[Cost]:
                 tensors = [entry for entry in several if isinstance(entry, torch.Tensor)]
                 name = func._schema.name.partition("::")[2]
                 cost.add(name, args, sum(tensor.numel() for tensor in tensors))
-                cost.largest = max([cost.largest, *map(_largest, tensors)])
+                magnitudes = [*map(_largest, tensors)]
+                cost.largest = max([cost.largest, *magnitudes])
+                cost.smallest = min([cost.smallest, *(size for size in magnitudes if size)])
             return outputs
 
     with Count():  # type: ignore[no-untyped-call]

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.cost import counted
+from pytest_onnxcheck.engine.cost import Cost, counted
 from pytest_onnxcheck.engine.inputs import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.precision import perturb, perturbed, widened
 from pytest_onnxcheck.engine.probes import probes
@@ -140,11 +140,11 @@ class Oracle:
             raise self._misbehaves(first, before, changed)
         return self.reference.run(case.inputs)
 
-    def largest(self, case: Case) -> float:
-        """The largest finite magnitude that an operator of the reference gives."""
+    def counted(self, case: Case) -> Cost:
+        """A run of the reference, with the magnitudes that its operators give."""
         with self._threads(), counted() as cost:
             self.reference.run(case.inputs, self._working)
-        return cost.largest
+        return cost
 
     def widened_run(
         self, case: Case, precision: str | None = None, seed: int = 0, units: float = 1.0
@@ -324,9 +324,9 @@ class Expected:
     problem: str | None = None
 
     @cached_property
-    def largest(self) -> float:
-        """The largest finite magnitude that an operator of the reference gives on the way."""
-        return self._oracle.largest(self.case)
+    def cost(self) -> Cost:
+        """A run of the reference, with the magnitudes that its operators give on the way."""
+        return self._oracle.counted(self.case)
 
     def draws(self, precision: str, units: float = 1.0) -> Iterator[list[Array]]:
         """The outputs of `DRAWS` runs perturbed by the rounding of a precision; made as taken."""

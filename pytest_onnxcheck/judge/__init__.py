@@ -1,18 +1,23 @@
 """Measurement against tolerance or budget gives a verdict. Pure: no model runs here."""
 
+from pytest_onnxcheck.judge.advice import fault, recommend
 from pytest_onnxcheck.judge.artefacts import export, quantization
 from pytest_onnxcheck.judge.contract import structure
 from pytest_onnxcheck.judge.faults import mutation
 from pytest_onnxcheck.judge.outputs import VACUOUS, equivalence, problem
 from pytest_onnxcheck.judge.speed import latency
+from pytest_onnxcheck.judge.task import accuracy
 
 __all__ = [
     "VACUOUS",
+    "accuracy",
     "equivalence",
     "export",
+    "fault",
     "latency",
     "mutation",
     "problem",
     "quantization",
+    "recommend",
     "structure",
 ]

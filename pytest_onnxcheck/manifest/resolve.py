@@ -166,13 +166,15 @@ def resolve(
         return _merge(s.Budget, _matching(defaults.budget, section.budget, precision, variant))
 
     def quantization(precision: str, variant: str) -> s.Quantization:
+        builtin = s.BUILTIN_QUANTIZATION[precision]
         levels = _matching(defaults.quantization, section.quantization, precision, variant)
-        return _merge(s.Quantization, [s.BUILTIN_QUANTIZATION[precision], *levels])
+        merged = _merge(s.Quantization, [builtin, *levels]).written()
+        # a glob may give options that only some of its variants have
+        own = {option: merged[option] for option in builtin.written()}
+        return s.Quantization.model_construct(set(own), **own)
 
     def max_drop(precision: str, variant: str) -> float | None:
         allowed = None if section.accuracy is None else section.accuracy.max_drop
-        if not isinstance(allowed, dict):
-            return allowed
         return next(reversed(_matching(None, allowed, precision, variant)), None)
 
     def variant(exporter: str, opset: int | None, precision: str, file: str | None) -> Variant:

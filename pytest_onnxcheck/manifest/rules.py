@@ -35,16 +35,21 @@ _PRECISIONS = get_args(Precision)
 _METRICS = get_args(Metric)
 #: tables whose keys are precisions, or globs over variant names
 _TABLES = ("tolerance", "budget", "quantization")
-#: precisions whose error is not rounding
+#: precisions that no noise floor is measured for
 _WITHOUT_FLOOR = [
     precision
     for precision, tolerance in s.BUILTIN_TOLERANCE.items()
     if tolerance.policy != "noise-floor"
 ]
 _NO_FLOOR = (
-    "quantization loses far more than rounding does. Judge int8 by thresholds on rel_rms and "
-    'cosine (policy = "fixed"), and keep the noise floor for fp32 and fp16'
+    "a noise floor is what rounding alone does, and is only measured for "
+    f"{', '.join(name for name in _PRECISIONS if name not in _WITHOUT_FLOOR)}. Judge "
+    f'{", ".join(_WITHOUT_FLOOR)} by thresholds on rel_rms and cosine (policy = "fixed")'
 )
+#: metrics that are averaged over classes
+_AVERAGED = ("precision", "recall", "f1")
+#: metrics between 0 and 1
+_SHARES = ("accuracy", *_AVERAGED)
 _VARIANT = re.compile(
     rf"(?:(?:{'|'.join(get_args(Exporter))})-op\d+|file)-(?:{'|'.join(_PRECISIONS)})"
 )
@@ -60,9 +65,7 @@ def check_model(section: s.ModelSection) -> Found:
     if section.factory is None and section.checkpoint is None:
         yield (), "no reference: set factory = 'module:callable' or a self-contained checkpoint"
     for key in ("factory", "shapes"):
-        value = getattr(section, key)
-        if value is not None and not re.fullmatch(r"[^:]+:[A-Za-z_][\w.]*", value):
-            yield (key,), f"{key}: expected 'module:callable' or 'path.py:callable', got {value!r}"
+        yield from _import_path((key,), getattr(section, key))
     if section.checkpoint is None:
         for key in ("state_dict", "config_key"):
             if getattr(section, key) is not None:
@@ -71,6 +74,9 @@ def check_model(section: s.ModelSection) -> Found:
         for key in ("exporters", "opsets", "precisions"):
             if getattr(section, key) is not None:
                 yield (key,), f"{key} has no effect beside onnx: nothing is exported"
+        for key in ("quantization", "calibration"):
+            if getattr(section, key) is not None:
+                yield (key,), f"{key} has no effect beside onnx: nothing is quantized"
     yield from _inputs(section)
     yield from _dims(section)
     yield from _ranges(section)
@@ -80,6 +86,7 @@ def check_model(section: s.ModelSection) -> Found:
     for name, case in section.cases.items():
         if (case.file is None) == (case.source is None):
             yield ("cases", name), "give either file or source"
+        yield from _import_path(("cases", name, "source"), case.source)
     if section.latency is not None:
         for point in section.latency.dims or ():
             for dim in point:
@@ -101,6 +108,8 @@ def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
         yield from _floor(key, tolerance, _chosen(key, variants))
     for key, options in (defaults.quantization or {}).items():
         yield from _options(key, options, _chosen(key, variants))
+    for key, budget in (defaults.budget or {}).items():
+        yield from _against_fp32(key, budget, _chosen(key, variants))
 
 
 def check_resolved(section: s.ModelSection, model: Model) -> Found:
@@ -142,10 +151,14 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
             for target in getattr(budget, name) or {}:
                 if target not in model.targets:
                     yield ("budget", key, name), _no_target(target, model)
-        if all(variant.precision == "fp32" for variant in _chosen(key, model.variants)):
-            for name in ("min_speedup_over_fp32", "min_coverage"):
-                if getattr(budget, name) is not None:
-                    yield ("budget", key, name), f"{name} has no effect on fp32: it is the measure"
+        yield from _against_fp32(key, budget, _chosen(key, model.variants))
+        given = section.onnx
+        if budget.min_speedup_over_fp32 is not None and given is not None and "fp32" not in given:
+            yield (
+                ("budget", key, "min_speedup_over_fp32"),
+                "min_speedup_over_fp32 has no effect: there is no fp32 artefact to compare with; "
+                "name one in onnx = { fp32 = ... }",
+            )
 
 
 def _chosen(key: str, variants: Iterable[Variant]) -> list[Variant]:
@@ -163,7 +176,7 @@ def _floor(key: str, tolerance: s.Tolerance, chosen: list[Variant]) -> Found:
     if tolerance.policy == "noise-floor" and without:
         yield (
             ("tolerance", key, "policy"),
-            f'policy "noise-floor" is not for int8, and {key!r} selects {names}: {_NO_FLOOR}',
+            f'policy "noise-floor" is not for {names}, which {key!r} selects: {_NO_FLOOR}',
         )
     elif tolerance.safety is not None and chosen and len(without) == len(chosen):
         yield (
@@ -172,44 +185,55 @@ def _floor(key: str, tolerance: s.Tolerance, chosen: list[Variant]) -> Found:
         )
 
 
+def _against_fp32(key: str, budget: s.Budget, chosen: list[Variant]) -> Found:
+    """Bounds that compare with fp32, where nothing but fp32 is selected."""
+    if {variant.precision for variant in chosen} == {"fp32"}:
+        for name in ("max_size_ratio", "min_speedup_over_fp32", "min_coverage"):
+            if getattr(budget, name) is not None:
+                yield ("budget", key, name), f"{name} has no effect on fp32: it is the measure"
+
+
 def _options(key: str, options: s.Quantization, chosen: list[Variant]) -> Found:
     """What is wrong with options, once inheritance is known."""
+    built = [variant for variant in chosen if variant.file is None]
     if key not in _PRECISIONS:  # those are told by `_tables`, whether a variant has them or not
-        yield from _known_options(key, options, [variant.precision for variant in chosen])
-    methods = {variant.quantization.method for variant in chosen}
-    if options.percentile is not None and chosen and "percentile" not in methods:
+        if chosen and not built:
+            names = ", ".join(dict.fromkeys(variant.name for variant in chosen))
+            yield ("quantization", key), f"{key!r} selects only files that exist already: {names}"
+        yield from _known_options(key, options, {variant.precision for variant in built})
+    methods = {variant.quantization.method for variant in built} - {None}
+    if options.percentile is not None and methods and "percentile" not in methods:
         yield (
             ("quantization", key, "percentile"),
             'percentile has no effect without method = "percentile"',
         )
 
 
-def _known_options(key: str, options: s.Quantization, precisions: list[str]) -> Found:
+def _known_options(key: str, options: s.Quantization, precisions: set[str]) -> Found:
     """Options that none of the precisions has."""
-    for option in sorted(options.model_fields_set):
+    for option in s.Quantization.model_fields:
         have = [name for name, known in s.BUILTIN_QUANTIZATION.items() if option in known.written()]
-        if precisions and not set(precisions) & set(have):
-            yield (
-                ("quantization", key, option),
-                f"{option} has no effect on {', '.join(dict.fromkeys(precisions))}: it is an "
-                f"option of {', '.join(have)}",
-            )
+        if option in options.written() and precisions and precisions.isdisjoint(have):
+            without = ", ".join(name for name in _PRECISIONS if name in precisions)
+            text = f"{option} has no effect on {without}: it is an option of {', '.join(have)}"
+            yield ("quantization", key, option), text
 
 
 def _calibration(section: s.ModelSection) -> Found:
     calibration = section.calibration
     if calibration is None:
         return
-    given = [key for key in ("file", "folder", "source") if getattr(calibration, key)]
+    given = [key for key in ("file", "folder", "source") if getattr(calibration, key) is not None]
     if len(given) > 1:
         yield ("calibration",), f"give one of file, folder and source, not {' and '.join(given)}"
-    if calibration.source is not None:
-        for key in ("batch", "seed"):
-            if key in calibration.model_fields_set:
-                yield (
-                    ("calibration", key),
-                    f"{key} has no effect beside source, which gives whole batches",
-                )
+    elif given == ["source"]:
+        for key in sorted({"batch", "seed"} & calibration.model_fields_set):
+            text = f"{key} has no effect beside source, which gives whole batches in its own order"
+            yield ("calibration", key), text
+    elif not given and calibration.seed is not None:
+        text = "seed has no effect without file or folder: draws follow the seed of the model"
+        yield ("calibration", "seed"), text
+    yield from _import_path(("calibration", "source"), calibration.source)
 
 
 def _accuracy(section: s.ModelSection) -> Found:
@@ -218,18 +242,45 @@ def _accuracy(section: s.ModelSection) -> Found:
         return
     if (accuracy.file is None) == (accuracy.source is None):
         yield ("accuracy",), "give either file or source"
-    if accuracy.metric not in _METRICS and ":" not in accuracy.metric:
-        close = difflib.get_close_matches(accuracy.metric, _METRICS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_METRICS)}"
-        yield (
-            ("accuracy", "metric"),
-            f"unknown metric {accuracy.metric!r} ({hint}; your own is 'module:callable')",
-        )
+    elif accuracy.source is not None:
+        for key in sorted({"batch", "labels"} & accuracy.model_fields_set):
+            text = f"{key} has no effect beside source, which gives whole batches with their labels"
+            yield ("accuracy", key), text
+    yield from _import_path(("accuracy", "source"), accuracy.source)
+    yield from _metric(accuracy)
     if accuracy.output is not None and accuracy.output not in section.outputs:
         yield (
             ("accuracy", "output"),
             f"no output {accuracy.output!r} (there are: {', '.join(section.outputs)})",
         )
+
+
+def _metric(accuracy: s.Accuracy) -> Found:
+    where: Path = ("accuracy", "metric")
+    if ":" in accuracy.metric:
+        yield from _import_path(where, accuracy.metric)
+    elif accuracy.metric not in _METRICS:
+        close = difflib.get_close_matches(accuracy.metric, _METRICS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_METRICS)}"
+        yield where, f"unknown metric {accuracy.metric!r} ({hint}; your own is 'module:callable')"
+    if "average" in accuracy.model_fields_set and accuracy.metric not in _AVERAGED:
+        yield (
+            ("accuracy", "average"),
+            f"average has no effect on {accuracy.metric}: it is for {', '.join(_AVERAGED)}",
+        )
+    for key, drop in (accuracy.max_drop or {}).items():
+        if drop >= 1 and accuracy.metric in _SHARES:
+            yield (
+                ("accuracy", "max_drop", key),
+                f"max_drop: nothing drops by {drop:g}, {accuracy.metric} lies between 0 and 1 "
+                "(0.005 is half a point)",
+            )
+
+
+def _import_path(where: Path, value: str | None) -> Found:
+    if value is not None and not re.fullmatch(r"[^:]+:[A-Za-z_][\w.]*", value):
+        text = f"expected 'module:callable' or 'path.py:callable', got {value!r}"
+        yield where, f"{where[-1]}: {text}"
 
 
 def _no_target(target: str, model: Model) -> str:
@@ -321,7 +372,7 @@ def _tables(section: s.Defaults) -> Found:
                 )
     for key, options in (section.quantization or {}).items():
         if key in _PRECISIONS:
-            yield from _known_options(key, options, [key])
+            yield from _known_options(key, options, {key})
     for key, tolerance in (section.tolerance or {}).items():
         yield from _policy(key, tolerance)
         for metric, larger_is_better in s.METRICS.items():

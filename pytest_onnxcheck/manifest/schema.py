@@ -19,8 +19,10 @@ _TABLES: dict[str, type[BaseModel]] = {
     "[models.NAME.outputs.OUTPUT]": s.Output,
     "[models.NAME.tolerance.PRECISION]": s.Tolerance,
     "[models.NAME.budget.PRECISION]": s.Budget,
-    "[models.NAME.latency]": s.Latency,
+    "[models.NAME.quantization.PRECISION]": s.Quantization,
     "[models.NAME.calibration]": s.Calibration,
+    "[models.NAME.accuracy]": s.Accuracy,
+    "[models.NAME.latency]": s.Latency,
     "[models.NAME.cases.CASE]": s.CaseFile,
     "[[models.NAME.xfail]] and [[models.NAME.skip]]": s.Mark,
 }

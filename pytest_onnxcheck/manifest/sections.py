@@ -7,6 +7,7 @@ field descriptions are the reference documentation (`onnxcheck schema`).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -77,6 +78,19 @@ def _artefacts_of(value: object) -> object:
     return {"fp32": value} if isinstance(value, str) else value
 
 
+def _numbers_by(key: str) -> Callable[[object], object]:
+    """A validator that takes a bare number for a table with `key` alone."""
+
+    def table_of(value: object) -> object:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return {key: value}
+        if not isinstance(value, dict):
+            raise _error(f"expected a number or a table of numbers, got {value!r}")
+        return value
+
+    return table_of
+
+
 Array = Strict(False)  # TOML has arrays, which are lists in Python; the sections hold tuples
 Opset = Annotated[int, Field(ge=9, le=30)]
 Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterValidator(_unique)]
@@ -90,6 +104,18 @@ Shape = Annotated[tuple[int | str, ...], Array]
 Number = int | float
 Range = Annotated[tuple[Number, Number], Array, BeforeValidator(_range_of)]
 Strings = Annotated[tuple[str, ...], Array]
+Operators = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+Speedups = Annotated[
+    dict[Target, Ratio],
+    BeforeValidator(_numbers_by("cpu"), json_schema_input_type=Ratio | dict[Target, Ratio]),
+]
+Drop = Annotated[float, Field(ge=0)]
+Drops = Annotated[
+    dict[str, Drop],
+    Field(min_length=1),
+    BeforeValidator(_numbers_by("*"), json_schema_input_type=Drop | dict[str, Drop]),
+]
+ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
 
 
 def _bounds_of(value: object) -> object:
@@ -150,9 +176,9 @@ class Tolerance(Section):
     policy: Literal["noise-floor", "fixed"] | None = Field(
         None,
         description="How the outputs are judged: `noise-floor`, against what rounding alone does "
-        "to them (default of fp32 and fp16), or `fixed`, by thresholds on the metrics below "
-        "(default of int8, and wherever thresholds are written without a policy). Thresholds "
-        "written beside `noise-floor` hold as well.",
+        "to them (fp32, fp16 and half only, and their default), or `fixed`, by thresholds on the "
+        "metrics below (default of the others, and wherever thresholds are written without a "
+        "policy). Thresholds written beside `noise-floor` hold as well.",
     )
     safety: Ratio | None = Field(
         None, description="How many noise floors an error may be; default: 8."
@@ -222,18 +248,13 @@ BUILTIN_TOLERANCE = FIXED_TOLERANCE | {
 }
 
 
-def _speedup_of(value: object) -> object:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"cpu": value}
-    return value
-
-
 class Quantization(Section):
     """How a precision is made from fp32: the options of ONNX Runtime's own tools."""
 
     exclude_nodes: Strings | None = Field(
         None,
-        description="Nodes left in float: names, or globs over names. All but `half`.",
+        description="fp16, bf16, int8, int4-weight: nodes left in float32, names or globs over "
+        "names.",
     )
     op_block_list: Strings | None = Field(
         None, description="fp16, bf16: operator types left in float32, beside the converter's own."
@@ -241,7 +262,7 @@ class Quantization(Section):
     keep_io_types: bool | None = Field(
         None, description="fp16, bf16: inputs and outputs stay float32; default: true."
     )
-    operators: Strings | None = Field(
+    operators: Operators | None = Field(
         None,
         description="int8-dynamic, int8-static, int4-weight: the operator types to quantize. "
         "Default: all that pay; int8-dynamic leaves convolutions alone, which as ConvInteger run "
@@ -325,16 +346,12 @@ class Budget(Section):
     max_size_ratio: Ratio | None = Field(
         None, description="Bytes on disk as a share of the fp32 artefact's."
     )
-    min_speedup: Annotated[
-        dict[Target, Ratio] | None, BeforeValidator(_speedup_of, json_schema_input_type=Any)
-    ] = Field(
+    min_speedup: Speedups | None = Field(
         None,
         description="PyTorch's time / ONNX Runtime's, median over interleaved pairs, per target; "
         "a bare number means `cpu`.",
     )
-    min_speedup_over_fp32: Annotated[
-        dict[Target, Ratio] | None, BeforeValidator(_speedup_of, json_schema_input_type=Any)
-    ] = Field(
+    min_speedup_over_fp32: Speedups | None = Field(
         None,
         description="The fp32 artefact's time / this variant's, measured likewise. Default: 1 "
         "where `min_speedup` is given, since a variant that is slower than fp32 pays for nothing.",
@@ -421,11 +438,12 @@ class Calibration(Section):
     count: Size | None = Field(
         None,
         description="How many examples (file, folder, draws) or batches (source); fewer than "
-        "that are an error. Default: up to 64.",
+        "that are an error. Default: up to 64, and 16 draws.",
     )
     batch: Size = Field(1, description="Examples put into one run (file, folder, draws).")
     seed: int | None = Field(
-        None, description="Takes examples of file or folder at random; default: the first ones."
+        None,
+        description="Takes the examples of file or folder at random; default: the first ones.",
     )
 
 
@@ -441,24 +459,24 @@ class Accuracy(Section):
         None, description="`module:callable` giving an iterable of `({input: array}, labels)`."
     )
     labels: str = Field("labels", description="Name of the labels' array in the file.")
-    metric: Metric | str = Field(
+    metric: Metric | ImportPath = Field(
         "accuracy",
         description="`accuracy`, `precision`, `recall`, `f1` (of the largest element along the "
         "last axis), `mse`, or `module:callable` taking labels and outputs, larger being better.",
     )
     average: Literal["binary", "macro", "micro", "weighted"] = Field(
-        "macro", description="How precision, recall and f1 are averaged over the classes."
+        "macro",
+        description="How precision, recall and f1 are averaged over the classes; `binary`: class 1 "
+        "of two.",
     )
     output: str | None = Field(None, description="The output to judge; default: the first.")
     count: Size | None = Field(None, description="Use only the first samples; default: all.")
     batch: Size = Field(32, description="Samples in one run (file).")
-    max_drop: Annotated[float, Field(ge=0)] | dict[str, Annotated[float, Field(ge=0)]] | None = (
-        Field(
-            None,
-            description="How much worse than PyTorch's the metric may be, in its own units (0.005 "
-            "is half a point of accuracy): a number, or one per precision or glob over variant "
-            "names.",
-        )
+    max_drop: Drops | None = Field(
+        None,
+        description="How much worse than PyTorch's the metric may be, in its own units (0.005 is "
+        "half a point of accuracy): a number, or one per precision or glob over variant names. "
+        "Default: any; the drop is only told.",
     )
     confidence: Annotated[float, Field(gt=0.5, lt=1)] = Field(
         0.95, description="Confidence of the interval of the drop."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import onnx
@@ -14,7 +15,7 @@ from torch import nn
 from pytest_onnxcheck.engine import runtime, sandbox
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.runtime import Session, open_session
-from pytest_onnxcheck.errors import RunError, TargetAbsent
+from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
 
 
 def linear(path: Path) -> Artefact:
@@ -74,6 +75,49 @@ def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
     onnx.save(model, tmp_path / "broken.onnx")
     with pytest.raises(RunError, match=r"broken.onnx: does not load in ONNX Runtime: .*NoSuchOp"):
         open_session(Artefact.given(tmp_path / "broken.onnx"), "cpu")
+
+
+def one_node(path: Path, operator: str, read: int, given: int, **attributes: int) -> Artefact:
+    """A model of one node on a vector, with these types."""
+    kinds = [
+        onnx.helper.make_tensor_value_info(name, kind, ["n"])
+        for name, kind in (("x", read), ("y", given))
+    ]
+    node = onnx.helper.make_node(operator, ["x"], ["y"], **attributes)
+    graph = onnx.helper.make_graph([node], "g", [kinds[0]], [kinds[1]])
+    opset = onnx.helper.make_opsetid("", 20)
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
+    return Artefact.given(path)
+
+
+def test_bfloat16_without_kernels_is_unsupported_and_other_types_are_a_failure(tmp_path: Path):
+    bfloat16, int64 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.INT64
+    said = "Could not find an implementation for "
+    with pytest.raises(Unsupported, match=f"^bf16 does not load on CPUExecutionProvider: {said}"):
+        open_session(one_node(tmp_path / "b.onnx", "Relu", bfloat16, bfloat16), "cpu")
+    with pytest.raises(RunError, match=said) as caught:
+        open_session(one_node(tmp_path / "i.onnx", "Relu", int64, int64), "cpu")
+    assert not isinstance(caught.value, Unsupported)
+
+
+def test_bfloat16_at_the_boundary_is_an_error_that_says_what_to_do(tmp_path: Path):
+    kinds = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
+    artefact = one_node(tmp_path / "m.onnx", "Cast", *kinds, to=onnx.TensorProto.FLOAT)
+    with pytest.raises(RunError, match=r"^x: bfloat16, .* \(keep_io_types = true\)"):
+        open_session(artefact, "cpu")
+
+
+def test_only_what_the_variant_narrows_is_cast_and_only_from_float32(tmp_path: Path):
+    kinds = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT16
+    artefact = one_node(tmp_path / "m.onnx", "Identity", *kinds)
+    x = torch.tensor([1.0, 1e6]).numpy()
+    with pytest.raises(RunError, match="Unexpected input data type"):
+        open_session(artefact, "cpu").run({"x": x})
+    narrowed = dataclasses.replace(artefact, notes={"narrowed": ["x", "y"]})
+    (found,) = open_session(narrowed, "cpu").run({"x": x})
+    assert (found.dtype.name, found.tolist()) == ("float32", [1.0, float("inf")])
+    with pytest.raises(RunError, match="Unexpected input data type"):
+        open_session(narrowed, "cpu").run({"x": x.astype("float64")})
 
 
 def test_a_child_killed_between_two_questions_is_replaced(tmp_path: Path):

@@ -1,15 +1,20 @@
 """What a valid manifest becomes: inheritance, variants, checkpoints, points to measure."""
 
+from typing import get_args
+
 import pytest
 
 from pytest_onnxcheck.manifest import carries_schema, load_manifest
 from pytest_onnxcheck.manifest.sections import (
+    BUILTIN_QUANTIZATION,
     BUILTIN_TOLERANCE,
     FIXED_TOLERANCE,
     METRICS,
     NOISE_FLOOR,
     Bounds,
+    Quantization,
 )
+from pytest_onnxcheck.terms import Precision
 
 IO = """
 [models.net.inputs.x]
@@ -78,23 +83,23 @@ def tolerance(folder, text, *, variant="dynamo-op20-fp32", start=""):
     return next(entry for entry in model.variants if entry.name == variant).tolerance
 
 
-def test_floats_are_judged_by_the_noise_floor_and_int8_by_thresholds(tmp_path):
-    model = net(tmp_path, model='precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]')
+def test_floats_are_judged_by_the_noise_floor_and_the_others_by_thresholds(tmp_path):
+    model = net(tmp_path, model=f"precisions = {list(get_args(Precision))}")
     found = {variant.precision: variant.tolerance for variant in model.variants}
-    for precision in ("fp32", "fp16"):
+    for precision in ("fp32", "fp16", "half"):
         assert found[precision] == NOISE_FLOOR
         assert (found[precision].policy, found[precision].safety) == ("noise-floor", 8.0)
         assert [getattr(found[precision], metric) for metric in METRICS] == [None] * len(METRICS)
-    for precision in ("int8-dynamic", "int8-static"):
+    for precision in ("bf16", "int8-dynamic", "int8-static", "int4-weight"):
         assert found[precision] == FIXED_TOLERANCE[precision]
         assert (found[precision].policy, found[precision].safety) == ("fixed", None)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "half"])
 def test_the_fixed_policy_alone_brings_the_fixed_thresholds(tmp_path, precision):
     text = f'[models.net.tolerance.{precision}]\npolicy = "fixed"'
-    found = tolerance(tmp_path, text, variant=f"dynamo-op20-{precision}")
-    assert found == FIXED_TOLERANCE[precision]
+    (variant,) = net(tmp_path, model=f'precisions = ["{precision}"]', end=text).variants
+    assert variant.tolerance == FIXED_TOLERANCE[precision]
 
 
 def test_a_partial_tolerance_without_a_policy_is_fixed_and_keeps_the_other_metrics(tmp_path):
@@ -227,6 +232,150 @@ def test_budgets_are_inherited_like_tolerances(tmp_path):
         "max_size_mb": 9.0,
         "min_speedup": {"cpu": 1.5},
     }
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_the_options_of_a_precision_are_built_in(tmp_path, precision):
+    (variant,) = net(tmp_path, model=f'precisions = ["{precision}"]').variants
+    assert variant.quantization == BUILTIN_QUANTIZATION[precision]
+
+
+#: table -> the block size and the accuracy level it gives; the weakest first
+OPTIONS = {
+    "built in": (32, 0),
+    "[defaults.quantization.int4-weight]": (16, None),
+    '[defaults.quantization."*-int4-*"]': (64, 1),
+    "[models.net.quantization.int4-weight]": (128, None),
+    '[models.net.quantization."dynamo-*"]': (256, 4),
+}
+
+
+@pytest.mark.parametrize("count", range(1, len(OPTIONS) + 1))
+def test_options_are_inherited_key_by_key_whatever_the_order_in_the_file(tmp_path, count):
+    written = [
+        f"{table}\nblock_size = {size}" + (f"\naccuracy_level = {level}" if level else "")
+        for table, (size, level) in OPTIONS.items()
+    ]
+    tables = "\n".join(reversed(written[1:count]))
+    (variant,) = net(tmp_path, start=tables, model='precisions = ["int4-weight"]').variants
+    sizes, levels = zip(*list(OPTIONS.values())[:count], strict=True)
+    assert variant.quantization.block_size == sizes[-1]
+    assert (
+        variant.quantization.accuracy_level == [level for level in levels if level is not None][-1]
+    )
+    assert variant.quantization.symmetric is True
+
+
+def test_a_list_of_options_replaces_the_one_it_inherits(tmp_path):
+    model = net(
+        tmp_path,
+        start='[defaults.quantization.fp16]\nop_block_list = ["Softmax"]\nexclude_nodes = ["a"]',
+        model='precisions = ["fp16"]',
+        end="[models.net.quantization.fp16]\nop_block_list = []",
+    )
+    quantization = model.variants[0].quantization
+    assert (quantization.op_block_list, quantization.exclude_nodes) == ((), ("a",))
+
+
+def test_a_glob_gives_each_precision_only_the_options_it_has(tmp_path):
+    model = net(
+        tmp_path,
+        model='precisions = ["fp32", "fp16", "half", "int8-static"]',
+        end='[models.net.quantization."*"]\nkeep_io_types = false\nper_channel = false',
+    )
+    fp32, fp16, half, int8 = (variant.quantization for variant in model.variants)
+    assert fp32 == half == Quantization()
+    assert (fp16.keep_io_types, fp16.per_channel) == (False, None)
+    assert (int8.keep_io_types, int8.per_channel) == (None, False)
+    assert set(int8.written()) == set(BUILTIN_QUANTIZATION["int8-static"].written())
+
+
+IO_DTYPES = {
+    "fp32": "float32",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "half": "float16",
+    "int8-dynamic": "float32",
+    "int8-static": "float32",
+    "int4-weight": "float32",
+}
+
+
+def test_inputs_and_outputs_are_16_bit_only_where_the_artefacts_are(tmp_path):
+    precisions = f"precisions = {list(IO_DTYPES)}"
+    written = '[models.net.quantization."*"]\nkeep_io_types = false'
+    model = net(tmp_path, model=precisions, end=written)
+    assert {v.precision: v.io_dtype("float32") for v in model.variants} == IO_DTYPES
+    assert {v.io_dtype(dtype) for v in model.variants for dtype in ("int64", "bool")} == {
+        "int64",
+        "bool",
+    }
+    kept = net(tmp_path, model=precisions)
+    found = {v.precision: v.io_dtype("float32") for v in kept.variants}
+    assert found == dict.fromkeys(IO_DTYPES, "float32") | {"half": "float16"}
+
+
+def test_given_files_are_taken_to_have_the_inputs_that_the_manifest_declares(tmp_path):
+    start = "[defaults.quantization.fp16]\nkeep_io_types = false"
+    model = net(tmp_path, start=start, model='onnx = { fp16 = "a.onnx", half = "b.onnx" }')
+    assert [variant.io_dtype("float32") for variant in model.variants] == ["float32", "float32"]
+
+
+#: what is written -> the drop allowed of fp32, fp16 and int8-static
+DROPS = {
+    "": [None, None, None],
+    "max_drop = 0.01": [0.01, 0.01, 0.01],
+    "max_drop = 0": [0.0, 0.0, 0.0],
+    "max_drop = { int8-static = 0.02 }": [None, None, 0.02],
+    'max_drop = { "*-fp*" = 0.01, fp16 = 0.02, int8-static = 0.03 }': [0.01, 0.01, 0.03],
+    'max_drop = { "dynamo-*" = 0.01, "*-int8-*" = 0.02 }': [0.01, 0.01, 0.02],
+}
+
+
+@pytest.mark.parametrize("written", DROPS)
+def test_the_drop_is_one_number_or_one_per_precision_or_glob(tmp_path, written):
+    model = net(
+        tmp_path,
+        model='precisions = ["fp32", "fp16", "int8-static"]',
+        end=f'[models.net.accuracy]\nfile = "test.npz"\n{written}',
+    )
+    assert [variant.max_drop for variant in model.variants] == DROPS[written]
+
+
+def test_a_model_without_labelled_data_has_no_drop(tmp_path):
+    model = net(tmp_path)
+    assert (model.accuracy, model.variants[0].max_drop) == (None, None)
+
+
+def test_speedups_over_fp32_are_per_target_too(tmp_path):
+    model = net(
+        tmp_path,
+        model='precisions = ["int8-static"]\ntargets = ["cpu", "cuda"]',
+        end="[models.net.budget.int8-static]\nmin_speedup_over_fp32 = 1.5\n"
+        "min_speedup = { cuda = 2 }\nmin_coverage = 0.9",
+    )
+    assert model.variants[0].budget.written() == {
+        "min_speedup_over_fp32": {"cpu": 1.5},
+        "min_speedup": {"cuda": 2.0},
+        "min_coverage": 0.9,
+    }
+
+
+def test_a_variant_that_the_manifest_does_not_list_is_as_it_would_be(tmp_path):
+    text = (
+        "[defaults.tolerance.int8-static]\nsqnr_db = 25\n[defaults.quantization.int8-static]\n"
+        'method = "entropy"\n[defaults.budget.int8-static]\nmin_coverage = 0.9'
+    )
+    accuracy = '[models.net.accuracy]\nfile = "test.npz"\nmax_drop = 0.01'
+    unlisted = net(tmp_path, start=text, end=accuracy).variant("dynamo", 18, "int8-static")
+    listed = net(
+        tmp_path, start=text, model='opsets = [18]\nprecisions = ["int8-static"]', end=accuracy
+    )
+    assert listed.variants == (unlisted,)
+    assert unlisted.name == "dynamo-op18-int8-static"
+    assert (unlisted.quantization.method, unlisted.quantization.per_channel) == ("entropy", True)
+    assert (unlisted.tolerance.sqnr_db, unlisted.max_drop) == (Bounds(passes=25, fails=25), 0.01)
+    assert unlisted.budget.min_coverage == 0.9
 
 
 def test_variants_are_exporter_then_opset_then_precision_in_the_order_written(tmp_path):

@@ -70,10 +70,22 @@ def test_messages_speak_of_toml_and_not_of_python(name):
     assert found == []
 
 
+POINTS_IN_A_TABLE = (
+    'accuracy = { file = "test.npz", metric = "f1", max_drop = { fp32 = 0.0, "*" = 1.5 } }'
+)
+
 #: manifest -> the text of the line that each of its problems must point at, in order
 POINTS_AT = {
+    "accuracy_max_drop_in_points": ["max_drop = 1", POINTS_IN_A_TABLE],
+    "accuracy_max_drop_key": ["int8-statc = 0.005", '"*-fp16" = 0.001'],
     "bad_factory_path": ['factory = "zoo.net"', 'shapes = "zoo:1st"'],
     "bad_model_name": ['[models."resnet[18]"]', '[models."a::b"]', '[models."-net"]'],
+    "budget_of_fp32": [
+        "min_coverage = 0.9",
+        "min_speedup_over_fp32 = 1.5",
+        "max_size_ratio = 0.5",
+        "min_speedup_over_fp32 = { cuda = 1.5 }",
+    ],
     "case_file_and_source": ["[models.net.cases.both]", "[models.net.cases.neither]"],
     "checkpoint_glob_without_match": ['checkpoint = "checkpoints/*.pt"'],
     "empty_range": ["range = [1, -1]", "range = [1.0, 0.0]"],
@@ -90,6 +102,12 @@ POINTS_AT = {
     "onnx_beside_exporters": ['exporters = ["dynamo"]', "opsets = [20]", 'precisions = ["fp32"]'],
     "safety_where_policy_is_inherited": ["safety = 4"],
     "safety_without_floor": ["safety = 4"] * 3,
+    "option_glob": ["block_size = 64", "keep_io_types = false", "keep_io_types = true"],
+    "percentile_without_method": ["percentile = 99.99"],
+    "quantization_beside_onnx": [
+        "[models.net.quantization.int8-static]",
+        "[models.net.calibration]",
+    ],
     "same_name_in_and_out": ["[models.net.outputs.x]"],
     "tolerance_key": ["[defaults.tolerance.int8]", "[defaults.budget.fp8]"],
     "tolerance_pair_reversed": ["max_abs = [1e-3, 1e-5]", "cosine = [0.99, 0.999]"],
@@ -207,6 +225,22 @@ SILENT = {
     "safety that is no number of floors": {"end": "[models.net.tolerance.fp32]\nsafety = 0"},
     "score beyond one": {"end": "[models.net.tolerance.fp32]\nmin_mutation_score = 90"},
     "negative time": {"model": "probe_seconds = -1"},
+    "options of a precision that the model lacks": {
+        "end": "[models.net.quantization.fp16]\nkeep_io_types = false"
+    },
+    "a budget of fp32 through a glob of defaults": {
+        "start": '[defaults.budget."dynamo-*"]\nmin_coverage = 0.9\n'
+    },
+    "coverage of a glob without variants": {
+        "end": '[models.net.budget."*-fp16"]\nmin_coverage = 0.9'
+    },
+    "a percentile where no ranges are calibrated": {
+        "end": '[models.net.quantization."*-fp32"]\npercentile = 99.9'
+    },
+    "no drop": {"end": '[models.net.accuracy]\nfile = "a.npz"\nmax_drop = {}'},
+    "a truth value for a number": {
+        "end": "[models.net.quantization.fp32]\naccuracy_level = true",
+    },
 }
 
 
@@ -230,6 +264,48 @@ FLOORS = {
 def test_noise_floors_are_allowed_where_they_hold(tmp_path, name):
     model = 'precisions = ["fp32", "fp16", "int8-static"]'
     assert texts(load(tmp_path, model=model, end=FLOORS[name])) == []
+
+
+#: options and bounds that some of what they select has
+HELD = {
+    "options of all through a glob": '[models.net.quantization."*"]\n'
+    "keep_io_types = false\nper_channel = false",
+    "no nodes excluded": "[models.net.quantization.int8-static]\nexclude_nodes = []",
+    "percentile of a glob, method of the precision": "[models.net.quantization.int8-static]\n"
+    'method = "percentile"\n[models.net.quantization."*-int8-*"]\npercentile = 99.9',
+    "coverage of all, also of fp32": '[models.net.budget."*"]\nmin_coverage = 0.9\n'
+    "max_size_ratio = 0.6\nmin_speedup_over_fp32 = 1",
+    "calibration with draws": "[models.net.calibration]\ncount = 8\nbatch = 2",
+    "calibration at random from a folder": "[models.net.calibration]\n"
+    'folder = "real"\nseed = 0\nbatch = 4',
+    "a metric of one's own": "[models.net.accuracy]\n"
+    'source = "zoo:test"\nmetric = "metrics.py:word_error_rate"\nmax_drop = 2.5',
+    "an average where there is one": "[models.net.accuracy]\n"
+    'file = "a.npz"\nmetric = "recall"\naverage = "binary"\noutput = "y"\nlabels = "digit"',
+    "drops": '[models.net.accuracy]\nfile = "a.npz"\n'
+    'max_drop = { int8-static = 0.01, "*-fp16" = 0, dynamo-op20-fp32 = 0 }',
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_options_and_bounds_are_allowed_where_they_hold(tmp_path, name):
+    model = 'precisions = ["fp32", "fp16", "int8-static"]'
+    assert texts(load(tmp_path, model=model, end=HELD[name])) == []
+
+
+def test_a_percentile_in_defaults_is_enough_for_the_one_model_that_takes_it(tmp_path):
+    start = "[defaults.quantization.int8-static]\npercentile = 99.9"
+    taken = '[models.net.quantization.int8-static]\nmethod = "percentile"'
+    model = 'precisions = ["int8-static"]'
+    assert texts(load(tmp_path, start=start, model=model, end=taken + GOOD_MODEL)) == []
+    (text,) = texts(load(tmp_path, start=start, model=model))
+    assert text.endswith('percentile has no effect without method = "percentile"')
+
+
+def test_options_in_defaults_do_not_mind_a_model_of_given_files(tmp_path):
+    start = "[defaults.quantization.int8-static]\nper_channel = false"
+    model = 'onnx = { int8-static = "a.onnx" }'
+    assert texts(load(tmp_path, start=start, model=model)) == []
 
 
 def test_an_integer_input_from_a_file_is_told_what_is_missing_and_no_more(tmp_path):

@@ -27,7 +27,7 @@ seed = 7
 [defaults]
 exporters = ["dynamo", "torchscript"]
 opsets = [18, 20]
-precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
+precisions = ["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
 targets = ["cpu", "cuda", "tensorrt", "openvino"]
 required_targets = ["cpu"]
 draws = 3
@@ -50,10 +50,35 @@ cosine = 1
 rtol = 1e-3
 atol = 0.0
 
+[defaults.tolerance."*-int8-*"]
+sqnr_db = [30, 20]
+top1 = 0.99
+
 [defaults.budget."*-int8-*"]
 max_size_mb = 3
 max_size_ratio = 0.3
 min_speedup = 1.5
+min_speedup_over_fp32 = 1
+min_coverage = 0.9
+
+[defaults.quantization.fp16]
+op_block_list = ["Softmax"]
+keep_io_types = false
+
+[defaults.quantization.int8-static]
+exclude_nodes = ["/head/*"]
+operators = ["Conv", "MatMul"]
+per_channel = false
+weight_type = "uint8"
+activation_type = "int8"
+method = "percentile"
+percentile = 99.99
+reduce_range = true
+
+[defaults.quantization."*-int4-weight"]
+symmetric = false
+block_size = 64
+accuracy_level = 4
 
 [defaults.latency]
 seconds = 0.5
@@ -110,14 +135,34 @@ dtype = "int64"
 
 [models.net.budget.int8-static]
 min_speedup = { cpu = 1.5, cuda = 2 }
+min_speedup_over_fp32 = { cpu = 1.5 }
+
+[models.net.quantization."dynamo-*"]
+exclude_nodes = []
 
 [models.net.cases.recorded]
 file = "recorded.npz"
 outside_range = true
 
+[models.net.cases.generated]
+source = "zoo:generated"
+
 [models.net.calibration]
-file = "calibration.npz"
+folder = "calibration"
 count = 64
+batch = 8
+seed = 1
+
+[models.net.accuracy]
+file = "test.npz"
+labels = "digit"
+metric = "f1"
+average = "weighted"
+output = "label"
+count = 1000
+batch = 16
+max_drop = { fp32 = 0, int8-static = 0.005, "*-int4-weight" = 0.02 }
+confidence = 0.99
 
 [models.net.latency]
 dims = [{ batch = 1 }, { batch = 8, time = 50 }]
@@ -134,6 +179,7 @@ reason = "too slow"
 [models.given]
 factory = "zoo:net"
 onnx = "net.onnx"
+accuracy = { source = "zoo:test", metric = "zoo:word_error_rate", max_drop = 0.1 }
 inputs.x.shape = [1]
 outputs.y.shape = [1]
 
@@ -188,7 +234,7 @@ def test_the_full_example_has_every_key(validator):
     known = set(schema["properties"])
     for section in schema["$defs"].values():
         known |= set(section.get("properties", ()))
-    assert known - written == {"source"}  # of calibration, which excludes `file`
+    assert known - written == set()
 
 
 @pytest.mark.skipif(not (REPOSITORY / "models.toml").is_file(), reason="not in the repository")
@@ -201,12 +247,16 @@ def test_the_manifest_of_this_repository_validates(validator):
 @pytest.mark.parametrize(
     "name",
     [
+        "accuracy_metric",
+        "accuracy_values",
+        "budget_values",
         "missing_key",
         "missing_schema",
         "model_is_no_table",
         "models_is_no_table",
         "no_models",
         "onnx_wrong_precision",
+        "quantization_values",
         "range_of_one",
         "several_problems",
         "size_below_one",
@@ -223,6 +273,45 @@ def test_the_manifest_of_this_repository_validates(validator):
 )
 def test_what_the_loader_refuses_for_its_form_the_schema_refuses_too(validator, name):
     assert errors(validator, (BAD / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+#: section and key -> values that editors must accept, and values that they must refuse
+VALUES = {
+    ("Accuracy", "metric"): (["f1", "zoo:metric"], ["f2", 1]),
+    ("Accuracy", "max_drop"): ([0.005, 0, {"int8-static": 0.01}], [-1, True, {"fp16": -1}, "1"]),
+    ("Budget", "min_speedup"): ([1.5, {"cuda": 2}], [0, {"gpu": 2}, {"cpu": 0}, "2"]),
+    ("Budget", "min_speedup_over_fp32"): ([1, {"cpu": 1}], [0, {"gpu": 1}]),
+    ("Budget", "min_coverage"): ([0.9, 1], [0, 90]),
+    ("Quantization", "block_size"): ([16, 32, 64, 128, 256], [8, 48, "32"]),
+    ("Quantization", "accuracy_level"): ([0, 4], [5, "int8"]),
+    ("Quantization", "operators"): ([["MatMul"]], [[], "MatMul"]),
+    ("Quantization", "percentile"): ([99.999, 100], [50, 101]),
+}
+
+
+#: where these sections stand, and what they need besides
+PLACES = {
+    "Accuracy": '[models.net.accuracy]\nfile = "a.npz"\n',
+    "Budget": "[models.net.budget.int8-static]\n",
+    "Quantization": '[models.net.quantization."*"]\n',
+}
+
+
+@pytest.mark.parametrize(("section", "key"), VALUES)
+def test_editors_and_the_loader_accept_the_same_values(tmp_path, validator, section, key):
+    manifest = (
+        'schema = 1\n[models.net]\nfactory = "zoo:net"\ninputs.x.shape = [1]\n'
+        'outputs.y.shape = [1]\ntargets = ["cpu", "cuda"]\n'
+        'precisions = ["fp16", "int8-static", "int4-weight"]\n'
+        f'quantization.int8-static.method = "percentile"\n{PLACES[section]}'
+    )
+    path = tmp_path / "models.toml"
+    accepted, refused = VALUES[section, key]
+    for value, valid in [(value, True) for value in accepted] + [(v, False) for v in refused]:
+        text = f"{manifest}{key} = {json.dumps(value).replace(': ', ' = ')}\n"
+        path.write_text(text, encoding="utf-8")
+        assert (errors(validator, text) == []) is valid, value
+        assert (load_manifest(path).problems == ()) is valid, value
 
 
 def test_every_key_is_described(validator):
