@@ -17,8 +17,8 @@ from pytest_onnxcheck.measurement import (
     RecipeTrial,
     RecommendMeasurement,
     Timing,
-    preferred,
 )
+from pytest_onnxcheck.preference import preferred
 from pytest_onnxcheck.verdict import Grade
 
 NETS = """
