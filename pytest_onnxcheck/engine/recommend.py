@@ -113,6 +113,7 @@ class _Trials:
         self._reference = oracle.reference
         self._variant, self._target = variant, target
         self._float = builds.artefact(self._reference, variant)
+        open_session(self._float, target)  # a target that is absent is told at once
 
     def recipes(self) -> list[tuple[str, Options]]:
         """The recipes, without those that the manifest's own options make the same."""
