@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.latency import open_sides, timed
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.quantize import resolved_options
+from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.engine.sensitivity import measure_cases
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Model, Variant
