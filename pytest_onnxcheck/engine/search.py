@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs import Case
+from pytest_onnxcheck.engine.inputs import Case, smallest_dims
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.probes import EXTREME, ORDINARY, Probe, probes
 from pytest_onnxcheck.engine.reference import Reference
@@ -182,6 +182,7 @@ class _Hunt:
             plain: Input -> value; the others stay as they are.
         """
         self._shrunk = True
+        self._cut()
         assert self._last is not None
         for name, value in plain.items():
             size = part = self._last[0].inputs[name].size
@@ -189,6 +190,24 @@ class _Hunt:
                 for start in range(0, size, part):
                     self._make_plain(name, slice(start, start + part), value)
                 part //= 2
+
+    def _cut(self) -> None:
+        """Cuts every dim down to its smallest size, wherever the last case still fails."""
+        assert self._last is not None
+        model, shapes = self._oracle.reference.model, self._oracle.reference.shapes
+        for dim, size in smallest_dims(model).items():
+            axes = {name: shape.index(dim) for name, shape in shapes.items() if dim in shape}
+            held = {self._last[0].inputs[name].shape[axis] for name, axis in axes.items()}
+            for start in range(max(held, default=0) - size + 1):
+                inputs = dict(self._last[0].inputs)
+                for name, axis in axes.items():
+                    inputs[name] = inputs[name].take(range(start, start + size), axis)
+                cut = _named(inputs, _sizes(shapes, inputs))
+                with contextlib.suppress(_Fails):
+                    self.check_time()
+                    self.look(cut)
+                if self._last[0] is cut:
+                    break
 
     def _make_plain(self, name: str, part: slice, value: float) -> None:
         self.check_time()
@@ -207,6 +226,17 @@ class _Hunt:
             return None
         simplest = self._shrunk and _size(self._last[0])[0] <= _size(self._smallest[0])[0]
         return Found(*(self._last if simplest else self._smallest), self._tried)
+
+
+def _sizes(shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str, Array]) -> str:
+    """The sizes of the symbolic dims, as a case's name has them."""
+    dims = {
+        dim: size
+        for name, shape in shapes.items()
+        for dim, size in zip(shape, inputs[name].shape, strict=True)
+        if isinstance(dim, str)
+    }
+    return "/".join(f"{dim}={size}" for dim, size in dims.items())
 
 
 def _size(case: Case) -> tuple[int, int, float]:
