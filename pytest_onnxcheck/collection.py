@@ -154,6 +154,7 @@ class VariantNode(pytest.Class):
     model: Model
     variant: Variant
     suite: type[OnnxChecks]
+    checks: int
 
     @classmethod
     def build(
@@ -165,6 +166,25 @@ class VariantNode(pytest.Class):
         node.variant = variant
         node.suite = suite
         return node
+
+    def position(self) -> list[int]:
+        """Its place in the manifest; the models of one glob of checkpoints share a line."""
+        file = self.getparent(ModelsFile)
+        assert file is not None
+        models = list(file.manifest.models)
+        model = self.model
+        return [model.line, models.index(model.name), model.variants.index(self.variant)]
+
+    def planned(self) -> dict[str, Any]:
+        """What the manifest asks for, to tell a whole run from one of some checks."""
+        budget = self.variant.budget
+        return {
+            "variants": len(self.model.variants),
+            "checks": self.checks,
+            "speed_budget": sorted(
+                {**(budget.min_speedup or {}), **(budget.min_speedup_over_fp32 or {})}
+            ),
+        }
 
     def _getobj(self) -> type[OnnxChecks]:
         settings = self.config.stash[SETTINGS]
@@ -186,6 +206,7 @@ class VariantNode(pytest.Class):
 
     def collect(self) -> Iterator[CheckItem]:
         """Yields the checks, made from the items pytest itself makes of the suite's methods."""
+        self.checks = 0
         for item in super().collect():
             if isinstance(item, pytest.Function):
                 # Re-classed rather than rebuilt: rebuilding a parametrized Function needs private
@@ -193,6 +214,7 @@ class VariantNode(pytest.Class):
                 item.__class__ = CheckItem
                 assert isinstance(item, CheckItem)
                 item.apply_marks()
+                self.checks += 1
                 yield item
 
 
@@ -316,7 +338,8 @@ class CheckItem(pytest.Function):
         return {
             "nodeid": report.nodeid,
             "manifest": str(self.path),
-            "position": [model.line, model.variants.index(self.parent.variant)],
+            "position": self.parent.position(),
+            "planned": self.parent.planned(),
             "model": model.name,
             "variant": self.parent.variant.name,
             "check": self.check,

@@ -113,7 +113,7 @@ def onnxcheck_diagnosed(
     def diagnosed(
         measured: EquivalenceMeasurement,
         verdict: Verdict,
-        problem: Callable[[EquivalenceMeasurement], str | None],
+        problem: Callable[[Any], str | None],
     ) -> EquivalenceMeasurement:
         expected = request.node.get_closest_marker("xfail") is not None
         if verdict.grade is not Grade.FAIL or expected:

@@ -134,11 +134,13 @@ class CalibrationMeasurement:
 
     Attributes:
         origin: Where it came from, for a person.
-        examples: Rows along the symbolic first dim of the inputs; runs where there is none.
+        examples: Rows along the batch of the inputs; runs where there is none. Of draws of a file
+            only those that differ.
         sha256: Hash of the arrays.
         random: Whether it was drawn at random, for lack of real data.
-        constant: Floating inputs that are one value everywhere in it, without those that are
-            declared to be.
+        constant: Inputs that are one value everywhere in it, without those that are declared to
+            be, booleans, and integers beside others that vary.
+        varies: Whether any other input, declared constants and booleans apart, varies in it.
     """
 
     origin: str
@@ -146,6 +148,7 @@ class CalibrationMeasurement:
     sha256: str
     random: bool = False
     constant: dict[str, float] = field(default_factory=dict)
+    varies: bool = True
 
 
 @dataclass(frozen=True)
@@ -184,7 +187,7 @@ class QuantizationMeasurement:
         coverage: How much of the model carries the precision.
         identical: Whether the file is the fp32 artefact, byte for byte.
         clipped: Weights beyond what the precision can hold, by name.
-        vanished: Weights that were not zero and are, by name.
+        vanished: Weights below what the precision can hold, by name.
         checkpoint_bytes: Size of the checkpoint; None without one.
     """
 
@@ -415,7 +418,8 @@ class Exclusion:
         nodes: The nodes.
         rel_rms: Its worst `rel_rms` over the cases' outputs.
         size_ratio: Its bytes as a share of the fp32 artefact's.
-        problem: What its tolerance still says; None when it is met.
+        problem: The tolerance or budget it does not meet, or that it is no smaller than fp32; None
+            when it will do.
     """
 
     nodes: tuple[str, ...]
@@ -432,10 +436,12 @@ class SensitivityMeasurement:
         layers: The nodes' own loss: what quantizing their inputs and weights alone does to them;
             the worst first.
         tried: Artefacts made with the first layers left in float, in the order they were tried.
+        toml: What to put into the manifest for the last of them; None when it will not do.
     """
 
     layers: tuple[LayerLoss, ...]
     tried: tuple[Exclusion, ...] = ()
+    toml: str | None = None
 
 
 @dataclass(frozen=True)
@@ -614,6 +620,8 @@ class AccuracyMeasurement:
         changed: Samples whose prediction differs; None where there are no predicted classes.
         baseline: What the most frequent class (mse: the mean label) would score when it is all
             that is ever answered; None for a metric of the user's own.
+        undefined: Draws of the bootstrap that were left out, as the metric of the user's own is
+            undefined on them.
     """
 
     target: str
@@ -630,6 +638,7 @@ class AccuracyMeasurement:
     confidence: float
     changed: int | None = None
     baseline: float | None = None
+    undefined: int = 0
 
 
 @dataclass(frozen=True)
@@ -671,7 +680,8 @@ class RecommendMeasurement:
         tried: The recipes in the order they were tried.
         untried: Recipes for which no time was left.
         best: Which of those tried is best; None when none meets its tolerance and budget.
-        toml: What to put into the manifest for it.
+        pays: Whether that one is preferred to fp32.
+        toml: What to put into the manifest for it; None unless it pays.
     """
 
     target: str
@@ -679,4 +689,5 @@ class RecommendMeasurement:
     tried: tuple[RecipeTrial, ...]
     untried: int = 0
     best: int | None = None
+    pays: bool = True
     toml: str | None = None

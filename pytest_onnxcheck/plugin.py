@@ -93,7 +93,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="SECONDS",
         type=parse_amount,
         default=0.0,
-        help="Try precisions the manifest does not list, this long a model, and say which is best.",
+        help="Try precisions the manifest does not list, this long per model, exporter, opset and "
+        "target, and say which is best.",
     )
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
@@ -105,6 +106,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
+    if settings.in_vain and not any(".toml" in argument for argument in config.args):
+        raise pytest.UsageError(
+            f"{settings.in_vain} does nothing without --onnxcheck, or a manifest as an argument"
+        )
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"

@@ -60,6 +60,17 @@ class Settings:
             frontier=config.getoption("onnxcheck_frontier"),
         )
 
+    @property
+    def in_vain(self) -> str | None:
+        """An option that asks for more checks, where `--onnxcheck` asks for none."""
+        asked = {
+            "--onnxcheck-mutants": self.mutants,
+            "--onnxcheck-search": self.search_seconds,
+            "--onnxcheck-recommend": self.recommend_seconds,
+            "--onnxcheck-frontier": self.frontier,
+        }
+        return None if self.enabled else next((name for name in asked if asked[name]), None)
+
 
 SETTINGS = pytest.StashKey[Settings]()
 

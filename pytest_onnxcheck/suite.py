@@ -9,7 +9,11 @@ import pytest
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import EquivalenceMeasurement, StructureMeasurement
+from pytest_onnxcheck.measurement import (
+    EquivalenceMeasurement,
+    QuantizationMeasurement,
+    StructureMeasurement,
+)
 from pytest_onnxcheck.verdict import Grade
 
 if TYPE_CHECKING:
@@ -78,6 +82,9 @@ class OnnxChecks:
 
     def _problem(self, measured: StructureMeasurement | EquivalenceMeasurement) -> str | None:
         return judge.problem(measured, self.variant.tolerance)
+
+    def _fault(self, measured: EquivalenceMeasurement | QuantizationMeasurement) -> str | None:
+        return judge.fault(measured, self.variant)
 
     @pytest.mark.export
     def test_export(
@@ -150,7 +157,7 @@ class OnnxChecks:
                 self._problem,
             )
             verdict = judge.equivalence(measured, self.variant.tolerance)
-        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict, self._problem))
+        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict, self._fault))
 
     @pytest.mark.accuracy
     def test_accuracy(
@@ -231,7 +238,7 @@ class OnnxChecks:
         self,
         onnxcheck_target: str,
         onnxcheck_builds: Builds,
-        onnxcheck_oracle: Oracle,
+        onnxcheck_reference: Reference,
         onnxcheck_report: Report,
     ) -> None:
         """Tries other precisions and options, and says which to use (`--onnxcheck-recommend`)."""
@@ -239,7 +246,7 @@ class OnnxChecks:
 
         measured = recommend.measure(
             onnxcheck_builds,
-            onnxcheck_oracle,
+            onnxcheck_reference,
             self.variant,
             onnxcheck_target,
             self.recommend_seconds,

@@ -50,7 +50,7 @@ MODELS = [
     ("own-halved", "halved", OWN),
     ("mse", "healthy", MSE),
     ("mse-damaged", "damaged", MSE),
-    ("generous", "damaged", BY_PRECISION.format(0.9)),
+    ("generous", "damaged", BY_PRECISION.format(0.499)),
     ("strict", "damaged", BY_PRECISION.format(0.01)),
 ]
 

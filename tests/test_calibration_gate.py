@@ -104,7 +104,7 @@ def test_missing_and_insufficient_data_go_red_and_say_what_to_do(project: Projec
     assert gate('file = "data.npz"').ret == 1
     assert project.reason(QUANTIZATION) == (
         "net: calibration data, data.npz[0]: input 'x' has shape [1, 9], declared [batch, 8]. The "
-        "file must hold it as [examples, 8]"
+        "file must hold it as [examples, 8] or [examples, batch, 8]"
     )
 
 

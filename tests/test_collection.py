@@ -313,3 +313,15 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
     project.manifest(mlps("net"))
     result = project.pytest("--onnxcheck", "-k", "structure", "-p", f"no:{plugin}")
     assert result.ret == 0
+
+
+@pytest.mark.parametrize("option", ["--onnxcheck-recommend=5", "--onnxcheck-frontier"])
+def test_an_option_without_the_gate_is_refused(project: Project, option: str):
+    project.manifest(mlps("net"))
+    result = project.pytest(option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    name = option.partition("=")[0]
+    text = f"*{name} does nothing without --onnxcheck, or a manifest as an argument"
+    result.stdout.fnmatch_lines([text])
+    named = project.pytest("models.toml", option, "--collect-only", "-q")
+    assert named.ret == 0

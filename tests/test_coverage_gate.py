@@ -22,6 +22,26 @@ def convolutional():
     return nn.Sequential(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 4))
 
 
+def mostly_convolutional():
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(32, 4),
+    )
+
+
+class Masked(nn.Module):
+    "Attention with slopes and a causal mask in one buffer."
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k = nn.Linear(8, 8), nn.Linear(8, 8)
+        slopes = -0.25 * torch.arange(6.0).expand(6, 6)
+        self.register_buffer("bias", slopes + torch.triu(torch.full((6, 6), -1e9), 1))
+
+    def forward(self, x):
+        return torch.softmax(self.q(x) @ self.k(x).transpose(1, 2) + self.bias, -1) @ x
+
+
 def mlp():
     return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
 
@@ -70,6 +90,26 @@ dims = { batch = [1, 2] }
 inputs.x.shape = ["batch", 1, 8, 8]
 outputs.y.shape = ["batch", 4]
 budget.int8-dynamic.min_coverage = 0.9
+
+[models.blocked]
+factory = "coverage_nets.py:convolutional"
+precisions = ["fp16"]
+inputs.x.shape = [2, 1, 8, 8]
+outputs.y.shape = [2, 4]
+quantization.fp16.op_block_list = ["Conv", "Gemm"]
+
+[models.little]
+factory = "coverage_nets.py:mostly_convolutional"
+precisions = ["int8-dynamic"]
+inputs.x.shape = [2, 1, 8, 8]
+outputs.y.shape = [2, 4]
+
+[models.masked]
+factory = "coverage_nets.py:Masked"
+precisions = ["fp16"]
+dims = { batch = [1, 2] }
+inputs.x.shape = ["batch", 6, 8]
+outputs.y.shape = ["batch", 6, 8]
 
 [models.copied]
 factory = "coverage_nets.py:mlp"
@@ -148,8 +188,35 @@ def check(project, model, kind="quantization"):
 def test_a_variant_in_which_nothing_was_quantized_fails(run: Project):
     found = check(run, "nothing")
     assert found["outcome"] == "failed"
-    assert "nothing was quantized: the artefact holds no int8-dynamic node" in found["reason"]
+    assert (
+        "nothing was quantized: none of the weights and none of the multiply-accumulates are "
+        "int8-dynamic"
+    ) in found["reason"]
     assert found["measurement"]["coverage"]["weights"] is None
+
+
+def test_a_variant_of_which_every_layer_was_blocked_fails_and_names_the_list(run: Project):
+    found = check(run, "blocked")
+    assert found["outcome"] == "failed"
+    assert (
+        "nothing was quantized: none of the weights and none of the multiply-accumulates are fp16 "
+        "with op_block_list = ['Conv', 'Gemm']"
+    ) in found["reason"]
+    assert "Shorten op_block_list of [models.NAME.quantization.fp16]" in found["reason"]
+
+
+def test_a_variant_of_which_little_was_quantized_warns(run: Project):
+    found = check(run, "little")
+    assert found["outcome"] == "passed"
+    (told,) = [entry for entry in found["findings"] if entry["what"] == "coverage"]
+    assert told["grade"] == "warn"
+    assert told["text"].startswith("only 0.013 of the weights and 0.0")
+    assert "left in float: Conv " in told["text"]
+
+
+def test_a_mask_in_a_bias_is_no_clipped_weight(run: Project):
+    assert check(run, "masked")["outcome"] == "passed"
+    assert check(run, "masked", "equivalence")["outcome"] == "passed"
 
 
 def test_a_copy_of_the_float_model_under_another_name_fails(run: Project):

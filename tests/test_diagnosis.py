@@ -96,6 +96,8 @@ MODELS = {
     "deaf": 'factory = "faulty.py:deaf"\ncheckpoint = "deaf.pt"\nonnx = "deaf.onnx"\n'
     'inputs.x.shape = ["batch", 8]\ninputs.ignored.shape = ["batch", 2]\n'
     'outputs.y.shape = ["batch", 4]\n',
+    "constant": 'factory = "faulty.py:rare"\nprobe_seconds = 0\nprecisions = ["int8-static"]\n'
+    'calibration.file = "zeros.npz"\n' + PLAIN,
 }
 
 
@@ -109,6 +111,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     torch.manual_seed(0)
     half_precision(project, space["Norm"]())
     with_an_unused_input(project, space["Deaf"]())
+    np.savez(project.path / "zeros.npz", x=np.zeros((16, 8), np.float32))
     tables = [f"[models.{name}]\ndims = {{ batch = [1, 3] }}\n{t}" for name, t in MODELS.items()]
     project.manifest("\n".join(tables))
     project.result = project.run("-m", "not latency", "--onnxcheck-search=4")
@@ -220,6 +223,15 @@ def test_float16_values_that_overflow_fail_though_the_cpu_hides_them(run: Projec
     ]
     assert hidden == []
     assert check(run, "half")["outcome"] == "passed"
+
+
+def test_of_ranges_from_constant_data_only_that_is_told(run: Project):
+    found = check(run, "constant")
+    assert found["outcome"] == "failed"
+    diagnosis = found["measurement"]["diagnosis"]
+    assert diagnosis["notes"] == ["calibrated on constant data: see test_quantization"]
+    assert diagnosis["stage"] == "quantization"
+    assert (diagnosis["sensitivity"], diagnosis["losses"], diagnosis["steps"]) == (None, [], [])
 
 
 def test_nodes_out_of_order_warn_since_the_runtime_sorts_them(run: Project):

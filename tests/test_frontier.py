@@ -32,6 +32,7 @@ MB = 1_000_000
 
 def entry(check, measurement=None, *, outcome="passed", target=None, **changes):
     made = {"manifest": "models.toml", "check": check, "target": target, "outcome": outcome}
+    made["nodeid"] = f"test_{check}[{target}]"
     if measurement is not None:
         made["measurement"] = dataclasses.asdict(measurement)
     return made | {"grade": "pass", "reason": ""} | changes
@@ -229,6 +230,16 @@ def test_speed_is_told_from_the_pytorch_calls_between_and_not_from_a_busy_machin
     assert by_name[FP32].release
 
 
+def test_speed_is_told_from_the_fp32_artefact_timed_beside_and_not_from_a_slower_pytorch():
+    # PyTorch is slower where three take turns: 2.5 times against 2.0 times says nothing
+    half = checks(FP16, 4 * MB, None, 1e-7, more=[timed(4.2, 2.5, speedup_over_fp32=0.9)])
+    found, by_name = only(checks(FP32, latency=4.0), half)
+    assert (by_name[FP16].speed, by_name[FP16].speedup) == (pytest.approx(1.8), 2.5)
+    assert (found.released.variant, by_name[FP16].dominated_by) == (FP32, FP32)
+    other = checks("torchscript-op20-fp32", latency=1.0)
+    assert only(other, half)[1][FP16].speed == 2.5
+
+
 def test_of_those_about_as_fast_the_smallest_is_released():
     assert released(checks(FP32, latency=4.0), checks(FP16, 2 * MB, 4.19, 1e-3)) == FP16
     assert released(checks(FP32, latency=4.0), checks(FP16, 2 * MB, 4.21, 1e-3)) == FP32
@@ -248,7 +259,9 @@ def test_without_a_latency_the_smallest_is_released_and_it_says_so():
 
 
 def test_a_variant_without_a_latency_is_not_released_where_others_have_one():
-    assert released(checks(FP32), checks(STATIC, 1 * MB, None)) == FP32
+    # slower than PyTorch, and yet the only one of which anything is known
+    slow = checks(FP32, latency=None, more=[timed(16.0)])
+    assert released(slow, checks(STATIC, 1 * MB, None)) == FP32
 
 
 @pytest.mark.parametrize("outcome", ["failed", "xfailed", "xpassed"])
@@ -258,6 +271,18 @@ def test_what_fails_or_is_expected_to_is_not_released(check, outcome):
     warned = entry("export", grade="warn")
     best = checks(STATIC, 1 * MB, 1.0, more=[entry(check, outcome=outcome), warned])
     assert released(checks(FP32), best) == FP32
+
+
+@pytest.mark.parametrize("outcome", ["failed", "xfailed"])
+@pytest.mark.parametrize("check", ["export", "structure", "equivalence"])
+def test_what_was_made_from_an_fp32_artefact_that_fails_is_not_released(check, outcome):
+    wrong = checks(FP32, more=[entry(check, outcome=outcome)])
+    other = checks("torchscript-op20-fp32")
+    found, by_name = only(wrong, checks(STATIC, 1 * MB, 1.0), other)
+    assert found.released.variant == "torchscript-op20-fp32"
+    assert by_name[STATIC].failed == (f"{check} of {FP32}",)
+    slow = checks(FP32, more=[entry("latency", outcome=outcome)])
+    assert released(slow, checks(STATIC, 1 * MB, 1.0)) == STATIC
 
 
 @pytest.mark.parametrize("check", ["structure", "quantization", "equivalence", "accuracy"])
@@ -298,6 +323,63 @@ def test_the_line_has_what_was_measured():
 def test_a_model_that_cannot_be_released_says_so():
     failing = [checks(variant, more=[entry("own", outcome="failed")]) for variant in (FP32, STATIC)]
     assert only(*failing)[0].proposal() == "net: none passes its checks"
+
+
+def test_nothing_that_failed_and_nothing_that_was_judged_says_so():
+    skipped = entry("equivalence", outcome="skipped", target="cuda")
+    absent = [
+        checks(variant, latency=None, more=[skipped], without=("equivalence",))
+        for variant in (FP32, STATIC)
+    ]
+    assert only(*absent)[0].proposal() == "net: none could be judged: equivalence was skipped"
+
+
+def untimed(variant, *targets, more=(), **changes):
+    """A variant with a speed budget, where timing was off (pytest-xdist)."""
+    skipped = entry("latency", outcome="skipped", target="cpu")
+    made = checks(variant, latency=None, more=[skipped, *more], **changes)
+    return planned(made, speed_budget=targets)
+
+
+def planned(entries, **changes):
+    return [found | {"planned": {"variants": 2, "checks": 1} | changes} for found in entries]
+
+
+def test_a_variant_whose_speed_budget_was_not_measured_is_not_released():
+    small = untimed(STATIC, "cpu", size=1 * MB)
+    found, by_name = only(untimed(FP32), small)
+    assert found.proposal() == (
+        f"net: {FP32} (4.00 MB; the smallest, no latency was measured; 140.0 dB); "
+        f"{STATIC} not proposed: its speed budget was not measured"
+    )
+    assert by_name[STATIC].unjudged == ("latency",)
+    assert only(untimed(FP32, "cpu"), small)[0].proposal() == (
+        f"net: {FP32}, {STATIC} not proposed: their speed budget was not measured"
+    )
+    failing = untimed(FP32, "cpu", more=[entry("own", outcome="failed")])
+    assert only(failing, small)[0].proposal() == (
+        f"net: {STATIC} not proposed: its speed budget was not measured"
+    )
+
+
+def test_a_speed_budget_that_was_measured_or_is_for_a_target_that_is_absent_is_no_obstacle():
+    absent = [entry("equivalence", outcome="skipped", target="cuda")]
+    fast = planned(checks(STATIC, 1 * MB, 1.0, more=absent), speed_budget=["cpu", "cuda"])
+    assert released(checks(FP32), fast) == STATIC
+
+
+def test_of_a_run_that_left_out_checks_or_variants_nothing_is_proposed():
+    whole = [planned(checks(variant), checks=4 + (variant == STATIC)) for variant in (FP32, STATIC)]
+    assert only(*whole)[0].proposal() is not None
+    # pytest -m "not accuracy", which one of them has
+    partial = [whole[0], planned(whole[1], checks=6)]
+    assert (only(*partial)[0].proposal(), released(*partial)) == (None, None)
+    # pytest -k "not fp16"
+    partial = [planned(made, checks=4, variants=3) for made in whole]
+    assert (only(*partial)[0].proposal(), released(*partial)) == (None, None)
+    # a check made again (pytest-rerunfailures) is no other check
+    again = [whole[0], planned([*whole[1], whole[1][0]], checks=6)]
+    assert only(*again)[0].proposal() is None
 
 
 def test_nothing_is_proposed_where_there_is_nothing_to_choose_from():
@@ -342,7 +424,10 @@ def test_an_exact_variant_and_one_that_lost_all_can_be_written_as_json():
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [(0.01234, "0.0123 ms"), (9.999, "10.0 ms"), (123.4, "123 ms"), (2e3, "2000 ms")],
+    [
+        *((0.01234, "0.0123 ms"), (0.00712, "0.00712 ms"), (9.999, "10.0 ms")),
+        *((123.4, "123 ms"), (999.7, "1000 ms"), (2e3, "2000 ms")),
+    ],
 )
 def test_latencies_have_three_digits(value, shown):
     assert f" | {shown} | " in frontier.markdown([only(checks(FP32, latency=value))[0]])
@@ -388,7 +473,7 @@ def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
             "variant * SQNR * release*",
             "torchscript-op17-fp32 *",
             "torchscript-op17-int8-dynamic *",
-            "release  net: torchscript-op17-* MB*; * ms, *x PyTorch*; * dB)",
+            "release  net: torchscript-op17-* kB*; * ms, *x PyTorch*; * dB)",
         ]
     )
     rows = project.record["frontier"]
@@ -411,13 +496,44 @@ def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
     assert capsys.readouterr().err == f"{path}: no model matches 'x*'; it holds: net\n"
 
 
-def test_without_the_option_there_is_only_the_line(project: Project):
-    project.manifest(TWO + 'xfail = [{ variants = ["*-fp32"], reason = "a known loss" }]\n')
+CHECKPOINTS = """
+[models.net]
+factory = "nets.py:mlp"
+checkpoint = "*.pt"
+targets = ["cpu", "cuda"]
+dims = { batch = [1] }
+precisions = ["fp32", "int8-dynamic"]
+inputs.x.shape = ["batch", 8]
+outputs.y.shape = ["batch", 4]
+budget.int8-dynamic = { min_speedup = { cpu = 2 }, min_speedup_over_fp32 = { cuda = 2 } }
+skip = [{ reason = "only to see what a record has" }]
+"""
+
+
+def test_a_record_tells_what_was_planned_and_keeps_the_models_of_a_glob_apart(project: Project):
+    for name in ("b", "a"):
+        (project.path / f"{name}.pt").touch()
+    project.manifest(CHECKPOINTS)
+    result = project.run()
+    found = project.record["checks"]
+    line = found[0]["position"][0]
+    facts = {
+        (each["model"], each["variant"]): (each["position"], each["planned"]) for each in found
+    }
+    fp32 = {"variants": 2, "checks": 6, "speed_budget": []}
+    int8 = {"variants": 2, "checks": 7, "speed_budget": ["cpu", "cuda"]}
+    assert facts == {
+        ("net-a", "torchscript-op17-fp32"): ([line, 0, 0], fp32),
+        ("net-a", "torchscript-op17-int8-dynamic"): ([line, 0, 1], int8),
+        ("net-b", "torchscript-op17-fp32"): ([line, 1, 0], fp32),
+        ("net-b", "torchscript-op17-int8-dynamic"): ([line, 1, 1], int8),
+    }
+    assert [row["model"] for row in project.record["frontier"]] == [*["net-a"] * 2, *["net-b"] * 2]
+    result.stdout.fnmatch_lines(["release  net-a: none could be judged: * were skipped"])
+    # the whole frontier has to be asked for
+    assert not [text for text in result.outlines if text.startswith("frontier")]
     result = project.run("-k", "not latency")
-    assert not [line for line in result.outlines if line.startswith("frontier")]
-    result.stdout.fnmatch_lines(
-        ["release  net: *int8-dynamic (*; the smallest, no latency was measured; *"]
-    )
+    assert not [text for text in result.outlines if text.startswith("release")]
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", "schema = 1"])

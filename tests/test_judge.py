@@ -126,13 +126,18 @@ def test_a_quantized_file_the_checker_refuses_fails():
     assert quantization(file=file(inference_error="bad")).grade is Grade.FAIL
 
 
+LEFT = (("Conv 'first'", 0.26), ("MatMul 'head'", 0.12))
+NOTHING = CoverageMeasurement(weights=0.0, compute=None)
+
+
 def test_an_artefact_in_which_nothing_was_quantized_fails():
-    finding = only(quantization(converted=0, remaining={"Conv": 2, "Gemm": 1}))
+    found = CoverageMeasurement(weights=0.0033, compute=2.3e-5)
+    finding = only(quantization(coverage=found, remaining={"Conv": 2, "Gemm": 1}))
     assert finding.grade is Grade.FAIL
     assert finding.what == "precision int8-static"
     assert finding.text == (
-        "nothing was quantized: the artefact holds no int8-static node "
-        "(left in float: 2 Conv, 1 Gemm). Look at operators and exclude_nodes of "
+        "nothing was quantized: 0.0033 of the weights and 2.3e-05 of the multiply-accumulates are "
+        "int8-static (left in float: 2 Conv, 1 Gemm). Look at operators and exclude_nodes of "
         "[models.NAME.quantization.int8-static], and use int8-dynamic for LSTM, or drop this "
         "precision from the model"
     )
@@ -149,21 +154,52 @@ def test_an_artefact_in_which_nothing_was_quantized_fails():
     ],
 )
 def test_what_to_do_where_nothing_was_quantized_follows_the_precision(precision, advice):
-    finding = only(quantization(converted=0, precision=precision))
+    finding = only(quantization(coverage=NOTHING, precision=precision))
     assert advice in finding.text
     assert finding.text.endswith(", or drop this precision from the model")
 
 
+def test_nodes_that_the_manifest_left_in_float_are_told_before_what_the_precision_is_for():
+    options = {"exclude_nodes": ["*"], "operators": ["MatMul", "LSTM"], "op_block_list": []}
+    finding = only(quantization(coverage=NOTHING, precision="int8-dynamic", options=options))
+    assert (
+        "int8-dynamic with operators = ['MatMul', 'LSTM'] and exclude_nodes = ['*'] (left"
+    ) in finding.text
+    assert "Shorten exclude_nodes of [models.NAME.quantization.int8-dynamic], or" in finding.text
+    assert "convolutions" not in finding.text
+    options = {"exclude_nodes": [], "op_block_list": ["MatMul"]}
+    finding = only(quantization(coverage=NOTHING, precision="fp16", options=options))
+    assert "are fp16 with op_block_list = ['MatMul'] (left" in finding.text
+    assert "Shorten op_block_list of [models.NAME.quantization.fp16], or" in finding.text
+
+
+@pytest.mark.parametrize(("weights", "compute"), [(0.0100, 0.0), (0.02, 0.0999), (None, 0.05)])
+def test_hardly_any_coverage_warns_where_no_budget_says_more(weights, compute):
+    found = CoverageMeasurement(weights=weights, compute=compute, floating=LEFT)
+    finding = only(quantization(coverage=found))
+    assert (finding.grade, finding.what) == (Grade.WARN, "coverage")
+    assert "left in float: Conv 'first' 0.26, MatMul 'head' 0.12. Look at operators" in finding.text
+    assert finding.text.endswith(", or set budget.min_coverage to have it judged")
+    assert quantization(Budget(min_coverage=0.05), coverage=found).grade is not Grade.PASS
+    enough = dataclasses.replace(found, weights=0.1)
+    assert quantization(coverage=enough).findings == ()
+
+
+def test_little_coverage_is_said_in_numbers_and_a_budget_takes_the_place_of_it():
+    found = CoverageMeasurement(weights=0.05, compute=0.04)
+    assert only(quantization(coverage=found)).text.startswith(
+        "only 0.05 of the weights and 0.04 of the multiply-accumulates are int8-static. Look at"
+    )
+    assert quantization(Budget(min_coverage=0.04), coverage=found).findings == ()
+
+
 def test_the_fp32_artefact_under_another_name_fails():
-    finding = only(quantization(identical=True, converted=0, float_bytes=1_500_000))
+    finding = only(quantization(identical=True, coverage=NOTHING, float_bytes=1_500_000))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
         "precision int8-static [net.onnx]: is the fp32 artefact under another name, byte for byte. "
         "Quantize it, or drop this precision from the model"
     )
-
-
-LEFT = (("Conv 'first'", 0.26), ("MatMul 'head'", 0.12))
 
 
 def test_coverage_at_the_budget_passes_and_below_it_fails():
@@ -200,22 +236,29 @@ def test_coverage_that_could_not_be_counted_is_no_silent_pass():
 
 
 @pytest.mark.parametrize(
-    ("precision", "mended"),
+    ("precision", "larger", "smaller", "mended"),
     [
-        ("fp16", "Leave their nodes in float32 (exclude_nodes or op_block_list of"),
-        ("half", "Use fp16, which can leave nodes in float32 (exclude_nodes), or bf16"),
+        (
+            *("fp16", "clipped to it"),
+            "raised to 6e-8, its smallest number, as ONNX Runtime's tool does",
+            "Leave their nodes in float32 (exclude_nodes or op_block_list of",
+        ),
+        (
+            *("half", "infinite", "zero"),
+            "Use fp16, which can leave nodes in float32 (exclude_nodes), or bf16",
+        ),
     ],
 )
-def test_weights_beyond_float16_fail_and_those_below_warn(precision, mended):
+def test_weights_beyond_float16_fail_and_those_below_warn(precision, larger, smaller, mended):
     finding = only(quantization(precision=precision, clipped=("a (3 of 512 elements)", "b")))
     assert finding.grade is Grade.FAIL
     assert str(finding).startswith(
-        "weights: beyond 65504, the largest float16, and clipped to it: a (3 of 512 elements), b. "
+        f"weights: beyond 65504, the largest float16, and {larger}: a (3 of 512 elements), b. "
     )
     assert mended in finding.text
     finding = only(quantization(precision=precision, vanished=("a",)))
     assert finding.grade is Grade.WARN
-    assert finding.text.startswith("below what float16 holds (3e-8), and lost: a. ")
+    assert finding.text.startswith(f"below what float16 holds (3e-8), and {smaller}: a. ")
     assert mended in finding.text
 
 
@@ -230,8 +273,13 @@ def test_a_file_that_is_no_smaller_than_fp32_warns_where_no_budget_says_more():
 
 
 def test_an_artefact_with_nothing_to_quantize_fails():
-    finding = only(quantization(converted=0, remaining={}, precision="fp16"))
-    assert "holds no fp16 tensor (left in float: no operator that could be)" in finding.text
+    found = CoverageMeasurement(weights=None, compute=None)
+    finding = only(quantization(coverage=found, remaining={}, precision="fp16"))
+    assert finding.grade is Grade.FAIL
+    assert (
+        "none of the weights and none of the multiply-accumulates are fp16 "
+        "(left in float: no operator that could be)"
+    ) in finding.text
 
 
 def test_size_ratio_at_the_budget_passes_and_beyond_it_fails():
@@ -573,6 +621,9 @@ def test_a_bound_on_rows_where_no_output_has_any_is_told():
     )
     mixed = output(), output(top1=1.0)
     assert equivalence(*mixed, tolerance=limits("top1", 0.99, 0.9)).findings == ()
+    # of an output of another shape no metric is known
+    finding = only(equivalence(output(actual_shape=(9,)), tolerance=limits("top1", 0.99, 0.9)))
+    assert finding.what == "output 'y' shape"
 
 
 def test_values_that_float16_turns_to_zero_warn():

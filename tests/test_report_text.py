@@ -392,17 +392,36 @@ def test_at_most_two_warnings_follow():
     [
         (EXPORT, []),
         (STRUCTURE, []),
-        (QUANTIZATION, [("onnxcheck_size_bytes", 1_234_567)]),
+        (QUANTIZATION, [("onnxcheck_size_bytes", 1_234_567), ("onnxcheck_size_ratio", 0.25)]),
+        (
+            dataclasses.replace(
+                QUANTIZATION, float_bytes=None, coverage=CoverageMeasurement(0.9, 0.98764)
+            ),
+            [("onnxcheck_size_bytes", 1_234_567), ("onnxcheck_coverage", 0.9876)],
+        ),
         (LATENCY, [("onnxcheck_speedup", 1.2346)]),
+        (
+            dataclasses.replace(LATENCY, speedup_over_fp32=0.87654),
+            [("onnxcheck_speedup", 1.2346), ("onnxcheck_speedup_over_fp32", 0.8765)],
+        ),
         (MUTATION, [("onnxcheck_mutation_score", 1 / 3)]),
         (MutationMeasurement("cpu", "CPU", ()), [("onnxcheck_mutation_score", None)]),
         (
             equivalence(CaseMeasurement("a", (output(), output("z", max_abs=0.5)))),
             [("onnxcheck_max_abs", 0.5)],
         ),
+        (
+            equivalence(
+                CaseMeasurement("a", (output(rel_rms=0.001), output("z", rel_rms=0.01))),
+                CaseMeasurement("b", (output(rel_rms=9.0),), probe=True),
+                CaseMeasurement("c", (output(rel_rms=9.0),), lenient="not made for these"),
+                CaseMeasurement("d", (output(rel_rms=9.0, expected_dtype="int64"),)),
+            ),
+            [("onnxcheck_max_abs", 0.25), ("onnxcheck_sqnr_db", 40.0)],
+        ),
     ],
 )
-def test_junit_gets_the_grade_and_one_number(measured, expected):
+def test_junit_gets_the_grade_and_the_numbers_that_are_known(measured, expected):
     assert junit_properties(Verdict(), measured) == [("onnxcheck_grade", "pass"), *expected]
 
 
@@ -519,6 +538,16 @@ def test_coverage_and_the_smallest_speed_up_over_fp32_are_shown():
     assert (shown["coverage"], shown["x fp32"]) == ("0.99", "0.80")
     uncounted = dataclasses.replace(QUANTIZATION, coverage=CoverageMeasurement(0.9, None))
     assert shown_of(entry("quantization", uncounted))["coverage"] == "-"
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "shown"),
+    [(4_321, "4.32 kB"), (99_999, "100 kB"), (100_000, "0.100 MB"), (46_824_049, "46.8 MB")],
+)
+def test_sizes_have_three_digits(size_bytes, shown):
+    file = dataclasses.replace(FILE, size_bytes=size_bytes)
+    made = entry("quantization", dataclasses.replace(QUANTIZATION, file=file))
+    assert shown_of(made)["size"] == shown
 
 
 def test_without_a_file_of_its_own_a_quantized_variant_shows_no_size():

@@ -8,14 +8,25 @@ and the interval spans the percentiles of the drop over all of them.
 from __future__ import annotations
 
 import functools
-import hashlib
-from collections.abc import Callable, Iterator
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.inputs import generator, given_arrays, load_arrays
+from pytest_onnxcheck.engine.inputs import (
+    Runs,
+    arrays_sha256,
+    batch_dim,
+    copied,
+    generator,
+    given_arrays,
+    load_arrays,
+    runs_of,
+    seeded,
+)
 from pytest_onnxcheck.engine.reference import Reference, import_object, user_frames
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import CheckpointError, InputError, RunError
@@ -32,6 +43,9 @@ __all__ = ["RESAMPLES", "Evaluation", "measure"]
 #: draws of the bootstrap: what Efron & Tibshirani ask for where percentiles are wanted
 RESAMPLES = 1000
 
+#: share of the draws on which a metric may be undefined (no positive sample was drawn, say)
+_MOST_UNDEFINED = 0.05
+
 _PAIRS = "an iterable of batches ({input: array}, labels)"
 _OF_CLASSES = ("accuracy", "precision", "recall", "f1")
 #: the others are callables of the user's own
@@ -40,7 +54,7 @@ _METRICS = (*_OF_CLASSES, "mse")
 
 @dataclass(frozen=True)
 class _Batch:
-    """Inputs of one run by name, and the labels of its samples; all count them on axis 0."""
+    """Inputs of one run by name, and the labels of its samples, which they count on axis 0."""
 
     inputs: dict[str, Array]
     labels: Array
@@ -72,7 +86,7 @@ def measure(artefact: Artefact, evaluation: Evaluation, target: str) -> Accuracy
             "test_equivalence tells where it comes from"
         )
     score = evaluation.score(evaluation.labels, answers)
-    low, high = evaluation.interval(answers)
+    low, high, undefined = evaluation.interval(answers)
     classes = evaluation.accuracy.metric in _OF_CLASSES
     return AccuracyMeasurement(
         target=target,
@@ -89,6 +103,7 @@ def measure(artefact: Artefact, evaluation: Evaluation, target: str) -> Accuracy
         confidence=evaluation.accuracy.confidence,
         changed=_samples(answers != evaluation.expected) if classes else None,
         baseline=evaluation.baseline,
+        undefined=undefined,
     )
 
 
@@ -128,12 +143,15 @@ class Evaluation:
         self.output = self.accuracy.output or next(iter(model.outputs))
         self.sign = -1 if self.accuracy.metric == "mse" else 1
         self._metric = self._load_metric()
-        self._batches = list(_batches(reference, self.accuracy, self.where))
+        with seeded(model):
+            self._batches = list(_batches(reference, self.accuracy, self.where))
         if not self._batches:
             raise InputError(
                 f"{self.where}: gives no samples, expected {'arrays' if key == 'file' else _PAIRS}"
             )
-        self.sha256 = _sha256(self._batches)
+        self.sha256 = arrays_sha256(
+            arrays for batch in self._batches for arrays in (batch.inputs, {"labels": batch.labels})
+        )
         self.labels = self._joined([batch.labels for batch in self._batches], "labels")
         if len(self.labels) < 2:
             raise InputError(
@@ -152,14 +170,14 @@ class Evaluation:
         for batch in self._batches:
             output = run(batch.inputs)
             if output.ndim < 1 + by_class or len(output) != len(batch.labels):
-                wanted = "its last the classes, for " if by_class else "for "
+                wanted = f"{self._classes_lie} the classes, for " if by_class else "for "
                 raise InputError(
                     f"{self.where}: output {self.output!r} {list(output.shape)} for "
                     f"{len(batch.labels)} samples: its first axis must count the samples, "
                     f"{wanted}{self.accuracy.metric}. Choose another with accuracy.output, or a "
                     "metric of your own"
                 )
-            found.append(_predicted(output) if by_class else output)
+            found.append(self._predicted(output) if by_class else output)
         return self._joined(found, "outputs")
 
     def problem(self, answers: Array) -> str | None:
@@ -194,16 +212,32 @@ class Evaluation:
             )
         return value
 
-    def interval(self, answers: Array) -> tuple[float, float]:
-        """Percentile interval of the drop, over the same draws of samples on both sides."""
+    def interval(self, answers: Array) -> tuple[float, float, int]:
+        """Percentile interval of the drop, over the same draws of samples on both sides.
+
+        Returns:
+            Its lower end, its upper end, and how many draws are left out of it, as the metric of
+            the user's own is undefined on them.
+
+        Raises:
+            InputError: More than 5% of the draws would be left out.
+        """
         import numpy as np
 
         if np.array_equal(answers, self.expected):
-            return 0.0, 0.0
+            return 0.0, 0.0, 0
         drops = self.sign * (self._torch_resampled - self._resampled(answers))
+        defined = drops[~np.isnan(drops)]
+        undefined = len(drops) - len(defined)
+        if undefined > _MOST_UNDEFINED * len(drops):
+            raise InputError(
+                f"{self._problem}. So it is on {undefined} of {len(drops)} draws of the samples, "
+                f"of which at most {_MOST_UNDEFINED:.0%} may be left out: give more samples of "
+                "what is rare, or a metric that copes"
+            )
         tail = (1 - self.accuracy.confidence) / 2
-        low, high = np.quantile(drops, [tail, 1 - tail])
-        return float(low), float(high)
+        low, high = np.quantile(defined, [tail, 1 - tail])
+        return float(low), float(high), undefined
 
     @cached_property
     def baseline(self) -> float | None:
@@ -229,7 +263,9 @@ class Evaluation:
         samples = len(self.labels)
         rng = generator(self.reference.model, "accuracy", "resamples")
         on = self._of_draw(answers)
-        return np.array([on(rng.integers(samples, size=samples)) for _ in range(RESAMPLES)])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what is undefined is counted
+            return np.array([on(rng.integers(samples, size=samples)) for _ in range(RESAMPLES)])
 
     def _of_draw(self, answers: Array) -> Callable[[Array], float]:
         """The metric of a draw, from the indices of its samples.
@@ -248,7 +284,15 @@ class Evaluation:
             return lambda drawn: float(errors[drawn].mean())
         if metric in _OF_CLASSES:
             return _of_pairs(self._metric, labels, answers)
-        return lambda drawn: self.score(labels[drawn], answers[drawn])
+        return lambda drawn: self._own(labels[drawn], answers[drawn])
+
+    def _own(self, labels: Array, answers: Array) -> float:
+        """A metric of the user's own on a draw; NaN where it is undefined."""
+        try:
+            return self.score(labels, answers)
+        except InputError as error:
+            self._problem = error
+            return float("nan")
 
     def _load_metric(self) -> Callable[..., Any]:
         """The metric as a function of labels and answers."""
@@ -285,7 +329,7 @@ class Evaluation:
 
         index = list(self.reference.model.outputs).index(self.output)
         module = copy.deepcopy(self.reference.module)
-        sizes: set[int] = set()
+        shapes: set[tuple[int, ...]] = set()
 
         def run(inputs: dict[str, Array]) -> Array:
             try:
@@ -293,7 +337,7 @@ class Evaluation:
             except InputError as error:
                 text = str(error).removeprefix(f"{self.reference.model.name}: ")
                 raise InputError(f"{self.where}: {text}") from error
-            sizes.update(output.shape[-1:])
+            shapes.add(output.shape)
             return output
 
         expected = self.answers(run)
@@ -305,20 +349,31 @@ class Evaluation:
                 "out, or set accuracy.metric to a callable that copes with it"
             )
         if self.accuracy.metric in _METRICS:
-            self._check_labels(expected)
+            self._check_labels(expected, shapes)
         if self.accuracy.metric in _OF_CLASSES:
-            self._check_classes(max(sizes, default=0))
+            self._check_classes(max(shape[self._axis] for shape in shapes))
         return expected
 
-    def _check_labels(self, expected: Array) -> None:
+    def _check_labels(self, expected: Array, shapes: set[tuple[int, ...]]) -> None:
+        """Whether the labels fit PyTorch's answers, and on one axis of its outputs only."""
         import numpy as np
 
         metric, kind = self.accuracy.metric, self.labels.dtype.kind
+        fitting = self._fitting_axes(shapes) if metric in _OF_CLASSES else []
+        others = "".join(f"; they would fit axis {axis}" for axis in fitting[:1])
         if self.labels.shape != expected.shape:
-            wanted = "the output's own shape" if metric == "mse" else "one class per prediction"
+            wanted = "the output's own shape"
+            if metric in _OF_CLASSES:
+                wanted = f"one class per prediction, {self._classes_lie} the classes{others}"
             raise InputError(
                 f"{self.where}: labels {list(self.labels.shape)}, expected {list(expected.shape)}: "
                 f"{metric} of output {self.output!r} takes {wanted}"
+            )
+        if len(fitting) > 1 and self.accuracy.axis is None:
+            raise InputError(
+                f"{self.where}: output {self.output!r} {list(min(shapes))} and labels "
+                f"{list(self.labels.shape)} do not tell the axis of the classes: set accuracy.axis "
+                f"to {' or '.join(map(str, fitting))}"
             )
         if metric in _OF_CLASSES and kind not in "iub":
             raise InputError(
@@ -337,7 +392,7 @@ class Evaluation:
         metric = self.accuracy.metric
         if classes < 2:
             raise InputError(
-                f"{self.where}: the last axis of output {self.output!r} has {classes} element: "
+                f"{self.where}: axis {self._axis} of output {self.output!r} has {classes} element: "
                 f"its largest is always the same, and {metric} says nothing. Set accuracy.metric "
                 "to a callable of your own that sets a threshold"
             )
@@ -352,6 +407,35 @@ class Evaluation:
                 f"{self.where}: average = 'binary' is for the classes 0 and 1, and output "
                 f"{self.output!r} has {classes}: set accuracy.average = 'macro'"
             )
+
+    @property
+    def _axis(self) -> int:
+        return -1 if self.accuracy.axis is None else self.accuracy.axis
+
+    @property
+    def _classes_lie(self) -> str:
+        return f"axis {self._axis} (accuracy.axis)"
+
+    def _fitting_axes(self, shapes: set[tuple[int, ...]]) -> list[int]:
+        """Axes of an output, samples left out, without which it has the shape of the labels."""
+        shape = min(shapes)
+        rest = self.labels.shape[1:]
+        return [axis for axis in range(1, len(shape)) if shape[1:axis] + shape[axis + 1 :] == rest]
+
+    def _predicted(self, output: Array) -> Array:
+        """The classes an output predicts, int64; NaN, which predicts none, stays NaN as a float."""
+        import numpy as np
+
+        if not -output.ndim < self._axis < output.ndim:
+            raise InputError(
+                f"{self.where}: output {self.output!r} {list(output.shape)} has no axis "
+                f"{self._axis} beside that of the samples: correct accuracy.axis"
+            )
+        classes: Array = output.argmax(axis=self._axis)
+        if output.dtype.kind != "f":
+            return classes
+        undefined = np.isnan(output).any(axis=self._axis)
+        return np.where(undefined, np.nan, classes) if undefined.any() else classes
 
     @property
     def _no_number(self) -> str:
@@ -402,7 +486,8 @@ def _raw_batches(reference: Reference, accuracy: Accuracy, where: str) -> Iterat
     except CheckpointError as error:
         raise InputError(f"{where}: {error}") from error
     try:
-        yield from function()
+        for given in function():
+            yield _owned(given)
     except Exception as error:
         raise InputError(
             f"{where} failed, expected {_PAIRS}: {type(error).__name__}: {error}\n"
@@ -421,11 +506,48 @@ def _of_file(reference: Reference, accuracy: Accuracy, where: str) -> Iterator[A
             f"labels as {accuracy.labels!r} (accuracy.labels)"
         ) from error
     labels = arrays.pop(accuracy.labels)
-    _check_lengths(where, arrays, labels)
-    size = _fixed_size(reference) or accuracy.batch
-    for start in range(0, len(labels), size):
-        rows = slice(start, start + size)
-        yield {name: array[rows] for name, array in arrays.items()}, labels[rows]
+    cut = _runs(reference, accuracy.batch, where, arrays)
+    each = next((_in_run(reference, name, cut[name]) for name in _axes(reference)), 1)
+    numbers = {*map(len, cut.values()), math.ceil(len(labels) / each) if labels.ndim else -1}
+    if len(numbers) > 1:
+        raise _uneven(reference, where, arrays, labels)
+    for run in range(numbers.pop()):
+        inputs = {name: runs[run] for name, runs in cut.items()}
+        yield inputs, labels[run * each : (run + 1) * each]
+
+
+def _runs(
+    reference: Reference, batch: int, where: str, arrays: dict[str, Array]
+) -> dict[str, Runs]:
+    dim = batch_dim(reference)
+    together = all(
+        reference.shapes[name][:1] == (dim,) and array.ndim == len(reference.shapes[name])
+        for name, array in arrays.items()
+    )
+    found = {}
+    for name, array in arrays.items():
+        declared = reference.shapes[name]
+        runs = runs_of(reference, name, array, batch if together else 1)
+        if runs.rows is None and array.ndim != len(declared) + 1:
+            raise InputError(
+                f"{where}: input {name!r} {list(array.shape)} of shape "
+                f"[{', '.join(map(str, declared))}] cannot be cut into samples: its first axis "
+                "must count them, as the batch, or count whole inputs, as one axis more"
+            )
+        found[name] = runs
+    return found
+
+
+def _in_run(reference: Reference, name: str, runs: Runs) -> int:
+    """Samples in a run, by an input that counts them."""
+    return runs.rows or runs.array.shape[1 + _axes(reference)[name]]
+
+
+def _owned(given: Any) -> Any:
+    """A pair of inputs and labels as new arrays; what is none stays as it is."""
+    if not isinstance(given, tuple | list) or len(given) != 2 or not isinstance(given[0], Mapping):
+        return given
+    return {name: copied(value) for name, value in given[0].items()}, copied(given[1])
 
 
 def _checked(reference: Reference, where: str, given: Any, most: int | None) -> _Batch:
@@ -439,7 +561,10 @@ def _checked(reference: Reference, where: str, given: Any, most: int | None) -> 
     model = reference.model
     inputs = given_arrays(model, where.removeprefix(f"{model.name}: "), given[0])
     labels = np.asarray(given[1])
-    _check_lengths(where, inputs, labels)
+    axes = _axes(reference)
+    counted = {inputs[name].shape[axis : axis + 1] for name, axis in axes.items()}
+    if {labels.shape[:1], *counted} != {labels.shape[:1]} or not labels.ndim:
+        raise _uneven(reference, where, inputs, labels)
     size = _fixed_size(reference)
     if size is not None and min(len(labels), most or len(labels)) != size:
         raise InputError(
@@ -447,42 +572,39 @@ def _checked(reference: Reference, where: str, given: Any, most: int | None) -> 
             f"declared with {size} on their first axis: give whole batches of {size} (count: a "
             "multiple of it), or make the axis a dim"
         )
-    return _Batch({name: array[:most] for name, array in inputs.items()}, labels[:most])
+    taken = {
+        name: array[(*[slice(None)] * axes[name], slice(most))] if name in axes else array
+        for name, array in inputs.items()
+    }
+    return _Batch(taken, labels[:most])
 
 
-def _check_lengths(where: str, inputs: dict[str, Array], labels: Array) -> None:
-    arrays = {**inputs, "labels": labels}
-    if any(not array.ndim for array in arrays.values()) or len({*map(len, arrays.values())}) > 1:
-        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in arrays.items())
-        raise InputError(f"{where}: the first axis of each array must count the samples: {shapes}")
+def _uneven(
+    reference: Reference, where: str, inputs: dict[str, Array], labels: Array
+) -> InputError:
+    shapes = ", ".join(
+        f"{name} {list(array.shape)}" for name, array in {**inputs, "labels": labels}.items()
+    )
+    first = not any(_axes(reference).values())
+    axis = "first axis of each array" if first else f"axis {batch_dim(reference)!r} of each input"
+    return InputError(f"{where}: the {axis} must count the samples: {shapes}")
+
+
+def _axes(reference: Reference) -> dict[str, int]:
+    """The axis that counts samples, of the inputs that have one.
+
+    It is the batch, wherever it stands; where there is none, a first axis with a fixed size.
+    """
+    dim, shapes = batch_dim(reference), reference.shapes
+    if dim is not None:
+        return {name: shape.index(dim) for name, shape in shapes.items() if dim in shape}
+    return {name: 0 for name, shape in shapes.items() if shape and isinstance(shape[0], int)}
 
 
 def _fixed_size(reference: Reference) -> int | None:
-    """Samples in a run, where the first axis of the inputs is declared with a number."""
-    first = [shape[0] for shape in reference.shapes.values() if shape]
+    """Samples in a run, where the inputs are declared with their number."""
+    first = (reference.shapes[name][axis] for name, axis in _axes(reference).items())
     return next((size for size in first if isinstance(size, int)), None)
-
-
-def _sha256(batches: list[_Batch]) -> str:
-    import numpy as np
-
-    digest = hashlib.sha256()
-    for batch in batches:
-        for name, array in [*batch.inputs.items(), ("labels", batch.labels)]:
-            digest.update(f"{name} {array.dtype} {array.shape}".encode())
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
-
-
-def _predicted(output: Array) -> Array:
-    """The classes an output predicts, int64; NaN, which predicts none, stays NaN as a float."""
-    import numpy as np
-
-    classes: Array = output.argmax(axis=-1)
-    if output.dtype.kind != "f":
-        return classes
-    undefined = np.isnan(output).any(axis=-1)
-    return np.where(undefined, np.nan, classes) if undefined.any() else classes
 
 
 def _of_pairs(

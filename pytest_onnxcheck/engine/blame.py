@@ -379,7 +379,10 @@ class _Judged:
 
 
 def share(measured: OutputMeasurement, tolerance: Tolerance) -> float:
-    """The worst metric of an output as a share of its bound; a cosine's distance from 1."""
+    """The worst metric of an output as a share of its bound.
+
+    For a cosine and an agreement it is the distance from 1, for decibels the error they stand for.
+    """
     if measured.nonfinite or measured.outside_allclose:
         return math.inf
     worst = 0.0
@@ -387,9 +390,11 @@ def share(measured: OutputMeasurement, tolerance: Tolerance) -> float:
         bounds, value = getattr(tolerance, metric), getattr(measured, metric)
         if not isinstance(bounds, Bounds) or value is None:
             continue
-        error, allowed = (
-            (1 - value, 1 - bounds.fails) if larger_is_better else (value, bounds.fails)
-        )
+        error, allowed = value, bounds.fails
+        if metric == "sqnr_db":
+            error, allowed = (10 ** (-decibels / 20) for decibels in (value, bounds.fails))
+        elif larger_is_better:
+            error, allowed = 1 - value, 1 - bounds.fails
         worst = max(worst, error / allowed if allowed else math.inf if error > 0 else 0.0)
     return worst
 

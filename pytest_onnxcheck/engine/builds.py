@@ -59,7 +59,7 @@ class Builds:
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
-        logging.getLogger("torch.__trace").propagate = False
+        logging.getLogger("torch.__trace").addFilter(_nothing)
         sandbox.start()
 
     def reference(self, model: Model) -> Reference:
@@ -72,9 +72,7 @@ class Builds:
             self._oracle = None  # it holds copies of the last one's weights
             self._evaluation = None
             self._calibration = None
-            self._last = self._once(
-                f"reference {model.root} {model.name}", lambda: load_reference(model)
-            )
+            self._last = self._once(f"reference {model!r}", lambda: load_reference(model))
         return self._last
 
     def oracle(self, reference: Reference) -> Oracle:
@@ -85,10 +83,7 @@ class Builds:
             BehaviourError: The reference cannot be compared with.
         """
         if self._oracle is None or self._oracle.reference is not reference:
-            model = reference.model
-            self._oracle = self._once(
-                f"oracle {model.root} {model.name}", lambda: Oracle(reference)
-            )
+            self._oracle = self._once(f"oracle {reference.model!r}", lambda: Oracle(reference))
         return self._oracle
 
     def evaluation(self, reference: Reference) -> Evaluation:
@@ -98,9 +93,8 @@ class Builds:
             InputError: They are missing or do not fit, or PyTorch does not run on them.
         """
         if self._evaluation is None or self._evaluation.reference is not reference:
-            model = reference.model
             self._evaluation = self._once(
-                f"evaluation {model.root} {model.name}", lambda: Evaluation(reference)
+                f"evaluation {reference.model!r}", lambda: Evaluation(reference)
             )
         return self._evaluation
 
@@ -112,9 +106,8 @@ class Builds:
             InputError: There is none, and the declared inputs cannot be drawn.
         """
         if self._calibration is None or self._calibration[0] is not reference:
-            model = reference.model
             loaded = self._once(
-                f"calibration {model.root} {model.name}", lambda: load_calibration(reference)
+                f"calibration {reference.model!r}", lambda: load_calibration(reference)
             )
             self._calibration = (reference, loaded)
         return self._calibration[1]
@@ -175,6 +168,7 @@ class Builds:
         return self._artefacts[key]
 
     def _once(self, what: str, make: Callable[[], _T]) -> _T:
+        # `what` holds the whole model: two manifests of one folder may name theirs alike
         if what in self._failures:
             raise self._failures[what]
         try:
@@ -214,6 +208,11 @@ def _folder(reference: Reference, variant: Variant) -> str:
     if variant.name in written and resolved_options(written[variant.name]) == options:
         return variant.name
     return f"{variant.name}-{hashlib.sha256(repr(options).encode()).hexdigest()[:8]}"
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    """Lets no record through: torch sets `propagate` back by itself."""
+    return False
 
 
 @functools.cache

@@ -7,17 +7,15 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from filelock import FileLock
 
+from pytest_onnxcheck.engine.graphs import tensors
 from pytest_onnxcheck.files import files_sha256, write_atomically
-
-if TYPE_CHECKING:
-    import onnx
 
 __all__ = ["Artefact", "ArtefactStore", "artefact_files"]
 
@@ -64,7 +62,7 @@ def artefact_files(path: Path) -> list[Path]:
     model = onnx.load(path, load_external_data=False)
     names = {
         entry.value
-        for tensor in _tensors(model.graph)
+        for tensor in tensors(model.graph)
         if tensor.data_location == onnx.TensorProto.EXTERNAL
         for entry in tensor.external_data
         if entry.key == "location"
@@ -124,13 +122,3 @@ class ArtefactStore:
         ignore = self.root / ".gitignore"
         if not ignore.exists():
             write_atomically(ignore, "# made by pytest-onnxcheck; may be deleted at any time\n*\n")
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a graph that may live outside of its file, subgraphs included."""
-    yield from graph.initializer
-    for node in graph.node:
-        for attribute in node.attribute:
-            yield from (attribute.t, *attribute.tensors)
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from _tensors(subgraph)

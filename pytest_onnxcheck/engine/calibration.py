@@ -6,7 +6,6 @@ or take ranges from it without a word.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs import (
+    arrays_sha256,
+    batch_dim,
+    copied,
     example_dims,
     fill_inputs,
     generator,
     given_arrays,
     load_arrays,
+    runs_of,
+    seeded,
 )
-from pytest_onnxcheck.engine.reference import Reference, arrays_of, import_named, user_frames
+from pytest_onnxcheck.engine.reference import Reference, import_named, user_frames
 from pytest_onnxcheck.errors import InputError, QuantizeError, StageError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s
@@ -58,8 +62,7 @@ class Calibration:
 def load_calibration(reference: Reference) -> Calibration:
     """The data that `[models.NAME.calibration]` names, or draws of the declared inputs.
 
-    In files the first axis counts examples: rows of a batch where the input's first dim is
-    symbolic, whole inputs otherwise.
+    In files the first axis counts examples: rows, or whole inputs (`inputs.runs_of`).
 
     Raises:
         QuantizeError: The data is missing, unreadable or too little, or its names, dtypes, shapes
@@ -68,7 +71,7 @@ def load_calibration(reference: Reference) -> Calibration:
     """
     model = reference.model
     wanted = model.calibration or s.Calibration()
-    random = False
+    random, number = False, None
     _check_batch(reference, wanted.batch)
     if wanted.source is not None:
         batches = _of_source(reference, wanted.source, wanted.count)
@@ -80,14 +83,22 @@ def load_calibration(reference: Reference) -> Calibration:
     else:
         drawn = _draws(reference, wanted.count or _DRAWS)
         batches = _stacked(reference, drawn, wanted.batch)
-        random = any(entry.file is None for entry in model.inputs.values())
-        origin = f"{len(drawn)} {'random draws' if random else 'draws of the files of the inputs'}"
+        random = any(
+            entry.file is None and entry.fill != "constant" for entry in model.inputs.values()
+        )
+        if random:
+            origin = f"{len(drawn)} random draws"
+        else:
+            number = _distinct(reference, batches)
+            origin = f"{number} examples in {len(drawn)} draws of the inputs' files"
+    constant, varies = _constant(model, batches)
     measured = CalibrationMeasurement(
         origin=origin,
-        examples=_number(reference, batches),
-        sha256=_sha256(batches),
+        examples=_number(reference, batches) if number is None else number,
+        sha256=arrays_sha256(batches),
         random=random,
-        constant=_constant(model, batches),
+        constant=constant,
+        varies=varies,
     )
     return Calibration(batches, measured)
 
@@ -98,13 +109,24 @@ def _number(reference: Reference, batches: list[Batch]) -> int:
     return len(batches) if rows is None else sum(len(batch[rows]) for batch in batches)
 
 
+def _distinct(reference: Reference, batches: list[Batch]) -> int:
+    """Examples that differ: draws begin a file anew when it ends."""
+    cut = [name for name in reference.model.inputs if _has_rows(reference, name)]
+    found = set()
+    for batch in batches:
+        for row in range(len(batch[cut[0]]) if cut else 1):
+            example = {name: array[row] if name in cut else array for name, array in batch.items()}
+            found.add(arrays_sha256([example]))
+    return len(found)
+
+
 def _check_batch(reference: Reference, batch: int) -> None:
     fixed = [name for name in reference.model.inputs if not _has_rows(reference, name)]
     if batch > 1 and fixed:
         raise QuantizeError(
             f"{reference.model.name}: calibration.batch = {batch}, but input {fixed[0]!r} has "
-            f"shape {_shape(reference, fixed[0])}, whose first size is fixed: each example is a "
-            "whole input. Drop batch, or make the first size a symbolic dim"
+            f"shape {_shape(reference, fixed[0])}, whose first size is not the batch: each example "
+            'is a whole input. Drop batch, or make the first size a symbolic dim named "batch"'
         )
 
 
@@ -173,8 +195,6 @@ def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
 
 
 def _examples(reference: Reference, files: Mapping[str, Path]) -> Iterator[Given]:
-    import numpy as np
-
     model = reference.model
     for name, path in files.items():
         try:
@@ -184,14 +204,10 @@ def _examples(reference: Reference, files: Mapping[str, Path]) -> Iterator[Given
                 f"{model.name}: calibration data: {error}: write it with {_recipe(model)}"
             ) from error
         arrays = _by_input(model, name, loaded)
-        for row in range(_length(model, name, arrays)):
-            yield (
-                f"{name}[{row}]",
-                {
-                    key: np.array(array[row : row + 1] if _has_rows(reference, key) else array[row])
-                    for key, array in arrays.items()
-                },
-            )
+        _check_lengths(reference, name, arrays)
+        cut = {key: runs_of(reference, key, array, 1) for key, array in arrays.items()}
+        for run in range(min(map(len, cut.values()))):
+            yield f"{name}[{run}]", {key: copied(runs[run]) for key, runs in cut.items()}
 
 
 def _by_input(model: Model, where: str, arrays: object) -> Batch:
@@ -202,30 +218,26 @@ def _by_input(model: Model, where: str, arrays: object) -> Batch:
         raise QuantizeError(str(error)) from None
 
 
-def _length(model: Model, name: str, arrays: Batch) -> int:
-    """How many examples a file holds."""
-    lengths = {key: len(array) if array.ndim else None for key, array in arrays.items()}
-    if len(set(lengths.values())) > 1 or None in lengths.values():
+def _check_lengths(reference: Reference, name: str, arrays: Batch) -> None:
+    """Every array of a file holds the same number of examples."""
+    single = any(not array.ndim for array in arrays.values())
+    if single or len({len(runs_of(reference, key, arrays[key], 1)) for key in arrays}) > 1:
         held = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
         raise QuantizeError(
-            f"{model.name}: calibration data, {name}: the first axis of every array counts "
-            f"examples, and here is {held}: give the same number of each"
+            f"{reference.model.name}: calibration data, {name}: the first axis of every array "
+            f"counts examples, and here is {held}: give the same number of each"
         )
-    return next(length for length in lengths.values() if length is not None)
 
 
 def _of_source(reference: Reference, source: str, count: int | None) -> list[Batch]:
     """The batches of a callable or an iterable; torch's random numbers are seeded for it."""
-    import torch
-
     model = reference.model
     try:
         target = import_named(source, model.root)
     except StageError as error:
         raise QuantizeError(f"{model.name}: calibration.source: {error}") from error
     try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(model.seed)
+        with seeded(model):
             given = target() if callable(target) else target
             several = [given] if isinstance(given, Mapping) else given
             # copied at once: what is yielded may be one buffer that is filled again
@@ -255,15 +267,9 @@ def _of_source(reference: Reference, source: str, count: int | None) -> list[Bat
 
 def _copied(batch: Any) -> Any:
     """A batch with its arrays and tensors as new arrays; what is no batch stays as it is."""
-    import numpy as np
-    import torch
-
     if not isinstance(batch, Mapping):
         return batch
-    return {
-        name: np.array(arrays_of([value])[0] if isinstance(value, torch.Tensor) else value)
-        for name, value in batch.items()
-    }
+    return {name: copied(value) for name, value in batch.items()}
 
 
 def _draws(reference: Reference, count: int) -> list[Given]:
@@ -333,9 +339,13 @@ def _shape_advice(reference: Reference, name: str) -> str:
     wanted = reference.model.calibration
     if wanted is not None and wanted.source is not None:
         return "Give each batch in the declared shape"
-    held = reference.shapes[name][1 if _has_rows(reference, name) else 0 :]
-    shape = ", ".join(map(str, ["examples", *held]))
-    return f"The file must hold it as [{shape}]"
+    declared = reference.shapes[name]
+    whole = f"[{', '.join(map(str, ('examples', *declared)))}]"
+    if not _has_rows(reference, name) and not (declared and isinstance(declared[0], int)):
+        return f"The file must hold whole inputs, {whole}"
+    number = "examples" if _has_rows(reference, name) else f"examples x {declared[0]}"
+    rows = f"[{', '.join(map(str, (number, *declared[1:])))}]"
+    return f"The file must hold it as {rows} or {whole}"
 
 
 def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, Any]) -> None:
@@ -361,32 +371,34 @@ def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, An
         )
 
 
-def _constant(model: Model, batches: list[Batch]) -> dict[str, float]:
-    """Floating inputs that are one value everywhere, unless they are declared to be."""
+def _constant(model: Model, batches: list[Batch]) -> tuple[dict[str, float], bool]:
+    """Inputs that are one value everywhere, and whether there are others.
+
+    Left out are those that are declared to be constant, booleans (masks), and integers beside
+    integers that vary (masks and segments beside token ids).
+    """
+    looked_at = {
+        name: entry.dtype.startswith("float")
+        for name, entry in model.inputs.items()
+        if entry.fill != "constant" and entry.dtype != "bool"
+    }
     constant = {}
-    for name, entry in model.inputs.items():
+    for name in looked_at:
         arrays = [batch[name] for batch in batches]
         first = arrays[0].flat[0]
-        declared = entry.fill == "constant" or not entry.dtype.startswith("float")
         several = sum(array.size for array in arrays) > 1
-        if not declared and several and all((array == first).all() for array in arrays):
+        if several and all((array == first).all() for array in arrays):
             constant[name] = float(first)
-    return constant
-
-
-def _sha256(batches: list[Batch]) -> str:
-    digest = hashlib.sha256()
-    for batch in batches:
-        for name, array in batch.items():
-            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-            digest.update(array.tobytes())
-    return digest.hexdigest()
+    varies = [name for name in looked_at if name not in constant]
+    if not all(looked_at[name] for name in varies):
+        constant = {name: value for name, value in constant.items() if looked_at[name]}
+    return constant, bool(varies)
 
 
 def _has_rows(reference: Reference, name: str) -> bool:
-    """Whether the first axis of an input counts rows: it is a symbolic dim."""
+    """Whether the first axis of an input is the batch."""
     shape = reference.shapes[name]
-    return bool(shape) and isinstance(shape[0], str)
+    return bool(shape) and shape[0] == batch_dim(reference)
 
 
 def _shape(reference: Reference, name: str) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.export import check_file
+from pytest_onnxcheck.engine.graphs import constants, holds_weights, nodes_of
 from pytest_onnxcheck.engine.inputs import example_dims
 from pytest_onnxcheck.engine.macs import attributes, inferred, multiply_accumulates, unpacked
 from pytest_onnxcheck.engine.reference import Reference
-from pytest_onnxcheck.engine.structure import nodes_of
 from pytest_onnxcheck.engine.weights import lost_weights
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import (
@@ -24,10 +25,7 @@ from pytest_onnxcheck.measurement import (
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["WEIGHTED", "covered", "measure"]
-
-#: Operators that hold weights and that int8 is meant for.
-WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
+__all__ = ["covered", "measure"]
 
 #: Operators that compute on integers themselves.
 _INTEGER = frozenset(
@@ -89,10 +87,8 @@ def measure(
     artefact: Artefact, float_artefact: Artefact, reference: Reference, variant: Variant
 ) -> QuantizationMeasurement:
     """Counts what carries the precision, and what could but does not."""
-    import onnx
-
-    graph = onnx.load(artefact.path, load_external_data=False).graph
-    converted, remaining = _counted(graph, variant.precision)
+    found = _Inferred.of(artefact, reference)
+    converted, remaining = _counted(found, variant.precision)
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
@@ -109,7 +105,7 @@ def measure(
         calibration=None if calibration is None else CalibrationMeasurement(**calibration),
         seconds=artefact.seconds,
         options=artefact.notes.get("options", {}),
-        coverage=covered(artefact, reference, variant),
+        coverage=_covered(found, variant.precision),
         identical=not alone and artefact.sha256 == float_artefact.sha256,
         clipped=clipped,
         vanished=vanished,
@@ -124,54 +120,76 @@ def covered(artefact: Artefact, reference: Reference, variant: Variant) -> Cover
     when both its operands come from DequantizeLinear, and in int4-weight when its weight is held
     in 4 bits. Counted with `example_dims`.
     """
-    dims = example_dims(reference.model)
-    inputs = {
-        name: tuple(dims[dim] if isinstance(dim, str) else dim for dim in shape)
-        for name, shape in reference.shapes.items()
-    }
-    graph, shapes, types = inferred(artefact.path, inputs)
-    dequantized = _dequantized(graph, types)
+    return _covered(_Inferred.of(artefact, reference), variant.precision)
+
+
+@dataclass(frozen=True)
+class _Inferred:
+    """A graph, and what is known of its values by name.
+
+    Attributes:
+        graph: The graph, without external data.
+        shapes: Shapes.
+        types: Element types.
+        dequantized: What comes from DequantizeLinear, with the type it had.
+    """
+
+    graph: onnx.GraphProto
+    shapes: Mapping[str, tuple[int, ...]]
+    types: Mapping[str, int]
+    dequantized: Mapping[str, int]
+
+    @classmethod
+    def of(cls, artefact: Artefact, reference: Reference) -> _Inferred:
+        dims = example_dims(reference.model)
+        inputs = {
+            name: tuple(dims[dim] if isinstance(dim, str) else dim for dim in shape)
+            for name, shape in reference.shapes.items()
+        }
+        graph, shapes, types = inferred(artefact.path, inputs)
+        # what is inside If, Loop and Scan is not inferred
+        types = {name: tensor.data_type for name, tensor in constants(graph)} | types
+        dequantized = {
+            node.output[0]: types.get([*node.input, ""][2] or node.input[0], 0)
+            for node in nodes_of(graph)
+            if node.op_type == "DequantizeLinear"
+        }
+        return cls(graph, shapes, types, dequantized)
+
+
+def _covered(values: _Inferred, precision: str) -> CoverageMeasurement:
     total = carried = uncounted = 0
     floating: Counter[str] = Counter()
-    for node, count in multiply_accumulates(graph, shapes):
+    for node, count in multiply_accumulates(values.graph, values.shapes):
         if count is None:
             uncounted += 1
             continue
         total += count
-        if _carries(node, variant.precision, types, dequantized):
+        if _carries(node, precision, values):
             carried += count
         elif count:
             floating[f"{node.op_type} {node.name or node.output[0]!r}"] += count
     return CoverageMeasurement(
-        weights=_weights(graph, variant.precision),
+        weights=_weights(values.graph, precision),
         compute=carried / total if total else None,
         uncounted=uncounted,
         floating=tuple((name, n / total) for name, n in floating.most_common(_TOLD)),
     )
 
 
-def _dequantized(graph: onnx.GraphProto, types: Mapping[str, int]) -> dict[str, int]:
-    """Values that come from DequantizeLinear, with the type they had."""
-    return {
-        node.output[0]: types.get(node.input[0], 0)
-        for node in graph.node
-        if node.op_type == "DequantizeLinear"
-    }
-
-
-def _carries(
-    node: onnx.NodeProto, precision: str, types: Mapping[str, int], dequantized: Mapping[str, int]
-) -> bool:
-    """Whether a node that multiplies and accumulates does so in a precision."""
+def _carries(node: onnx.NodeProto, precision: str, values: _Inferred) -> bool:
+    """Whether a node that multiplies and accumulates, or a Gather, does so in a precision."""
     own = _types(precision)
     if precision in ("fp16", "bf16", "half"):
-        return types.get(node.input[0]) in own
+        return values.types.get(node.input[0]) in own
     operands = node.input[:2]
     if precision == "int4-weight":
         if node.op_type in _PACKED:
             return _in_four_bits(node)
-        return len(operands) == 2 and dequantized.get(operands[1]) in own
-    return node.op_type in _INTEGER or all(dequantized.get(name) in own for name in operands)
+        return len(operands) == 2 and values.dequantized.get(operands[1]) in own
+    if node.op_type == "Gather":
+        return {values.types.get(operands[0]), values.dequantized.get(operands[0])} & own != set()
+    return node.op_type in _INTEGER or all(values.dequantized.get(name) in own for name in operands)
 
 
 def _in_four_bits(node: onnx.NodeProto) -> bool:
@@ -185,7 +203,7 @@ def _types(precision: str) -> set[int]:
 
 
 def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
-    """Share of the elements of the initializers, scales and zero points left out."""
+    """Share of the weights' elements; scales, zero points and numbers by themselves are none."""
     import onnx
 
     scales, biases, packed = _scales(graph), set(), {}
@@ -199,11 +217,11 @@ def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
     quantized = _types("int8-static") | _types("int4-weight")
     own = _types(precision)
     total = carried = 0
-    for tensor in graph.initializer:
-        if tensor.name in scales:
+    for name, tensor in constants(graph):
+        if name in scales or not tensor.dims:
             continue
-        reader = packed.get(tensor.name)
-        bias = tensor.data_type == kind.Value("INT32") and tensor.name in biases
+        reader = packed.get(name)
+        bias = tensor.data_type == kind.Value("INT32") and name in biases
         if reader is None and tensor.data_type not in floats | quantized and not bias:
             continue
         size = math.prod(tensor.dims if reader is None else unpacked(reader, tensor))
@@ -219,7 +237,9 @@ def _scales(graph: onnx.GraphProto) -> set[str]:
     """Names of scales and zero points."""
     found: set[str] = set()
     # the scale of a MatMulInteger's weight is multiplied with that of its dynamic input
-    dynamic = {node.output[1] for node in graph.node if node.op_type == "DynamicQuantizeLinear"}
+    dynamic = {
+        node.output[1] for node in nodes_of(graph) if node.op_type == "DynamicQuantizeLinear"
+    }
     for node in nodes_of(graph):
         slots = _SCALES.get(node.op_type, ())
         found.update(node.input[slot] for slot in slots if slot < len(node.input))
@@ -228,11 +248,21 @@ def _scales(graph: onnx.GraphProto) -> set[str]:
     return found
 
 
-def _counted(graph: onnx.GraphProto, precision: str) -> tuple[Counter[str], Counter[str]]:
-    """What carries the precision and what could, by kind."""
+def _counted(values: _Inferred, precision: str) -> tuple[Counter[str], Counter[str]]:
+    """What carries the precision and what could, by kind: tensors of 16 bits, nodes otherwise."""
     if precision in ("fp16", "bf16", "half"):
-        return _tensors(graph, precision)
-    return _int4(graph) if precision == "int4-weight" else _int8(graph)
+        return _tensors(values.graph, precision)
+    held = values.dequantized.keys() | {name for name, _ in constants(values.graph)}
+    converted: Counter[str] = Counter()
+    remaining: Counter[str] = Counter()
+    for node in nodes_of(values.graph):
+        weighted = holds_weights(node)
+        known = weighted or node.op_type in _INTEGER | _PACKED.keys() | {"Gather"}
+        if known and _carries(node, precision, values):
+            converted[node.op_type] += 1
+        elif weighted and held & set(node.input[1:2]):
+            remaining[node.op_type] += 1
+    return converted, remaining
 
 
 def _tensors(graph: onnx.GraphProto, precision: str) -> tuple[Counter[str], Counter[str]]:
@@ -242,41 +272,7 @@ def _tensors(graph: onnx.GraphProto, precision: str) -> tuple[Counter[str], Coun
     names = {
         onnx.TensorProto.DataType.Value(name.upper()): f"{name} tensors" for name in (own, "float")
     }
-    kinds = Counter(
-        names[tensor.data_type] for tensor in graph.initializer if tensor.data_type in names
-    )
+    types = (tensor.data_type for _, tensor in constants(graph))
+    kinds = Counter(names[entry] for entry in types if entry in names)
     converted = Counter({kind: count for kind, count in kinds.items() if "16" in kind})
     return converted, kinds - converted
-
-
-def _int4(graph: onnx.GraphProto) -> tuple[Counter[str], Counter[str]]:
-    """Nodes on packed weights, and those with weights in float."""
-    constants = {tensor.name for tensor in graph.initializer}
-    converted: Counter[str] = Counter()
-    remaining: Counter[str] = Counter()
-    for node in nodes_of(graph):
-        if node.op_type in _PACKED:
-            converted[node.op_type] += 1
-        elif node.op_type in WEIGHTED and constants & set(node.input[1:2]):
-            remaining[node.op_type] += 1
-    return converted, remaining
-
-
-def _int8(graph: onnx.GraphProto) -> tuple[Counter[str], Counter[str]]:
-    """Nodes on integers (their own, or between Dequantize nodes), and weighted ones in float."""
-    dequantized = {
-        name
-        for node in nodes_of(graph)
-        if node.op_type == "DequantizeLinear"
-        for name in node.output
-    }
-    converted: Counter[str] = Counter()
-    remaining: Counter[str] = Counter()
-    for node in nodes_of(graph):
-        if node.op_type in _INTEGER:
-            converted[node.op_type] += 1
-        elif node.op_type in WEIGHTED:
-            # the second input is the weight; a bias alone does not make a node quantized
-            quantized = len(node.input) > 1 and node.input[1] in dequantized
-            (converted if quantized else remaining)[node.op_type] += 1
-    return converted, remaining

@@ -51,7 +51,8 @@ def diagnose(
         root: The artefacts' folder, where the repro folder is put.
         manifest: The manifest, of which an excerpt is kept.
         build: Makes the artefact of another variant.
-        problem: Says what is wrong with a measurement; None when nothing is.
+        problem: Says what is wrong with a measurement, of outputs or of a quantized file; None when
+            nothing is.
 
     Returns:
         None when the failure belongs to no case.
@@ -69,6 +70,13 @@ def diagnose(
                 "provider keeps float32 there and hides it, a GPU does not. Keep the operators "
                 "that compute them in float32 (op_block_list), or scale the values down",
             ),
+        )
+    calibration = artefact.notes.get("calibration")
+    if calibration and calibration["constant"] and not calibration["varies"]:
+        return Diagnosis(
+            failing,
+            stage="quantization",
+            notes=("calibrated on constant data: see test_quantization",),
         )
     notes: list[str] = []
     safety = variant.tolerance.safety or 8.0

@@ -23,10 +23,10 @@ from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["check_file", "export", "measure"]
+__all__ = ["MAX_INLINE_BYTES", "check_file", "export", "measure"]
 
 #: protobuf refuses files above 2^31 bytes; room is left for the graph itself
-_MAX_INLINE_BYTES = 2**31 - 2**24
+MAX_INLINE_BYTES = 2**31 - 2**24
 
 
 def export(
@@ -154,7 +154,7 @@ def _dynamo(
         verbose=False,
     )
     assert program is not None
-    program.save(str(path), external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES)
+    program.save(str(path), external_data=_parameter_bytes(module) > MAX_INLINE_BYTES)
 
 
 def _torchscript(
@@ -185,7 +185,7 @@ def _torchscript(
             name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
             for name, shape in shapes.items()
         },
-        external_data=_parameter_bytes(module) > _MAX_INLINE_BYTES,
+        external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
     )
 
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference import import_object
+from pytest_onnxcheck.engine.reference import arrays_of, import_object
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import CaseFile, Input
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Case",
+    "Runs",
+    "arrays_sha256",
+    "batch_dim",
+    "copied",
     "declared_cases",
     "dim_values",
     "example",
@@ -32,6 +37,8 @@ __all__ = [
     "generator",
     "given_arrays",
     "load_arrays",
+    "runs_of",
+    "seeded",
     "smallest_dims",
 ]
 
@@ -54,6 +61,94 @@ class Case:
     inputs: dict[str, Array]
     outside_range: bool = False
     probe: bool = False
+
+
+@dataclass(frozen=True)
+class Runs:
+    """An array that holds one input of many runs, as files do.
+
+    Attributes:
+        array: The array.
+        rows: How many of its rows make one run, the last perhaps fewer; None where each entry is
+            a whole input.
+    """
+
+    array: Array
+    rows: int | None
+
+    def __len__(self) -> int:
+        entries = len(self.array)
+        return entries if self.rows is None else math.ceil(entries / self.rows)
+
+    def __getitem__(self, run: int) -> Array:
+        if self.rows is None:
+            entry: Array = self.array[run]
+            return entry
+        return self.array[run * self.rows : (run + 1) * self.rows]
+
+
+def runs_of(reference: Reference, name: str, array: Array, batch: int) -> Runs:
+    """How the array of a file is read: by its number of axes.
+
+    With one axis more than the input is declared with, each entry is a whole input. With as many,
+    a run takes as many rows as the first size is, or `batch` of them where it is the batch; any
+    other symbolic size (a time axis that leads) counts no examples, and entries are taken whole.
+
+    Args:
+        reference: Gives the inputs' shapes.
+        name: The input.
+        array: What the file holds, with at least one axis.
+        batch: Rows in a run, where the first size is the batch.
+    """
+    declared = reference.shapes[name]
+    if not declared or array.ndim != len(declared):
+        return Runs(array, None)
+    if isinstance(declared[0], int):
+        return Runs(array, declared[0])
+    return Runs(array, batch if declared[0] == batch_dim(reference) else None)
+
+
+def batch_dim(reference: Reference) -> str | None:
+    """The symbolic dim that counts examples; None where there is none, or no telling.
+
+    It is the one that is named so (`batch`, `batch_size`, `b`, `bs`), wherever it stands, or else
+    the one that leads all inputs and outputs that a symbolic dim of the inputs leads.
+    """
+    shapes = reference.shapes.values()
+    held = {dim for shape in shapes for dim in shape if isinstance(dim, str)}
+    named = {dim for dim in held if "batch" in dim.lower() or dim.lower() in {"b", "bs"}}
+    outputs = (output.shape for output in reference.model.outputs.values())
+    leading = {shape[0] for shape in (*shapes, *outputs) if shape and shape[0] in held}
+    found = named or leading
+    return str(*found) if len(found) == 1 else None
+
+
+@contextlib.contextmanager
+def seeded(model: Model) -> Iterator[None]:
+    """Torch's random numbers follow the model's seed inside, and are as before after it."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(model.seed)
+        yield
+
+
+def copied(value: Any) -> Array:
+    """An array or tensor as a new array: what a generator gives may be one buffer, filled again."""
+    import numpy as np
+    import torch
+
+    return np.array(arrays_of([value])[0] if isinstance(value, torch.Tensor) else value)
+
+
+def arrays_sha256(several: Iterable[Mapping[str, Array]]) -> str:
+    """Hex SHA-256 of arrays with their names, dtypes and shapes."""
+    digest = hashlib.sha256()
+    for arrays in several:
+        for name, array in arrays.items():
+            digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+            digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
@@ -158,8 +253,7 @@ def fill_inputs(
         shape = tuple(dims[dim] if isinstance(dim, str) else dim for dim in symbolic)
         rng = generator(model, case, name)
         if entry.file is not None:
-            batched = bool(symbolic) and isinstance(symbolic[0], str)
-            arrays[name] = _from_file(model, name, shape, draw, batched)
+            arrays[name] = _from_file(model, name, shape, draw)
         else:
             arrays[name] = np.asarray(_draw(rng, entry, shape), entry.dtype, order="C")
     return arrays
@@ -251,7 +345,8 @@ def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Arr
     return rng.integers(math.ceil(low), math.floor(high), size=shape, endpoint=True)
 
 
-def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batched: bool) -> Array:
+def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int) -> Array:
+    """The input of one draw: rows of the file, or one entry where it has an axis more."""
     import numpy as np
 
     entry = model.inputs[name]
@@ -262,7 +357,7 @@ def _from_file(model: Model, name: str, shape: tuple[int, ...], draw: int, batch
         raise InputError(f"{path}: a single number; the first axis must count examples")
     if not len(examples):
         raise InputError(f"{path}: no examples of input {name!r}")
-    if batched:
+    if shape and examples.ndim == len(shape):
         rows = np.arange(draw * shape[0], (draw + 1) * shape[0]) % len(examples)
         array = examples[rows]
     else:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.exposed import Exposed
-from pytest_onnxcheck.engine.structure import nodes_of
+from pytest_onnxcheck.engine.graphs import nodes_of
 
 if TYPE_CHECKING:
     import onnx

@@ -17,7 +17,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.structure import nodes_of
+from pytest_onnxcheck.engine.graphs import nodes_of
 
 if TYPE_CHECKING:
     import numpy as np

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.exposed import Exposed, plain_session, run_error
-from pytest_onnxcheck.engine.structure import nodes_of
+from pytest_onnxcheck.engine.graphs import nodes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,8 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.coverage import WEIGHTED
-from pytest_onnxcheck.engine.structure import nodes_of
+from pytest_onnxcheck.engine.graphs import WEIGHTED, nodes_of
 from pytest_onnxcheck.manifest.sections import Quantization
 
 if TYPE_CHECKING:
@@ -25,15 +24,17 @@ __all__ = [
     "drop_shapes_of_initializers",
     "excluded",
     "graph_of",
-    "graphs",
     "known_operators",
     "matching",
     "prepared",
-    "tensors",
+    "quantizable",
 ]
 
 #: the graph whose nodes `exclude_nodes` names
 AS_PREPARED = "{} as onnxruntime's quant_pre_process leaves it, which folds and fuses some"
+
+#: so many nodes are listed where a pattern matches none of them
+_FEW = 20
 
 
 class OptionError(Exception):
@@ -103,24 +104,6 @@ def graph_of(path: Path) -> onnx.GraphProto:
     return onnx.load(path, load_external_data=False).graph
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and the graphs inside it (If, Loop, Scan)."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                yield from graphs(inner)
-
-
-def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Weights and tensor attributes, subgraphs included, in the file's order."""
-    for inner in graphs(graph):
-        yield from inner.initializer
-        for node in inner.node:
-            for attribute in node.attribute:
-                yield from (attribute.t, *attribute.tensors)
-
-
 def excluded(options: Quantization, graph: onnx.GraphProto, seen: str) -> list[str]:
     """Names of the nodes that `exclude_nodes` selects.
 
@@ -130,9 +113,10 @@ def excluded(options: Quantization, graph: onnx.GraphProto, seen: str) -> list[s
     names = [node.name for node in nodes_of(graph) if node.name]
     for pattern in options.exclude_nodes or ():
         if not matching([pattern], names):
+            listed = f": {', '.join(names)}" if len(names) <= _FEW else ""
             raise OptionError(
-                f"exclude_nodes: {pattern!r} matches no node{_close(pattern, names)}. The "
-                f"{len(names)} named nodes are those of {seen}"
+                f"exclude_nodes: {pattern!r} matches no node{_close(pattern, names)} The "
+                f"{len(names)} named nodes are those of {seen}{listed}"
             )
     return matching(options.exclude_nodes or (), names)
 
@@ -151,40 +135,65 @@ def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     ]
 
 
-def known_operators(blocked: Iterable[str], graph: onnx.GraphProto) -> list[str]:
+def known_operators(options: Quantization, graph: onnx.GraphProto, own: bool) -> list[str]:
     """The `op_block_list`.
 
+    Args:
+        options: The variant's.
+        graph: The fp32 artefact's.
+        own: Whether the list is the model's own. A list in `[defaults]` is for many models, of
+            which some may have none of its operators.
+
     Raises:
-        OptionError: It names what is no operator, neither of ONNX nor in the graph.
+        OptionError: It names what is no operator, neither of ONNX nor in the graph, or it is the
+            model's own and blocks nothing.
     """
     import onnx
 
+    blocked = options.op_block_list or ()
     have = sorted({node.op_type for node in nodes_of(graph)})
     for operator in blocked:
         if operator not in have and not onnx.defs.has(operator):
             raise OptionError(
-                f"op_block_list: there is no operator {operator!r}{_close(operator, have)}. "
+                f"op_block_list: there is no operator {operator!r}{_close(operator, have)} "
                 f"The graph has {', '.join(have)}"
             )
+    if own and blocked and not set(blocked) & set(have):
+        raise OptionError(
+            f"op_block_list: the graph has no {' and no '.join(blocked)}: nothing is left in "
+            f"float32{_close(blocked[0], have)} It has {', '.join(have)}"
+        )
     return list(blocked)
+
+
+def quantizable(operators: Iterable[str], graph: onnx.GraphProto) -> list[str]:
+    """The operators, without Attention where it is ONNX's own (opset 23).
+
+    The tools know operators by their names alone and take it for com.microsoft's, which has
+    weights: what they make of it is no valid graph (onnxruntime 1.31).
+    """
+    own = {node.op_type for node in nodes_of(graph) if node.domain in ("", "ai.onnx")}
+    return [name for name in operators if name != "Attention" or name not in own]
 
 
 def check_operators(
     options: Quantization, graph: onnx.GraphProto, supported: Iterable[str]
 ) -> None:
     """Raises an OptionError if `operators` names one that is not supported, or not there."""
-    have, known = {node.op_type for node in nodes_of(graph)}, set(supported)
+    have = {node.op_type for node in nodes_of(graph)}
+    known = set(quantizable(supported, graph))
     for operator in options.operators or ():
         if operator in known and operator in have:
             continue
         problem = "the graph has none" if operator in known else "ONNX Runtime does not quantize it"
         raise OptionError(
-            f"operators: {operator!r}: {problem}{_close(operator, sorted(have & known))}. "
+            f"operators: {operator!r}: {problem}{_close(operator, sorted(have & known))} "
             f"Supported: {', '.join(sorted(known))}. "
             f"In the graph, of these: {', '.join(sorted(have & known)) or 'none'}"
         )
 
 
 def _close(word: str, words: Sequence[str]) -> str:
+    """The end of a sentence: with the words that are close, where any are."""
     close = difflib.get_close_matches(word, words, cutoff=0.4)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else "."

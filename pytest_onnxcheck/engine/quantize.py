@@ -15,10 +15,11 @@ import platform
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from pytest_onnxcheck.engine.cache import artefact_files
 from pytest_onnxcheck.engine.calibration import Calibration
-from pytest_onnxcheck.engine.export import export
+from pytest_onnxcheck.engine.export import MAX_INLINE_BYTES, export
 from pytest_onnxcheck.engine.prepare import (
     AS_PREPARED,
     OptionError,
@@ -26,22 +27,23 @@ from pytest_onnxcheck.engine.prepare import (
     excluded,
     graph_of,
     prepared,
+    quantizable,
 )
 from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.engine.runtime import import_onnxruntime
 from pytest_onnxcheck.engine.sixteen_bits import to_bfloat16, to_float16
 from pytest_onnxcheck.errors import QuantizeError, StageError
-from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION, Quantization
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["quantize", "resolved_options"]
 
-#: Operators dynamic quantization is applied to. Convolutions are left out: as ConvInteger they
-#: run 1.5 to 5 times slower than in fp32 (measured on a ResNet-18).
-_DYNAMIC_OPERATORS = ("MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization")
+#: Operators a precision is applied to when none are named. int8-dynamic leaves convolutions out:
+#: as ConvInteger they run 1.5 to 5 times slower than in fp32 (measured on a ResNet-18).
+_OPERATORS = {
+    "int8-dynamic": ("MatMul", "Attention", "LSTM", "Gather", "EmbedLayerNormalization"),
+    "int4-weight": ("MatMul",),
+}
 
 #: What MatMulNBitsQuantizer knows; a Gemm is made a MatMul and an Add first.
 _INT4_OPERATORS = ("MatMul", "Gather")
@@ -80,26 +82,44 @@ def quantize(
         QuantizeError: The tool failed on this graph, or an option does not fit it.
         ExportError: `half` cannot be exported.
     """
-    notes: dict[str, Any] = {
-        "options": resolved_options(variant),
-        "narrowed": _narrowed(reference, variant),
-    }
+    notes: dict[str, Any] = {"options": resolved_options(variant)}
     if calibration is not None:
         notes["calibration"] = dataclasses.asdict(calibration.measured)
     if variant.precision == "half":
-        return notes | export(reference, variant, path, half=True)
+        notes |= export(reference, variant, path, half=True)
+    else:
+        _convert(reference, variant, source, path, calibration)
+    return {**notes, "narrowed": _narrowed(path, reference.model)}
+
+
+def _convert(
+    reference: Reference,
+    variant: Variant,
+    source: Path,
+    path: Path,
+    calibration: Calibration | None,
+) -> None:
+    own = reference.model.own_quantization(variant).op_block_list is not None
     convert: dict[str, Callable[[Path, Path, Quantization], None]] = {
-        "fp16": to_float16,
-        "bf16": to_bfloat16,
+        "fp16": functools.partial(to_float16, own),
+        "bf16": functools.partial(to_bfloat16, own),
         "int8-dynamic": _int8_dynamic,
         "int8-static": functools.partial(_int8_static, calibration),
         "int4-weight": _int4_weight,
     }
     import_onnxruntime()
     name = f"{reference.model.name}: {variant.precision}"
+    size = sum(file.stat().st_size for file in artefact_files(source))
+    if size > MAX_INLINE_BYTES:
+        raise QuantizeError(
+            f"{name}: the fp32 artefact has {size / 1e9:.2f} GB, and more than "
+            f"{MAX_INLINE_BYTES / 1e9:.2f} GB cannot be converted: ONNX Runtime's tools hold a "
+            "model in one protobuf message. Of precisions other than fp32, `half` is exported "
+            "and can be larger; a file converted elsewhere can be given with key `onnx`"
+        )
     try:
         with _quiet():
-            convert[variant.precision](source, path, _resolved(variant))
+            convert[variant.precision](source, path, _on_this_cpu(variant))
     except StageError:
         raise
     except OptionError as error:
@@ -109,28 +129,25 @@ def quantize(
             f"{name} of {source} failed: {type(error).__name__}: "
             f"{' '.join(str(error).split())[:600]}"
         ) from error
-    return notes
 
 
 def resolved_options(variant: Variant) -> dict[str, Any]:
     """The options a variant is made with on this machine, by name, as JSON has them."""
-    options = _resolved(variant)
+    options = _on_this_cpu(variant)
+    if options.operators is None and variant.precision in _OPERATORS:
+        options = options.model_copy(update={"operators": _OPERATORS[variant.precision]})
     values = {name: getattr(options, name) for name in sorted(_names(variant))}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items()
     }
 
 
-def _resolved(variant: Variant) -> Quantization:
-    """The variant's options with what follows the precision and the CPU filled in."""
-    options, names = variant.quantization, _names(variant)
-    chosen: dict[str, Any] = {}
-    if "reduce_range" in names and options.reduce_range is None:
-        chosen["reduce_range"] = _saturates()
-    defaults = {"int8-dynamic": _DYNAMIC_OPERATORS, "int4-weight": ("MatMul",)}
-    if options.operators is None and variant.precision in defaults:
-        chosen["operators"] = defaults[variant.precision]
-    return options.model_copy(update=chosen)
+def _on_this_cpu(variant: Variant) -> Quantization:
+    """The variant's options with what follows the CPU filled in."""
+    options = variant.quantization
+    if "reduce_range" not in _names(variant) or options.reduce_range is not None:
+        return options
+    return options.model_copy(update={"reduce_range": _saturates()})
 
 
 def _names(variant: Variant) -> set[str]:
@@ -138,12 +155,19 @@ def _names(variant: Variant) -> set[str]:
     return BUILTIN_QUANTIZATION[variant.precision].model_fields_set
 
 
-def _narrowed(reference: Reference, variant: Variant) -> list[str]:
-    """Inputs and outputs that have another dtype in the artefact than in the manifest."""
-    model = reference.model
-    dtypes = [(name, entry.dtype) for name, entry in model.inputs.items()]
-    dtypes += [(name, entry.dtype) for name, entry in model.outputs.items()]
-    return [name for name, dtype in dtypes if variant.io_dtype(dtype) != dtype]
+def _narrowed(path: Path, model: Model) -> list[str]:
+    """Inputs and outputs that have 16 bits in the artefact and are declared as float32."""
+    from onnx import TensorProto
+
+    graph = graph_of(path)
+    declared = {name: entry.dtype for name, entry in model.inputs.items()}
+    declared |= {name: entry.dtype for name, entry in model.outputs.items()}
+    return [
+        value.name
+        for value in (*graph.input, *graph.output)
+        if value.type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+        and declared.get(value.name) == "float32"
+    ]
 
 
 def _saturates() -> bool:
@@ -167,12 +191,12 @@ def _int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
     # the tool does away with Gemm as well, after it has read the names of nodes
     with prepared(source, without_gemm=True) as file:
         graph = graph_of(file)
-        if options.operators != _DYNAMIC_OPERATORS:
-            check_operators(options, graph, IntegerOpsRegistry)
+        check_operators(options, graph, IntegerOpsRegistry)
+        operators = options.operators or quantizable(_OPERATORS["int8-dynamic"], graph)
         quantize_dynamic(
             file,
             path,
-            op_types_to_quantize=list(options.operators or ()),
+            op_types_to_quantize=list(operators),
             per_channel=options.per_channel,
             reduce_range=options.reduce_range,
             weight_type=_quant_type(options.weight_type),
@@ -197,8 +221,7 @@ def _int8_static(
     with prepared(source) as file:
         graph = graph_of(file)
         supported = {**QDQRegistry, **QLinearOpsRegistry}
-        if options.operators is not None:
-            check_operators(options, graph, supported)
+        check_operators(options, graph, supported)
         if options.method == "entropy":
             extra["TensorQuantOverrides"] = _entropy_ranges(
                 file, calibration, list(options.operators or supported)
@@ -225,8 +248,7 @@ def _int4_weight(source: Path, path: Path, options: Quantization) -> None:
 
     with prepared(source, without_gemm=True) as file:
         model = onnx.load(file)
-    if options.operators != ("MatMul",):
-        check_operators(options, model.graph, _INT4_OPERATORS)
+    check_operators(options, model.graph, _INT4_OPERATORS)
     quantizer = MatMulNBitsQuantizer(
         model,
         bits=4,
@@ -234,7 +256,7 @@ def _int4_weight(source: Path, path: Path, options: Quantization) -> None:
         is_symmetric=options.symmetric,
         accuracy_level=options.accuracy_level,
         nodes_to_exclude=excluded(options, model.graph, AS_PREPARED.format(source)),
-        op_types_to_quantize=options.operators,
+        op_types_to_quantize=options.operators or _OPERATORS["int4-weight"],
     )
     quantizer.process()
     quantizer.model.save_model_to_file(path)

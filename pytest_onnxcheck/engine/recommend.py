@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from pytest_onnxcheck.engine import accuracy, coverage, sensitivity
+from pytest_onnxcheck.engine import accuracy, coverage, export, sensitivity
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.latency import open_sides, timed
-from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.quantize import resolved_options
+from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.engine.sensitivity import measure_cases
 from pytest_onnxcheck.errors import StageError
@@ -24,6 +23,7 @@ from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
     EquivalenceMeasurement,
+    ExportMeasurement,
     LatencyMeasurement,
     QuantizationMeasurement,
     RecipeTrial,
@@ -34,18 +34,23 @@ from pytest_onnxcheck.preference import preferred
 __all__ = ["RECIPES", "Fault", "measure"]
 
 Measured = (
-    QuantizationMeasurement | EquivalenceMeasurement | AccuracyMeasurement | LatencyMeasurement
+    ExportMeasurement
+    | QuantizationMeasurement
+    | EquivalenceMeasurement
+    | AccuracyMeasurement
+    | LatencyMeasurement
 )
 #: says which tolerance or budget of a variant is not met; None when all are
 Fault = Callable[[Measured, Variant], str | None]
 Options = dict[str, Any]
 
-#: what is tried, in this order: precision, and options beside those of the manifest; behind them,
-#: where no int8-static will do, that of the manifest with its most sensitive nodes in float
+#: what is tried, in this order (what mostly pays on a CPU first, and entropy late, which takes long
+#: to build): precision, and options beside those of the manifest; behind them, where no int8-static
+#: will do, that of the manifest with its most sensitive nodes in float
 RECIPES: tuple[tuple[str, Options], ...] = (
-    ("fp16", {}),
     ("int8-dynamic", {}),
     ("int8-static", {}),
+    ("fp16", {}),
     ("int8-static", {"method": "percentile", "percentile": 99.99}),
     ("int8-static", {"symmetric": True, "activation_type": "int8"}),
     ("int8-static", {"method": "entropy"}),
@@ -57,26 +62,32 @@ _TIMED_SECONDS = 0.3
 
 
 def measure(
-    builds: Builds, oracle: Oracle, variant: Variant, target: str, seconds: float, fault: Fault
+    builds: Builds,
+    reference: Reference,
+    variant: Variant,
+    target: str,
+    seconds: float,
+    fault: Fault,
 ) -> RecommendMeasurement:
     """Tries recipes on the declared cases until the time is spent.
 
     Args:
         builds: Makes the artefacts.
-        oracle: What they should give.
+        reference: The model.
         variant: The fp32 variant they are made from.
         target: Where to run them.
-        seconds: How long to try; none is begun that would take longer if it took as long as the
-            last.
+        seconds: How long to try, with what is needed before the first; none is begun that would
+            take longer if it took as long as the last.
         fault: The gate's own judgement of each measurement.
 
     Raises:
         ExportError: There is no fp32 artefact.
+        InputError: PyTorch does not run on the inputs, or on the labelled samples.
         TargetAbsent: The target is not on this machine.
         RunError: The fp32 artefact does not load there.
     """
-    trials = _Trials(builds, oracle, variant, target, fault)
     until = time.monotonic() + seconds
+    trials = _Trials(builds, reference, variant, target, fault)
     untried = 0
     for index, recipe in enumerate(recipes := trials.recipes()):
         last = trials.tried[-1].seconds if trials.tried else 0.0
@@ -86,14 +97,17 @@ def measure(
         trials.attempt(*recipe)
     if not untried and (options := trials.exclusion(until - time.monotonic())) is not None:
         trials.attempt("int8-static", options)
-    best = preferred([_costs(trial) for trial in trials.tried])
+    costs = [_costs(trial) for trial in trials.tried]
+    best = preferred(costs)
+    pays = best is not None and preferred([trials.costs_of_fp32(), costs[best]]) == 1
     return RecommendMeasurement(
         target,
         seconds,
         tuple(trials.tried),
         untried,
         best,
-        None if best is None else _toml(oracle.reference.model, *trials.made[best]),
+        pays,
+        _toml(reference.model, *trials.made[best]) if best is not None and pays else None,
     )
 
 
@@ -106,15 +120,18 @@ class _Trials:
     """
 
     def __init__(
-        self, builds: Builds, oracle: Oracle, variant: Variant, target: str, fault: Fault
+        self, builds: Builds, reference: Reference, variant: Variant, target: str, fault: Fault
     ) -> None:
         self.tried: list[RecipeTrial] = []
         self.made: list[tuple[Variant, Artefact | None]] = []
-        self._builds, self._oracle, self._fault = builds, oracle, fault
-        self._reference = oracle.reference
+        self._builds, self._reference, self._fault = builds, reference, fault
         self._variant, self._target = variant, target
-        self._float = builds.artefact(self._reference, variant)
-        open_session(self._float, target)  # a target that is absent is told at once
+        self._float = builds.artefact(reference, variant)
+        # what would stop every recipe is told at once
+        open_session(self._float, target)
+        self._oracle = builds.oracle(reference)
+        if reference.model.accuracy is not None:
+            builds.evaluation(reference)
 
     def recipes(self) -> list[tuple[str, Options]]:
         """The recipes, without those that the manifest's own options make the same."""
@@ -123,6 +140,13 @@ class _Trials:
             made = resolved_options(self._variant_of(precision, options))
             distinct.setdefault(f"{precision} {made}", (precision, options))
         return list(distinct.values())
+
+    def costs_of_fp32(self) -> tuple[float, float, float] | None:
+        """Those of the fp32 artefact; None where the file is not sound, or breaks its budget."""
+        file = export.measure(self._float, self._reference, self._variant)
+        if self._fault(file, self._variant) is not None:
+            return None
+        return 1.0, self._float.size_bytes, 0.0
 
     def attempt(self, precision: str, options: Options) -> None:
         """Builds, measures and judges one recipe; what goes wrong is its problem."""
@@ -217,10 +241,10 @@ def _loss(case: CaseMeasurement) -> float:
 
 
 def _costs(trial: RecipeTrial) -> tuple[float, float, float] | None:
-    """What its time is proportional to, its bytes and its loss; None where it will not do."""
-    if trial.problem is not None or trial.speedup is None or trial.size_bytes is None:
+    """Its time as a share of fp32's, its bytes and its loss; None where it will not do."""
+    if trial.problem is not None or trial.speedup_over_fp32 is None or trial.size_bytes is None:
         return None
-    return 1 / trial.speedup, trial.size_bytes, trial.rel_rms or 0.0
+    return 1 / trial.speedup_over_fp32, trial.size_bytes, trial.rel_rms or 0.0
 
 
 def _written(variant: Variant) -> Options:
@@ -237,18 +261,21 @@ def _written(variant: Variant) -> Options:
 
 
 def _toml(model: Model, variant: Variant, artefact: Artefact | None) -> str:
-    """What the manifest must say for a variant to be one of the model's."""
-    bare = re.fullmatch(r"[A-Za-z0-9_-]+", model.name)
-    table = f"models.{model.name if bare else json.dumps(model.name)}"
-    precisions = list(dict.fromkeys(each.precision for each in model.variants))
-    if variant.precision not in precisions:
-        precisions.append(variant.precision)
-    lines = [f"[{table}]", f"precisions = {json.dumps(precisions)}"]
-    options = _written(variant)
+    """What the manifest must say for a variant to be one of the model's.
+
+    The model's own table is named in a comment, since it is there already; what is left can be put
+    at the manifest's end.
+    """
+    if variant.precision in (each.precision for each in model.variants):
+        lines = [f"# already in the manifest: {variant.precision}"]
+    else:
+        precisions = json.dumps(["fp32", variant.precision])
+        lines = [f"# in [{sensitivity.table(model)}] set precisions = {precisions}"]
+    own = model.variant(variant.exporter, variant.opset, variant.precision).quantization
+    written = _written(variant).items()
+    options = {name: value for name, value in written if value != getattr(own, name)}
     if options:
-        lines.append(f"[{table}.quantization.{variant.precision}]")
-        # strings, booleans, numbers and arrays of strings are written alike in JSON
-        lines += [f"{name} = {json.dumps(value)}" for name, value in options.items()]
+        lines.append(sensitivity.as_toml(model, variant, options))
     calibration = artefact.notes.get("calibration") if artefact is not None else None
     if calibration and calibration["random"]:
         lines.append("# its ranges come from random draws: name real data in calibration")

@@ -9,8 +9,9 @@ of QuantizeLinear as loss; and it writes files beside the artefact.
 from __future__ import annotations
 
 import dataclasses
-import fnmatch
+import json
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -18,20 +19,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine import coverage
 from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.coverage import WEIGHTED
 from pytest_onnxcheck.engine.equivalence import measure_case
 from pytest_onnxcheck.engine.exposed import Exposed
+from pytest_onnxcheck.engine.graphs import WEIGHTED
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.localise import sqnr
 from pytest_onnxcheck.engine.oracle import Oracle
-from pytest_onnxcheck.engine.prepare import prepared
+from pytest_onnxcheck.engine.prepare import matching, prepared
 from pytest_onnxcheck.engine.runtime import open_session
-from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     Exclusion,
     LayerLoss,
+    QuantizationMeasurement,
     SensitivityMeasurement,
 )
 
@@ -41,12 +44,12 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Build", "Layer", "Problem", "layers", "measure", "measure_cases"]
+__all__ = ["Build", "Layer", "Problem", "as_toml", "layers", "measure", "measure_cases", "table"]
 
 #: makes the artefact of a variant
 Build = Callable[[Variant], Artefact]
 #: says what is wrong with a measurement; None when nothing is
-Problem = Callable[[EquivalenceMeasurement], str | None]
+Problem = Callable[[EquivalenceMeasurement | QuantizationMeasurement], str | None]
 
 #: how many of the worst nodes are left in float, in the order tried
 _COUNTS = (1, 2, 4, 8)
@@ -83,7 +86,10 @@ def measure(
     problem: Problem,
     seconds: float,
 ) -> SensitivityMeasurement:
-    """Ranks the nodes by their own loss, and leaves the worst in float until the rest passes.
+    """Ranks the nodes by their own loss, and leaves the worst in float until it no longer fails.
+
+    An artefact that loses little enough is held to its size and coverage too, and is the last: with
+    more in float it would only be larger.
 
     Args:
         artefact: The static int8 artefact.
@@ -116,18 +122,40 @@ def measure(
         )
         built = build(changed)
         measured = measure_cases(built, oracle, changed, target, cases.values())
-        found = Exclusion(
-            nodes=options["exclude_nodes"],
-            rel_rms=measured.worst("rel_rms"),
-            size_ratio=built.size_bytes / float_artefact.size_bytes,
-            problem=problem(measured),
-        )
-        tried.append(found)
-        if found.problem is None:
+        size_ratio = built.size_bytes / float_artefact.size_bytes
+        lossy = costly = problem(measured)
+        if lossy is None:
+            costly = problem(coverage.measure(built, float_artefact, oracle.reference, changed))
+            costly = costly or ("no smaller than fp32" if size_ratio >= 1 else None)
+        nodes = options["exclude_nodes"]
+        tried.append(Exclusion(nodes, measured.worst("rel_rms"), size_ratio, costly))
+        if lossy is None:
             break
         last = time.monotonic() - begun
+    toml = None
+    if tried and tried[-1].problem is None:
+        toml = as_toml(oracle.reference.model, variant, {"exclude_nodes": tried[-1].nodes})
     losses = tuple(layer.loss for layer in ranked[: max(_COUNTS)])
-    return SensitivityMeasurement(losses, tuple(tried))
+    return SensitivityMeasurement(losses, tuple(tried), toml)
+
+
+def as_toml(model: Model, variant: Variant, options: Mapping[str, Any]) -> str:
+    """The table that gives a variant these options, to be put at the end of the manifest.
+
+    It is the variant's own: names of nodes are those of one exporter and opset, and it outranks
+    the tables before it. Where it is there it is named in a comment: a second one is an error.
+    """
+    header = f"[{table(model)}.quantization.{variant.name}]"
+    there = variant.name in model.quantization
+    # strings, booleans, numbers and arrays of strings are written alike in JSON
+    lines = (f"{name} = {json.dumps(value)}" for name, value in options.items())
+    return "\n".join([f"# in {header}:" if there else header, *lines])
+
+
+def table(model: Model) -> str:
+    """The model's table in the manifest, quoted where TOML asks for it."""
+    bare = re.fullmatch(r"[A-Za-z0-9_-]+", model.section)
+    return f"models.{model.section if bare else json.dumps(model.section)}"
 
 
 def measure_cases(
@@ -248,7 +276,7 @@ class _Pairing:
             if node.name in self._originals
             and node.op_type in (QDQRegistry.keys() | QLinearOpsRegistry.keys())
             and any(name in self._before for name in node.input)
-            and not any(fnmatch.fnmatchcase(node.name, pattern) for pattern in excluded)
+            and not matching(excluded, [node.name])
         }
 
     def neighbours(self, node: onnx.NodeProto) -> tuple[str, ...]:

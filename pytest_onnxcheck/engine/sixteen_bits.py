@@ -6,16 +6,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graphs import graphs, nodes_of, tensors
 from pytest_onnxcheck.engine.prepare import (
     OptionError,
     drop_shapes_of_initializers,
     excluded,
-    graphs,
     known_operators,
     matching,
-    tensors,
 )
-from pytest_onnxcheck.engine.structure import nodes_of
 from pytest_onnxcheck.manifest.sections import Quantization
 
 if TYPE_CHECKING:
@@ -24,25 +22,26 @@ if TYPE_CHECKING:
 __all__ = ["to_bfloat16", "to_float16"]
 
 
-def to_float16(source: Path, path: Path, options: Quantization) -> None:
-    """Writes the artefact `source` in float16 to `path`."""
+def to_float16(own: bool, source: Path, path: Path, options: Quantization) -> None:
+    """Writes the artefact `source` in float16 to `path`; `own` as in `known_operators`."""
     import onnx
 
-    _save_sorted(_float16(onnx.load(source), source, options), path)
+    model = onnx.load(source)
+    blocked = known_operators(options, model.graph, own)
+    _save_sorted(_float16(model, source, options, blocked), path)
 
 
 def _float16(
-    model: onnx.ModelProto, source: Path, options: Quantization, unknown: Iterable[str] = ()
+    model: onnx.ModelProto, source: Path, options: Quantization, blocked: Iterable[str]
 ) -> onnx.ModelProto:
-    """The model in float16, but for the blocked operators and nodes, and those `unknown`."""
+    """The model in float16, but for the blocked operators and the excluded nodes."""
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    blocked = known_operators(options.op_block_list or (), model.graph)
     drop_shapes_of_initializers(model.graph)  # or blocked nodes' weights are taken for float16
     converted: onnx.ModelProto = convert_float_to_float16(
         model,
         keep_io_types=options.keep_io_types,
-        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *blocked, *unknown],
+        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *blocked],
         node_block_list=excluded(options, model.graph, str(source)),
     )
     _drop_repeated_casts(converted.graph)
@@ -62,7 +61,7 @@ def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def to_bfloat16(source: Path, path: Path, options: Quantization) -> None:
+def to_bfloat16(own: bool, source: Path, path: Path, options: Quantization) -> None:
     """As fp16, and then what became float16 is made bfloat16, from the float32 values.
 
     Operators that ONNX has not in bfloat16 at this opset (Conv before 22, for one) compute in
@@ -71,16 +70,17 @@ def to_bfloat16(source: Path, path: Path, options: Quantization) -> None:
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    blocked = known_operators(options, model.graph, own)
     unknown = _without_bfloat16(model)
     original = onnx.ModelProto()
     original.CopyFrom(model)
-    converted = _float16(model, source, options, unknown)
+    converted = _float16(model, source, options, [*blocked, *unknown])
     # the converter keeps the order, and adds nodes without tensors at the end
     for before, after in zip(tensors(original.graph), tensors(converted.graph), strict=False):
         if after.data_type == onnx.TensorProto.FLOAT16:
             after.CopyFrom(_as_bfloat16(before))
     _retype(converted.graph)
-    _store_as_bfloat16(converted.graph, unknown - set(options.op_block_list or ()), options)
+    _store_as_bfloat16(converted.graph, unknown - set(blocked), options)
     _save_sorted(converted, path)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.graphs import nodes_of
 from pytest_onnxcheck.engine.inputs import example
 from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.errors import InputError
@@ -16,7 +17,7 @@ from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["measure", "nodes_of"]
+__all__ = ["measure"]
 
 _RANDOM = frozenset(
     {
@@ -47,15 +48,16 @@ def measure_model(
     # before IR version 4 initializers were listed among the inputs
     inputs = [value for value in graph.input if value.name not in constants]
     unused = tuple(_unused([value.name for value in inputs], graph, nodes))
+    outputs = tuple(_spec(value) for value in graph.output)
     return StructureMeasurement(
         inputs=tuple(_spec(value) for value in inputs),
-        outputs=tuple(_spec(value) for value in graph.output),
+        outputs=outputs,
         expected_inputs=tuple(
             TensorSpec(name, variant.io_dtype(entry.dtype), reference.shapes[name])
             for name, entry in reference.model.inputs.items()
         ),
         expected_outputs=tuple(
-            TensorSpec(name, variant.io_dtype(entry.dtype), entry.shape)
+            TensorSpec(name, _output_dtype(name, entry.dtype, variant, outputs), entry.shape)
             for name, entry in reference.model.outputs.items()
         ),
         opset=max(
@@ -72,13 +74,12 @@ def measure_model(
     )
 
 
-def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """The nodes of a graph and of the graphs inside it (If, Loop, Scan)."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for subgraph in (attribute.g, *attribute.graphs):
-                yield from nodes_of(subgraph)
+def _output_dtype(name: str, declared: str, variant: Variant, outputs: Iterable[TensorSpec]) -> str:
+    """The dtype an output should have; a module in `half` may itself cast one back."""
+    itself = variant.precision == "half" and (name, declared) in {
+        (spec.name, spec.dtype) for spec in outputs
+    }
+    return declared if itself else variant.io_dtype(declared)
 
 
 def _spec(value: onnx.ValueInfoProto) -> TensorSpec:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_onnxcheck.judge.artefacts import quantization
+from pytest_onnxcheck.judge.artefacts import export, quantization
 from pytest_onnxcheck.judge.outputs import equivalence
 from pytest_onnxcheck.judge.speed import latency
 from pytest_onnxcheck.judge.task import accuracy
@@ -10,6 +10,7 @@ from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     EquivalenceMeasurement,
+    ExportMeasurement,
     LatencyMeasurement,
     QuantizationMeasurement,
     RecipeTrial,
@@ -21,14 +22,17 @@ __all__ = ["fault", "recommend"]
 
 
 def fault(
-    measured: QuantizationMeasurement
+    measured: ExportMeasurement
+    | QuantizationMeasurement
     | EquivalenceMeasurement
     | AccuracyMeasurement
     | LatencyMeasurement,
     variant: Variant,
 ) -> str | None:
     """The tolerance or budget of a variant that is not met, in one line; None when all are."""
-    if isinstance(measured, QuantizationMeasurement):
+    if isinstance(measured, ExportMeasurement):
+        verdict = export(measured, variant.budget)
+    elif isinstance(measured, QuantizationMeasurement):
         verdict = quantization(measured, variant.budget)
     elif isinstance(measured, EquivalenceMeasurement):
         verdict = equivalence(measured, variant.tolerance)
@@ -40,17 +44,19 @@ def fault(
 
 
 def recommend(measured: RecommendMeasurement) -> Verdict:
-    """Says which recipe to use; warns where there is none."""
+    """Says which recipe to use; warns where there is none, or where most were not tried."""
     if measured.best is not None:
-        return Verdict.of([Finding(Grade.PASS, "recommended", _found(measured, measured.best))])
+        text = _found(measured, measured.best)
+        few = measured.untried > len(measured.tried)
+        grade = Grade.WARN if few or not measured.pays else Grade.PASS
+        if not measured.pays:
+            text = f"none pays, release fp32; next is {text}"
+        return Verdict.of([Finding(grade, "recommended", text + _untried(measured))])
     if not measured.tried:
         text = f"no time to try any of {measured.untried} recipes in {measured.seconds:g} s"
     else:
         text = f"none of {len(measured.tried)} recipes meets its tolerance and budget"
-    if measured.untried:
-        text += (
-            f"; {measured.untried} were not tried for lack of time (--onnxcheck-recommend=SECONDS)"
-        )
+    text += _untried(measured)
     closest = min(
         (trial for trial in measured.tried if trial.rel_rms is not None),
         key=lambda trial: trial.rel_rms or 0.0,
@@ -70,9 +76,13 @@ def _found(measured: RecommendMeasurement, best: int) -> str:
         text += f", {trial.speedup_over_fp32:.2f} times fp32"
     if trial.rel_rms is not None:
         text += f", rel_rms {trial.rel_rms:.3g}"
-    return f"{text}; the best of {len(measured.tried)} recipes" + (
-        f", {measured.untried} were not tried for lack of time" if measured.untried else ""
-    )
+    return f"{text}; the best of {len(measured.tried)} recipes"
+
+
+def _untried(measured: RecommendMeasurement) -> str:
+    if not measured.untried:
+        return ""
+    return f"; {measured.untried} were not tried for lack of time (--onnxcheck-recommend=SECONDS)"
 
 
 def _options(trial: RecipeTrial) -> str:

@@ -17,8 +17,6 @@ __all__ = ["export", "quantization"]
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
-_SIXTEEN_BITS = ("fp16", "bf16", "half")
-
 _OPTIONS = "[models.NAME.quantization.{}]"
 _UNBLOCK = "Shorten op_block_list and exclude_nodes of " + _OPTIONS
 
@@ -41,6 +39,21 @@ _MENDED = {
     f"{_OPTIONS.format('fp16')}), or use bf16",
     "half": "Use fp16, which can leave nodes in float32 (exclude_nodes), or bf16",
 }
+
+#: What becomes of a weight that float16 does not hold: of a larger, and of a smaller one.
+_BECOMES = {
+    "fp16": ("clipped to it", "raised to 6e-8, its smallest number, as ONNX Runtime's tool does"),
+    "half": ("infinite", "zero"),
+}
+
+#: Options that say which nodes are left in float.
+_LIMITS = ("operators", "exclude_nodes", "op_block_list")
+
+#: A smaller share than this, of weights and of multiply-accumulates, is nothing ...
+_NOTHING = 0.01
+
+#: ... and than this little, which is warned about.
+_LITTLE = 0.1
 
 #: How many names a message lists.
 _NAMED = 5
@@ -83,7 +96,7 @@ def quantization(measured: QuantizationMeasurement, budget: s.Budget) -> Verdict
         [
             *_file(measured.file),
             *_calibration(measured),
-            *_converted(measured),
+            *_converted(measured, budget),
             *_coverage(measured, budget),
             *_weights(measured),
             *_size(measured, budget),
@@ -97,12 +110,14 @@ def _calibration(measured: QuantizationMeasurement) -> Iterator[Finding]:
     if data is None:
         return
     for name, value in data.constant.items():
+        told = "the ranges that follow from it hold only for that"
+        if not data.varies:
+            told = "every range that follows from it is wrong"
         yield Finding(
-            _FAIL,
+            _WARN if data.varies else _FAIL,
             "calibration",
-            f"input {name!r} is {value:g} in all {data.origin}: every range that follows from it "
-            'is wrong. Give real examples, or declare the input with fill = "constant" if the '
-            "model never gets anything else",
+            f"input {name!r} is {value:g} in all {data.origin}: {told}. Give real examples, "
+            'or declare the input with fill = "constant" if the model never gets anything else',
         )
     if data.random:
         yield Finding(
@@ -120,8 +135,9 @@ def _calibration(measured: QuantizationMeasurement) -> Iterator[Finding]:
         )
 
 
-def _converted(measured: QuantizationMeasurement) -> Iterator[Finding]:
-    precision = measured.precision
+def _converted(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:
+    """Artefacts that are not what they are called, or hardly."""
+    precision, found = measured.precision, measured.coverage
     if measured.identical:
         yield Finding(
             _FAIL,
@@ -130,16 +146,53 @@ def _converted(measured: QuantizationMeasurement) -> Iterator[Finding]:
             "precision from the model",
             measured.file.path,
         )
-    elif not measured.converted:
+    elif found is not None and _most(found) < _NOTHING:
         remaining = ", ".join(f"{count} {op}" for op, count in measured.remaining.items())
         yield Finding(
             _FAIL,
             f"precision {precision}",
-            f"nothing was quantized: the artefact holds no {precision} "
-            f"{'tensor' if precision in _SIXTEEN_BITS else 'node'} "
-            f"(left in float: {remaining or 'no operator that could be'}). "
-            f"{_ADVICE[precision]}, or drop this precision from the model",
+            f"nothing was quantized: {_shares(found)} are {precision}"
+            f"{_made_with(measured)} (left in float: {remaining or 'no operator that could be'}). "
+            f"{_advice(measured)}, or drop this precision from the model",
         )
+    elif found is not None and _most(found) < _LITTLE and budget.min_coverage is None:
+        yield Finding(
+            _WARN,
+            "coverage",
+            f"only {_shares(found)} are {precision}{_made_with(measured)}{_left(found)}. "
+            f"{_advice(measured)}, or set budget.min_coverage to have it judged",
+        )
+
+
+def _most(found: CoverageMeasurement) -> float:
+    return max(found.weights or 0.0, found.compute or 0.0)
+
+
+def _shares(found: CoverageMeasurement) -> str:
+    shares = {"weights": found.weights, "multiply-accumulates": found.compute}
+    return " and ".join(
+        f"{'none' if not share else format(share, '.2g')} of the {what}"
+        for what, share in shares.items()
+    )
+
+
+def _made_with(measured: QuantizationMeasurement) -> str:
+    """The options that leave nodes in float."""
+    limits = {name: measured.options.get(name) for name in _LIMITS}
+    shown = " and ".join(f"{name} = {_listed(value)}" for name, value in limits.items() if value)
+    return f" with {shown}" if shown else ""
+
+
+def _listed(names: list[str]) -> str:
+    return f"[{', '.join(map(repr, names))}]"
+
+
+def _advice(measured: QuantizationMeasurement) -> str:
+    """What may help: the manifest's own lists come before what the precision is for."""
+    lists = [name for name in ("exclude_nodes", "op_block_list") if measured.options.get(name)]
+    if lists:
+        return f"Shorten {' and '.join(lists)} of {_OPTIONS.format(measured.precision)}"
+    return _ADVICE[measured.precision]
 
 
 def _coverage(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:
@@ -177,19 +230,22 @@ def _left(found: CoverageMeasurement) -> str:
 
 
 def _weights(measured: QuantizationMeasurement) -> Iterator[Finding]:
-    """Weights that float16 does not hold."""
+    """Weights that float16 does not hold; whether it matters is for equivalence to say."""
+    if not (measured.clipped or measured.vanished):
+        return
+    larger, smaller = _BECOMES[measured.precision]
     if measured.clipped:
         yield Finding(
             _FAIL,
             "weights",
-            f"beyond 65504, the largest float16, and clipped to it: {_several(measured.clipped)}. "
+            f"beyond 65504, the largest float16, and {larger}: {_several(measured.clipped)}. "
             f"{_MENDED[measured.precision]}",
         )
     if measured.vanished:
         yield Finding(
             _WARN,
             "weights",
-            f"below what float16 holds (3e-8), and lost: {_several(measured.vanished)}. "
+            f"below what float16 holds (3e-8), and {smaller}: {_several(measured.vanished)}. "
             f"{_MENDED[measured.precision]}",
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import LatencyMeasurement, Timing
@@ -88,6 +89,10 @@ def _slow(
 def _times(other: Timing, measured: LatencyMeasurement) -> str:
     own = measured.onnxruntime
     return (
-        f"{other.median * 1e3:.3f} ms / {own.median * 1e3:.3f} ms, median of "
+        f"{_milliseconds(other.median)} / {_milliseconds(own.median)}, median of "
         f"{len(own.samples)} interleaved rounds"
     )
+
+
+def _milliseconds(seconds: float) -> str:
+    return format(Decimal(f"{seconds * 1e3:#.3g}"), "f") + " ms"  # never as 1.23e+03

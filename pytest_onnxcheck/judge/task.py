@@ -12,6 +12,9 @@ __all__ = ["accuracy"]
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
+#: Samples that nobody has: a number beyond it is not worth telling.
+_MOST = 1e9
+
 
 def accuracy(measured: AccuracyMeasurement, max_drop: float | None) -> Verdict:
     """Judges the drop of a task metric by its confidence interval.
@@ -46,6 +49,8 @@ def _drop(measured: AccuracyMeasurement, allowed: float | None) -> Finding:
     )
     if measured.changed is not None:
         text += f", {measured.changed} predicted otherwise"
+    if measured.undefined:
+        text += f", {measured.undefined} draws left out, on which it is undefined"
     if allowed is None:
         return Finding(_PASS, measured.metric, text)
     text += f", allowed {allowed:g} (accuracy.max_drop)"
@@ -66,24 +71,29 @@ def _doubt(measured: AccuracyMeasurement, allowed: float) -> str | None:
             "the loss may be chance, and no number of samples proves that nothing at all is lost: "
             "allow a drop"
         )
+    least = _least(measured, allowed)
+    if least > _MOST:
+        return (
+            f"a drop of {allowed:g} takes more samples to show than there are; allow a larger one, "
+            "or 0 (nothing is lost on these samples)"
+        )
     if measured.high > allowed:
-        needed = max(_narrow(measured, allowed), _least(measured, allowed))
-        if math.isinf(needed):
+        needed = max(_narrow(measured, allowed), least)
+        if needed > _MOST:
             return "too few samples to tell, and the drop is just what is allowed"
         return (
             f"too few samples to tell; about {_rounded(needed)} would, if the drop stays as it is"
         )
-    least = _least(measured, allowed)
     if measured.samples < least:
         missed = math.exp(-measured.samples * allowed)
         return (
             f"too few samples to tell: a drop of {allowed:g} would show in none of "
-            f"{measured.samples} with probability {missed:.2f}; give at least {least}"
+            f"{measured.samples} with probability {missed:.2f}; give at least {math.ceil(least)}"
         )
     return None
 
 
-def _least(measured: AccuracyMeasurement, allowed: float) -> int:
+def _least(measured: AccuracyMeasurement, allowed: float) -> float:
     """Samples from which on a drop as large as allowed shows in one of them; 0 if it always does.
 
     A squared error changes with every rounding; what a metric of the user's own does is unknown,
@@ -93,7 +103,7 @@ def _least(measured: AccuracyMeasurement, allowed: float) -> int:
     unmoved = measured.metric != "mse" and measured.low == measured.high
     if not by_class and not unmoved:
         return 0
-    return math.ceil(-math.log(1 - measured.confidence) / allowed)
+    return -math.log(1 - measured.confidence) / allowed
 
 
 def _narrow(measured: AccuracyMeasurement, allowed: float) -> float:
@@ -101,7 +111,7 @@ def _narrow(measured: AccuracyMeasurement, allowed: float) -> float:
     drop = measured.drop
     gap = abs(drop - allowed)
     reach = drop - measured.low if drop > allowed else measured.high - drop
-    return measured.samples * (reach / gap) ** 2 if gap else math.inf
+    return measured.samples * (reach / gap) * (reach / gap) if gap else math.inf
 
 
 def _rounded(samples: float) -> str:

@@ -1,7 +1,8 @@
 """From the sections of the file to the models and variants the rest of the package works with.
 
 Order of precedence: built-in < `[defaults]` < the model < the variant (tables keyed by a glob
-over variant names). The command line comes last and is applied by the caller.
+over variant names). In the tables of one level, `"*"` < the precision < other globs. The
+command line comes last and is applied by the caller.
 """
 
 from __future__ import annotations
@@ -73,10 +74,12 @@ class Model:
     """One model of the manifest with everything inherited filled in.
 
     `root` is the manifest's folder: files and import paths are relative to it. `line` is where
-    the model stands in the manifest. The other fields are documented in `sections`.
+    the model stands in the manifest, `section` its table there: its name, without the stem where
+    a glob of checkpoints makes several of one. The other fields are documented in `sections`.
     """
 
     name: str
+    section: str
     root: Path
     line: int
     seed: int
@@ -97,6 +100,7 @@ class Model:
     draws: int
     probe_seconds: float
     latency: s.Latency
+    quantization: Mapping[str, s.Quantization]
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
     marks: tuple[str, ...]
@@ -106,6 +110,11 @@ class Model:
     make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
         repr=False, compare=False
     )
+
+    def own_quantization(self, variant: Variant) -> s.Quantization:
+        """The options that the model's own tables give a variant; those it inherits are None."""
+        tables = _matching(None, self.quantization, variant.precision, variant.name)
+        return _merge(s.Quantization, tables)
 
     def variant(self, exporter: str, opset: int | None, precision: str) -> Variant:
         """The variant as the manifest would have it, whether it lists the precision or not."""
@@ -131,12 +140,16 @@ def checkpoints(section: s.ModelSection, name: str, root: Path) -> list[tuple[st
     """Model names and checkpoints: one pair, or one per match of a glob (possibly none)."""
     if section.checkpoint is None:
         return [(name, None)]
-    if not any(char in section.checkpoint for char in "*?["):
+    if not _globs(section):
         return [(name, root / section.checkpoint)]
     pattern = Path(section.checkpoint)
     if pattern.is_absolute():
         root, pattern = Path(pattern.anchor), pattern.relative_to(pattern.anchor)
     return [(f"{name}-{path.stem}", path) for path in sorted(root.glob(str(pattern)))]
+
+
+def _globs(section: s.ModelSection) -> bool:
+    return any(char in (section.checkpoint or "") for char in "*?[")
 
 
 def resolve(
@@ -192,8 +205,10 @@ def resolve(
             file=None if file is None else root / file,
         )
 
+    stem = f"-{checkpoint.stem}" if checkpoint is not None and _globs(section) else ""
     return Model(
         name=name,
+        section=name.removesuffix(stem),
         root=root,
         line=line,
         seed=seed if section.seed is None else section.seed,
@@ -214,6 +229,7 @@ def resolve(
         draws=inherited("draws"),
         probe_seconds=inherited("probe_seconds"),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
+        quantization=section.quantization or {},
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
         marks=inherited("marks"),
@@ -244,23 +260,31 @@ def _matching(
     """The tables that apply to a variant, the weakest first."""
     found: list[_V] = []
     for tables in (defaults or {}, model or {}):
-        found += [table for key, table in tables.items() if key == precision]
+        found += [tables[key] for key in ("*", precision) if key in tables]
         found += [
             table
             for key, table in tables.items()
-            if key != precision and fnmatch.fnmatchcase(variant, key)
+            if key not in ("*", precision) and fnmatch.fnmatchcase(variant, key)
         ]
     return found
 
 
 def _tolerance(precision: str, levels: list[s.Tolerance]) -> s.Tolerance:
-    """Built-in tolerance with what is written; thresholds without a policy mean `fixed`."""
+    """Built-in tolerance with what is written; see `sections.Tolerance.fixed` for the policy."""
     policy = s.BUILTIN_TOLERANCE[precision].policy
     for level in levels:
-        policy = level.policy or ("fixed" if level.thresholds else policy)
+        policy = level.policy or ("fixed" if level.fixed else policy)
     builtin = s.NOISE_FLOOR if policy == "noise-floor" else s.FIXED_TOLERANCE[precision]
-    merged = _merge(s.Tolerance, [builtin, *levels])
+    merged = _merge(s.Tolerance, [builtin, *map(_replacing, levels)])
     return merged.model_copy(update={"policy": policy})
+
+
+def _replacing(level: s.Tolerance) -> s.Tolerance:
+    """The level with what it takes off: `rel_rms` and `sqnr_db` bound the same quantity."""
+    for metric, other in (("rel_rms", "sqnr_db"), ("sqnr_db", "rel_rms")):
+        if isinstance(getattr(level, metric), s.Bounds) and getattr(level, other) is None:
+            return level.model_copy(update={other: None})
+    return level
 
 
 def _merge(kind: type[_T], levels: Sequence[_T | None]) -> _T:

@@ -46,6 +46,8 @@ _NO_FLOOR = (
     f"{', '.join(name for name in _PRECISIONS if name not in _WITHOUT_FLOOR)}. Judge "
     f'{", ".join(_WITHOUT_FLOOR)} by thresholds on rel_rms and cosine (policy = "fixed")'
 )
+#: metrics of an output -> the ends of what they can be
+_ENDS = {"cosine": (-1, 1), "top1": (0, 1)}
 #: metrics that are averaged over classes
 _AVERAGED = ("precision", "recall", "f1")
 #: metrics between 0 and 1
@@ -118,13 +120,13 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     precisions = list(dict.fromkeys(variant.precision for variant in model.variants))
     for table in _TABLES:
         for key in getattr(section, table) or {}:
-            if key not in precisions and not fnmatch.filter(names, key):
+            if key not in _PRECISIONS and not fnmatch.filter(names, key):
                 yield (table, key), _no_variant(key, [*precisions, *names])
     for key, options in (section.quantization or {}).items():
         yield from _options(key, options, _chosen(key, model.variants))
     allowed = None if section.accuracy is None else section.accuracy.max_drop
     for key in allowed if isinstance(allowed, dict) else ():
-        if key not in precisions and not fnmatch.filter(names, key):
+        if key not in _PRECISIONS and not fnmatch.filter(names, key):
             yield ("accuracy", "max_drop", key), _no_variant(key, [*precisions, *names])
     for key, tolerance in (section.tolerance or {}).items():
         chosen = _chosen(key, model.variants)
@@ -152,13 +154,14 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
                 if target not in model.targets:
                     yield ("budget", key, name), _no_target(target, model)
         yield from _against_fp32(key, budget, _chosen(key, model.variants))
-        given = section.onnx
-        if budget.min_speedup_over_fp32 is not None and given is not None and "fp32" not in given:
-            yield (
-                ("budget", key, "min_speedup_over_fp32"),
-                "min_speedup_over_fp32 has no effect: there is no fp32 artefact to compare with; "
-                "name one in onnx = { fp32 = ... }",
-            )
+        for name in ("max_size_ratio", "min_speedup_over_fp32"):
+            given = section.onnx
+            if getattr(budget, name) is not None and given is not None and "fp32" not in given:
+                yield (
+                    ("budget", key, name),
+                    f"{name} has no effect: there is no fp32 artefact to compare with; "
+                    "name one in onnx = { fp32 = ... }",
+                )
 
 
 def _chosen(key: str, variants: Iterable[Variant]) -> list[Variant]:
@@ -248,6 +251,8 @@ def _accuracy(section: s.ModelSection) -> Found:
             yield ("accuracy", key), text
     yield from _import_path(("accuracy", "source"), accuracy.source)
     yield from _metric(accuracy)
+    if accuracy.axis == 0:
+        yield ("accuracy", "axis"), "axis = 0 counts the samples: classes lie on another"
     if accuracy.output is not None and accuracy.output not in section.outputs:
         yield (
             ("accuracy", "output"),
@@ -268,12 +273,17 @@ def _metric(accuracy: s.Accuracy) -> Found:
             ("accuracy", "average"),
             f"average has no effect on {accuracy.metric}: it is for {', '.join(_AVERAGED)}",
         )
+    if accuracy.axis is not None and accuracy.metric not in _SHARES:
+        yield (
+            ("accuracy", "axis"),
+            f"axis has no effect on {accuracy.metric}: it is for {', '.join(_SHARES)}",
+        )
     for key, drop in (accuracy.max_drop or {}).items():
-        if drop >= 1 and accuracy.metric in _SHARES:
+        if drop >= 0.5 and accuracy.metric in _SHARES:
             yield (
                 ("accuracy", "max_drop", key),
-                f"max_drop: nothing drops by {drop:g}, {accuracy.metric} lies between 0 and 1 "
-                "(0.005 is half a point)",
+                f"max_drop: {drop:g} is {100 * drop:g} points, since {accuracy.metric} lies "
+                "between 0 and 1 (0.005 is half a point)",
             )
 
 
@@ -375,6 +385,7 @@ def _tables(section: s.Defaults) -> Found:
             yield from _known_options(key, options, {key})
     for key, tolerance in (section.tolerance or {}).items():
         yield from _policy(key, tolerance)
+        yield from _possible(key, tolerance)
         for metric, larger_is_better in s.METRICS.items():
             bounds = getattr(tolerance, metric)
             if isinstance(bounds, s.Bounds):
@@ -396,6 +407,17 @@ def _tables(section: s.Defaults) -> Found:
             yield ("tolerance", key), "rtol and atol go together (set one of them to 0.0)"
 
 
+def _possible(key: str, tolerance: s.Tolerance) -> Found:
+    """Bounds that no value of their metric can be on either side of."""
+    for metric, (low, high) in _ENDS.items():
+        bounds = getattr(tolerance, metric)
+        if isinstance(bounds, s.Bounds):
+            for bound in dict.fromkeys((bounds.passes, bounds.fails)):
+                if not low <= bound <= high:
+                    text = f"{metric}: {bound:g} is not between {low} and {high}"
+                    yield ("tolerance", key, metric), text
+
+
 def _policy(key: str, tolerance: s.Tolerance) -> Found:
     if key in _WITHOUT_FLOOR and tolerance.policy == "noise-floor":
         yield ("tolerance", key, "policy"), f'policy "noise-floor" is not for {key}: {_NO_FLOOR}'
@@ -406,7 +428,7 @@ def _policy(key: str, tolerance: s.Tolerance) -> Found:
         yield ("tolerance", key, "safety"), text
     elif key in _WITHOUT_FLOOR:
         yield ("tolerance", key, "safety"), f"safety has no effect on {key}: {_NO_FLOOR}"
-    elif tolerance.policy is None and tolerance.thresholds:
+    elif tolerance.policy is None and tolerance.fixed:
         yield (
             ("tolerance", key, "safety"),
             'safety has no effect: thresholds without a policy mean policy = "fixed"; set '

@@ -177,8 +177,9 @@ class Tolerance(Section):
         None,
         description="How the outputs are judged: `noise-floor`, against what rounding alone does "
         "to them (fp32, fp16 and half only, and their default), or `fixed`, by thresholds on the "
-        "metrics below (default of the others, and wherever thresholds are written without a "
-        "policy). Thresholds written beside `noise-floor` hold as well.",
+        "metrics below (default of the others, and wherever thresholds other than `top1` and "
+        "`sqnr_db` are written without a policy). Thresholds written beside `noise-floor` hold as "
+        "well.",
     )
     safety: Ratio | None = Field(
         None, description="How many noise floors an error may be; default: 8."
@@ -196,12 +197,12 @@ class Tolerance(Section):
     sqnr_db: Graded = Field(
         None,
         description="Signal-to-quantization-noise ratio in dB, -20 log10 of `rel_rms`; larger is "
-        "better.",
+        "better. It replaces an inherited `rel_rms`, and the other way round.",
     )
     top1: Graded = Field(
         None,
-        description="Share of the rows (along the last axis) whose largest element is the same; "
-        "larger is better.",
+        description="Share of the rows (along the last axis) whose largest element is the same, "
+        "from 0 to 1; larger is better.",
     )
     rtol: float | None = Field(
         None, ge=0, description="With `atol`: every element within atol + rtol x |PyTorch|."
@@ -215,9 +216,13 @@ class Tolerance(Section):
     )
 
     @property
-    def thresholds(self) -> set[str]:
-        """The keys that were written and are bounds on a metric."""
-        return self.model_fields_set - {"policy", "safety", "min_mutation_score"}
+    def fixed(self) -> set[str]:
+        """The keys that were written and mean `policy = "fixed"` where none is written.
+
+        `top1` and `sqnr_db` do not: they are what a release is held to, whatever the policy.
+        """
+        others = {"policy", "safety", "min_mutation_score", "top1", "sqnr_db"}
+        return self.model_fields_set - others
 
 
 def _fixed(**bounds: tuple[float, float]) -> Tolerance:
@@ -461,13 +466,18 @@ class Accuracy(Section):
     labels: str = Field("labels", description="Name of the labels' array in the file.")
     metric: Metric | ImportPath = Field(
         "accuracy",
-        description="`accuracy`, `precision`, `recall`, `f1` (of the largest element along the "
-        "last axis), `mse`, or `module:callable` taking labels and outputs, larger being better.",
+        description="`accuracy`, `precision`, `recall`, `f1` (of the largest element along "
+        "`axis`), `mse`, or `module:callable` taking labels and outputs, larger being better.",
     )
     average: Literal["binary", "macro", "micro", "weighted"] = Field(
         "macro",
         description="How precision, recall and f1 are averaged over the classes; `binary`: class 1 "
         "of two.",
+    )
+    axis: int | None = Field(
+        None,
+        description="Axis of the output along which the classes lie, e.g. 1 for `[batch, classes, "
+        "height, width]`. Default: the last, unless the labels fit another as well.",
     )
     output: str | None = Field(None, description="The output to judge; default: the first.")
     count: Size | None = Field(None, description="Use only the first samples; default: all.")

@@ -4,9 +4,11 @@ A variant is **dominated** by another of the same model that passes its checks, 
 speed and loss, and better in one of them (Pareto dominance). Where one of the three was not
 measured, on either side, nothing is said.
 
-Speed is the speed-up over PyTorch, not the latency: variants are timed one after the other, and
-what else the machine does meanwhile moves latencies; PyTorch's calls, interleaved with each
-variant's, move along.
+Speed is a ratio to what was timed in turn with the variant, not the latency: variants are timed one
+after the other, and what else the machine does meanwhile moves latencies. A variant is timed beside
+the fp32 artefact it was made from: its speed is that one's speed-up over PyTorch times its own
+speed-up over that one, so that the two are ordered as they were measured against each other. (Its
+own speed-up over PyTorch would not do: PyTorch is slower where three take turns than where two do.)
 
 The variant to **release** is, of those that pass and are not dominated, the fastest; of those
 within 5% of the fastest, the smallest; of those within 1% of that, the one that loses least
@@ -14,10 +16,13 @@ within 5% of the fastest, the smallest; of those within 1% of that, the one that
 smallest; where some was, a variant without one is not proposed. How much it loses matters no more
 than that: the manifest's tolerances and budgets have already said that it will do.
 
-A variant **passes** when no check of it failed, was expected to fail or passed unexpectedly, and
-each of export, structure, equivalence, its quantization and, where the model has one, accuracy was
-made on one target at least. Warnings, a target that this machine lacks, and latency that was not
-measured do not stand in its way.
+A variant **passes** when no check of it failed, was expected to fail or passed unexpectedly, nor
+export, structure or equivalence of the fp32 artefact it was made from, and each of export,
+structure, equivalence, its quantization and, where the model has one, accuracy was made on one
+target at least. Warnings, a target that this machine lacks, and latency that was not measured do
+not stand in its way; latency does where there is a budget for it on a target that was there.
+
+Of a run that left out a check or a variant of the model nothing is released.
 """
 
 from __future__ import annotations
@@ -30,7 +35,16 @@ from statistics import median
 from typing import Any
 
 from pytest_onnxcheck.preference import preferred
-from pytest_onnxcheck.report.table import Entry, Row, decibels, number, rows, sqnr_db
+from pytest_onnxcheck.report.table import (
+    Entry,
+    Row,
+    decibels,
+    file_size,
+    milliseconds,
+    number,
+    rows,
+    sqnr_db,
+)
 
 __all__ = ["HEADER", "Candidate", "Frontier", "cells", "data", "frontiers", "markdown"]
 
@@ -38,6 +52,11 @@ HEADER = (
     *("model", "variant", "size", "of fp32", "latency", "at", "x PyTorch", "x fp32"),
     *("SQNR", "top-1", "drop", "coverage", "state", "release", "dominated by"),
 )
+
+#: checks that a release needs, also of the fp32 artefact it was made from
+_OF_A_FILE = frozenset({"export", "structure", "equivalence"})
+
+_FAILED = ("failed", "xfailed", "xpassed")
 
 
 @dataclass(frozen=True)
@@ -47,11 +66,15 @@ class Candidate:
     Attributes:
         variant: Its name.
         state: Its verdict, as in the table.
-        complete: Whether the run made, or tried, every check a release needs.
-        passes: Whether it passes, as the module's head says.
+        complete: Whether the run made, or tried, every check it has.
+        failed: Checks that failed or were expected to, and those of its fp32 artefact.
+        unjudged: Checks a release needs that were skipped on every target; latency where a budget
+            for it was not measured.
         size_bytes: Bytes on disk, external data included.
         size_ratio: The same as a share of the fp32 artefact's.
         latency_ms: Median time of ONNX Runtime at the frontier's point, in milliseconds.
+        speed: What variants are compared by: `speedup`, or where the fp32 artefact was timed
+            beside it, that one's times `speedup_over_fp32`.
         speedup: PyTorch's time / ONNX Runtime's there.
         speedup_over_fp32: The fp32 artefact's time / this one's there.
         rel_rms: Worst ||a - e|| / ||e|| over the declared cases and their floating outputs.
@@ -65,10 +88,12 @@ class Candidate:
     variant: str
     state: str
     complete: bool
-    passes: bool
+    failed: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
     size_bytes: int | None = None
     size_ratio: float | None = None
     latency_ms: float | None = None
+    speed: float | None = None
     speedup: float | None = None
     speedup_over_fp32: float | None = None
     rel_rms: float | None = None
@@ -78,6 +103,11 @@ class Candidate:
     dominated_by: str | None = None
     release: bool = False
 
+    @property
+    def passes(self) -> bool:
+        """Whether it passes, as the module's head says."""
+        return not self.failed and not self.unjudged
+
     def dominates(self, other: Candidate) -> bool:
         """Whether it is no worse in size, speed and loss, and better in one."""
         mine, theirs = self._costs(), other._costs()
@@ -86,9 +116,9 @@ class Candidate:
         return all(a <= b for a, b in zip(mine, theirs, strict=True))
 
     def _costs(self) -> tuple[float, float, float] | None:
-        if self.size_bytes is None or self.speedup is None or self.rel_rms is None:
+        if self.size_bytes is None or self.speed is None or self.rel_rms is None:
             return None
-        return self.size_bytes, -self.speedup, self.rel_rms
+        return self.size_bytes, -self.speed, self.rel_rms
 
 
 @dataclass(frozen=True)
@@ -100,6 +130,7 @@ class Frontier:
         model: Its name.
         target: The first target on which speed was measured; None when it was not.
         dims: The first dims at which it was; the speeds compared are those of this one point.
+        whole: Whether the run made, or tried, every check of every variant.
         candidates: Its variants, in the order of the manifest.
     """
 
@@ -107,6 +138,7 @@ class Frontier:
     model: str
     target: str | None
     dims: dict[str, int]
+    whole: bool
     candidates: tuple[Candidate, ...]
 
     @property
@@ -125,11 +157,11 @@ class Frontier:
 
         That is: a single variant, or a run of only some of the checks.
         """
-        if len(self.candidates) < 2 or not any(found.complete for found in self.candidates):
+        if len(self.candidates) < 2 or not self.whole:
             return None
-        found = self.released
+        found, untimed = self.released, self._untimed()
         if found is None:
-            return f"{self.model}: none passes its checks"
+            return f"{self.model}: {untimed or self._obstacle()}"
         facts = [_join(", ", _size(found), _of_fp32(found)), *_speed(found)]
         if found.rel_rms is not None:
             facts.append(decibels(found.rel_rms))
@@ -137,7 +169,26 @@ class Frontier:
             facts.append(f"accuracy drop {number(found.accuracy_drop)}")
         if found.state == "warn":
             facts.append("with warnings")
-        return f"{self.model}: {found.variant} ({'; '.join(facts)})"
+        return _join("; ", f"{self.model}: {found.variant} ({'; '.join(facts)})", untimed)
+
+    def _untimed(self) -> str:
+        """The variants that lack nothing but a measurement of their speed budget."""
+        names = [
+            found.variant
+            for found in self.candidates
+            if not found.failed and found.unjudged == ("latency",)
+        ]
+        whose = "its" if len(names) == 1 else "their"
+        return f"{', '.join(names)} not proposed: {whose} speed budget was not measured" * any(
+            names
+        )
+
+    def _obstacle(self) -> str:
+        if any(found.failed for found in self.candidates):
+            return "none passes its checks"
+        skipped = sorted({check for found in self.candidates for check in found.unjudged})
+        were = "was" if len(skipped) == 1 else "were"
+        return f"none could be judged: {' and '.join(skipped)} {were} skipped"
 
 
 def frontiers(entries: Iterable[Entry], model: str = "*") -> list[Frontier]:
@@ -156,7 +207,7 @@ def cells(frontier: Frontier, candidate: Candidate) -> tuple[str, ...]:
         candidate.variant,
         _size(candidate) or "-",
         _shown(candidate.size_ratio, ".2f"),
-        "-" if candidate.latency_ms is None else _milliseconds(candidate.latency_ms),
+        "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms),
         "-" if candidate.latency_ms is None else frontier.point,
         _shown(candidate.speedup, ".2f"),
         _shown(candidate.speedup_over_fp32, ".2f"),
@@ -178,7 +229,7 @@ def markdown(found: Iterable[Frontier]) -> str:
 
 
 def data(found: Iterable[Frontier]) -> list[dict[str, Any]]:
-    """One dict per variant, for plots: what a `Candidate` has, its SQNR, and where it belongs."""
+    """One dict per variant, for plots: what a `Candidate` has and is, and where it belongs."""
     return [
         {
             "manifest": frontier.manifest,
@@ -186,6 +237,7 @@ def data(found: Iterable[Frontier]) -> list[dict[str, Any]]:
             "target": frontier.target,
             "dims": frontier.dims,
             **dataclasses.asdict(candidate),
+            "passes": candidate.passes,
             "sqnr_db": None if candidate.rel_rms is None else sqnr_db(candidate.rel_rms),
         }
         for frontier in found
@@ -196,15 +248,18 @@ def data(found: Iterable[Frontier]) -> list[dict[str, Any]]:
 def _frontier(manifest: str, model: str, found: list[Row]) -> Frontier:
     measured = [latency for row in found for latency in row.measured("latency")]
     target, dims = (measured[0]["target"], measured[0]["dims"]) if measured else (None, {})
-    candidates = [_candidate(row, target, dims) for row in found]
+    candidates = [_candidate(row, _fp32(row, found), target, dims) for row in found]
+    variants = _planned(found[0]).get("variants", 0)
+    whole = len(found) >= variants and all(candidate.complete for candidate in candidates)
     passing = [candidate for candidate in candidates if candidate.passes]
     best = [one for one in passing if not any(other.dominates(one) for other in passing)]
-    chosen = _chosen(best)
+    chosen = _chosen(best) if whole else None
     return Frontier(
         manifest,
         model,
         target,
         dims,
+        whole,
         tuple(
             replace(
                 one,
@@ -216,29 +271,34 @@ def _frontier(manifest: str, model: str, found: list[Row]) -> Frontier:
     )
 
 
-def _candidate(row: Row, target: str | None, dims: dict[str, int]) -> Candidate:
-    kinds = {"export", "structure", "equivalence"} | (set() if row.is_fp32 else {"quantization"})
-    made = {entry["check"] for entry in row.entries}
-    outcomes = {entry["outcome"] for entry in row.entries}
-    passed = {entry["check"] for entry in row.entries if entry["outcome"] == "passed"}
-    at_point = (
-        latency
-        for latency in row.measured("latency")
-        if (latency["target"], latency["dims"]) == (target, dims)
+def _fp32(row: Row, found: list[Row]) -> Row | None:
+    """The fp32 artefact that another precision was made from; None for fp32 itself."""
+    made_from = (
+        other
+        for other in found
+        if other.is_fp32 and row.variant.startswith(other.variant.removesuffix("fp32"))
     )
-    latency = next(at_point, None) or {}
+    return None if row.is_fp32 else next(made_from, None)
+
+
+def _candidate(row: Row, fp32: Row | None, target: str | None, dims: dict[str, int]) -> Candidate:
+    latency = _latency(row, target, dims)
     samples = latency.get("onnxruntime", {}).get("samples")
-    size = row.size_bytes()
+    speedup, over_fp32 = _float(latency.get("speedup")), _float(latency.get("speedup_over_fp32"))
+    base = None if fp32 is None else _float(_latency(fp32, target, dims).get("speedup"))
+    size, checks = row.size_bytes(), {entry["nodeid"] for entry in row.entries}
     return Candidate(
         variant=row.variant,
         state=row.verdict(),
-        complete=kinds <= made,
-        passes=outcomes <= {"passed", "skipped"} and kinds | (made & {"accuracy"}) <= passed,
+        complete=_needed(row) <= _checks(row) and len(checks) >= _planned(row).get("checks", 0),
+        failed=_failed(row, fp32),
+        unjudged=_unjudged(row),
         size_bytes=size,
         size_ratio=1.0 if row.is_fp32 and size is not None else row.size_ratio(),
         latency_ms=1e3 * median(samples) if samples else None,
-        speedup=_float(latency.get("speedup")),
-        speedup_over_fp32=_float(latency.get("speedup_over_fp32")),
+        speed=speedup if base is None or over_fp32 is None else base * over_fp32,
+        speedup=speedup,
+        speedup_over_fp32=over_fp32,
         rel_rms=row.rel_rms(),
         top1=row.top1(),
         accuracy_drop=row.accuracy_drop(),
@@ -246,11 +306,54 @@ def _candidate(row: Row, target: str | None, dims: dict[str, int]) -> Candidate:
     )
 
 
+def _planned(row: Row) -> dict[str, Any]:
+    """What the manifest asks for; records of earlier versions do not say."""
+    planned: dict[str, Any] = row.entries[0].get("planned", {})
+    return planned
+
+
+def _latency(row: Row, target: str | None, dims: dict[str, int]) -> dict[str, Any]:
+    at_point = (
+        latency
+        for latency in row.measured("latency")
+        if (latency["target"], latency["dims"]) == (target, dims)
+    )
+    return next(at_point, {})
+
+
+def _checks(row: Row, *outcomes: str) -> set[str]:
+    """The checks that were made, or those with one of the outcomes."""
+    return {entry["check"] for entry in row.entries if not outcomes or entry["outcome"] in outcomes}
+
+
+def _needed(row: Row) -> set[str]:
+    return {*_OF_A_FILE, *(() if row.is_fp32 else ("quantization",))}
+
+
+def _failed(row: Row, fp32: Row | None) -> tuple[str, ...]:
+    own = sorted(_checks(row, *_FAILED))
+    if fp32 is None:
+        return tuple(own)
+    of_fp32 = sorted(_checks(fp32, *_FAILED) & _OF_A_FILE)
+    return *own, *(f"{check} of {fp32.variant}" for check in of_fp32)
+
+
+def _unjudged(row: Row) -> tuple[str, ...]:
+    needed = _needed(row) | (_checks(row) & {"accuracy"})
+    # a target that this machine lacks has no equivalence
+    present = {entry["target"] for entry in row.of("equivalence") if entry["outcome"] == "passed"}
+    timed = {latency["target"] for latency in row.measured("latency")}
+    unjudged = needed - _checks(row, "passed", *_FAILED)
+    if set(_planned(row).get("speed_budget", ())) & present - timed:
+        unjudged.add("latency")
+    return tuple(sorted(unjudged))
+
+
 def _chosen(best: list[Candidate]) -> Candidate | None:
     """The one to release, of those that pass and are not dominated."""
-    timed = [one for one in best if one.speedup is not None] or best
+    timed = [one for one in best if one.speed is not None] or best
     chosen = preferred(
-        [(1 / (one.speedup or 1), one.size_bytes or 0, one.rel_rms or 0.0) for one in timed]
+        [(1 / (one.speed or 1), one.size_bytes or 0, one.rel_rms or 0.0) for one in timed]
     )
     return None if chosen is None else timed[chosen]
 
@@ -259,14 +362,14 @@ def _speed(candidate: Candidate) -> Iterator[str]:
     if candidate.latency_ms is None:
         yield "the smallest, no latency was measured"
         return
-    facts = [_milliseconds(candidate.latency_ms), f"{candidate.speedup:.1f}x PyTorch"]
+    facts = [milliseconds(candidate.latency_ms), f"{candidate.speedup:.1f}x PyTorch"]
     if candidate.speedup_over_fp32 is not None:
         facts.append(f"{candidate.speedup_over_fp32:.2f}x fp32")
     yield ", ".join(facts)
 
 
 def _size(candidate: Candidate) -> str:
-    return "" if candidate.size_bytes is None else f"{candidate.size_bytes / 1e6:.2f} MB"
+    return "" if candidate.size_bytes is None else file_size(candidate.size_bytes)
 
 
 def _of_fp32(candidate: Candidate) -> str:
@@ -276,10 +379,6 @@ def _of_fp32(candidate: Candidate) -> str:
 
 def _join(separator: str, *parts: str) -> str:
     return separator.join(part for part in parts if part)
-
-
-def _milliseconds(value: float) -> str:
-    return f"{value:#.3g}".rstrip(".") + " ms" if value < 1000 else f"{value:.0f} ms"
 
 
 def _shown(value: float | None, form: str) -> str:

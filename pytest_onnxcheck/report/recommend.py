@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pytest_onnxcheck.report.table import file_size
+
 __all__ = ["recommendations"]
 
 _HEADER = ("recipe", "size", "of fp32", "x PyTorch", "x fp32", "rel_rms", "coverage", "problem")
@@ -28,7 +30,8 @@ def _lines(entry: dict[str, Any]) -> Iterator[str]:
     yield f"recommend  {entry['model']}::{entry['variant']} [{entry['target']}]"
     rows = [_HEADER, *(_cells(trial) for trial in measured["tried"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    marks = ["  ", *("* " if i == measured["best"] else "  " for i in range(len(rows) - 1))]
+    best = measured["best"] if measured["pays"] else None
+    marks = ["  ", *("* " if i == best else "  " for i in range(len(rows) - 1))]
     for mark, row in zip(marks, rows, strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield f"  {mark}{'  '.join(cells)}".rstrip()
@@ -37,11 +40,13 @@ def _lines(entry: dict[str, Any]) -> Iterator[str]:
             f"    {measured['untried']} more were not tried: {measured['seconds']:g} s were over "
             "(--onnxcheck-recommend=SECONDS)"
         )
-    if measured["toml"] is None:
+    if measured["best"] is None:
         yield "  none meets its tolerance and budget"
-        return
-    yield "  to put in the manifest:"
-    yield from (f"    {line}" for line in measured["toml"].splitlines())
+    elif best is None:
+        yield "  none pays: release fp32"
+    else:
+        yield "  to put in the manifest, a table at its end:"
+    yield from (f"    {line}" for line in (measured["toml"] or "").splitlines())
 
 
 def _cells(trial: dict[str, Any]) -> Sequence[str]:
@@ -49,7 +54,7 @@ def _cells(trial: dict[str, Any]) -> Sequence[str]:
     problem = " ".join(str(trial["problem"] or "-").split())
     return (
         " ".join([trial["precision"], *map(_option, trial["options"].items())]),
-        "-" if size is None else f"{size / 1e6:.2f} MB",
+        "-" if size is None else file_size(size),
         *(
             "-" if trial[key] is None else format(float(trial[key]), form)
             for key, form in (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 __all__ = [
-    *("HEADER", "Entry", "Row", "cells", "decibels", "markdown", "number", "rows", "sqnr_db"),
-    "warnings",
+    *("HEADER", "Entry", "Row", "cells", "decibels", "file_size", "markdown", "milliseconds"),
+    *("number", "rows", "sqnr_db", "warnings"),
 ]
 
 Entry = dict[str, Any]
@@ -125,7 +126,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.state("equivalence"),
         _loss(row),
         _drop(row),
-        "-" if size is None else f"{size / 1e6:.2f} MB",
+        "-" if size is None else file_size(size),
         "-" if ratio is None else f"{ratio:.2f}",
         "-" if coverage is None else f"{coverage:.2f}",
         _mutants(row),
@@ -161,6 +162,21 @@ def decibels(rel_rms: float) -> str:
 def number(value: float) -> str:
     """Two digits, which is more than the drop of a task metric means."""
     return f"{value:.2g}"
+
+
+def file_size(size_bytes: int) -> str:
+    """Bytes as people read them, in three digits: kB below 0.1 MB."""
+    unit, size = ("MB", 1e6) if size_bytes >= 1e5 else ("kB", 1e3)
+    return f"{_three_digits(size_bytes / size)} {unit}"
+
+
+def milliseconds(value: float) -> str:
+    """Milliseconds in three digits."""
+    return f"{_three_digits(value)} ms"
+
+
+def _three_digits(value: float) -> str:
+    return format(Decimal(f"{value:#.3g}"), "f")  # never as 1.23e+03
 
 
 def _loss(row: Row) -> str:

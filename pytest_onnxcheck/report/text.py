@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterator, Sequence
 
 from pytest_onnxcheck.manifest.sections import METRICS
@@ -53,7 +51,7 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     lines += [f"  warn {finding}" for finding in warned[:2]]
     if isinstance(measurement, EquivalenceMeasurement):
         lines += _output(measurement, failed[0].where)
-        lines += _diagnosis(measurement.diagnosis, model)
+        lines += _diagnosis(measurement.diagnosis)
     if isinstance(measurement, MutationMeasurement):
         lines += [
             f"  survived: {survivor(mutant)}"
@@ -71,19 +69,37 @@ def survivor(mutant: MutantOutcome) -> str:
 
 
 def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, object]]:
-    """The numbers worth a JUnit property: grade, worst error, size, speed-up."""
+    """The numbers worth a JUnit property: grade, worst error, size, coverage, speed-up."""
     properties: list[tuple[str, object]] = [("onnxcheck_grade", str(verdict.grade))]
+    known: list[tuple[str, float | None]] = []
     if isinstance(measurement, EquivalenceMeasurement):
         properties.append(("onnxcheck_max_abs", measurement.worst()))
+        known.append(("onnxcheck_sqnr_db", _sqnr_db(measurement)))
     elif isinstance(measurement, QuantizationMeasurement):
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
+        whole, covered = measurement.float_bytes, measurement.coverage
+        ratio = measurement.file.size_bytes / whole if whole else None
+        known.append(("onnxcheck_size_ratio", ratio))
+        known.append(("onnxcheck_coverage", None if covered is None else covered.compute))
     elif isinstance(measurement, LatencyMeasurement):
         properties.append(("onnxcheck_speedup", round(measurement.speedup, 4)))
+        known.append(("onnxcheck_speedup_over_fp32", measurement.speedup_over_fp32))
     elif isinstance(measurement, AccuracyMeasurement):
         properties.append(("onnxcheck_accuracy_drop", round(measurement.drop, 6)))
     elif isinstance(measurement, MutationMeasurement):
         properties.append(("onnxcheck_mutation_score", measurement.score))
-    return properties
+    return properties + [(name, round(value, 4)) for name, value in known if value is not None]
+
+
+def _sqnr_db(measured: EquivalenceMeasurement) -> float | None:
+    """The worst signal-to-quantization-noise ratio, as the table has it."""
+    values = (
+        output.sqnr_db
+        for case in measured.cases
+        for output in case.outputs
+        if not case.probe and not case.lenient and "float" in output.expected_dtype
+    )
+    return min((value for value in values if value is not None), default=None)
 
 
 def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:
@@ -139,7 +155,7 @@ def _floor(output: OutputMeasurement, floor: FloorMeasurement) -> Iterator[str]:
     )
 
 
-def _diagnosis(found: Diagnosis | None, model: str) -> Iterator[str]:
+def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
     """Whose fault it is, where, and how to see it again."""
     if found is None:
         return
@@ -157,13 +173,13 @@ def _diagnosis(found: Diagnosis | None, model: str) -> Iterator[str]:
             left=True,
         )
     if found.sensitivity is not None:
-        yield from _sensitivity(found.sensitivity, model)
+        yield from _sensitivity(found.sensitivity)
     yield from (f"  note: {note}" for note in found.notes)
     if found.repro is not None:
         yield f"  reproduce: {found.repro}"
 
 
-def _sensitivity(found: SensitivityMeasurement, model: str) -> Iterator[str]:
+def _sensitivity(found: SensitivityMeasurement) -> Iterator[str]:
     """Which nodes lose most by themselves, and what leaving them in float does."""
     if found.layers:
         losses = [f"{loss.value} ({loss.operator}) {loss.sqnr_db:.1f} dB" for loss in found.layers]
@@ -173,14 +189,11 @@ def _sensitivity(found: SensitivityMeasurement, model: str) -> Iterator[str]:
     last = found.tried[-1]
     error = "" if last.rel_rms is None else f"rel_rms {last.rel_rms:.3g}, "
     facts = f"{error}{last.size_ratio:.2f} of the fp32 bytes"
-    if last.problem is not None:
-        yield f"  leaving {len(last.nodes)} nodes in float is not enough ({facts})"
+    if found.toml is None:
+        yield f"  leaving {len(last.nodes)} nodes in float will not do ({facts}): {last.problem}"
         return
-    yield f"  with these left in float it passes ({facts}):"
-    # model names of other characters are quoted, and strings are written as in JSON
-    table = model if re.fullmatch(r"[A-Za-z0-9_-]+", model) else json.dumps(model)
-    yield f"    [models.{table}.quantization.int8-static]"
-    yield f"    exclude_nodes = {json.dumps(last.nodes)}"
+    yield f"  with these left in float it no longer fails ({facts}):"
+    yield from (f"    {line}" for line in found.toml.splitlines())
 
 
 def _nobody(steps: Sequence[Step]) -> str:

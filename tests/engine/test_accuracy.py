@@ -3,11 +3,13 @@
 The model is the identity, so that the samples are the outputs, and PyTorch's score is known.
 """
 
+import re
 import sys
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from scipy.stats import binom
 from sklearn import metrics
 
@@ -16,7 +18,7 @@ from pytest_onnxcheck.engine.accuracy import Evaluation
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import generator
 from pytest_onnxcheck.engine.reference import load_reference
-from pytest_onnxcheck.errors import InputError, RunError
+from pytest_onnxcheck.errors import InputError, ManifestError, RunError
 from pytest_onnxcheck.manifest import load_manifest
 
 NET = "import torch\n\n\ndef make():\n    return torch.nn.Identity()\n"
@@ -42,7 +44,8 @@ class Bench:
 
     def evaluation(self, table='file = "samples.npz"', shape='"batch", 3', seed=0):
         path = self.path / "models.toml"
-        dims = "dims = { batch = [1, 2] }" if "batch" in shape else ""
+        sizes = ", ".join(f"{dim} = [1, 2]" for dim in re.findall('"(\\w+)"', shape))
+        dims = f"dims = {{ {sizes} }}"
         path.write_text(
             f'schema = 1\nseed = {seed}\n[models.net]\nfactory = "net.py:make"\n{dims}\n'
             f"[models.net.inputs.x]\nshape = [{shape}]\n[models.net.outputs.y]\n"
@@ -166,6 +169,12 @@ def fails(labels, outputs):
 
 def nothing(labels, outputs):
     return float("nan")
+
+
+def found(labels, outputs):
+    if not (labels == 1).any():
+        raise ValueError("no sample of class 1")
+    return (outputs.argmax(axis=-1) == 1)[labels == 1].mean()
 """
 
 
@@ -178,6 +187,26 @@ def test_a_metric_of_your_own_sees_labels_and_raw_outputs(bench):
     assert measured.torch == top2
     assert (measured.changed, measured.baseline) == (None, None)
     assert measured.low < measured.high
+
+
+@pytest.mark.parametrize(("of_class_1", "most"), [(4, 50), (1, None)])
+def test_draws_on_which_a_metric_is_undefined_are_left_out_unless_many(bench, of_class_1, most):
+    # none of 1 sample (of 4) among 200 is drawn with probability 0.37 (0.018)
+    (bench.path / "own.py").write_text(OWN, encoding="utf-8")
+    labels = np.zeros(200, int)
+    labels[:of_class_1] = 1
+    x = np.eye(3)[labels]
+    x[0, 0] = 0.5
+    bench.samples(x, labels)
+    table = 'file = "samples.npz"\nmetric = "own.py:found"'
+    if most is None:
+        with pytest.raises(InputError, match=r"no sample of class 1\. So it is on 3\d\d of 1000"):
+            bench.measure(BIASED, table)
+        return
+    measured = bench.measure(BIASED, table)
+    assert (measured.torch, measured.onnxruntime) == (1.0, 0.75)
+    assert 0 < measured.undefined < most
+    assert 0 <= measured.low < measured.high <= 1
 
 
 def test_the_interval_is_the_binomial_one(bench):
@@ -257,6 +286,30 @@ def uneven():
     yield {"x": np.eye(3, dtype="float32")}, [0, 1]
 
 
+def one_buffer():
+    x, labels = np.empty((4, 3), "float32"), np.empty(4, int)
+    for start in range(3):
+        labels[:] = np.arange(start, start + 4) % 3
+        x[:] = np.eye(3)[labels]
+        yield {"x": x}, labels
+
+
+def tensors():
+    import torch
+
+    yield {"x": torch.eye(3, requires_grad=True)}, torch.arange(3)
+
+
+def drawn():
+    import torch
+
+    yield {"x": torch.randn(4, 3)}, [0, 1, 2, 0]
+
+
+def ragged():
+    yield {"x": [[1.0], [1.0, 2.0]]}, [0, 1]
+
+
 def wide():
     yield {"x": np.ones((2, 3, 3), "float32")}, np.zeros((2, 3), int)
     yield {"x": np.ones((2, 4, 3), "float32")}, np.zeros((2, 4), int)
@@ -273,6 +326,21 @@ def test_a_source_gives_batches_of_any_size(sources):
     measured = sources.measure(SAME, 'source = "data.py:batches"')
     assert (measured.samples, measured.torch) == (12, 1.0)
     assert measured.data == "data.py:batches()"
+
+
+def test_a_buffer_that_is_filled_again_is_copied(sources):
+    evaluation = sources.evaluation('source = "data.py:one_buffer"')
+    assert evaluation.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]
+    assert evaluation.torch == 1.0
+
+
+def test_a_source_may_give_tensors_and_draw_with_torchs_random_numbers(sources):
+    assert sources.measure(SAME, 'source = "data.py:tensors"').samples == 3
+    before = torch.random.get_rng_state()
+    first = sources.evaluation('source = "data.py:drawn"').sha256
+    assert torch.equal(torch.random.get_rng_state(), before)
+    torch.randn(3)
+    assert sources.evaluation('source = "data.py:drawn"').sha256 == first
 
 
 @pytest.mark.parametrize("given", ['source = "data.py:batches"', 'file = "samples.npz"'])
@@ -292,6 +360,45 @@ def test_a_fixed_first_axis_is_the_batch(bench):
     with pytest.raises(InputError, match=r"batch 2 has 2 samples.*declared with 3.*batches of 3"):
         bench.evaluation(shape="3, 3")
     assert len(bench.evaluation('file = "samples.npz"\ncount = 6', shape="3, 3").labels) == 6
+    labels = np.arange(8) % 3
+    bench.samples(np.eye(3)[labels].reshape(2, 4, 3), labels)
+    assert bench.measure(SAME, shape="4, 3").torch == 1.0
+
+
+TIME_FIRST = """
+import torch
+
+
+class Last(torch.nn.Module):
+    def forward(self, x):
+        return x[-1]
+
+
+def make():
+    return Last()
+
+
+def batches():
+    labels = torch.arange(12) % 3
+    yield {"x": torch.eye(3)[labels].expand(5, 12, 3)}, labels
+"""
+
+
+def test_a_time_axis_that_leads_is_not_taken_for_the_batch(bench):
+    (bench.path / "net.py").write_text(TIME_FIRST, encoding="utf-8")
+    shape = '"time", "batch", 3'
+    evaluation = bench.evaluation('source = "net.py:batches"\ncount = 7', shape)
+    assert (len(evaluation.labels), evaluation.torch) == (7, 1.0)
+    labels = np.arange(12) % 3
+    x = np.broadcast_to(np.eye(3)[labels], (5, 12, 3))
+    bench.samples(x, labels)
+    assert "'x' [5, 12, 3] of shape [time, batch, 3] cannot be cut into samples" in error(
+        bench, shape=shape
+    )
+    bench.samples(x[None], labels)
+    assert bench.evaluation(shape=shape).torch == 1.0
+    bench.samples(x[None], labels[:9])
+    assert "axis 'batch' of each input must count the samples" in error(bench, shape=shape)
 
 
 def error(bench, table='file = "samples.npz"', shape='"batch", 3'):
@@ -312,6 +419,7 @@ def error(bench, table='file = "samples.npz"', shape='"batch", 3'):
         ("misnamed", "batch 0 gives ['z'], expected a dict of arrays by input name: x"),
         ("double", "input 'x' is float64 where it comes from, declared float32: give it with"),
         ("uneven", "the first axis of each array must count the samples: x [3, 3], labels [2]"),
+        ("ragged", "failed, expected an iterable of batches ({input: array}, labels): ValueError"),
         ("wide", "of different batches differ in shape beyond the first axis ((3,), (4,)): pad"),
     ],
 )
@@ -332,7 +440,7 @@ def test_what_is_wrong_with_a_source_is_said(sources, source, expected):
         (np.ones((0, 3)), np.zeros(0, int), "gives no samples"),
         (np.full((4, 3), np.nan), np.zeros(4, int), "PyTorch itself gives NaN for 4 of 4 samples"),
         (np.ones((4, 1)), np.zeros(4, int), "has 1 element: its largest is always the same"),
-        (np.ones(4), np.zeros(4, int), "must count the samples, its last the classes"),
+        (np.ones(4), np.zeros(4, int), "must count the samples, axis -1 (accuracy.axis) the cl"),
     ],
 )
 def test_samples_that_cannot_be_classified_are_refused(bench, x, labels, expected):
@@ -349,6 +457,33 @@ def test_a_squared_error_wants_finite_labels_in_the_outputs_shape(bench):
     )
     bench.samples(np.ones((4, 3)), np.full((4, 3), np.inf))
     assert "hold what is no finite number: leave out those samples" in error(bench, table)
+
+
+def test_the_axis_of_the_classes_is_told_apart(bench):
+    images, labels = noisy(20, 3, 3)
+    bench.samples(images.transpose(0, 3, 1, 2), labels)
+    shape = '"batch", 3, 3, 3'
+    assert "[20, 3, 3, 3] and labels [20, 3, 3] do not tell the axis" in error(bench, shape=shape)
+    table = 'file = "samples.npz"\nbatch = 20\naxis = {}'
+    right = (images.argmax(-1) == labels).mean()
+    assert bench.evaluation(table.format(1), shape).torch == pytest.approx(right)
+    assert bench.evaluation(table.format(-1), shape).torch < 0.6 < right
+    assert "has no axis 4 beside that of the samples" in error(bench, table.format(4), shape)
+    bench.samples(images[:, :2].transpose(0, 3, 1, 2), labels[:, :2])
+    text = error(bench, shape='"batch", 3, 2, 3')
+    assert "axis -1 (accuracy.axis) the classes; they would fit axis 1" in text
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ("axis = 0", "axis = 0 counts the samples: classes lie on another"),
+        ('axis = 1\nmetric = "mse"', "axis has no effect on mse: it is for accuracy, precision"),
+    ],
+)
+def test_an_axis_without_classes_is_refused(bench, keys, expected):
+    with pytest.raises(ManifestError, match=expected):
+        bench.evaluation(f'file = "samples.npz"\n{keys}')
 
 
 def test_binary_metrics_want_two_classes(bench):

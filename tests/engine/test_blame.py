@@ -10,11 +10,13 @@ import pytest
 from onnx import numpy_helper
 
 from pytest_onnxcheck.engine import blame as blame_module
-from pytest_onnxcheck.engine.blame import blame
+from pytest_onnxcheck.engine.blame import blame, share
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.sections import Tolerance
+from pytest_onnxcheck.measurement import OutputMeasurement
 
 ROOT = Path(__file__).parents[2]
 
@@ -301,3 +303,12 @@ def test_without_a_float_artefact_the_two_cannot_be_told_apart(cnn, clipped):
     _, steps = blame(oracle, oracle.declared[-1], given, "cpu", clipped, clipped)
     assert [step.agrees for step in steps] == [None, False, False]
     assert "no fp32 artefact" in steps[1].note
+
+
+@pytest.mark.parametrize(("decibels", "above"), [(29.0, True), (31.0, False)])
+def test_decibels_use_up_their_bound_as_the_error_does_that_they_stand_for(decibels, above):
+    rel_rms = 10 ** (-decibels / 20)
+    output = OutputMeasurement("y", "float32", "float32", (1,), (1,), 1, rel_rms=rel_rms)
+    found = share(output, Tolerance.model_validate({"policy": "fixed", "sqnr_db": [40.0, 30.0]}))
+    assert (found > 1) is above
+    assert found == pytest.approx(rel_rms / 10 ** (-30 / 20))

@@ -226,3 +226,13 @@ def test_bad_data_is_one_error_for_all_who_need_it(workshop):
         met.append(caught.value)
     assert met[0] is met[1]
     assert builds.artefact(reference, variants[FP16]).path.is_file()
+
+
+def test_another_manifest_of_the_same_folder_does_not_inherit_a_failure(workshop):
+    bad = workshop.models(("net", 'calibration = { file = "none.npz" }'))["net"]
+    good = workshop.models(("net", FILE))["net"]
+    builds = Builds(workshop.root / "artefacts")
+    variant = next(entry for entry in bad.variants if entry.name == STATIC)
+    with pytest.raises(QuantizeError, match=r"none\.npz not found"):
+        builds.artefact(builds.reference(bad), variant)
+    assert builds.artefact(builds.reference(good), variant).path.is_file()

@@ -246,14 +246,56 @@ def test_examples_of_an_input_with_a_fixed_first_size_are_whole_inputs(load, sav
     shapes = {name: array.shape for name, array in calibration.batches[0].items()}
     assert shapes == {"x": (1, 4), "scale": (), "n": (1,)}
     assert problem(load, 'file = "data.npz", batch = 2', inputs) == (
-        "net: calibration.batch = 2, but input 'x' has shape [1, 4], whose first size is fixed: "
-        "each example is a whole input. Drop batch, or make the first size a symbolic dim"
+        "net: calibration.batch = 2, but input 'x' has shape [1, 4], whose first size is not the "
+        "batch: each example is a whole input. Drop batch, or make the first size a symbolic dim "
+        'named "batch"'
     )
-    saved(x=np.ones((3, 4), "float32"), scale=np.ones(3, "float32"), n=np.ones(3, "float32"))
+    saved(x=np.ones((3, 5), "float32"), scale=np.ones(3, "float32"), n=np.ones(3, "float32"))
     assert problem(load, 'file = "data.npz"', inputs) == (
-        "net: calibration data, data.npz[0]: input 'x' has shape [4], declared [1, 4]. "
-        "The file must hold it as [examples, 1, 4]"
+        "net: calibration data, data.npz[0]: input 'x' has shape [1, 5], declared [1, 4]. "
+        "The file must hold it as [examples x 1, 4] or [examples, 1, 4]"
     )
+
+
+@pytest.mark.parametrize("declared", ["1, 4", "2, 4"])
+def test_rows_of_a_file_make_runs_of_a_fixed_size(load, saved, declared):
+    saved(x=numbered(4))
+    inputs = f"x = {{ shape = [{declared}] }}"
+    found = firsts(load('file = "data.npz"', inputs, ""))
+    assert found == ([[0], [1], [2], [3]] if declared == "1, 4" else [[0, 1], [2, 3]])
+    saved(x=numbered(5))
+    if declared == "2, 4":
+        assert problem(load, 'file = "data.npz"', inputs, "") == (
+            "net: calibration data, data.npz[2]: input 'x' has shape [1, 4], declared [2, 4]. "
+            "The file must hold it as [examples x 2, 4] or [examples, 2, 4]"
+        )
+
+
+def test_an_axis_more_holds_whole_inputs(load, saved):
+    saved(x=numbered(6).reshape(3, 2, 4))
+    assert firsts(load('file = "data.npz"')) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_a_time_axis_that_leads_is_not_taken_for_the_batch(load, saved):
+    inputs = 'x = { shape = ["time", "batch", 4] }'
+    dims = "time = [5], batch = [2]"
+    saved(x=np.ones((6, 2, 4), "float32"))
+    assert problem(load, 'file = "data.npz"', inputs, dims) == (
+        "net: calibration data, data.npz[0]: input 'x' has shape [2, 4], declared [time, batch, 4]"
+        ". The file must hold whole inputs, [examples, time, batch, 4]"
+    )
+    saved(x=np.random.default_rng(0).normal(size=(6, 5, 2, 4)).astype("float32"))
+    calibration = load('file = "data.npz"', inputs, dims)
+    assert [batch["x"].shape for batch in calibration.batches] == [(5, 2, 4)] * 6
+
+
+def test_the_batch_is_named_so_or_leads_everything(load, saved):
+    saved(x=np.ones((3, 4), "float32"), y=np.ones((3, 4), "float32"))
+    same = 'x = { shape = ["k", 4] }\ny = { shape = ["k", 4] }'
+    assert len(load('file = "data.npz"', same, "k = [2]").batches) == 3
+    two = 'x = { shape = ["k", 4] }\ny = { shape = ["m", 4] }'
+    text = problem(load, 'file = "data.npz"', two, "k = [2], m = [2]")
+    assert text.endswith("The file must hold whole inputs, [examples, k, 4]")
 
 
 # sources
@@ -324,7 +366,11 @@ def test_draws_of_real_examples_are_not_random(load, saved):
     inputs = 'x = { shape = ["batch", 4], fill = "file", file = "data.npz" }'
     measured = load(None, inputs).measured
     assert not measured.random
-    assert measured.origin == "16 draws of the files of the inputs"
+    assert measured.origin == "10 examples in 16 draws of the inputs' files"
+    assert measured.examples == 10
+    constant = 'scale = { shape = [1], fill = "constant", value = 2.0 }'
+    assert not load(None, f"{inputs}\n{constant}").measured.random
+    assert load(None, f"{inputs}\nz = {{ shape = [1] }}").measured.random
 
 
 # what is measured
@@ -375,7 +421,22 @@ def test_inputs_that_are_one_value_everywhere_are_told(load, saved):
         declared=ones,
         ids=np.zeros((5, 2), "int64"),
     )
-    assert load('file = "data.npz"', inputs).measured.constant == {"zero": 0.0, "three": 3.0}
+    measured = load('file = "data.npz"', inputs).measured
+    assert (measured.constant, measured.varies) == ({"zero": 0.0, "three": 3.0, "ids": 0.0}, True)
+
+
+def test_token_ids_that_are_all_padding_are_told_and_masks_are_not(load, saved):
+    inputs = """
+    ids = { shape = ["batch", 4], dtype = "int64", range = [0, 5] }
+    mask = { shape = ["batch", 4], dtype = "int64", range = [0, 1] }
+    """
+    ones = np.ones((3, 4), "int64")
+    saved(ids=ones * 0, mask=ones)
+    measured = load('file = "data.npz"', inputs).measured
+    assert (measured.constant, measured.varies) == ({"ids": 0.0, "mask": 1.0}, False)
+    saved(ids=ones * np.arange(4), mask=ones)
+    measured = load('file = "data.npz"', inputs).measured
+    assert (measured.constant, measured.varies) == ({}, True)
 
 
 def test_a_single_number_is_not_called_constant(load, saved):
@@ -458,12 +519,12 @@ FILES = {
     "another size": (
         {"x": np.zeros((3, 5), "float32")},
         "net: calibration data, data.npz[0]: input 'x' has shape [1, 5], declared [batch, 4]. "
-        "The file must hold it as [examples, 4]",
+        "The file must hold it as [examples, 4] or [examples, batch, 4]",
     ),
     "another rank": (
-        {"x": np.zeros((3, 1, 4), "float32")},
+        {"x": np.zeros((3, 1, 1, 4), "float32")},
         "net: calibration data, data.npz[0]: input 'x' has shape [1, 1, 4], declared [batch, 4]. "
-        "The file must hold it as [examples, 4]",
+        "The file must hold it as [examples, 4] or [examples, batch, 4]",
     ),
     "a single number": (
         {"x": np.float32(1)},
@@ -525,7 +586,8 @@ def test_a_symbolic_dim_has_one_size_in_a_run(load, saved):
     inputs = 'x = { shape = ["batch", "time"] }\ny = { shape = ["batch", "time"] }'
     assert problem(load, 'file = "data.npz"', inputs, "batch = [2], time = [3]") == (
         "net: calibration data, data.npz[0]: input 'y' has shape [1, 5], declared [batch, time], "
-        "batch = 1, time = 3. The file must hold it as [examples, time]"
+        "batch = 1, time = 3. The file must hold it as [examples, time] or [examples, batch, "
+        "time]"
     )
 
 

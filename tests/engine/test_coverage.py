@@ -31,6 +31,10 @@ def convolutional():
     )
 
 
+def embedding():
+    return nn.Sequential(nn.Embedding(200, 32), nn.Tanh())
+
+
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
@@ -73,6 +77,12 @@ factory = "nets_coverage.py:Attention"
 dims = { batch = [1, 2], steps = [5] }
 inputs.x.shape = ["batch", "steps", 48]
 outputs.y.shape = ["batch", "steps", 48]
+
+[models.embedding]
+factory = "nets_coverage.py:embedding"
+dims = { batch = [1, 2] }
+inputs.x = { shape = ["batch", 6], dtype = "int64", range = [0, 199] }
+outputs.y.shape = ["batch", 6, 32]
 
 [models.tagger]
 factory = "nets_coverage.py:Tagger"
@@ -274,11 +284,129 @@ def test_the_most_expensive_ten_are_told(tmp_path, made):
         source, target = f"v{index}" if index else "x", f"v{index + 1}" if index < 11 else "y"
         nodes.append(helper.make_node("MatMul", [source, f"w{index}"], [target], f"n{index}"))
     path = save(tmp_path / "deep.onnx", nodes, weights, ["batch", 4])
-    reference, variant, *_ = made("convolutional", "int8-static")
-    reference = dataclasses.replace(reference, shapes={"x": ("batch", 4)})
-    found = covered(Artefact.given(path), reference, variant)
+    found = measured(made, path, "int8-static", ["batch", 4]).coverage
     assert (found.weights, found.compute) == (0.0, 0.0)
     assert len(found.floating) == 10
+
+
+def measured(made, path, precision, shape):
+    """The measurement of a file with one input `x`."""
+    reference, variant, *_ = made("convolutional", precision)
+    reference = dataclasses.replace(reference, shapes={"x": tuple(shape)})
+    artefact = Artefact.given(path)
+    return measure(artefact, artefact, reference, variant)
+
+
+def dequantize(name, dtype):
+    """A weight [4, 4] in a type, and its DequantizeLinear."""
+    weights = {
+        f"{name}_q": np.ones((4, 4), dtype),
+        f"{name}_scale": np.float32(0.1),
+        f"{name}_zero": dtype(0),
+    }
+    return helper.make_node("DequantizeLinear", [*weights], [name]), weights
+
+
+def requantized(dtype):
+    """The nodes that take `x` to `x_d` by way of a type."""
+    weights = {"scale": np.float32(0.1), "zero": dtype(0)}
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", *weights], ["x_q"]),
+        helper.make_node("DequantizeLinear", ["x_q", *weights], ["x_d"]),
+    ]
+    return nodes, weights
+
+
+@pytest.mark.parametrize(
+    ("kind", "share", "converted", "remaining"),
+    [
+        (np.int8, 1.0, {"MatMul": 1}, {}),
+        (np.uint8, 1.0, {"MatMul": 1}, {}),
+        (np.int16, 0.0, {}, {"MatMul": 1}),
+    ],
+)
+def test_integers_of_16_bits_are_no_int8(tmp_path, made, kind, share, converted, remaining):
+    node, weights = dequantize("w", kind)
+    nodes, others = requantized(kind)
+    nodes += [node, helper.make_node("MatMul", ["x_d", "w"], ["y"])]
+    path = save(tmp_path / "q.onnx", nodes, weights | others, ["batch", 4], opset=21)
+    found = measured(made, path, "int8-static", ["batch", 4])
+    assert found.coverage.compute == share
+    assert found.coverage.weights == (share or None)  # 16-bit integers are no weights it knows
+    assert (found.converted_kinds, found.remaining) == (converted, remaining)
+
+
+def test_a_product_is_quantized_when_both_of_its_operands_are(tmp_path, made):
+    nodes, weights = requantized(np.uint8)
+    for first, count in (("x_d", 1), ("x", 0)):
+        product = helper.make_node("MatMul", [first, "x_d"], ["y"])
+        path = save(tmp_path / "p.onnx", [*nodes, product], weights, [4, 4])
+        found = measured(made, path, "int8-static", [4, 4])
+        assert found.converted == count
+        assert found.coverage.compute == count
+
+
+def test_weights_in_constant_nodes_and_in_subgraphs_count(tmp_path, made):
+    def constant(name, array):
+        return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
+
+    inner = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "inner"], ["z"])],
+        "then",
+        [],
+        [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(np.ones((4, 10), "f4"), "inner")],
+    )
+    dequantized, weights = dequantize("w", np.int8)
+    nodes = [
+        dequantized,
+        constant("float", np.ones((4, 10), "f4")),
+        constant("number", np.float32(2)),
+        constant("shape", np.int64([-1, 4])),
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("MatMul", ["a", "float"], ["b"]),
+        helper.make_node("If", ["c"], ["y"], then_branch=inner, else_branch=inner),
+    ]
+    weights["c"] = np.array(True)
+    path = save(tmp_path / "c.onnx", nodes, weights, ["batch", 4])
+    found = measured(made, path, "int8-static", ["batch", 4])
+    assert found.coverage.weights == 16 / (16 + 40 + 2 * 40)
+    assert found.remaining == {"MatMul": 4}
+
+
+def test_float16_weights_in_constant_nodes_carry_it(tmp_path, made):
+    weight = numpy_helper.from_array(np.ones((4, 4), np.float16))
+    nodes = [
+        helper.make_node("Constant", [], ["w"], value=weight),
+        helper.make_node("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        helper.make_node("MatMul", ["h", "w"], ["m"]),
+        helper.make_node("Cast", ["m"], ["y"], to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "h.onnx", nodes, {}, ["batch", 4])
+    found = measured(made, path, "fp16", ["batch", 4])
+    assert (found.coverage.weights, found.coverage.compute) == (1.0, 1.0)
+    assert found.converted_kinds == {"float16 tensors": 1}
+
+
+def test_only_onnx_runtimes_own_attention_holds_weights(tmp_path, made):
+    for domain, remaining in (("com.microsoft", {"Attention": 1}), ("", {})):
+        node = helper.make_node("Attention", ["x", "w", "w"], ["y"], domain=domain)
+        path = save(tmp_path / "a.onnx", [node], {"w": np.ones((1, 2, 4, 4), "f4")}, [1, 2, 4, 4])
+        assert measured(made, path, "int8-dynamic", [1, 2, 4, 4]).remaining == remaining
+
+
+def test_an_embedding_is_quantized_by_its_table(made):
+    reference, variant, float_artefact, artefact = made("embedding", "int8-dynamic")
+    found = measure(artefact, float_artefact, reference, variant)
+    assert found.converted_kinds == {"Gather": 1}
+    assert (found.coverage.weights, found.coverage.compute) == (1.0, None)
+    assert found.size_ratio < 0.4
+
+
+def test_a_blocked_float16_covers_hardly_anything(coverage):
+    found = coverage("attention", "fp16", op_block_list=("MatMul", "Gemm"))
+    assert found.weights < 0.05
+    assert found.compute == 0.0
 
 
 # the rest of the measurement

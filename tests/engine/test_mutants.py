@@ -16,8 +16,8 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
+from pytest_onnxcheck.engine.graphs import nodes_of
 from pytest_onnxcheck.engine.mutants import OPERATORS, Mutant, mutants
-from pytest_onnxcheck.engine.structure import nodes_of
 
 
 def weight(*shape, dtype="float32"):

@@ -17,8 +17,9 @@ from pytest_onnxcheck.engine.inputs import example
 from pytest_onnxcheck.engine.quantize import prepared, quantize, resolved_options
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.engine.structure import measure as measure_structure
+from pytest_onnxcheck.engine.structure import measure_model
 from pytest_onnxcheck.errors import ExportError, QuantizeError, Unsupported
-from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest import load_manifest, sections
 from pytest_onnxcheck.measurement import CalibrationMeasurement
 
 NETS = """
@@ -70,6 +71,31 @@ class Fork(nn.Module):
         return self.left(y) + self.right(y)
 
 
+class Attend(nn.Module):
+    "At opset 23 the product is one Attention, ONNX's own."
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.last = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def forward(self, x):
+        heads = self.query(x).reshape(x.shape[0], 6, 2, 8).transpose(1, 2)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads)
+        return self.last(mixed.transpose(1, 2).reshape(x.shape[0], 6, 16))
+
+
+class CastsBack(nn.Module):
+    "Two outputs, of which one is float32 whatever the weights are."
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, x):
+        y = self.linear(x)
+        return y, torch.softmax(y.float(), -1)
+
+
 class InFloat32(nn.Module):
     def forward(self, x):
         return x @ torch.eye(8)
@@ -109,6 +135,20 @@ factory = "nets_quantize.py:Fork"
 dims = { batch = [2, 3] }
 inputs.x.shape = ["batch", 8]
 outputs.y.shape = ["batch", 8]
+
+[models.attend]
+factory = "nets_quantize.py:Attend"
+opsets = [23]
+dims = { batch = [2, 3] }
+inputs.x.shape = ["batch", 6, 16]
+outputs.y.shape = ["batch", 6, 16]
+
+[models.casts_back]
+factory = "nets_quantize.py:CastsBack"
+dims = { batch = [2, 3] }
+inputs.x.shape = ["batch", 8]
+outputs.y.shape = ["batch", 8]
+outputs.shares.shape = ["batch", 8]
 
 [models.in_float32]
 factory = "nets_quantize.py:InFloat32"
@@ -365,7 +405,38 @@ def test_half_holds_the_casted_modules_weights(make):
     np.testing.assert_array_equal(found, module[0].weight.half().detach().numpy())
 
 
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_an_output_that_a_module_in_half_casts_back_is_float32(make, exporter):
+    made = make(f"casts_back-{exporter}", "half")
+    assert (made.type_of("y"), made.type_of("shares")) == ("FLOAT16", "FLOAT")
+    assert made.artefact.notes["narrowed"] == ["x", "y"]
+    measured = measure_structure(made.artefact, made.reference, made.variant)
+    assert [spec.dtype for spec in measured.outputs] == ["float16", "float32"]
+    assert [spec.dtype for spec in measured.expected_outputs] == ["float16", "float32"]
+    inputs = example(made.reference)
+    expected, found = made.reference.run(inputs), open_session(made.artefact, "cpu").run(inputs)
+    assert [array.dtype for array in found] == [np.float32, np.float32]
+    np.testing.assert_allclose(found[1], expected[1], atol=2e-3)
+
+
+def test_what_is_no_float_at_all_is_not_what_half_declares(make):
+    made = make("mlp", "half")
+    made.model.graph.output[0].type.tensor_type.elem_type = TensorProto.DOUBLE
+    measured = measure_model(made.model, made.reference, made.variant)
+    assert [spec.dtype for spec in measured.outputs] == ["float64"]
+    assert [spec.dtype for spec in measured.expected_outputs] == ["float16"]
+
+
 # 8 bits
+
+
+def test_dynamic_leaves_the_attention_that_is_onnxs_own_alone(make):
+    made = make("attend-dynamo", "int8-dynamic")
+    assert {"Attention", "MatMulInteger"} <= made.operators
+    assert 1e-6 < made.loss() < 0.05
+    assert check_file(made.artefact).checker_error is None
+    with pytest.raises(QuantizeError, match="operators: 'Attention': ONNX Runtime does not quan"):
+        make("attend-dynamo", "int8-dynamic", operators=("MatMul", "Attention"))
 
 
 def test_dynamic_leaves_convolutions_alone_unless_they_are_asked_for(make):
@@ -501,6 +572,8 @@ def test_a_pattern_that_matches_no_node_is_told_with_those_that_are_close(make, 
     assert text.startswith(f"mlp: {precision}: exclude_nodes: '/0/Gem' matches no node; did you ")
     assert "did you mean '/0/Gemm" in text
     assert "named nodes are those of " in text
+    assert "?." not in text
+    assert "/1/Relu" in text  # few enough to be listed
 
 
 @pytest.mark.parametrize(
@@ -529,6 +602,47 @@ def test_a_blocked_operator_that_nobody_knows_is_told(make):
     with pytest.raises(QuantizeError, match=r"op_block_list: there is no operator 'Softmx'"):
         make("block", "fp16", op_block_list=("Softmx",))
     assert make("mlp", "fp16", op_block_list=("Softmax",))  # it may stand in the defaults
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("key", ["{}", "*-{}"])
+def test_a_list_of_the_models_own_that_blocks_nothing_is_told(project, precision, key):
+    models, builds = project
+
+    def built(blocked, own):
+        options = sections.Quantization(op_block_list=blocked)
+        key_ = key.format(precision)
+        model = dataclasses.replace(models["mlp"], quantization={key_: options} if own else {})
+        variant = model.variant("torchscript", 20, precision)
+        merged = variant.quantization.model_copy(update={"op_block_list": blocked})
+        reference = builds.reference(model)
+        return builds.artefact(reference, dataclasses.replace(variant, quantization=merged))
+
+    with pytest.raises(QuantizeError) as caught:
+        built(("Conv", "MatMul"), own=True)
+    assert str(caught.value) == (
+        f"mlp: {precision}: op_block_list: the graph has no Conv and no MatMul: nothing is left "
+        "in float32. It has Gemm, Relu"
+    )
+    assert built(("MatMul", "Gemm"), own=True)  # an exporter has the one, another the other
+    assert built(("Conv", "Softmax"), own=False)  # of [defaults]
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "half"])
+def test_what_is_too_large_for_the_tools_is_told(project, make, monkeypatch, tmp_path, precision):
+    models, builds = project
+    size = make("mlp", "fp32").artefact.size_bytes
+    variant = models["mlp"].variant("torchscript", 20, precision)
+    reference = builds.reference(models["mlp"])
+    source = builds.float_artefact(reference, variant).path
+    monkeypatch.setattr(quantize_module, "MAX_INLINE_BYTES", size - 1)
+    if precision == "half":
+        assert quantize(reference, variant, source, tmp_path / "made.onnx")
+        return
+    with pytest.raises(QuantizeError, match=f"mlp: {precision}: the fp32 artefact has 0.00 GB"):
+        quantize(reference, variant, source, tmp_path / "made.onnx")
+    monkeypatch.setattr(quantize_module, "MAX_INLINE_BYTES", size)
+    assert quantize(reference, variant, source, tmp_path / "made.onnx")
 
 
 def test_bf16_before_opset_13_is_told(project):

@@ -6,11 +6,13 @@ import dataclasses
 import math
 from pathlib import Path
 
+import onnx
 import pytest
 
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.sensitivity import layers, measure, measure_cases
+from pytest_onnxcheck.engine.sensitivity import as_toml, layers, measure, measure_cases
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.measurement import QuantizationMeasurement
 
 NETS = """
 import torch
@@ -18,9 +20,9 @@ from torch import nn
 
 
 class Net(nn.Module):
-    def __init__(self, activation=nn.ReLU, outlier=True):
+    def __init__(self, activation=nn.ReLU, outlier=True, kernel=9):
         super().__init__()
-        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.first = nn.Conv2d(3, 16, kernel, padding=kernel // 2)
         self.second = nn.Conv2d(16, 16, 3, padding=1)
         self.third = nn.Conv2d(16, 16, 3, padding=1)
         self.last = nn.Linear(16, 4)
@@ -35,6 +37,10 @@ class Net(nn.Module):
         for layer in (self.first, self.second, self.third):
             x = self.act(layer(x))
         return self.last(x.mean((2, 3)))
+
+
+def small():
+    return Net(kernel=3)
 
 
 def calm():
@@ -87,6 +93,7 @@ def made(tmp_path_factory):
     text = 'schema = 1\n[defaults]\nexporters = ["torchscript"]\nopsets = [17]\n'
     text += 'precisions = ["fp32", "int8-static"]\n'
     text += IMAGE.format(name="loud", factory="Net", options="")
+    text += IMAGE.format(name="small", factory="small", options="")
     text += IMAGE.format(name="symmetric", factory="Net", options="symmetric = true")
     text += IMAGE.format(name="calm", factory="calm", options="")
     text += IMAGE.format(name="clipped", factory="clipped", options="")
@@ -119,11 +126,13 @@ def ranked(made, name):
     return layers(source.path, artefact.path, inputs, variant.quantization.exclude_nodes)
 
 
-def sensitivity(made, name, bound, seconds=60.0):
+def sensitivity(made, name, bound, seconds=60.0, of_file=None):
     oracle, variant, artefact, source, build = made(name)
     seen = []
 
     def problem(measured):
+        if isinstance(measured, QuantizationMeasurement):
+            return of_file
         seen.append([case.case for case in measured.cases])
         error = measured.worst("rel_rms")
         return None if error <= bound else f"{error} is more than {bound}"
@@ -184,8 +193,64 @@ def test_leaving_it_and_what_feeds_it_in_float_passes(made):
     assert set(last.nodes) == {"/third/Conv", "/second/Conv"}
     assert last.problem is None
     assert last.rel_rms < 0.02 < before
-    assert 0.4 < last.size_ratio < 1.1
+    assert 0.4 < last.size_ratio < 1
     assert found.layers[0].value == "/third/Conv"
+    head = "[models.loud.quantization.torchscript-op17-int8-static]"
+    assert found.toml == f'{head}\nexclude_nodes = ["/third/Conv", "/second/Conv"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "of_file", "problem"),
+    [("loud", "too large", "too large"), ("small", None, "no smaller than fp32")],
+)
+def test_what_breaks_a_budget_or_is_no_smaller_than_fp32_is_not_advised(
+    made, name, of_file, problem
+):
+    found = sensitivity(made, name, 0.02, of_file=of_file)
+    assert [each.problem == problem for each in found.tried] == [False, True]
+    assert found.toml is None
+
+
+PLAIN = """
+schema = 1
+[defaults]
+opsets = [17]
+precisions = ["fp32", "int8-static"]
+exporters = ["dynamo", "torchscript"]
+[models.{name}]
+factory = "nets.py:net"
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "model"),
+    [
+        ("net", "", "net"),
+        ('"net.1"', "", "net.1"),
+        ("net", "checkpoint = 'c_*.pt'", "net-c_a"),
+        ("net", "[models.net.quantization.'*-static']\nexclude_nodes = ['/a']", "net"),
+    ],
+)
+def test_the_toml_can_be_pasted_at_the_end_of_the_manifest(tmp_path, name, more, model):
+    (tmp_path / "c_a.pt").touch()
+    path = tmp_path / "models.toml"
+
+    def variants(pasted):
+        path.write_text(PLAIN.format(name=name, more=more) + pasted)
+        manifest = load_manifest(path)
+        manifest.check()
+        return manifest.models[model], manifest.models[model].variants
+
+    loaded, (_, variant, _, before) = variants("")
+    toml = as_toml(loaded, variant, {"exclude_nodes": ("/b", "/c")})
+    again, (_, changed, _, other) = variants(toml)
+    assert changed.quantization.exclude_nodes == ("/b", "/c")
+    assert other == before  # its nodes have other names
+    # the table is there now, and a second one would be an error
+    assert as_toml(again, variant, {"symmetric": True}).startswith(f"# in [models.{name}.quant")
 
 
 def test_what_feeds_it_is_seen_through_an_activation_that_is_quantized_itself(made):
@@ -240,3 +305,20 @@ def test_the_artefact_stays_as_it_is(made):
     ranked(made, "loud")
     assert artefact.path.read_bytes() == content
     assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == before
+
+
+def test_a_node_is_excluded_by_its_name_though_that_reads_as_a_glob(made, tmp_path):
+    oracle, _, artefact, source, _ = made("loud")
+    renamed = []
+    for path in (source.path, artefact.path):
+        model = onnx.load(path)
+        for node in model.graph.node:
+            node.name = "[third]" if node.name == "/third/Conv" else node.name
+        renamed.append(tmp_path / f"{len(renamed)}.onnx")
+        onnx.save(model, renamed[-1])
+
+    def names(*excluded):
+        found = layers(*renamed, oracle.declared[0].inputs, excluded)
+        return {layer.loss.value for layer in found}
+
+    assert names() - names("[third]") == {"[third]"}

@@ -77,6 +77,35 @@ def test_masks_and_constants_are_no_weights(lost, value):
     assert lost(np.float32([value])) == ((), ())
 
 
+@pytest.mark.parametrize("value", [-1e9, -1e6, np.finfo(np.float32).min])
+def test_a_mask_added_to_a_bias_is_no_weight(lost, value):
+    slopes = -np.arange(8, dtype=np.float32) * np.float32(0.25)
+    bias = slopes + np.triu(np.full((8, 8), value, np.float32), 1)
+    assert lost(bias) == ((), ())
+    assert lost(changed(_3=value)) == (("w (1 of 200 elements)",), ())  # and one is an outlier
+    bias[0, 0] = 7e4
+    assert lost(bias)[0] == ("w (29 of 64 elements)",)
+
+
+def test_weights_in_constant_nodes_count(tmp_path):
+    def save_constant(path, values):
+        nodes = [
+            helper.make_node("Constant", [], ["w"], value=numpy_helper.from_array(values, "other")),
+            helper.make_node("Identity", ["w"], ["y"]),
+        ]
+        kind = helper.np_dtype_to_tensor_dtype(values.dtype)
+        outputs = [helper.make_tensor_value_info("y", kind, [200])]
+        onnx.save(helper.make_model(helper.make_graph(nodes, "graph", [], outputs)), path)
+        return path
+
+    values = changed(_3=7e4)
+    plain = save_constant(tmp_path / "plain.onnx", values)
+    converted = save_constant(
+        tmp_path / "converted.onnx", np.clip(values, -65504, 65504).astype(np.float16)
+    )
+    assert lost_weights(converted, plain, "fp16") == (("w (1 of 200 elements)",), ())
+
+
 def test_what_stays_in_float32_is_not_lost(lost):
     assert lost(changed(_3=7e4), stored="float32") == ((), ())
     assert lost(changed(_3=7e4), precision="half", stored="float32")[0]  # the module was cast

@@ -127,12 +127,53 @@ def test_what_is_no_threshold_keeps_the_noise_floor(tmp_path, key):
     assert getattr(found, name) == float(value)
 
 
+@pytest.mark.parametrize(("metric", "bound"), [("top1", 0.99), ("sqnr_db", 60.0)])
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "half"])
+def test_top1_and_sqnr_keep_the_noise_floor(tmp_path, precision, metric, bound):
+    text = f"[models.net.tolerance.{precision}]\n{metric} = {bound}\nsafety = 4"
+    (variant,) = net(tmp_path, model=f'precisions = ["{precision}"]', end=text).variants
+    found = variant.tolerance
+    assert (found.policy, found.safety) == ("noise-floor", 4)
+    assert {name for name in METRICS if getattr(found, name) is not None} == {metric}
+    assert getattr(found, metric) == Bounds(passes=bound, fails=bound)
+
+
+#: tables of int8-static, the weakest first -> what holds of rel_rms and sqnr_db
+SAME_QUANTITY = {
+    "sqnr_db = 8": (None, 8),
+    "rel_rms = 0.4": (0.4, None),
+    "sqnr_db = 8 / rel_rms = 0.4": (0.4, None),
+    "rel_rms = 0.4 / sqnr_db = 8": (None, 8),
+    "rel_rms = 0.4 / sqnr_db = 8 / top1 = 0.9": (None, 8),
+    "rel_rms = 0.4\nsqnr_db = 8": (0.4, 8),
+    'sqnr_db = "off"': (0.15, "off"),
+}
+
+
+@pytest.mark.parametrize("written", SAME_QUANTITY)
+def test_sqnr_and_rel_rms_bound_the_same_quantity_and_the_stronger_level_counts(tmp_path, written):
+    start, *models = written.split(" / ")
+    tables = ["[models.net.tolerance.int8-static]", '[models.net.tolerance."dynamo-*"]']
+    (variant,) = net(
+        tmp_path,
+        start=f"[defaults.tolerance.int8-static]\n{start}",
+        model='precisions = ["int8-static"]',
+        end="\n".join(f"{table}\n{text}" for table, text in zip(tables, models, strict=False)),
+    ).variants
+    found = variant.tolerance
+    shown = (getattr(bound, "passes", bound) for bound in (found.rel_rms, found.sqnr_db))
+    assert tuple(shown) == SAME_QUANTITY[written]
+    assert (found.policy, found.cosine) == ("fixed", FIXED_TOLERANCE["int8-static"].cosine)
+
+
 #: tables, the weakest first -> the policy of fp32 that follows
 POLICIES = {
     'max_abs = 1 / policy = "noise-floor"': "noise-floor",
     'policy = "noise-floor" / max_abs = 1': "fixed",
     'policy = "fixed" / safety = 4 / policy = "noise-floor"': "noise-floor",
     "max_abs = 1 / min_mutation_score = 0.5": "fixed",
+    "max_abs = 1 / top1 = 0.5": "fixed",
+    "top1 = 0.5 / max_abs = 1": "fixed",
 }
 
 
@@ -189,10 +230,12 @@ def test_tolerances_of_another_precision_do_not_apply(tmp_path):
 
 LEVELS = {
     'policy = "fixed"': 1e-5,
-    "[defaults.tolerance.fp32]": 0.1,
-    '[defaults.tolerance."*-fp32"]': 0.2,
-    "[models.net.tolerance.fp32]": 0.3,
-    '[models.net.tolerance."dynamo-*"]': 0.4,
+    '[defaults.tolerance."*"]': 0.1,
+    "[defaults.tolerance.fp32]": 0.2,
+    '[defaults.tolerance."*-fp32"]': 0.3,
+    '[models.net.tolerance."*"]': 0.4,
+    "[models.net.tolerance.fp32]": 0.5,
+    '[models.net.tolerance."dynamo-*"]': 0.6,
 }
 
 
@@ -201,8 +244,8 @@ def test_the_strongest_level_wins_whatever_the_order_in_the_file(tmp_path, count
     written = [f"{table}\nmax_abs = {value}" for table, value in LEVELS.items()][1:count]
     strongest = list(LEVELS.values())[count - 1]
     backwards = "\n".join(reversed(written))
-    start = '[defaults.tolerance."*"]\npolicy = "fixed"'
-    assert tolerance(tmp_path, backwards, start=start).max_abs.passes == strongest
+    backwards += '\n[models.net.tolerance."*fp*"]\npolicy = "fixed"'
+    assert tolerance(tmp_path, backwards).max_abs.passes == strongest
 
 
 def test_every_level_adds_its_own_metrics(tmp_path):
@@ -329,6 +372,7 @@ DROPS = {
     "max_drop = { int8-static = 0.02 }": [None, None, 0.02],
     'max_drop = { "*-fp*" = 0.01, fp16 = 0.02, int8-static = 0.03 }': [0.01, 0.01, 0.03],
     'max_drop = { "dynamo-*" = 0.01, "*-int8-*" = 0.02 }': [0.01, 0.01, 0.02],
+    'max_drop = { fp32 = 0, "*" = 0.01, "*-fp16" = 0.02 }': [0.0, 0.02, 0.01],
 }
 
 
@@ -376,6 +420,20 @@ def test_a_variant_that_the_manifest_does_not_list_is_as_it_would_be(tmp_path):
     assert (unlisted.quantization.method, unlisted.quantization.per_channel) == ("entropy", True)
     assert (unlisted.tolerance.sqnr_db, unlisted.max_drop) == (Bounds(passes=25, fails=25), 0.01)
     assert unlisted.budget.min_coverage == 0.9
+
+
+def test_tables_of_a_model_may_name_a_precision_that_it_does_not_list(tmp_path):
+    tables = (
+        "[models.net.tolerance.int8-static]\ntop1 = 0.9\n"
+        "[models.net.budget.int8-static]\nmax_size_ratio = 0.4\n"
+        "[models.net.quantization.int8-static]\nsymmetric = true\n"
+    )
+    accuracy = '[models.net.accuracy]\nfile = "test.npz"\nmax_drop = { int8-static = 0.01 }'
+    model = net(tmp_path, end=tables + accuracy)
+    assert [variant.precision for variant in model.variants] == ["fp32"]
+    unlisted = model.variant("dynamo", 20, "int8-static")
+    assert (unlisted.tolerance.top1, unlisted.max_drop) == (Bounds(passes=0.9, fails=0.9), 0.01)
+    assert (unlisted.budget.max_size_ratio, unlisted.quantization.symmetric) == (0.4, True)
 
 
 def test_variants_are_exporter_then_opset_then_precision_in_the_order_written(tmp_path):
@@ -433,6 +491,7 @@ def test_a_checkpoint_glob_makes_one_model_per_match(tmp_path):
         (tmp_path / "weights" / name).touch()
     text = f'schema = 1\n[models.net]\nfactory = "zoo:net"\ncheckpoint = "weights/*.pt"\n{IO}'
     manifest = load(tmp_path, text)
+    assert {model.section for model in manifest.models.values()} == {"net"}
     assert {name: model.checkpoint for name, model in manifest.models.items()} == {
         "net-a": tmp_path / "weights" / "a.pt",
         "net-b": tmp_path / "weights" / "b.pt",

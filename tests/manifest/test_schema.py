@@ -158,6 +158,7 @@ file = "test.npz"
 labels = "digit"
 metric = "f1"
 average = "weighted"
+axis = 1
 output = "label"
 count = 1000
 batch = 16

@@ -1,0 +1,57 @@
+"""What walks a graph: its nodes, its tensors and the graphs inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["WEIGHTED", "constants", "graphs", "holds_weights", "nodes_of", "tensors"]
+
+#: Operators that hold weights and that int8 is meant for.
+WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
+
+
+def holds_weights(node: onnx.NodeProto) -> bool:
+    """Whether a node is one of `WEIGHTED`: ONNX's own Attention (opset 23) has no weights."""
+    if node.op_type == "Attention":
+        return node.domain == "com.microsoft"
+    return node.op_type in WEIGHTED
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and the graphs inside it (If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from graphs(inner)
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of a graph and of the graphs inside it, each followed by those inside it."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                yield from nodes_of(inner)
+
+
+def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """Initializers and what Constant nodes hold, by the name of their value, subgraphs included."""
+    for inner in graphs(graph):
+        yield from ((tensor.name, tensor) for tensor in inner.initializer)
+        for node in inner.node:
+            if node.op_type == "Constant":
+                yield from ((node.output[0], e.t) for e in node.attribute if e.name == "value")
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Weights and tensor attributes, subgraphs included, in the file's order."""
+    for inner in graphs(graph):
+        yield from inner.initializer
+        for node in inner.node:
+            for attribute in node.attribute:
+                yield from (attribute.t, *attribute.tensors)
