@@ -4,6 +4,7 @@
 
     OnnxCheckError
     ├── ManifestError         models.toml is wrong (every problem at once)
+    ├── HistoryError          the history of latencies cannot be read
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -23,6 +24,7 @@ __all__ = [
     "BehaviourError",
     "CheckpointError",
     "ExportError",
+    "HistoryError",
     "InputError",
     "ManifestError",
     "OnnxCheckError",
@@ -40,6 +42,10 @@ class OnnxCheckError(Exception):
 
 class ManifestError(OnnxCheckError):
     """The manifest is wrong; the text lists every problem, one `file:line: ...` per line."""
+
+
+class HistoryError(OnnxCheckError):
+    """A file of `--onnxcheck-history` cannot be read; it is left as it is."""
 
 
 class StageError(OnnxCheckError):

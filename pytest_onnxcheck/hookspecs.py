@@ -30,6 +30,22 @@ def pytest_onnxcheck_suite(config: pytest.Config, model: Model) -> type[OnnxChec
     """
 
 
+def pytest_onnxcheck_targets(config: pytest.Config) -> dict[str, dict[str, Any]] | None:
+    """Return targets by name, or None; their keys are those of `[targets.NAME]` in the manifest.
+
+    Add the GPU that this machine has free::
+
+        import os
+
+        def pytest_onnxcheck_targets(config):
+            options = {"device_id": os.environ.get("FREE_GPU", "0")}
+            return {"free-gpu": {"provider": "CUDAExecutionProvider", "provider_options": options}}
+
+    A manifest can then say `targets = ["cpu", "free-gpu"]`, and `[targets.free-gpu]` in it adds to
+    what is given here.
+    """
+
+
 def pytest_onnxcheck_update_record(config: pytest.Config, record: dict[str, Any]) -> None:
     """Change the JSON record in place before it is written.
 

@@ -1,15 +1,20 @@
-"""The closed sets of names a manifest or an option may use. Imports nothing."""
+"""The names a manifest or an option may use, and where things are. Imports nothing."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["Check", "Dtype", "Exporter", "Fill", "Metric", "Precision", "Target"]
+__all__ = ["HISTORY", "Check", "Dtype", "Exporter", "Fill", "Metric", "Precision"]
+
+#: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
+#: would take our files for its own
+HISTORY = ".benchmarks/onnxcheck/history"
 
 Check = Literal[
     "export",
     "quantization",
     "structure",
+    "target",
     "equivalence",
     "accuracy",
     "mutation",
@@ -21,4 +26,3 @@ Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "constant", "file"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "mse"]
 Precision = Literal["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
-Target = Literal["cpu", "cuda", "tensorrt", "openvino"]

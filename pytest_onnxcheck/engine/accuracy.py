@@ -31,6 +31,7 @@ from pytest_onnxcheck.engine.reference import Reference, import_object, user_fra
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import CheckpointError, InputError, RunError
 from pytest_onnxcheck.manifest.sections import Accuracy
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import AccuracyMeasurement
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Batch:
     labels: Array
 
 
-def measure(artefact: Artefact, evaluation: Evaluation, target: str) -> AccuracyMeasurement:
+def measure(artefact: Artefact, evaluation: Evaluation, target: Target) -> AccuracyMeasurement:
     """Scores an artefact, and sets it against PyTorch's score.
 
     Raises:
@@ -89,7 +90,7 @@ def measure(artefact: Artefact, evaluation: Evaluation, target: str) -> Accuracy
     low, high, undefined = evaluation.interval(answers)
     classes = evaluation.accuracy.metric in _OF_CLASSES
     return AccuracyMeasurement(
-        target=target,
+        target=target.name,
         provider=session.provider,
         metric=evaluation.accuracy.metric,
         data=evaluation.data,

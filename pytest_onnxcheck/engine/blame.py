@@ -29,6 +29,7 @@ from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import OutputMeasurement, Step
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def blame(
     oracle: Oracle,
     case: Case,
     variant: Variant,
-    target: str,
+    target: Target,
     artefact: Artefact,
     float_artefact: Artefact,
     safety: float = 8.0,
@@ -81,9 +82,9 @@ def blame(
         steps += _conversion(float_artefact, case, judged)
     if variant.precision != "fp32":
         steps += _precision(artefact, case, judged, given_only)
-    if target != "cpu":
+    if target != judged.cpu:
         run = _session(artefact, case, target)
-        steps.append(judged.step("provider", f"artefact on {target}", run, variant.precision))
+        steps.append(judged.step("provider", f"artefact on {target.name}", run, variant.precision))
     return _guilty(steps), tuple(steps)
 
 
@@ -117,12 +118,12 @@ def _capture(reference: Reference, variant: Variant, case: Case, judged: _Judged
 
 
 def _conversion(artefact: Artefact, case: Case, judged: _Judged) -> Iterator[Step]:
-    plain = judged.step("conversion", _PLAIN, _session(artefact, case, "cpu", optimise=False))
+    plain = judged.step("conversion", _PLAIN, _session(artefact, case, judged.cpu, optimise=False))
     yield plain
     if not plain.agrees:
         yield _evaluated(artefact, case, judged)
     name = "ONNX Runtime, as it ships"
-    yield judged.step("runtime optimisation", name, _session(artefact, case, "cpu"))
+    yield judged.step("runtime optimisation", name, _session(artefact, case, judged.cpu))
 
 
 _PLAIN = "ONNX Runtime without optimisations"
@@ -132,14 +133,17 @@ def _precision(artefact: Artefact, case: Case, judged: _Judged, given_only: bool
     precision = judged.variant.precision
     stage = "conversion" if given_only else "quantization"
     plain = judged.step(
-        stage, f"{_PLAIN}, {precision}", _session(artefact, case, "cpu", optimise=False), precision
+        stage,
+        f"{_PLAIN}, {precision}",
+        _session(artefact, case, judged.cpu, optimise=False),
+        precision,
     )
     if given_only:
         note = "; ".join(filter(None, (plain.note, "there is no fp32 artefact to tell it from")))
         plain = Step(plain.stage, plain.name, plain.ratio, plain.agrees, note)
     yield plain
     name = f"ONNX Runtime, as it ships, {precision}"
-    yield judged.step("runtime optimisation", name, _session(artefact, case, "cpu"), precision)
+    yield judged.step("runtime optimisation", name, _session(artefact, case, judged.cpu), precision)
 
 
 def _evaluated(artefact: Artefact, case: Case, judged: _Judged) -> Step:
@@ -171,7 +175,7 @@ def _too_large(path: Path, case: Case) -> str | None:
     return None
 
 
-def _session(artefact: Artefact, case: Case, target: str, *, optimise: bool = True) -> _Run:
+def _session(artefact: Artefact, case: Case, target: Target, *, optimise: bool = True) -> _Run:
     def run() -> tuple[dict[str, Array], str]:
         session = open_session(artefact, target, optimise=optimise)
         return dict(zip(session.outputs, session.run(case.inputs), strict=True)), ""
@@ -299,6 +303,11 @@ class _Judged:
     case: Case
     variant: Variant
     safety: float
+
+    @property
+    def cpu(self) -> Target:
+        """The target cpu, with what the manifest says of it."""
+        return self.oracle.reference.model.target("cpu")
 
     def step(self, stage: str, name: str, run: _Run, precision: str = "fp32") -> Step:
         """Runs a step and says how far from PyTorch it is."""

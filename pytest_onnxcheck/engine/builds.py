@@ -149,10 +149,24 @@ class Builds:
             lambda path: quantize(reference, variant, source.path, path, calibration),
         )
 
-    def _given(self, path: Path) -> Artefact:
+    def baseline(self, variant: Variant) -> Artefact | None:
+        """The previous release's artefact, where the manifest names one.
+
+        Raises:
+            ExportError: The file is missing or no ONNX file.
+        """
+        if variant.baseline is None:
+            return None
+        missing = (
+            "key `baseline` of the model: put the previous release's .onnx there, or take the key "
+            "away and compare with the history (--onnxcheck-accept)"
+        )
+        return self._given(variant.baseline, missing)
+
+    def _given(self, path: Path, missing: str = "key `onnx` of the model") -> Artefact:
         def load() -> Artefact:
             if not path.is_file():
-                raise ExportError(f"artefact not found: {path} (key `onnx` of the model)")
+                raise ExportError(f"artefact not found: {path} ({missing})")
             try:
                 return Artefact.given(path)
             except Exception as error:

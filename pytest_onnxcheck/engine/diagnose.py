@@ -80,6 +80,7 @@ def diagnose(
         )
     notes: list[str] = []
     safety = variant.tolerance.safety or 8.0
+    target = oracle.reference.model.target(measured.target)
 
     def tried(what: str, attempt: Callable[[], _T]) -> _T | None:
         try:
@@ -91,7 +92,7 @@ def diagnose(
 
     blamed = tried(
         "guilty stage",
-        lambda: blame(oracle, case, variant, measured.target, artefact, float_artefact, safety),
+        lambda: blame(oracle, case, variant, target, artefact, float_artefact, safety),
     )
     stage, steps = blamed or (None, ())
     divergence, losses, sensitivity = None, None, None
@@ -107,7 +108,7 @@ def diagnose(
                     float_artefact,
                     oracle,
                     variant,
-                    measured.target,
+                    target,
                     case,
                     build=build,
                     problem=problem,
@@ -125,7 +126,7 @@ def diagnose(
             root,
             oracle,
             variant,
-            measured.target,
+            target,
             artefact,
             case,
             finding=finding,

@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.overflow import LARGE, TINY, stored_outputs, underf
 from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.measurement import CaseMeasurement, EquivalenceMeasurement, OutputMeasurement
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ __all__ = ["measure", "measure_case", "searched"]
 
 
 def measure(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: str
+    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target
 ) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on a target, case by case.
 
@@ -45,7 +46,7 @@ def measure(
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
-    if variant.precision in ("fp16", "half") and target == "cpu":
+    if variant.precision in ("fp16", "half") and session.provider == CPU.provider:
         largest = max(oracle.declared, key=_magnitude)
         lost = _underflowed(artefact, session, oracle, largest)
         measured = [
@@ -59,7 +60,7 @@ def measure(
     if len(cases) > 1 and measured[0].error is None:
         measured.append(_measured(session, oracle, variant, again, first))
     return EquivalenceMeasurement(
-        target,
+        target.name,
         session.provider,
         tuple(measured),
         notes=tuple(oracle.notes),
@@ -96,7 +97,7 @@ def searched(
 
     if not oracle.probed(variant):
         return measured
-    session = open_session(artefact, measured.target)
+    session = open_session(artefact, oracle.reference.model.target(measured.target))
 
     def tried(case: Case) -> EquivalenceMeasurement | None:
         found = measure_case(session, oracle, variant, case)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, Shape]
     Count = Callable[[onnx.NodeProto, Shapes], int | None]
 
-__all__ = ["attributes", "inferred", "multiply_accumulates", "unpacked"]
+__all__ = ["attributes", "inferred", "multiplies", "multiply_accumulates", "unpacked"]
 
 #: Position of the kernels [outputs, inputs / group, sizes...].
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
@@ -219,9 +219,16 @@ def _stand_in(
 
 def _counter(node: onnx.NodeProto) -> Count | None:
     """What counts a node's multiply-accumulates; None for one that has none."""
-    if node.domain == "com.microsoft" and node.op_type == "Attention":
-        return _uncounted
-    return _COUNTERS.get(node.op_type)
+    return _uncounted if _own_attention(node.op_type, node.domain) else _COUNTERS.get(node.op_type)
+
+
+def multiplies(operator: str, domain: str) -> bool:
+    """Whether an operator multiplies and accumulates, as those with weights do."""
+    return _own_attention(operator, domain) or operator in _COUNTERS
+
+
+def _own_attention(operator: str, domain: str) -> bool:
+    return domain == "com.microsoft" and operator == "Attention"
 
 
 def _attempt(count: Count, node: onnx.NodeProto, shapes: Shapes) -> int | None:

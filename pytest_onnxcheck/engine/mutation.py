@@ -14,6 +14,7 @@ from pytest_onnxcheck.engine.runtime import Session, open_model, open_session
 from pytest_onnxcheck.engine.structure import measure_model
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
@@ -34,7 +35,7 @@ Judge = Callable[[StructureMeasurement | EquivalenceMeasurement], str | None]
 
 
 def measure(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: str, count: int, judge: Judge
+    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target, count: int, judge: Judge
 ) -> MutationMeasurement:
     """Judges seeded mutants of an artefact as the artefact itself is judged, until one fails.
 
@@ -59,13 +60,13 @@ def measure(
             continue
         problem = judge(_alone(session, found))
         if problem is not None:
-            return MutationMeasurement(target, session.provider, (), unsound=problem)
+            return MutationMeasurement(target.name, session.provider, (), unsound=problem)
         original[case.name] = session.run(case.inputs)
     cases = [case for case in cases if case.name in original]
     model = oracle.reference.model
     seed = f"{model.seed}/{model.name}/{variant.name}"
     return MutationMeasurement(
-        target,
+        target.name,
         session.provider,
         tuple(
             _outcome(mutant, oracle, variant, session, cases, original, judge)
@@ -90,7 +91,7 @@ def _outcome(
     if problem is not None:
         return outcome("killed", f"structure: {problem}")
     try:
-        session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.narrowed)
+        session = open_model(mutant.model.SerializeToString(), shipped.on, shipped.narrowed)
     except RunError as error:
         return outcome("killed", f"load: {error}")
     worst: float | None = None

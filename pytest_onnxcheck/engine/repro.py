@@ -26,10 +26,11 @@ from pytest_onnxcheck.engine.exposed import Exposed
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.reference import Reference, _seed
-from pytest_onnxcheck.engine.runtime import PROVIDERS, open_session
+from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Model, Variant, carries_schema
 from pytest_onnxcheck.manifest.positions import key_lines
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def write_repro(
     root: Path,
     oracle: Oracle,
     variant: Variant,
-    target: str,
+    target: Target,
     artefact: Artefact,
     case: Case,
     *,
@@ -84,7 +85,7 @@ def write_repro(
         OSError: The folder cannot be written, or the manifest cannot be read.
     """
     model = oracle.reference.model
-    home = root / "repro" / _folder(root, model) / f"{variant.name}-{target}"
+    home = root / "repro" / _folder(root, model) / f"{variant.name}-{target.name}"
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
         folder = Path(temporary) / "new"
@@ -95,8 +96,8 @@ def write_repro(
         _write_json(folder / "versions.json", _versions())
         about = _rebuilding(oracle.reference) | {
             "variant": variant.name,
-            "target": target,
-            "provider": PROVIDERS[target],
+            "target": target.name,
+            **target.opening(),
             "case": case.name,
             "finding": finding,
             "artefact": str(artefact.path.resolve()),
@@ -148,7 +149,7 @@ def _replace(home: Path, new: Path, aside: Path) -> None:
 
 
 def _write_values(
-    folder: Path, oracle: Oracle, target: str, artefact: Artefact, case: Case
+    folder: Path, oracle: Oracle, target: Target, artefact: Artefact, case: Case
 ) -> None:
     _write_arrays(folder / "inputs.npz", case.inputs)
     outputs = oracle.expected(case).outputs

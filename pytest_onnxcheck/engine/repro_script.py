@@ -78,30 +78,22 @@ def run_onnx(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, A
     places = [HERE / "model.onnx", Path(about["artefact"])]
     path = next((path for path in places if path.is_file()), None)
     if path is not None:
-        return run_file(path, about["provider"], inputs, about["narrowed"])
+        return run_file(path, about, inputs, about["narrowed"])
     print(f"ONNX Runtime: {about['artefact']} is gone; what it gave is in onnx.npz")
     return load("onnx.npz")
 
 
 def run_file(
-    path: Path, provider: str, inputs: Mapping[str, Any], narrowed: Sequence[str] = ()
+    path: Path,
+    about: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    narrowed: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Runs a file on a provider, and on no other; `narrowed` are float16 there, float32 here."""
+    """Runs a file on the target, and on no other; `narrowed` are float16 there, float32 here."""
     import numpy as np
-    import onnxruntime
 
-    onnxruntime.set_default_logger_severity(3)
-    if provider not in onnxruntime.get_available_providers():
-        raise RuntimeError(f"this onnxruntime {onnxruntime.__version__} has no {provider}")
-    try:
-        session = onnxruntime.InferenceSession(str(path), providers=[provider])
-    except Exception as error:
-        raise RefusedError(f"{type(error).__name__}: {error}") from error
-    if session.get_providers()[0] != provider:
-        raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
-    print(f"ONNX Runtime {onnxruntime.__version__}: {path} on {provider}")
-    names = [value.name for value in session.get_outputs()]
-    feed = {value.name: inputs[value.name] for value in session.get_inputs()}
+    session, needed, names = opened(path, about)
+    feed = {name: inputs[name] for name in needed}
     feed |= {name: feed[name].astype(np.float16) for name in narrowed if name in feed}
     try:
         outputs = dict(zip(names, session.run(None, feed), strict=True))
@@ -112,10 +104,56 @@ def run_file(
     }
 
 
+def opened(path: Path, about: Mapping[str, Any]) -> tuple[Any, list[str], list[str]]:
+    """A session with the target's provider and options, and the names of inputs and outputs."""
+    provider = about["provider"]
+    if provider == "ReferenceEvaluator":
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        print(f"onnx {onnx.__version__}: {path} on its reference evaluator")
+        evaluator = ReferenceEvaluator(str(path))
+        return evaluator, list(evaluator.input_names), list(evaluator.output_names)
+    import onnxruntime
+
+    if provider not in onnxruntime.get_available_providers():
+        raise RuntimeError(f"this onnxruntime {onnxruntime.__version__} has no {provider}")
+    options = {name: str(value) for name, value in about["provider_options"].items()}
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), session_options(about), providers=[(provider, options)], enable_fallback=0
+        )
+    except Exception as error:
+        raise RefusedError(f"{type(error).__name__}: {error}") from error
+    if session.get_providers()[0] != provider:
+        raise RuntimeError(f"onnxruntime fell back to {session.get_providers()[0]}")
+    print(f"ONNX Runtime {onnxruntime.__version__}: {path} on {provider}")
+    given, made = session.get_inputs(), session.get_outputs()
+    return session, [value.name for value in given], [value.name for value in made]
+
+
+def session_options(about: Mapping[str, Any]) -> Any:
+    """The target's session options; names of config entries have a dot."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(3)
+    options = onnxruntime.SessionOptions()
+    for name, value in about["session_options"].items():
+        if name == "graph_optimization_level":
+            level = "DISABLE_ALL" if value == "disable" else f"ENABLE_{value.upper()}"
+            value = getattr(onnxruntime.GraphOptimizationLevel, f"ORT_{level}")
+        if "." in name:
+            value = int(value) if isinstance(value, bool) else value
+            options.add_session_config_entry(name, str(value))
+        else:
+            setattr(options, name, value)
+    return options
+
+
 def run_node(about: Mapping[str, Any]) -> None:
     """Runs the guilty node alone, where the artefact was too large to be copied."""
     if (HERE / "node.onnx").is_file():
-        outputs = run_file(HERE / "node.onnx", about["provider"], load("node_inputs.npz"))
+        outputs = run_file(HERE / "node.onnx", about, load("node_inputs.npz"))
         for name, value in outputs.items():
             print(f"  node {about['node']}, {name}: {shown(value)} = {value.ravel()[:SHOWN]} …")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import sandbox
 from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.evaluator import Evaluator
+from pytest_onnxcheck.engine.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +25,6 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, Array]
 
 __all__ = [
-    "PROVIDERS",
     "Session",
     "import_onnxruntime",
     "narrowed_to_float16",
@@ -32,15 +36,13 @@ __all__ = [
 #: how much of ONNX Runtime's words is repeated where a check is skipped
 _SHORT = 200
 
-#: target -> ONNX Runtime execution provider
-PROVIDERS = {
-    "cpu": "CPUExecutionProvider",
-    "cuda": "CUDAExecutionProvider",
-    "tensorrt": "TensorrtExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
-}
+#: ONNX Runtime's numbers of what it logs
+_WARNING, _ERROR = 2, 3
 
-#: what the sandbox found out about artefacts of this session: None when one loads
+#: lines of what ONNX Runtime printed that are repeated where it falls back
+_SAID = 2
+
+#: what is known about opening artefacts on targets in this process: None when the child did
 _probed: dict[tuple[str, str], StageError | None] = {}
 
 
@@ -59,23 +61,24 @@ def import_onnxruntime() -> Any:
             "'pytest-onnxcheck[openvino]': two of them overwrite each other"
         ) from error
     # its C++ side logs warnings to stderr, among them one per initializer it removes
-    onnxruntime.set_default_logger_severity(3)
+    onnxruntime.set_default_logger_severity(_ERROR)
     return onnxruntime
 
 
-def torch_device(target: str) -> str:
-    """The torch device that PyTorch is compared on: the GPU for CUDA targets.
+def torch_device(target: Target) -> str:
+    """The torch device that PyTorch is timed on; on a GPU, TF32 is turned off for good.
 
     Raises:
-        TargetAbsent: The target is a GPU and torch has none.
+        TargetAbsent: The target's device is a GPU and torch has none.
     """
-    if target not in ("cuda", "tensorrt"):
-        return "cpu"
-    import torch
+    if target.device.startswith("cuda"):
+        import torch
 
-    if not torch.cuda.is_available():
-        raise TargetAbsent(f"{target}: torch {torch.__version__} sees no CUDA device.")
-    return "cuda"
+        if not torch.cuda.is_available():
+            raise TargetAbsent(f"{target.name}: torch {torch.__version__} sees no CUDA device.")
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return target.device
 
 
 def narrowed_to_float16(array: Array) -> Array:
@@ -91,20 +94,30 @@ class Session:
     """An open session that runs on the provider asked for.
 
     Attributes:
-        target: The target.
-        provider: Its execution provider.
+        on: The target.
         inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
         outputs: Output names.
         narrowed: Inputs and outputs that the manifest declares as float32 and the variant makes
             float16: they are cast on the way in and out.
+        said: What ONNX Runtime printed to stderr while it was opened.
     """
 
-    target: str
-    provider: str
+    on: Target
     inputs: dict[str, str]
     outputs: list[str]
     handle: Any
     narrowed: frozenset[str] = frozenset()
+    said: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+        return self.on.name
+
+    @property
+    def provider(self) -> str:
+        """Its execution provider."""
+        return self.on.provider
 
     def run(self, inputs: Arrays) -> list[Array]:
         """Runs the artefact; arrays by input name, outputs in the artefact's order.
@@ -166,33 +179,47 @@ class Session:
         if providers[0] != self.provider:
             raise RunError(
                 f"{self.target}: ONNX Runtime fell back to {providers[0]} {when}: asked for "
-                f"{self.provider}. The library is built with it, but it does not load here: "
-                "check its CUDA/cuDNN (or OpenVINO) libraries and drivers"
+                f"{self.provider}. {self._why()}"
             )
+
+    def _why(self) -> str:
+        """What ONNX Runtime printed, its errors first, or what may be the matter."""
+        if self.said:
+            return f"It said: {'; '.join(self.said[:_SAID])}"
+        return (
+            "The library is built with it, but it does not load here: check its CUDA/cuDNN (or "
+            "OpenVINO) libraries and drivers"
+        )
 
 
 def open_session(
-    artefact: Artefact, target: str, *, threads: int | None = None, optimise: bool = True
+    artefact: Artefact, target: Target, *, threads: int | None = None, optimise: bool = True
 ) -> Session:
     """Opens an artefact on a target, first in a child process that may crash in our place.
 
     Args:
         artefact: What to run.
-        target: Where to run it.
-        threads: Intra-op threads; None leaves ONNX Runtime's default.
+        target: Where to run it, and with which options.
+        threads: Intra-op threads; None leaves what the target's options or ONNX Runtime say.
         optimise: Whether ONNX Runtime may rewrite the graph, as it does by default.
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider, or the machine no such device.
-        Unsupported: The artefact is bfloat16, and the provider has no kernels for it.
+        Unsupported: The artefact is bfloat16, and the provider has no kernels for it; or the
+            target is the reference evaluator, and the artefact too large for it.
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
-    _probe(artefact, target, _provider(target))
+    _check_available(target)
+    _probe(artefact, target)
     narrowed = frozenset(artefact.notes.get("narrowed", ()))
-    return _open(str(artefact.path), target, threads, optimise, narrowed)
+    try:
+        return _open(str(artefact.path), target, threads, optimise, narrowed)
+    except RunError as error:  # one failure, which the other checks then name
+        _probed[artefact.sha256, target.key] = error
+        raise
 
 
-def open_model(model: bytes, target: str, narrowed: frozenset[str] = frozenset()) -> Session:
+def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozenset()) -> Session:
     """Opens a model in memory, without the child process: only for what is known to load.
 
     Args:
@@ -204,6 +231,7 @@ def open_model(model: bytes, target: str, narrowed: frozenset[str] = frozenset()
         TargetAbsent: This onnxruntime has no such provider.
         RunError: ONNX Runtime refuses the model, or falls back.
     """
+    _check_available(target)
     try:
         return _open(model, target, None, True, narrowed)
     except RunError:
@@ -213,45 +241,48 @@ def open_model(model: bytes, target: str, narrowed: frozenset[str] = frozenset()
         raise RunError(f"does not load in ONNX Runtime: {text}") from error
 
 
-def _provider(target: str) -> str:
-    """The target's provider, if this onnxruntime has it."""
+def _check_available(target: Target) -> None:
+    """Raises where this onnxruntime lacks the target's provider."""
+    if target.provider == EVALUATOR:
+        return
     onnxruntime = import_onnxruntime()
-    provider = PROVIDERS[target]
     available = onnxruntime.get_available_providers()
-    if provider not in available:
-        raise TargetAbsent(
-            f"{target}: {provider} is not in this onnxruntime {onnxruntime.__version__}, "
-            f"which has {', '.join(available)}."
+    if target.provider in available:
+        return
+    known = onnxruntime.get_all_providers()
+    if target.provider not in known:
+        close = difflib.get_close_matches(target.provider, [*known, EVALUATOR], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+        raise RunError(
+            f"{target.name}: onnxruntime {onnxruntime.__version__} knows no provider "
+            f"{target.provider!r} ({hint}); mend [targets.{target.name}] provider"
         )
-    return provider
+    raise TargetAbsent(
+        f"{target.name}: {target.provider} is not in this onnxruntime {onnxruntime.__version__}, "
+        f"which has {', '.join(available)}."
+    )
 
 
 def _open(
     model: str | bytes,
-    target: str,
+    target: Target,
     threads: int | None,
     optimise: bool,
     narrowed: frozenset[str],
 ) -> Session:
-    provider = _provider(target)
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    if not optimise:
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    # threads that wait by spinning take the processor from what runs next, PyTorch too
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    handle = onnxruntime.InferenceSession(model, options, providers=[provider])
-    handle.disable_fallback()
+    said: list[str] = []
+    if target.provider == EVALUATOR:
+        handle: Any = Evaluator(model)
+    else:
+        with _talkative(), printed() as said:
+            handle = open_handle(model, **target.opening(), threads=threads, optimise=optimise)
     session = Session(
-        target=target,
-        provider=provider,
+        on=target,
         inputs={value.name: value.type for value in handle.get_inputs()},
         outputs=[value.name for value in handle.get_outputs()],
         handle=handle,
         narrowed=narrowed,
+        said=tuple(said),
     )
     session.check_provider("when the session was opened")
     wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]
@@ -264,12 +295,24 @@ def _open(
     return session
 
 
-def _probe(artefact: Artefact, target: str, provider: str) -> None:
-    key = (artefact.sha256, target)
-    if key not in _probed:
-        problem = sandbox.load_problem(Path(artefact.path), provider)
-        _probed[key] = None if problem is None else _refused(artefact.path, problem, provider)
-    error = _probed[key]
+@contextlib.contextmanager
+def _talkative() -> Iterator[None]:
+    """Lets ONNX Runtime tell its warnings: why a provider does not load is one of them."""
+    onnxruntime = import_onnxruntime()
+    onnxruntime.set_default_logger_severity(_WARNING)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_ERROR)
+
+
+def _probe(artefact: Artefact, target: Target) -> None:
+    key = (artefact.sha256, target.key)
+    if key not in _probed and target.provider != EVALUATOR:
+        problem = sandbox.load_problem(Path(artefact.path), target.opening())
+        refused = None if problem is None else _refused(artefact.path, problem, target.provider)
+        _probed[key] = refused
+    error = _probed.get(key)
     if error is not None:
         raise error
 

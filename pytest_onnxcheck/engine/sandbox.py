@@ -3,8 +3,10 @@
 ONNX Runtime 1.23 to 1.31 segfaults while it optimises certain fp16 graphs. One long-lived child
 tries every artefact; when it dies, the artefact has failed its check and a new child is started.
 
-The protocol is one JSON list a line, `[path, provider]`, answered by one JSON value a line: null
-when the session opened, else the error's text.
+The protocol is one JSON list a line, `[path, opening]` with the arguments of
+`opening.open_handle`, answered by one JSON value a line: null when the session opened, else the
+error's text. With a number of threads and an `.npz` of inputs behind them the session is run once,
+and the answer is what that added to the child's peak memory, in bytes, or null.
 """
 
 from __future__ import annotations
@@ -17,9 +19,11 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["load_problem", "start"]
+from pytest_onnxcheck.engine.opening import open_handle
+
+__all__ = ["added_peak", "load_problem", "start"]
 
 
 def start() -> None:
@@ -27,13 +31,34 @@ def start() -> None:
     _child.process()
 
 
-def load_problem(path: Path, provider: str) -> str | None:
+def load_problem(path: Path, opening: dict[str, Any]) -> str | None:
     """Opens a session in the child.
 
+    Args:
+        path: The artefact.
+        opening: See `Target.opening`.
+
     Returns:
-        None when it opened; else what went wrong, a crash included.
+        None when it opened, be it on another provider; else what went wrong, a crash included.
     """
-    return _child.ask(path, provider)
+    problem: str | None = _child.ask([str(path), opening])
+    return problem
+
+
+def added_peak(path: Path, opening: dict[str, Any], threads: int, inputs: Path) -> int | None:
+    """Opens a session in the child and runs it once.
+
+    Args:
+        path: The artefact.
+        opening: See `Target.opening`.
+        threads: Intra-op threads.
+        inputs: `.npz` with the inputs in the artefact's order.
+
+    Returns:
+        Bytes that were added to its peak memory; None when they cannot be told, and on a crash.
+    """
+    answer = _child.ask([str(path), opening, threads, str(inputs)])
+    return answer if isinstance(answer, int) else None
 
 
 class _Child:
@@ -41,18 +66,18 @@ class _Child:
         self._process: subprocess.Popen[str] | None = None
         self._stderr: IO[str] | None = None
 
-    def ask(self, path: Path, provider: str) -> str | None:
+    def ask(self, question: list[Any]) -> Any:
+        """The child's answer, or the text of its crash."""
         process = self.process()
         assert process.stdin is not None
         assert process.stdout is not None
         answer = ""
         with contextlib.suppress(OSError):  # it died: there is no answer to read
-            process.stdin.write(json.dumps([str(path), provider]) + "\n")
+            process.stdin.write(json.dumps(question) + "\n")
             process.stdin.flush()
             answer = process.stdout.readline()
         if answer:
-            problem: str | None = json.loads(answer)
-            return problem
+            return json.loads(answer)
         return self._crash(process)
 
     def process(self) -> subprocess.Popen[str]:
@@ -112,13 +137,36 @@ def _serve() -> None:
 
     onnxruntime.set_default_logger_severity(3)
     for line in sys.stdin:
-        path, provider = json.loads(line)
-        problem = None
-        try:
-            onnxruntime.InferenceSession(path, providers=[provider])
-        except Exception as error:
-            problem = f"does not load in ONNX Runtime: {' '.join(str(error).split())}"
-        print(json.dumps(problem), flush=True)
+        path, opening, *run = json.loads(line)
+        answer = _added_peak(path, opening, *run) if run else _load_problem(path, opening)
+        print(json.dumps(answer), flush=True)
+
+
+def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
+    try:
+        open_handle(path, **opening)
+    except Exception as error:
+        return f"does not load in ONNX Runtime: {' '.join(str(error).split())}"
+    return None
+
+
+def _added_peak(path: str, opening: dict[str, Any], threads: int, inputs: str) -> int | None:
+    import numpy as np
+
+    from pytest_onnxcheck.engine.memory import added_peak
+
+    with np.load(inputs) as archive:
+        arrays = list(archive.values())
+
+    def run() -> Any:
+        handle = open_handle(path, **opening, threads=threads)
+        names = [value.name for value in handle.get_inputs()]
+        return handle, handle.run(None, dict(zip(names, arrays, strict=True)))
+
+    try:
+        return added_peak(run)
+    except Exception:  # of ONNX Runtime, of several types; the check itself meets it too
+        return None
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.prepare import matching, prepared
 from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     Exclusion,
@@ -79,7 +80,7 @@ def measure(
     float_artefact: Artefact,
     oracle: Oracle,
     variant: Variant,
-    target: str,
+    target: Target,
     case: Case,
     *,
     build: Build,
@@ -159,7 +160,7 @@ def table(model: Model) -> str:
 
 
 def measure_cases(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: str, cases: Iterable[Case]
+    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target, cases: Iterable[Case]
 ) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on some cases, and on no other.
 
@@ -170,7 +171,7 @@ def measure_cases(
     session = open_session(artefact, target)
     found = (measure_case(session, oracle, variant, case) for case in cases)
     return EquivalenceMeasurement(
-        target, session.provider, tuple(case for case in found if case is not None)
+        target.name, session.provider, tuple(case for case in found if case is not None)
     )
 
 

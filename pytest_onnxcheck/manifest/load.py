@@ -7,7 +7,7 @@ import re
 import sys
 import types
 import typing
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any, TypeVar, get_args, get_origin
@@ -19,6 +19,7 @@ from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path, key_lines
 from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -77,18 +78,26 @@ def carries_schema(path: FilePath) -> bool:
     return "schema" in document and "models" in document
 
 
-def load_manifest(path: FilePath, *, shown: str | None = None) -> Manifest:
+def load_manifest(
+    path: FilePath,
+    *,
+    shown: str | None = None,
+    targets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Manifest:
     """Reads and validates a manifest.
 
     Args:
         path: The TOML file.
         shown: How messages name it; default: its file name.
+        targets: More targets, as `pytest_onnxcheck_targets` gives them; tables of the manifest
+            add to them.
 
     Returns:
         The valid models and the problems of the others: one bad model leaves the rest usable.
 
     Raises:
-        ManifestError: The file as a whole cannot be used (unreadable, not TOML, no models).
+        ManifestError: The file as a whole cannot be used (unreadable, not TOML, no models), or
+            `targets` are wrong.
     """
     shown = shown or path.name
     try:
@@ -100,12 +109,32 @@ def load_manifest(path: FilePath, *, shown: str | None = None) -> Manifest:
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"at line (\d+)", str(error))
         raise ManifestError(f"{shown}:{line.group(1) if line else 1}: not TOML: {error}") from error
-    return _Loader(path, shown, document, key_lines(text)).load()
+    return _Loader(path, shown, document, key_lines(text), _given(targets or {})).load()
+
+
+def _given(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, s.TargetOptions]:
+    """The targets a hook gives, validated."""
+    hook, given, wrong = "pytest_onnxcheck_targets", {}, []
+    for name, table in tables.items():
+        try:
+            given[name] = s.TargetOptions.model_validate(table)
+        except ValidationError as error:
+            texts = [_explain(s.TargetOptions, table, detail)[1] for detail in _most_telling(error)]
+            wrong += [f"{hook}: target {name!r}: {text}" for text in texts]
+    wrong += [f"{hook}: target {path[1]!r}: {text}" for path, text in rules.check_targets(given)]
+    if wrong:
+        raise ManifestError("\n".join(wrong))
+    return given
 
 
 class _Loader:
     def __init__(
-        self, path: FilePath, shown: str, document: dict[str, Any], lines: dict[Path, int]
+        self,
+        path: FilePath,
+        shown: str,
+        document: dict[str, Any],
+        lines: dict[Path, int],
+        given: dict[str, s.TargetOptions],
     ) -> None:
         self.path = path
         self.shown = shown
@@ -113,6 +142,8 @@ class _Loader:
         self.lines = lines
         self.problems: list[Problem] = []
         self.tables: dict[str, str] = {}  # model -> the table it comes from
+        self.given = given
+        self.targets: Mapping[str, Target] = BUILTIN_TARGETS
 
     def load(self) -> Manifest:
         tables = self.document.get("models")
@@ -125,6 +156,10 @@ class _Loader:
         file = self.validate(s.ManifestFile, {**header, "models": {}}, ())
         if file is not None and self.note(rules.check_defaults(file.defaults), ("defaults",)):
             file = None
+        if file is not None:
+            self.targets = resolve_targets(self.given, file.targets)
+            self.note(rules.check_targets(file.targets, self.given), ())
+            self.note(rules.check_target_names(file.defaults, self.targets), ("defaults",))
         models: dict[str, Model] = {}
         for name, table in tables.items():
             for model in self.models(name, table, file):
@@ -157,6 +192,8 @@ class _Loader:
         section = self.validate(s.ModelSection, table, where)
         if section is None or self.note(rules.check_model(section), where) or file is None:
             return
+        if self.note(rules.check_target_names(section, self.targets), where):
+            return
         files = checkpoints(section, name, self.path.parent)
         if not files:
             self.problem(
@@ -172,6 +209,7 @@ class _Loader:
                 root=self.path.parent,
                 line=self.line(where),
                 seed=file.seed,
+                targets=self.targets,
             )
             for model_name, checkpoint in files
         ]

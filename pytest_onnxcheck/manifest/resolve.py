@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
 
 __all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "resolve"]
 
@@ -46,6 +47,7 @@ class Variant:
         quantization: How the precision is made; every option it has is filled in.
         max_drop: How much worse than PyTorch's the task metric may be; None when it is only told.
         file: The existing artefact; None when it is exported.
+        baseline: The previous release's artefact, which it may not be much slower than.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Variant:
     quantization: s.Quantization
     max_drop: float | None = None
     file: Path | None = None
+    baseline: Path | None = None
 
     def io_dtype(self, dtype: str) -> str:
         """The dtype of an input or output that the manifest declares as `dtype`."""
@@ -110,6 +113,7 @@ class Model:
     make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
         repr=False, compare=False
     )
+    declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
 
     def own_quantization(self, variant: Variant) -> s.Quantization:
         """The options that the model's own tables give a variant; those it inherits are None."""
@@ -119,6 +123,10 @@ class Model:
     def variant(self, exporter: str, opset: int | None, precision: str) -> Variant:
         """The variant as the manifest would have it, whether it lists the precision or not."""
         return self.make_variant(exporter, opset, precision, None)
+
+    def target(self, name: str) -> Target:
+        """What runs the artefacts under a name; `declared` holds all there are."""
+        return self.declared[name]
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
@@ -161,6 +169,7 @@ def resolve(
     root: Path,
     line: int,
     seed: int,
+    targets: Mapping[str, Target] = BUILTIN_TARGETS,
 ) -> Model:
     """Fills in what the model inherits and lists its variants."""
 
@@ -190,6 +199,10 @@ def resolve(
         allowed = None if section.accuracy is None else section.accuracy.max_drop
         return next(reversed(_matching(None, allowed, precision, variant)), None)
 
+    def baseline(precision: str, variant: str) -> Path | None:
+        file = next(reversed(_matching(None, section.baseline, precision, variant)), None)
+        return None if file is None else root / file
+
     def variant(exporter: str, opset: int | None, precision: str, file: str | None) -> Variant:
         parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
         name = "-".join(parts)
@@ -203,6 +216,7 @@ def resolve(
             quantization=quantization(precision, name),
             max_drop=max_drop(precision, name),
             file=None if file is None else root / file,
+            baseline=baseline(precision, name),
         )
 
     stem = f"-{checkpoint.stem}" if checkpoint is not None and _globs(section) else ""
@@ -237,6 +251,7 @@ def resolve(
         skip=section.skip,
         variants=tuple(variant(*recipe) for recipe in _recipes(section, inherited)),
         make_variant=variant,
+        declared=targets,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
 from pytest_onnxcheck.manifest.resolve import Model, Variant
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
 from pytest_onnxcheck.terms import Exporter, Metric, Precision
 
 __all__ = [
@@ -20,6 +21,9 @@ __all__ = [
     "check_defaults",
     "check_model",
     "check_resolved",
+    "check_target_names",
+    "check_targets",
+    "unknown_target",
 ]
 
 Found = Iterator[tuple[Path, str]]
@@ -33,6 +37,11 @@ BAD_MODEL_NAME = (
 
 _PRECISIONS = get_args(Precision)
 _METRICS = get_args(Metric)
+#: budgets that are given per target
+_PER_TARGET = (
+    *("min_speedup", "min_speedup_over_fp32", "max_cpu_fallback", "max_p95_ms"),
+    *("min_throughput", "max_load_s", "max_memory_mb"),
+)
 #: tables whose keys are precisions, or globs over variant names
 _TABLES = ("tolerance", "budget", "quantization")
 #: precisions that no noise floor is measured for
@@ -60,6 +69,76 @@ _VARIANT = re.compile(
 def check_defaults(defaults: s.Defaults) -> Found:
     """What can be wrong in `[defaults]`."""
     yield from _tables(defaults)
+
+
+def check_targets(
+    tables: Mapping[str, s.TargetOptions], given: Iterable[str] = BUILTIN_TARGETS
+) -> Found:
+    """What can be wrong in `[targets.NAME]`; `given` are targets a hook declares."""
+    for name, table in tables.items():
+        where: Path = ("targets", name)
+        if not MODEL_NAME.fullmatch(name):
+            yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
+        if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
+            close = difflib.get_close_matches(name, BUILTIN_TARGETS, n=1)
+            hint = f" (or did you mean {close[0]!r}?)" if close else ""
+            text = "missing key 'provider': the name of ONNX Runtime's execution provider"
+            yield where, text + hint
+        for option, value in (table.session_options or {}).items():
+            yield from (((*where, *path), text) for path, text in _session_option(option, value))
+
+
+def _session_option(option: str, value: object) -> Found:
+    where: Path = ("session_options", option)
+    if "." in option:  # a config entry, of which ONNX Runtime has no list
+        return
+    allowed = s.SESSION_SETTINGS.get(option)
+    if allowed is None:
+        close = difflib.get_close_matches(option, s.SESSION_SETTINGS, n=1)
+        names = ", ".join(s.SESSION_SETTINGS)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {names}"
+        text = f"unknown session option {option!r} ({hint}"
+        yield where, f"{text}; names of config entries have a dot)"
+    elif isinstance(allowed, tuple) and value not in allowed:
+        yield where, f"{option}: {value!r} is not one of {', '.join(map(str, allowed))}"
+    elif isinstance(allowed, type) and type(value) is not allowed:
+        kind = "true or false" if allowed is bool else "a whole number"
+        yield where, f"{option}: expected {kind}, got {value!r}"
+
+
+def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Found:
+    """Targets that nobody declares, wherever `[defaults]` or a model names one."""
+    for key in ("targets", "required_targets"):
+        for name in getattr(section, key) or ():
+            if name not in targets:
+                yield (key,), f"{key}: {unknown_target(name, targets)}"
+    for key, budget in (section.budget or {}).items():
+        for limit in _PER_TARGET:
+            for name in getattr(budget, limit) or {}:
+                where: Path = ("budget", key, limit)
+                fallback = limit == "max_cpu_fallback"
+                if fallback and name == "*":
+                    continue
+                if name not in targets:
+                    yield where, unknown_target(name, targets)
+                elif fallback and not targets[name].accelerated:
+                    yield where, f"{limit} has no effect on {name}: it runs on the CPU anyway"
+    for kind in ("xfail", "skip"):
+        for index, mark in enumerate(getattr(section, kind, ())):
+            for name in mark.targets or ():
+                if name not in targets:
+                    yield (kind, index, "targets"), f"targets: {unknown_target(name, targets)}"
+
+
+def unknown_target(name: str, targets: Iterable[str]) -> str:
+    """What to say of a target that nobody declares."""
+    names = list(targets)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return (
+        f"{name!r} is not one of {', '.join(names)}{hint}; declare it in [targets.{name}], or by "
+        "the hook pytest_onnxcheck_targets"
+    )
 
 
 def check_model(section: s.ModelSection) -> Found:
@@ -128,6 +207,16 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     for key in allowed if isinstance(allowed, dict) else ():
         if key not in _PRECISIONS and not fnmatch.filter(names, key):
             yield ("accuracy", "max_drop", key), _no_variant(key, [*precisions, *names])
+    for key in section.baseline or ():
+        chosen = _chosen(key, model.variants)
+        if not chosen:
+            yield ("baseline", key), _no_variant(key, [*precisions, *names])
+        elif all(variant.budget.max_regression is None for variant in chosen):
+            yield (
+                ("baseline", key),
+                "baseline has no effect: say how much slower than it is allowed with "
+                f'budget.{chosen[0].precision}.max_regression = "10%"',
+            )
     for key, tolerance in (section.tolerance or {}).items():
         chosen = _chosen(key, model.variants)
         found = list(_floor(key, tolerance, chosen))
@@ -149,9 +238,9 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
         if target not in model.targets:
             yield ("required_targets",), _no_target(target, model)
     for key, budget in (section.budget or {}).items():
-        for name in ("min_speedup", "min_speedup_over_fp32"):
+        for name in _PER_TARGET:
             for target in getattr(budget, name) or {}:
-                if target not in model.targets:
+                if target not in (*model.targets, "*"):
                     yield ("budget", key, name), _no_target(target, model)
         yield from _against_fp32(key, budget, _chosen(key, model.variants))
         for name in ("max_size_ratio", "min_speedup_over_fp32"):

@@ -14,6 +14,7 @@ __all__ = ["json_schema", "reference"]
 _TABLES: dict[str, type[BaseModel]] = {
     "(top level)": s.ManifestFile,
     "[defaults] and [models.NAME]": s.Defaults,
+    "[targets.NAME]": s.TargetOptions,
     "[models.NAME]": s.ModelSection,
     "[models.NAME.inputs.INPUT]": s.Input,
     "[models.NAME.outputs.OUTPUT]": s.Output,

@@ -7,6 +7,7 @@ field descriptions are the reference documentation (`onnxcheck schema`).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -21,13 +22,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Metric, Precision, Target
+from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Metric, Precision
 
 __all__ = [
     "BUILTIN_QUANTIZATION",
     "BUILTIN_TOLERANCE",
     "FIXED_TOLERANCE",
     "METRICS",
+    "SESSION_SETTINGS",
     "Accuracy",
     "Bounds",
     "Budget",
@@ -42,6 +44,7 @@ __all__ = [
     "Output",
     "Quantization",
     "Section",
+    "TargetOptions",
     "Tolerance",
 ]
 
@@ -91,13 +94,29 @@ def _numbers_by(key: str) -> Callable[[object], object]:
     return table_of
 
 
+_PERCENT = r"(\d+(?:\.\d+)?) ?%"
+
+
+def _share_of(value: object) -> object:
+    """`"10%"` and 0.1 alike."""
+    if isinstance(value, str):
+        percent = re.fullmatch(_PERCENT, value)
+        if percent is None:
+            raise _error(f'expected a percentage ("10%") or a share (0.1), got {value!r}')
+        return float(percent[1]) / 100
+    if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
+        raise _error(f'expected a share of at most 1, got {value:g}: did you mean "{value:g}%"?')
+    return value
+
+
 Array = Strict(False)  # TOML has arrays, which are lists in Python; the sections hold tuples
 Opset = Annotated[int, Field(ge=9, le=30)]
 Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 Precisions = Annotated[tuple[Precision, ...], Array, Field(min_length=1), AfterValidator(_unique)]
-Targets = Annotated[tuple[Target, ...], Array, Field(min_length=1), AfterValidator(_unique)]
-AnyTargets = Annotated[tuple[Target, ...], Array, AfterValidator(_unique)]
+# names of targets are checked in `rules`: the manifest and a hook may declare more
+Targets = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(_unique)]
+AnyTargets = Annotated[tuple[str, ...], Array, AfterValidator(_unique)]
 Size = Annotated[int, Field(ge=1)]
 Ratio = Annotated[float, Field(gt=0)]
 Shape = Annotated[tuple[int | str, ...], Array]
@@ -106,14 +125,29 @@ Range = Annotated[tuple[Number, Number], Array, BeforeValidator(_range_of)]
 Strings = Annotated[tuple[str, ...], Array]
 Operators = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 Speedups = Annotated[
-    dict[Target, Ratio],
-    BeforeValidator(_numbers_by("cpu"), json_schema_input_type=Ratio | dict[Target, Ratio]),
+    dict[str, Ratio],
+    BeforeValidator(_numbers_by("cpu"), json_schema_input_type=Ratio | dict[str, Ratio]),
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+Shares = Annotated[
+    dict[str, Share],
+    BeforeValidator(_numbers_by("*"), json_schema_input_type=Share | dict[str, Share]),
 ]
 Drop = Annotated[float, Field(ge=0)]
 Drops = Annotated[
     dict[str, Drop],
     Field(min_length=1),
     BeforeValidator(_numbers_by("*"), json_schema_input_type=Drop | dict[str, Drop]),
+]
+#: two runs of one artefact differ by half a percent: less than 1% cannot be gated on
+Regression = Annotated[
+    float,
+    Field(ge=0.01, le=1),
+    BeforeValidator(
+        _share_of,
+        json_schema_input_type=Annotated[float, Field(ge=0.01, le=1)]
+        | Annotated[str, Field(pattern=f"^{_PERCENT}$")],
+    ),
 ]
 ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
 
@@ -361,10 +395,42 @@ class Budget(Section):
         description="The fp32 artefact's time / this variant's, measured likewise. Default: 1 "
         "where `min_speedup` is given, since a variant that is slower than fp32 pays for nothing.",
     )
+    max_regression: Regression | None = Field(
+        None,
+        description='How much slower than before it may be, `"10%"` or 0.1: than the artefact in '
+        "`baseline`, else than the accepted baseline, else than the median of the last five runs "
+        "(see History in the guide).",
+    )
+    max_p95_ms: Speedups | None = Field(
+        None,
+        description="95th percentile of the artefact's time, in ms, per target. An absolute time: "
+        "it holds for one kind of machine.",
+    )
+    min_throughput: Speedups | None = Field(
+        None,
+        description="Items a second, per target: the first symbolic dim's size / median time. "
+        "Absolute too.",
+    )
+    max_load_s: Speedups | None = Field(
+        None,
+        description="Seconds to open a session, the median of five, per target. Absolute too.",
+    )
+    max_memory_mb: Speedups | None = Field(
+        None,
+        description="What a session and one run add to the peak of the host's memory, in units of "
+        "10^6 bytes, per target. Repeats within about 15%.",
+    )
     min_coverage: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
         description="Share of the weights, and of the multiply-accumulates, that must carry the "
         "precision.",
+    )
+    max_cpu_fallback: Shares | None = Field(
+        None,
+        description="Share of the artefact's nodes that may run on the CPU under a target of "
+        "another provider, per target; a bare number means all of them. Default: no Conv, MatMul, "
+        "Gemm, LSTM or other operator with weights may; the rest is warned about, since providers "
+        "leave what handles shapes to the CPU on purpose.",
     )
 
 
@@ -501,8 +567,29 @@ class Latency(Section):
         description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
         "value of the first symbolic dim, the others at their first value.",
     )
-    seconds: float = Field(1.0, gt=0, le=600, description="Time spent measuring one point.")
-    threads: int = Field(1, ge=1, description="Threads of PyTorch and of ONNX Runtime alike.")
+    seconds: float = Field(
+        2.0,
+        gt=0,
+        le=600,
+        description="Usual time for one point; a quarter or half of it where that decides it.",
+    )
+    longest: float = Field(
+        6.0,
+        gt=0,
+        le=600,
+        description="Time for one point that is too close to tell after the usual time.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of PyTorch and of ONNX Runtime alike. More than one measure less "
+        "exactly.",
+    )
+    boundary: Literal["host", "device"] = Field(
+        "host",
+        description="What is inside a timed call on a GPU: the way from the host's memory and "
+        "back, or nothing but the run (`device`).",
+    )
 
 
 class Mark(Section):
@@ -529,7 +616,9 @@ class Defaults(Section):
         "`int8-dynamic`, `int8-static`, `int4-weight`.",
     )
     targets: Targets | None = Field(
-        None, description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`."
+        None,
+        description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`, `reference` "
+        "(onnx's own evaluator, for tiny models), or a table `[targets.NAME]`.",
     )
     required_targets: AnyTargets | None = Field(
         None, description="Targets whose absence is a failure rather than a skip."
@@ -618,10 +707,70 @@ class ModelSection(Defaults):
     )
     calibration: Calibration | None = Field(None, description="Calibration data of int8-static.")
     accuracy: Accuracy | None = Field(None, description="A task metric on labelled data.")
+    baseline: (
+        Annotated[
+            dict[str, str],
+            Field(min_length=1),
+            BeforeValidator(_artefacts_of, json_schema_input_type=str | dict[str, str]),
+        ]
+        | None
+    ) = Field(
+        None,
+        description="The previous release's `.onnx`, timed beside this one's for "
+        "`max_regression`: one (of `fp32`), or one per precision or glob over variant names.",
+    )
     xfail: Annotated[tuple[Mark, ...], Array] = Field(
         (), description="Checks expected to fail; one that passes is reported (strict)."
     )
     skip: Annotated[tuple[Mark, ...], Array] = Field((), description="Checks that are not run.")
+
+
+#: settings of `onnxruntime.SessionOptions` that are no config entries -> what they may be
+SESSION_SETTINGS: dict[str, tuple[object, ...] | type] = {
+    "graph_optimization_level": ("disable", "basic", "extended", "layout", "all"),
+    "intra_op_num_threads": int,
+    "inter_op_num_threads": int,
+    "enable_cpu_mem_arena": bool,
+    "enable_mem_pattern": bool,
+}
+
+
+def _option_of(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise _error(
+            f"expected a string, a number, true or false, got {value!r}: put option names that "
+            'hold dots into quotes, e.g. "session.intra_op.allow_spinning" = "0"'
+        )
+    return value
+
+
+Options = dict[str, Annotated[str | bool | int | float, BeforeValidator(_option_of)]]
+
+
+class TargetOptions(Section):
+    """What runs artefacts: a new target, or options of a built-in one."""
+
+    provider: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="ONNX Runtime's execution provider, e.g. `QNNExecutionProvider`, or "
+        "`ReferenceEvaluator`; default: by the name of a built-in target.",
+    )
+    provider_options: Options | None = Field(
+        None, description='Options of the provider, e.g. `{ device_type = "GPU" }` for OpenVINO.'
+    )
+    session_options: Options | None = Field(
+        None,
+        description='Session config entries by their full name, e.g. `"session.'
+        'disable_prepacking" = "1"`, and `graph_optimization_level` (`disable`, `basic`, '
+        "`extended`, `layout`, `all`), `intra_op_num_threads`, `inter_op_num_threads` (not where "
+        "speed is measured: `latency.threads` sets them there), `enable_cpu_mem_arena`, "
+        "`enable_mem_pattern`.",
+    )
+    torch_device: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Where PyTorch is timed beside it, e.g. `cuda`; default: `cuda` for CUDA and "
+        "TensorRT, else `cpu`.",
+    )
 
 
 class ManifestFile(Section):
@@ -630,4 +779,7 @@ class ManifestFile(Section):
     schema_version: Literal[1] = Field(alias="schema", description="Version of this format.")
     seed: int = Field(0, description="Seed of every random draw.")
     defaults: Defaults = Field(default_factory=Defaults, description="What every model inherits.")
+    targets: dict[str, TargetOptions] = Field(
+        default_factory=dict, description="Targets of your own, and options of built-in ones."
+    )
     models: dict[str, ModelSection] = Field(description="The models, by name.")

@@ -20,6 +20,7 @@ from pytest_onnxcheck.engine.inputs import generator
 from pytest_onnxcheck.engine.reference import load_reference
 from pytest_onnxcheck.errors import InputError, ManifestError, RunError
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import CPU
 
 NET = "import torch\n\n\ndef make():\n    return torch.nn.Identity()\n"
 
@@ -65,7 +66,7 @@ class Bench:
     def measure(self, body, table='file = "samples.npz"', shape='"batch", 3', seed=0):
         evaluation = self.evaluation(table, shape, seed)
         declared = ", ".join(f"D{axis}" for axis in range(shape.count(",") + 1))
-        return accuracy.measure(self.artefact(body, declared), evaluation, "cpu")
+        return accuracy.measure(self.artefact(body, declared), evaluation, CPU)
 
 
 @pytest.fixture
@@ -522,7 +523,7 @@ def test_an_artefact_without_a_score_is_an_error(bench):
     bench.samples(*noisy(10))
     evaluation = bench.evaluation()
     with pytest.raises(RunError, match="and none named 'y', which accuracy is measured on"):
-        accuracy.measure(bench.artefact("z = Identity (x)", output="z"), evaluation, "cpu")
+        accuracy.measure(bench.artefact("z = Identity (x)", output="z"), evaluation, CPU)
     nan = "zero = Constant <value = float {0.0}> () i = Div (x, zero) y = Sub (i, i)"
     with pytest.raises(RunError, match="10 of 10 samples give NaN; test_equivalence tells"):
-        accuracy.measure(bench.artefact(nan), evaluation, "cpu")
+        accuracy.measure(bench.artefact(nan), evaluation, CPU)

@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Tolerance
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU
 from pytest_onnxcheck.measurement import OutputMeasurement
 
 ROOT = Path(__file__).parents[2]
@@ -95,7 +96,7 @@ def made(tmp_path_factory, monkeypatch):
 
 def blamed(made, net, exporter, case=-1):
     oracle, variant, artefact = made(net, exporter)
-    return blame(oracle, oracle.declared[case], variant, "cpu", artefact, artefact)
+    return blame(oracle, oracle.declared[case], variant, CPU, artefact, artefact)
 
 
 def stages(steps):
@@ -134,7 +135,7 @@ def test_an_artefact_that_is_right_where_the_capture_fails_is_right(made):
     run = blame_module._program
     try:
         blame_module._program = lambda *_: (_ for _ in ()).throw(RuntimeError("guard: no"))
-        stage, steps = blame(oracle, oracle.declared[0], variant, "cpu", artefact, artefact)
+        stage, steps = blame(oracle, oracle.declared[0], variant, CPU, artefact, artefact)
     finally:
         blame_module._program = run
     assert stage is None
@@ -167,7 +168,7 @@ def test_a_dropped_argument_is_a_fault_of_the_conversion(made, net, exporter):
 def test_a_file_of_unknown_origin_has_no_capture(made):
     oracle, variant, artefact = made("DroppedThreshold", "torchscript")
     given = dataclasses.replace(variant, exporter="file", file=artefact.path)
-    stage, steps = blame(oracle, oracle.declared[0], given, "cpu", artefact, artefact)
+    stage, steps = blame(oracle, oracle.declared[0], given, CPU, artefact, artefact)
     assert stage == "conversion"
     assert steps[0].agrees is None
     assert steps[0].note
@@ -179,7 +180,7 @@ def test_an_artefact_that_does_not_load_is_noted_not_raised(made, tmp_path):
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(model, tmp_path / "model.onnx")
     broken = Artefact.given(tmp_path / "model.onnx")
-    stage, steps = blame(oracle, oracle.declared[0], variant, "cpu", broken, broken)
+    stage, steps = blame(oracle, oracle.declared[0], variant, CPU, broken, broken)
     assert stage == "conversion"
     assert "NoSuchOperator" in steps[1].note
 
@@ -203,7 +204,7 @@ def wrong_sessions(monkeypatch, is_wrong):
     opened = blame_module.open_session
 
     def open_session(artefact, target, *, optimise=True):
-        session = opened(artefact, "cpu", optimise=optimise)
+        session = opened(artefact, CPU, optimise=optimise)
         return Session(session, 1.1 if is_wrong(target, optimise) else 1.0)
 
     monkeypatch.setattr(blame_module, "open_session", open_session)
@@ -231,9 +232,10 @@ def test_a_large_graph_is_not_given_to_the_reference_evaluator(made, monkeypatch
 
 
 def test_another_target_is_a_fault_of_its_provider(made, monkeypatch):
-    wrong_sessions(monkeypatch, lambda target, optimise: target == "cuda")
+    wrong_sessions(monkeypatch, lambda target, optimise: target.name == "cuda")
     oracle, variant, artefact = made("Right", "torchscript")
-    stage, steps = blame(oracle, oracle.declared[0], variant, "cuda", artefact, artefact)
+    cuda = BUILTIN_TARGETS["cuda"]
+    stage, steps = blame(oracle, oracle.declared[0], variant, cuda, artefact, artefact)
     assert stage == "provider"
     assert steps[-1].name == "artefact on cuda"
 
@@ -267,11 +269,11 @@ def test_a_range_too_small_is_a_fault_of_the_quantization(cnn, clipped):
     oracle, variants, artefacts = cnn
     case = oracle.declared[-1]
     int8 = variants["int8-static"]
-    stage, steps = blame(oracle, case, int8, "cpu", clipped, artefacts["fp32"])
+    stage, steps = blame(oracle, case, int8, CPU, clipped, artefacts["fp32"])
     assert stage == "quantization"
     assert [step.agrees for step in steps] == [True, True, True, False, False]
     assert steps[-1].ratio > 1
-    whole, _ = blame(oracle, case, int8, "cpu", artefacts["int8-static"], artefacts["fp32"])
+    whole, _ = blame(oracle, case, int8, CPU, artefacts["int8-static"], artefacts["fp32"])
     assert whole is None
 
 
@@ -279,7 +281,7 @@ def test_half_precision_is_measured_in_its_own_floors(cnn):
     oracle, variants, artefacts = cnn
     case = oracle.declared[-1]
     fp16 = variants["fp16"]
-    stage, steps = blame(oracle, case, fp16, "cpu", artefacts["fp16"], artefacts["fp32"])
+    stage, steps = blame(oracle, case, fp16, CPU, artefacts["fp16"], artefacts["fp32"])
     assert stage is None
     assert all(step.ratio < 8 for step in steps)
 
@@ -293,14 +295,14 @@ def test_a_wrong_float_artefact_is_not_a_fault_of_the_quantization(cnn, tmp_path
     int8 = variants["int8-static"]
     other = dataclasses.replace(wrong, path=tmp_path / "int8.onnx")
     onnx.save(model, other.path)
-    stage, _ = blame(oracle, oracle.declared[-1], int8, "cpu", other, wrong)
+    stage, _ = blame(oracle, oracle.declared[-1], int8, CPU, other, wrong)
     assert stage == "conversion"
 
 
 def test_without_a_float_artefact_the_two_cannot_be_told_apart(cnn, clipped):
     oracle, variants, _ = cnn
     given = dataclasses.replace(variants["int8-static"], exporter="file", file=clipped.path)
-    _, steps = blame(oracle, oracle.declared[-1], given, "cpu", clipped, clipped)
+    _, steps = blame(oracle, oracle.declared[-1], given, CPU, clipped, clipped)
     assert [step.agrees for step in steps] == [None, False, False]
     assert "no fp32 artefact" in steps[1].note
 

@@ -20,6 +20,7 @@ from pytest_onnxcheck.engine.structure import measure as measure_structure
 from pytest_onnxcheck.engine.structure import measure_model
 from pytest_onnxcheck.errors import ExportError, QuantizeError, Unsupported
 from pytest_onnxcheck.manifest import load_manifest, sections
+from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import CalibrationMeasurement
 
 NETS = """
@@ -205,7 +206,7 @@ class Made:
         """PyTorch's output on the example, and the artefact's."""
         inputs = example(self.reference)
         (expected,) = self.reference.run(inputs)
-        (found,) = open_session(self.artefact, "cpu").run(inputs)
+        (found,) = open_session(self.artefact, CPU).run(inputs)
         return expected, found
 
     def loss(self):
@@ -319,7 +320,7 @@ def test_bf16_is_a_valid_file_and_as_close_as_pytorchs_own_bfloat16(make, name, 
 def test_bf16_does_not_load_on_the_cpu_which_is_told_in_onnx_runtimes_words(make):
     made = make("block", "bf16")
     with pytest.raises(Unsupported) as caught:
-        open_session(made.artefact, "cpu")
+        open_session(made.artefact, CPU)
     assert str(caught.value).startswith(
         "bf16 does not load on CPUExecutionProvider: Could not find an implementation for MatMul"
     )
@@ -355,7 +356,7 @@ def test_inputs_and_outputs_keep_their_types_or_not(make, precision, kind):
 def test_16_bit_inputs_and_outputs_are_cast_at_the_sessions_boundary(make, options):
     made = make("mlp", **{"precision": "half", **options})
     assert made.artefact.notes["narrowed"] == ["x", "y"]
-    session = open_session(made.artefact, "cpu")
+    session = open_session(made.artefact, CPU)
     assert session.inputs == {"x": "tensor(float16)"}
     (found,) = session.run(example(made.reference))
     assert found.dtype == np.float32
@@ -414,7 +415,7 @@ def test_an_output_that_a_module_in_half_casts_back_is_float32(make, exporter):
     assert [spec.dtype for spec in measured.outputs] == ["float16", "float32"]
     assert [spec.dtype for spec in measured.expected_outputs] == ["float16", "float32"]
     inputs = example(made.reference)
-    expected, found = made.reference.run(inputs), open_session(made.artefact, "cpu").run(inputs)
+    expected, found = made.reference.run(inputs), open_session(made.artefact, CPU).run(inputs)
     assert [array.dtype for array in found] == [np.float32, np.float32]
     np.testing.assert_allclose(found[1], expected[1], atol=2e-3)
 

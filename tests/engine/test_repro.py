@@ -28,6 +28,7 @@ from pytest_onnxcheck.engine.reference import load_reference
 from pytest_onnxcheck.engine.repro import command, write_repro
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.load import tomllib
+from pytest_onnxcheck.manifest.targets import CPU
 
 NETS = """
 import torch
@@ -112,7 +113,7 @@ class Gate:
             self.artefacts,
             self.oracle,
             self.variant,
-            "cpu",
+            CPU,
             self.artefact,
             case,
             **(keys | more),

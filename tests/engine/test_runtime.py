@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine import runtime, sandbox
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
 
 
 def linear(path: Path) -> Artefact:
@@ -32,22 +33,23 @@ def linear(path: Path) -> Artefact:
 
 
 def test_a_session_runs_on_the_provider_asked_for(tmp_path: Path):
-    session = open_session(linear(tmp_path / "m.onnx"), "cpu")
+    session = open_session(linear(tmp_path / "m.onnx"), CPU)
     (output,) = session.run({"x": torch.zeros(3, 4).numpy()})
     assert output.shape == (3, 2)
     assert session.provider == "CPUExecutionProvider"
 
 
 def test_a_target_this_onnxruntime_lacks_is_absent(tmp_path: Path):
-    with pytest.raises(TargetAbsent, match="openvino: OpenVINOExecutionProvider is not in this"):
-        open_session(linear(tmp_path / "m.onnx"), "openvino")
+    target = Target("npu", "QNNExecutionProvider")
+    with pytest.raises(TargetAbsent, match="npu: QNNExecutionProvider is not in this"):
+        open_session(linear(tmp_path / "m.onnx"), target)
 
 
 def test_a_target_without_its_device_is_absent():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(TargetAbsent, match=r"cuda: torch .* sees no CUDA device"):
-        runtime.torch_device("cuda")
+        runtime.torch_device(BUILTIN_TARGETS["cuda"])
 
 
 def test_a_provider_that_falls_back_is_an_error(tmp_path: Path):
@@ -55,13 +57,13 @@ def test_a_provider_that_falls_back_is_an_error(tmp_path: Path):
     # that runs on another provider than the one expected is the same to the check.
     artefact = linear(tmp_path / "m.onnx")
     handle = onnxruntime.InferenceSession(str(artefact.path), providers=["CPUExecutionProvider"])
-    session = Session("cuda", "CUDAExecutionProvider", {"x": "tensor(float)"}, ["y"], handle)
+    session = Session(BUILTIN_TARGETS["cuda"], {"x": "tensor(float)"}, ["y"], handle)
     with pytest.raises(RunError, match="fell back to CPUExecutionProvider while running"):
         session.run({"x": torch.zeros(3, 4).numpy()})
 
 
 def test_wrong_inputs_are_an_error_that_names_them(tmp_path: Path):
-    session = open_session(linear(tmp_path / "m.onnx"), "cpu")
+    session = open_session(linear(tmp_path / "m.onnx"), CPU)
     with pytest.raises(RunError, match=r"needs inputs \['x'\], which the manifest lacks"):
         session.run({})
     with pytest.raises(RunError, match=r"ONNX Runtime failed on x \[3, 5\]"):
@@ -74,7 +76,7 @@ def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(model, tmp_path / "broken.onnx")
     with pytest.raises(RunError, match=r"broken.onnx: does not load in ONNX Runtime: .*NoSuchOp"):
-        open_session(Artefact.given(tmp_path / "broken.onnx"), "cpu")
+        open_session(Artefact.given(tmp_path / "broken.onnx"), CPU)
 
 
 def one_node(path: Path, operator: str, read: int, given: int, **attributes: int) -> Artefact:
@@ -94,9 +96,9 @@ def test_bfloat16_without_kernels_is_unsupported_and_other_types_are_a_failure(t
     bfloat16, int64 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.INT64
     said = "Could not find an implementation for "
     with pytest.raises(Unsupported, match=f"^bf16 does not load on CPUExecutionProvider: {said}"):
-        open_session(one_node(tmp_path / "b.onnx", "Relu", bfloat16, bfloat16), "cpu")
+        open_session(one_node(tmp_path / "b.onnx", "Relu", bfloat16, bfloat16), CPU)
     with pytest.raises(RunError, match=said) as caught:
-        open_session(one_node(tmp_path / "i.onnx", "Relu", int64, int64), "cpu")
+        open_session(one_node(tmp_path / "i.onnx", "Relu", int64, int64), CPU)
     assert not isinstance(caught.value, Unsupported)
 
 
@@ -104,7 +106,7 @@ def test_bfloat16_at_the_boundary_is_an_error_that_says_what_to_do(tmp_path: Pat
     kinds = onnx.TensorProto.BFLOAT16, onnx.TensorProto.FLOAT
     artefact = one_node(tmp_path / "m.onnx", "Cast", *kinds, to=onnx.TensorProto.FLOAT)
     with pytest.raises(RunError, match=r"^x: bfloat16, .* \(keep_io_types = true\)"):
-        open_session(artefact, "cpu")
+        open_session(artefact, CPU)
 
 
 def test_only_what_the_variant_narrows_is_cast_and_only_from_float32(tmp_path: Path):
@@ -112,12 +114,12 @@ def test_only_what_the_variant_narrows_is_cast_and_only_from_float32(tmp_path: P
     artefact = one_node(tmp_path / "m.onnx", "Identity", *kinds)
     x = torch.tensor([1.0, 1e6]).numpy()
     with pytest.raises(RunError, match="Unexpected input data type"):
-        open_session(artefact, "cpu").run({"x": x})
+        open_session(artefact, CPU).run({"x": x})
     narrowed = dataclasses.replace(artefact, notes={"narrowed": ["x", "y"]})
-    (found,) = open_session(narrowed, "cpu").run({"x": x})
+    (found,) = open_session(narrowed, CPU).run({"x": x})
     assert (found.dtype.name, found.tolist()) == ("float32", [1.0, float("inf")])
     with pytest.raises(RunError, match="Unexpected input data type"):
-        open_session(narrowed, "cpu").run({"x": x.astype("float64")})
+        open_session(narrowed, CPU).run({"x": x.astype("float64")})
 
 
 def test_a_child_killed_between_two_questions_is_replaced(tmp_path: Path):
@@ -125,7 +127,7 @@ def test_a_child_killed_between_two_questions_is_replaced(tmp_path: Path):
     process.kill()
     process.wait()
     artefact = linear(tmp_path / "m.onnx")
-    assert sandbox.load_problem(artefact.path, "CPUExecutionProvider") is None
+    assert sandbox.load_problem(artefact.path, CPU.opening()) is None
 
 
 class SelfAttention(nn.Module):
@@ -152,10 +154,10 @@ def test_a_crash_of_the_runtime_is_an_error_and_the_next_artefact_is_checked(tmp
     converted = convert_float_to_float16(onnx.load(tmp_path / "fp32.onnx"), keep_io_types=True)
     onnx.save(converted, tmp_path / "fp16.onnx")
     crashing = Artefact.given(tmp_path / "fp16.onnx")
-    problem = sandbox.load_problem(crashing.path, "CPUExecutionProvider")
+    problem = sandbox.load_problem(crashing.path, CPU.opening())
     if problem is None:
         pytest.skip(f"onnxruntime {onnxruntime.__version__} no longer crashes on this file")
     assert problem.startswith("ONNX Runtime crashed (SIG")
     with pytest.raises(RunError, match="ONNX Runtime crashed"):
-        open_session(crashing, "cpu")
-    assert open_session(Artefact.given(tmp_path / "fp32.onnx"), "cpu").outputs == ["y"]
+        open_session(crashing, CPU)
+    assert open_session(Artefact.given(tmp_path / "fp32.onnx"), CPU).outputs == ["y"]

@@ -18,6 +18,7 @@ from pytest_onnxcheck.engine.runtime import open_session
 from pytest_onnxcheck.engine.search import search
 from pytest_onnxcheck.errors import InputError, OnnxCheckError
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import EquivalenceMeasurement
 
 NETS = """
@@ -291,7 +292,7 @@ def test_a_branch_that_the_tracer_froze(oracle, tmp_path):
     made = oracle({"x": 'shape = ["batch", 16]'}, "batch = [1, 4]", factory="Branch")
     (variant,) = made.reference.model.variants
     export(made.reference, variant, tmp_path / "net.onnx")
-    session = open_session(Artefact.given(tmp_path / "net.onnx"), "cpu")
+    session = open_session(Artefact.given(tmp_path / "net.onnx"), CPU)
 
     def problem(case):
         measured = measure_case(session, made, variant, case)

@@ -12,6 +12,7 @@ import pytest
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.sensitivity import as_toml, layers, measure, measure_cases
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import QuantizationMeasurement
 
 NETS = """
@@ -143,7 +144,7 @@ def sensitivity(made, name, bound, seconds=60.0, of_file=None):
         source,
         oracle,
         variant,
-        "cpu",
+        CPU,
         case,
         build=build,
         problem=problem,
@@ -183,7 +184,7 @@ def test_an_activation_left_to_the_range_of_a_quantizer_is_no_loss(made, name):
 
 def test_leaving_it_and_what_feeds_it_in_float_passes(made):
     oracle, variant, artefact, _, _ = made("loud")
-    before = measure_cases(artefact, oracle, variant, "cpu", oracle.declared).worst("rel_rms")
+    before = measure_cases(artefact, oracle, variant, CPU, oracle.declared).worst("rel_rms")
     assert before > 0.05
     found = sensitivity(made, "loud", 0.02)
     first, last = found.tried
@@ -268,7 +269,7 @@ def test_the_names_are_those_that_exclude_nodes_takes(made):
     changed = dataclasses.replace(
         variant, quantization=variant.quantization.model_copy(update=options)
     )
-    again = measure_cases(build(changed), oracle, changed, "cpu", oracle.declared)
+    again = measure_cases(build(changed), oracle, changed, CPU, oracle.declared)
     assert again.worst("rel_rms") == found.rel_rms
 
 

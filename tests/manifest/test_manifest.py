@@ -44,7 +44,9 @@ def test_what_is_not_written_is_built_in(tmp_path):
     assert [variant.name for variant in model.variants] == ["dynamo-op20-fp32"]
     assert (model.targets, model.required_targets, model.draws) == (("cpu",), (), 1)
     assert (model.probe_seconds, model.example) == (2.0, None)
-    assert (model.marks, model.latency.seconds, model.latency.threads) == ((), 1.0, 1)
+    latency = model.latency
+    assert (model.marks, latency.threads, latency.boundary) == ((), 1, "host")
+    assert (latency.seconds, latency.longest) == (2.0, 6.0)
     assert model.variants[0].tolerance == BUILTIN_TOLERANCE["fp32"]
     assert model.variants[0].budget.written() == {}
     assert (model.inputs["x"].dtype, model.inputs["x"].nonfinite) == ("float32", False)

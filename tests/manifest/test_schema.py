@@ -24,11 +24,21 @@ FULL = """
 schema = 1
 seed = 7
 
+[targets.npu]
+provider = "QNNExecutionProvider"
+provider_options = { backend_type = "htp", vtcm_mb = 8 }
+session_options = { "session.disable_prepacking" = "1", enable_mem_pattern = false }
+torch_device = "cpu"
+
+[targets.cpu.session_options]
+graph_optimization_level = "basic"
+intra_op_num_threads = 2
+
 [defaults]
 exporters = ["dynamo", "torchscript"]
 opsets = [18, 20]
 precisions = ["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
-targets = ["cpu", "cuda", "tensorrt", "openvino"]
+targets = ["cpu", "cuda", "tensorrt", "openvino", "reference", "npu"]
 required_targets = ["cpu"]
 draws = 3
 probe_seconds = 0.5
@@ -60,6 +70,7 @@ max_size_ratio = 0.3
 min_speedup = 1.5
 min_speedup_over_fp32 = 1
 min_coverage = 0.9
+max_regression = "10%"
 
 [defaults.quantization.fp16]
 op_block_list = ["Softmax"]
@@ -82,7 +93,9 @@ accuracy_level = 4
 
 [defaults.latency]
 seconds = 0.5
+longest = 10
 threads = 2
+boundary = "device"
 
 [models.net]
 factory = "zoo.py:net"
@@ -95,6 +108,7 @@ shapes = "zoo:shapes"
 dims = { batch = [1, 2, 8], time = [50] }
 example = "example.npz"
 seed = 3
+baseline = { "*-int8-*" = "old.onnx" }
 
 [models.net.inputs.x]
 shape = ["batch", "time", 4]
@@ -136,6 +150,11 @@ dtype = "int64"
 [models.net.budget.int8-static]
 min_speedup = { cpu = 1.5, cuda = 2 }
 min_speedup_over_fp32 = { cpu = 1.5 }
+max_p95_ms = { cpu = 2.5 }
+min_throughput = { cpu = 1000 }
+max_load_s = 1
+max_memory_mb = 100
+max_cpu_fallback = { cuda = 0.1 }
 
 [models.net.quantization."dynamo-*"]
 exclude_nodes = []
@@ -267,6 +286,7 @@ def test_the_manifest_of_this_repository_validates(validator):
         "unknown_top_level_key",
         "wrong_literal",
         "wrong_schema_version",
+        "target_values",
         "wrong_target",
         "wrong_type",
         "xfail_without_reason",
@@ -280,9 +300,13 @@ def test_what_the_loader_refuses_for_its_form_the_schema_refuses_too(validator, 
 VALUES = {
     ("Accuracy", "metric"): (["f1", "zoo:metric"], ["f2", 1]),
     ("Accuracy", "max_drop"): ([0.005, 0, {"int8-static": 0.01}], [-1, True, {"fp16": -1}, "1"]),
-    ("Budget", "min_speedup"): ([1.5, {"cuda": 2}], [0, {"gpu": 2}, {"cpu": 0}, "2"]),
-    ("Budget", "min_speedup_over_fp32"): ([1, {"cpu": 1}], [0, {"gpu": 1}]),
+    ("Budget", "min_speedup"): ([1.5, {"cuda": 2}], [0, {"cpu": 0}, "2"]),
+    ("Budget", "min_speedup_over_fp32"): ([1, {"cpu": 1}], [0, {"cpu": 0}]),
+    ("Budget", "max_cpu_fallback"): ([0, 1, {"cuda": 0.5}], [-1, 1.5, {"cuda": 2}, "0"]),
+    ("Budget", "max_p95_ms"): ([2.5, {"cpu": 2}], [0, "2 ms"]),
+    ("Budget", "max_memory_mb"): ([100, {"cuda": 1}], [0, {"cpu": -1}]),
     ("Budget", "min_coverage"): ([0.9, 1], [0, 90]),
+    ("Budget", "max_regression"): (["10%", "2.5 %", 0.1, 1], [0, 0.001, 10, "0.1", "ten", True]),
     ("Quantization", "block_size"): ([16, 32, 64, 128, 256], [8, 48, "32"]),
     ("Quantization", "accuracy_level"): ([0, 4], [5, "int8"]),
     ("Quantization", "operators"): ([["MatMul"]], [[], "MatMul"]),

@@ -1,0 +1,120 @@
+"""Opens ONNX Runtime's sessions as a target asks, and catches what is printed meanwhile.
+
+The sandbox's child uses it too: it imports nothing that is slow, onnxruntime apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["open_handle", "printed"]
+
+#: graph_optimization_level in the manifest -> in ONNX Runtime
+_LEVELS = {
+    "disable": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "layout": "ORT_ENABLE_LAYOUT",
+    "all": "ORT_ENABLE_ALL",
+}
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+#: what ONNX Runtime puts before a message: time, level and place; then, often, place and
+#: signature of a C++ function
+_LOGGED = re.compile(r"[\d-]+ [\d:.]+ \[([VIWEF]):[^]]*\] (?:/\S+\.(?:cc|h):\d+ .*?\) )?(.*)")
+
+
+def open_handle(
+    model: str | bytes,
+    provider: str,
+    provider_options: Mapping[str, Any],
+    session_options: Mapping[str, Any],
+    *,
+    threads: int | None = None,
+    optimise: bool = True,
+) -> Any:
+    """An `onnxruntime.InferenceSession` that never falls back by itself.
+
+    Without a provider's libraries the session is still created, on the CPU alone; its
+    `get_providers()` tells.
+
+    Args:
+        model: A path, or a serialised model.
+        provider: The execution provider.
+        provider_options: Its options.
+        session_options: See `manifest.targets.Target`.
+        threads: Intra-op threads; None leaves what the options or ONNX Runtime say.
+        optimise: False turns the rewriting of the graph off, whatever the options say.
+
+    Raises:
+        Exception: What ONNX Runtime raises, of several types.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # threads that wait by spinning take the processor from what runs next, PyTorch too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in session_options.items():
+        if name == "graph_optimization_level":
+            level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[value])
+            options.graph_optimization_level = level
+        elif "." not in name:
+            setattr(options, name, value)
+        else:
+            value = int(value) if isinstance(value, bool) else value
+            options.add_session_config_entry(name, str(value))
+    if provider != "CPUExecutionProvider":  # who runs which node; see `assignment`
+        options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    given = {name: str(value) for name, value in provider_options.items()}
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        if provider == "OpenVINOExecutionProvider":  # has threads of its own
+            given.setdefault("num_of_threads", str(threads))
+    return onnxruntime.InferenceSession(
+        model, options, providers=[(provider, given)], enable_fallback=0
+    )
+
+
+@contextlib.contextmanager
+def printed() -> Iterator[list[str]]:
+    """Collects what C++ writes to stderr, file descriptor 2, in place of showing it.
+
+    ONNX Runtime says only there why it did not load a provider. Its lines, without colours, times
+    and places, are in the list afterwards, errors first; another thread's output may be among them.
+    """
+    lines: list[str] = []
+    try:
+        kept = os.dup(2)
+    except OSError:  # stderr is closed
+        yield lines
+        return
+    with tempfile.TemporaryFile() as file:
+        sys.stderr.flush()
+        os.dup2(file.fileno(), 2)
+        try:
+            yield lines
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            file.seek(0)
+            lines += _messages(file.read().decode("utf-8", errors="replace"))
+
+
+def _messages(text: str) -> list[str]:
+    found = []
+    for line in _COLOUR.sub("", text).splitlines():
+        logged = _LOGGED.fullmatch(line.strip())
+        level, message = logged.groups() if logged else ("", line.strip())
+        if message:
+            found.append((level not in ("E", "F"), message))
+    return [message for _, message in sorted(found, key=lambda entry: entry[0])]

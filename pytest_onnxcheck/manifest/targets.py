@@ -1,0 +1,93 @@
+"""Targets: what runs an artefact. Some are built in; the manifest and a hook declare others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from pytest_onnxcheck.manifest import sections as s
+
+__all__ = ["BUILTIN_TARGETS", "CPU", "EVALUATOR", "Target", "resolve_targets"]
+
+#: stands for onnx's reference evaluator, which is no provider of ONNX Runtime
+EVALUATOR = "ReferenceEvaluator"
+
+_CPU_PROVIDER = "CPUExecutionProvider"
+#: providers beside which PyTorch is timed on the GPU
+_ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+
+
+@dataclass(frozen=True)
+class Target:
+    """What runs an artefact.
+
+    Attributes:
+        name: What the manifest calls it.
+        provider: ONNX Runtime's execution provider, or `EVALUATOR`.
+        provider_options: Its options.
+        session_options: Config entries of the session (their names have a dot), and the settings
+            that `sections.SESSION_SETTINGS` lists.
+        device: The torch device on which PyTorch is timed beside it.
+    """
+
+    name: str
+    provider: str
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
+    session_options: Mapping[str, Any] = field(default_factory=dict)
+    device: str = "cpu"
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether nodes can fall from it to the CPU."""
+        return self.provider not in (_CPU_PROVIDER, EVALUATOR)
+
+    def opening(self) -> dict[str, Any]:
+        """What a session is opened with, JSON-able."""
+        keys = ("provider", "provider_options", "session_options")
+        return {key: value for key, value in asdict(self).items() if key in keys}
+
+    @property
+    def key(self) -> str:
+        """The same for targets that open the same sessions."""
+        return json.dumps(self.opening(), sort_keys=True)
+
+
+CPU = Target("cpu", _CPU_PROVIDER)
+
+#: What holds when the manifest says nothing. TF32 keeps 10 of float32's 23 bits of mantissa and
+#: is on by default on NVIDIA's GPUs: it would be a second precision under the name of fp32.
+BUILTIN_TARGETS = {
+    "cpu": CPU,
+    "cuda": Target("cuda", "CUDAExecutionProvider", {"use_tf32": 0}, device="cuda"),
+    "tensorrt": Target("tensorrt", "TensorrtExecutionProvider", device="cuda"),
+    "openvino": Target("openvino", "OpenVINOExecutionProvider"),
+    "reference": Target("reference", EVALUATOR),
+}
+
+
+def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]:
+    """All targets by name: the built-in ones, and what is declared, the weakest level first.
+
+    A table of a name that is there already adds to it; one that changes its provider replaces it.
+    A table without a provider under a new name is left out: `rules` tells of it.
+    """
+    targets = dict(BUILTIN_TARGETS)
+    for tables in levels:
+        for name, table in tables.items():
+            before = targets.get(name)
+            provider = table.provider or (before.provider if before else None)
+            if provider is None:
+                continue
+            if before is None or before.provider != provider:
+                device = "cuda" if provider in _ON_CUDA else "cpu"
+                before = Target(name, provider, device=device)
+            targets[name] = Target(
+                name,
+                provider,
+                {**before.provider_options, **(table.provider_options or {})},
+                {**before.session_options, **(table.session_options or {})},
+                table.torch_device or before.device,
+            )
+    return targets

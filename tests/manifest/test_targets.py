@@ -1,0 +1,91 @@
+"""Targets: built in, declared, and given by a hook."""
+
+from __future__ import annotations
+
+import pytest
+
+from pytest_onnxcheck.errors import ManifestError
+from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, EVALUATOR, Target
+
+MODEL = """
+[models.net]
+factory = "zoo:net"
+inputs.x.shape = [1, 4]
+outputs.y.shape = [1, 2]
+"""
+
+
+def loaded(folder, text="", targets=None):
+    path = folder / "models.toml"
+    path.write_text(f"schema = 1\n{text}\n{MODEL}", encoding="utf-8")
+    manifest = load_manifest(path, targets=targets)
+    manifest.check()
+    return manifest.models["net"]
+
+
+def test_what_is_built_in():
+    assert CPU.opening() == {
+        "provider": "CPUExecutionProvider",
+        "provider_options": {},
+        "session_options": {},
+    }
+    accelerated = [name for name, target in BUILTIN_TARGETS.items() if target.accelerated]
+    assert accelerated == ["cuda", "tensorrt", "openvino"]
+    # TF32 is off on ONNX Runtime's side; torch_device turns it off on torch's
+    assert BUILTIN_TARGETS["cuda"].provider_options == {"use_tf32": 0}
+    assert [BUILTIN_TARGETS[name].device for name in ("cpu", "cuda", "tensorrt")] == [
+        *("cpu", "cuda", "cuda")
+    ]
+
+
+def test_a_table_adds_to_a_built_in_target(tmp_path):
+    model = loaded(
+        tmp_path,
+        "[targets.cuda]\nprovider_options.device_id = 1\n"
+        '[targets.cpu.session_options]\ngraph_optimization_level = "basic"\n',
+    )
+    cuda = model.target("cuda")
+    assert cuda == Target(
+        "cuda", "CUDAExecutionProvider", {"use_tf32": 0, "device_id": 1}, {}, "cuda"
+    )
+    assert model.target("cpu").session_options == {"graph_optimization_level": "basic"}
+    assert model.target("cpu").key != CPU.key
+
+
+def test_another_provider_takes_nothing_over(tmp_path):
+    model = loaded(tmp_path, '[targets.cuda]\nprovider = "OpenVINOExecutionProvider"\n')
+    assert model.target("cuda") == Target("cuda", "OpenVINOExecutionProvider")
+
+
+def test_a_target_of_its_own(tmp_path):
+    model = loaded(
+        tmp_path,
+        '[targets.exact]\nprovider = "ReferenceEvaluator"\n'
+        '[targets.gpu1]\nprovider = "CUDAExecutionProvider"\ntorch_device = "cuda:1"\n'
+        '[targets.trt]\nprovider = "TensorrtExecutionProvider"\n'
+        '[defaults]\ntargets = ["exact", "gpu1"]',
+    )
+    assert model.targets == ("exact", "gpu1")
+    assert not model.target("exact").accelerated
+    assert model.target("exact").provider == EVALUATOR
+    assert model.target("gpu1").device == "cuda:1"
+    assert model.target("trt").device == "cuda"
+
+
+def test_the_manifest_adds_to_what_a_hook_gives(tmp_path):
+    given = {"npu": {"provider": "QNNExecutionProvider", "provider_options": {"a": 1, "b": 1}}}
+    model = loaded(
+        tmp_path, '[targets.npu.provider_options]\nb = 2\n[defaults]\ntargets = ["npu"]', given
+    )
+    assert model.target("npu").provider_options == {"a": 1, "b": 2}
+
+
+def test_a_manifest_with_unknown_targets_in_its_defaults_still_tells_its_seed(tmp_path):
+    # the record reads it without the hook of the project
+    path = tmp_path / "models.toml"
+    path.write_text(f'schema = 1\nseed = 7\n[defaults]\ntargets = ["npu"]\n{MODEL}')
+    manifest = load_manifest(path)
+    assert manifest.seed == 7
+    with pytest.raises(ManifestError, match="'npu' is not one of"):
+        manifest.check()
