@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 __all__ = ["Finding", "Grade", "Verdict"]
@@ -29,12 +29,16 @@ class Finding:
         what: What was looked at, e.g. `output 'logits' max_abs`.
         text: What was measured against what is allowed, and how to mend it.
         where: The case, node or file, if that matters.
+        inconclusive: The measurement could not tell; a failure with `--onnxcheck-strict`.
+        longer: Measuring longer may tell.
     """
 
     grade: Grade
     what: str
     text: str
     where: str = ""
+    inconclusive: bool = False
+    longer: bool = False
 
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
@@ -51,6 +55,19 @@ class Verdict:
     def of(cls, findings: Iterable[Finding]) -> Verdict:
         """Orders the findings by grade; those of one grade keep their order."""
         return cls(tuple(sorted(findings, key=lambda finding: -finding.grade)))
+
+    def strict(self) -> Verdict:
+        """The verdict when what could not be told is a failure."""
+        return Verdict.of(
+            replace(finding, grade=Grade.FAIL) if finding.inconclusive else finding
+            for finding in self.findings
+        )
+
+    @property
+    def decided(self) -> bool:
+        """Whether measuring longer would change nothing."""
+        fails = self.grade is Grade.FAIL
+        return fails or not any(finding.longer for finding in self.findings)
 
     @property
     def grade(self) -> Grade:

@@ -10,6 +10,7 @@ import pytest
 from conftest import MLP, Project
 
 from pytest_onnxcheck.cli import main
+from pytest_onnxcheck.engine.timing import summarised
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
@@ -20,7 +21,6 @@ from pytest_onnxcheck.measurement import (
     LatencyMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
-    Timing,
 )
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.record import as_json
@@ -64,8 +64,8 @@ def timed(milliseconds, speedup=None, target="cpu", **changes):
         dims={"batch": 1},
         threads=1,
         boundary="host to host",
-        torch=Timing("torch", seconds),
-        onnxruntime=Timing("onnxruntime", seconds),
+        torch=summarised("torch", seconds),
+        onnxruntime=summarised("onnxruntime", seconds),
         speedup=speedup or 8 / milliseconds,
         load_seconds=0.1,
     )
@@ -126,7 +126,7 @@ def test_a_candidate_has_every_number():
         entry("quantization", covered),
         entry("accuracy", accuracy),
         entry("latency", outcome="skipped", target="cuda"),
-        timed(2.0, 3.0, onnxruntime=Timing("o", (0.001, 0.002, 0.009)), speedup_over_fp32=1.5),
+        timed(2.0, 3.0, onnxruntime=summarised("o", (0.001, 0.002, 0.009)), speedup_over_fp32=1.5),
         timed(16.0, 5.0, dims={"batch": 8}),
         equal(*cases),
     ]
@@ -231,7 +231,7 @@ def test_speed_is_told_from_the_pytorch_calls_between_and_not_from_a_busy_machin
 
 
 def test_speed_is_told_from_the_fp32_artefact_timed_beside_and_not_from_a_slower_pytorch():
-    # PyTorch is slower where three take turns: 2.5 times against 2.0 times says nothing
+    # PyTorch is slower where one more takes turns: 2.5 times against 2.0 times says nothing
     half = checks(FP16, 4 * MB, None, 1e-7, more=[timed(4.2, 2.5, speedup_over_fp32=0.9)])
     found, by_name = only(checks(FP32, latency=4.0), half)
     assert (by_name[FP16].speed, by_name[FP16].speedup) == (pytest.approx(1.8), 2.5)
@@ -473,7 +473,7 @@ def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
             "variant * SQNR * release*",
             "torchscript-op17-fp32 *",
             "torchscript-op17-int8-dynamic *",
-            "release  net: torchscript-op17-* kB*; * ms, *x PyTorch*; * dB)",
+            "release  net: torchscript-op17-* kB*; * ms, *x PyTorch*; * dB*)",
         ]
     )
     rows = project.record["frontier"]
@@ -505,6 +505,7 @@ dims = { batch = [1] }
 precisions = ["fp32", "int8-dynamic"]
 inputs.x.shape = ["batch", 8]
 outputs.y.shape = ["batch", 4]
+budget.fp32.max_p95_ms = 5
 budget.int8-dynamic = { min_speedup = { cpu = 2 }, min_speedup_over_fp32 = { cuda = 2 } }
 skip = [{ reason = "only to see what a record has" }]
 """
@@ -520,8 +521,8 @@ def test_a_record_tells_what_was_planned_and_keeps_the_models_of_a_glob_apart(pr
     facts = {
         (each["model"], each["variant"]): (each["position"], each["planned"]) for each in found
     }
-    fp32 = {"variants": 2, "checks": 6, "speed_budget": []}
-    int8 = {"variants": 2, "checks": 7, "speed_budget": ["cpu", "cuda"]}
+    fp32 = {"variants": 2, "checks": 7, "speed_budget": ["cpu"]}
+    int8 = {"variants": 2, "checks": 8, "speed_budget": ["cpu", "cuda"]}
     assert facts == {
         ("net-a", "torchscript-op17-fp32"): ([line, 0, 0], fp32),
         ("net-a", "torchscript-op17-int8-dynamic"): ([line, 0, 1], int8),

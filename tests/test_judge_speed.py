@@ -1,35 +1,57 @@
-"""Verdicts on speed: against PyTorch, and against the fp32 artefact."""
+"""Verdicts on time and memory: against PyTorch, against the fp32 artefact, and absolutely."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
 from pytest_onnxcheck import judge
+from pytest_onnxcheck.engine.timing import summarised
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import LatencyMeasurement, Timing
+from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+
+def ratio(value: float, low: float, high: float, interrupted: float = 0.0) -> Ratio:
+    return Ratio(value, low, high, "processor", value, 3, interrupted)
+
 
 MEASURED = LatencyMeasurement(
     target="cpu",
     provider="CPUExecutionProvider",
-    dims={"batch": 1},
+    dims={"batch": 4},
     threads=1,
     boundary="host to host",
-    torch=Timing("torch", (0.002, 0.004, 0.003)),
-    onnxruntime=Timing("onnxruntime", (0.001, 0.002, 0.003)),
+    torch=summarised("torch", (0.002, 0.004, 0.003)),
+    onnxruntime=summarised("onnxruntime", (0.001, 0.002, 0.003)),
     speedup=1.49,
     load_seconds=0.1,
-    interval=(1.45, 1.499),
+    load_interval=(0.08, 0.12),
+    seconds=6.01,
+    items=4,
+    memory_bytes=50_000_000,
+    ratios={"torch": ratio(1.49, 1.45, 1.499)},
 )
-QUANTIZED = dataclasses.replace(
-    MEASURED,
-    fp32=Timing("onnxruntime fp32", (0.001, 0.0015, 0.002)),
-    speedup_over_fp32=0.75,
-    interval_over_fp32=(0.7, 0.8),
-)
+
+
+def over_torch(value: float, low: float, high: float, **changes: Any) -> LatencyMeasurement:
+    ratios = {"torch": ratio(value, low, high, **changes)}
+    return dataclasses.replace(MEASURED, speedup=value, ratios=ratios)
+
+
+def over_fp32(value: float, low: float, high: float) -> LatencyMeasurement:
+    return dataclasses.replace(
+        MEASURED,
+        fp32=summarised("onnxruntime fp32", (0.001, 0.0015, 0.002)),
+        speedup_over_fp32=value,
+        ratios={**MEASURED.ratios, "fp32": ratio(value, low, high)},
+    )
+
+
+QUANTIZED = over_fp32(0.75, 0.7, 0.8)
 
 
 def latency(
@@ -43,30 +65,63 @@ def only(verdict: Verdict) -> Finding:
     return finding
 
 
+def outcome(verdict: Verdict) -> str:
+    """What becomes of a verdict with at most one finding."""
+    if not verdict.findings:
+        return "pass"
+    finding = only(verdict)
+    if finding.inconclusive:
+        assert finding.grade is Grade.WARN
+        assert verdict.strict().grade is Grade.FAIL
+        return "inconclusive"
+    return str(finding.grade)
+
+
 def test_a_speed_up_below_what_is_asked_for_fails():
     finding = only(latency(budget=Budget(min_speedup={"cpu": 1.5})))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
         "speed-up: 1.49 times PyTorch (3.00 ms / 2.00 ms, median of 3 interleaved rounds, "
-        "99% interval [1.45, 1.50], 1 thread a side, host to host), asked for at least 1.5 "
-        "(budget.min_speedup.cpu)"
+        "processor time, 99% interval [1.45, 1.50], 1 thread a side, host to host), asked for at "
+        "least 1.5 (budget.min_speedup.cpu)"
     )
 
 
-def test_the_speed_up_asked_for_passes():
-    assert latency(budget=Budget(min_speedup={"cpu": 1.49})).findings == ()
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((1.6, 1.5, 1.7), "pass"),
+        ((1.6, 1.49, 1.7), "inconclusive"),
+        ((1.49, 1.4, 1.51), "inconclusive"),
+        ((1.49, 1.4, 1.499), "fail"),
+    ],
+)
+def test_a_speed_up_is_reached_missed_or_too_close_to_tell(interval, expected):
+    assert outcome(latency(over_torch(*interval), Budget(min_speedup={"cpu": 1.5}))) == expected
 
 
-def test_a_speed_up_that_noise_may_have_lowered_warns():
-    noisy = dataclasses.replace(MEASURED, interval=(1.3, 1.7))
-    finding = only(latency(noisy, Budget(min_speedup={"cpu": 1.5})))
-    assert finding.grade is Grade.WARN
-    assert str(finding).endswith("(budget.min_speedup.cpu); noise: too close to tell")
+def test_a_speed_up_that_is_too_close_to_tell_says_what_to_do():
+    noisy = over_torch(1.49, 1.3, 1.7, interrupted=0.25)
+    verdict = latency(noisy, Budget(min_speedup={"cpu": 1.5}))
+    assert not verdict.decided
+    assert str(only(verdict)).endswith(
+        "(budget.min_speedup.cpu); too close to tell after 6 s, 25% of the rounds were "
+        "interrupted: measure on a quiet machine, or set the bar at least 10% off what you "
+        "measured"
+    )
 
 
-@pytest.mark.parametrize("interval", [None, (math.nan, math.nan)])
-def test_a_speed_up_that_is_not_a_number_fails(interval: tuple[float, float] | None):
-    strange = dataclasses.replace(MEASURED, speedup=math.nan, interval=interval)
+def test_more_threads_are_told():
+    two = dataclasses.replace(MEASURED, threads=2)
+    finding = only(latency(two, Budget(min_speedup={"cpu": 1.5})))
+    assert "2 threads a side" in finding.text
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_speed_up_that_is_not_a_number_fails(known: bool):
+    strange = over_torch(math.nan, math.nan, math.nan)
+    if not known:
+        strange = dataclasses.replace(strange, ratios={})
     assert latency(strange, Budget(min_speedup={"cpu": 1.5})).grade is Grade.FAIL
 
 
@@ -75,27 +130,58 @@ def test_speed_without_a_budget_for_the_target_passes():
     assert latency(budget=Budget(min_speedup={"cuda": 2.0})).findings == ()
 
 
+def test_being_slower_than_pytorch_is_told_until_the_manifest_states_it():
+    slow = over_torch(0.8, 0.79, 0.81)
+    finding = only(latency(slow))
+    assert (finding.grade, finding.inconclusive) == (Grade.WARN, False)
+    assert "0.80 times PyTorch" in finding.text
+    assert "ONNX Runtime is slower than PyTorch here. Set budget.min_speedup.cpu" in finding.text
+    assert latency(slow, Budget(min_speedup={"cpu": 0.7})).findings == ()
+    assert latency(over_torch(0.95, 0.89, 1.01)).findings == ()
+    assert latency(slow, precision="fp16").findings == ()  # by nature, on a CPU
+    gpu = dataclasses.replace(slow, provider="CUDAExecutionProvider")
+    assert latency(gpu, precision="fp16").grade is Grade.WARN
+
+
 def test_a_variant_slower_than_fp32_fails_its_speed_budget_though_it_beats_pytorch():
     finding = only(latency(QUANTIZED, Budget(min_speedup={"cpu": 1.0}), "int8-dynamic"))
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
         "speed-up: 0.75 times the fp32 artefact (1.50 ms / 2.00 ms, median of 3 interleaved "
-        "rounds, 99% interval [0.70, 0.80], 1 thread a side, host to host), slower than fp32: "
-        "release that one, or allow it (budget.min_speedup_over_fp32.cpu, 1 where "
+        "rounds, processor time, 99% interval [0.70, 0.80], 1 thread a side, host to host), slower "
+        "than fp32: release that one, or allow it (budget.min_speedup_over_fp32.cpu, 1 where "
         "budget.min_speedup is given)"
     )
 
 
+@pytest.mark.parametrize(
+    ("interval", "limit", "expected"),
+    [
+        ((0.95, 0.91, 0.99), 0.9, "pass"),
+        ((0.89, 0.85, 0.94), 0.9, "fail"),  # the interval ends within half of what is allowed
+        ((0.89, 0.85, 0.96), 0.9, "inconclusive"),
+        ((0.91, 0.85, 0.94), 0.9, "inconclusive"),  # the median is not beyond it
+        ((1.4, 1.3, 1.49), 1.5, "fail"),
+        ((1.4, 1.3, 1.51), 1.5, "inconclusive"),
+        ((0.99, 0.98, 0.999), 1.0, "fail"),
+        ((0.99, 0.98, 1.001), 1.0, "inconclusive"),
+    ],
+)
+def test_a_slow_down_over_fp32_is_allowed_forbidden_or_too_close(interval, limit, expected):
+    budget = Budget(min_speedup_over_fp32={"cpu": limit})
+    assert outcome(latency(over_fp32(*interval), budget, "int8-static")) == expected
+
+
 def test_a_variant_faster_than_fp32_meets_a_speed_budget():
-    faster = dataclasses.replace(QUANTIZED, speedup_over_fp32=1.0, interval_over_fp32=(0.9, 1.1))
-    assert latency(faster, Budget(min_speedup={"cpu": 1.0}), "int8-dynamic").findings == ()
+    budget = Budget(min_speedup={"cpu": 1.0})
+    assert latency(over_fp32(1.05, 1.0, 1.1), budget, "int8-dynamic").findings == ()
 
 
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(7.12e-6, "0.00712 ms"), (0.9997, "1000 ms"), (1.5, "1500 ms")]
 )
 def test_times_have_three_digits(seconds, shown):
-    quick = dataclasses.replace(MEASURED, onnxruntime=Timing("onnxruntime", (seconds,)))
+    quick = dataclasses.replace(MEASURED, onnxruntime=summarised("onnxruntime", (seconds,)))
     finding = only(latency(quick, Budget(min_speedup={"cpu": 1.5})))
     assert f"(3.00 ms / {shown}, median of 1 " in str(finding)
 
@@ -114,7 +200,7 @@ def test_a_speed_up_over_fp32_can_be_asked_for():
 
 def test_int8_slower_than_fp32_without_a_budget_warns():
     finding = only(latency(QUANTIZED, precision="int8-dynamic"))
-    assert finding.grade is Grade.WARN
+    assert (finding.grade, finding.inconclusive) == (Grade.WARN, False)
     assert "int8-dynamic makes it slower here" in str(finding)
 
 
@@ -123,5 +209,85 @@ def test_fp16_is_slower_on_a_cpu_by_nature():
 
 
 def test_a_slowness_within_noise_is_not_told_without_a_budget():
-    noisy = dataclasses.replace(QUANTIZED, interval_over_fp32=(0.7, 1.1))
-    assert latency(noisy, precision="int8-dynamic").findings == ()
+    assert latency(over_fp32(0.75, 0.7, 1.1), precision="int8-dynamic").findings == ()
+
+
+HUNDRED = dataclasses.replace(
+    MEASURED, onnxruntime=summarised("onnxruntime", [n / 1e3 for n in range(1, 101)])
+)  # ms: p95 is 95, its interval [90, 100]; the median 50.5, its interval [38, 63]
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(100, "pass"), (97, "inconclusive"), (92, "inconclusive"), (89, "fail")]
+)
+def test_p95_has_three_outcomes(limit, expected):
+    assert outcome(latency(HUNDRED, Budget(max_p95_ms={"cpu": limit}))) == expected
+
+
+def test_a_p95_beyond_its_budget_says_how_far():
+    finding = only(latency(HUNDRED, Budget(max_p95_ms={"cpu": 80})))
+    assert str(finding) == (
+        "p95: p95 95.0 ms of 100 calls (median 50.5 ms), interval [90.0 ms, 100 ms], "
+        "allowed 80 ms (budget.max_p95_ms.cpu); an absolute time, which depends on the machine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [(63, "pass"), (78, "inconclusive"), (104, "inconclusive"), (106, "fail")],
+)
+def test_throughput_has_three_outcomes(asked, expected):
+    # 4 items in 50.5 ms [38, 63]: 79.2 a second [63.5, 105.3]
+    assert outcome(latency(HUNDRED, Budget(min_throughput={"cpu": asked}))) == expected
+
+
+def test_a_throughput_below_its_budget_says_how_far():
+    finding = only(latency(HUNDRED, Budget(min_throughput={"cpu": 1000})))
+    assert str(finding) == (
+        "throughput: 79.21 items/s (4 in 50.5 ms, 99% interval [63.49, 105.3]), asked for at "
+        "least 1000 (budget.min_throughput.cpu); an absolute time, which depends on the machine"
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"), [(0.12, "pass"), (0.11, "inconclusive"), (0.09, "inconclusive")]
+)
+def test_loading_is_told_by_all_of_the_times_it_took(limit, expected):
+    verdict = latency(budget=Budget(max_load_s={"cpu": limit}))
+    assert outcome(verdict) == expected
+    assert verdict.decided  # timing calls for longer would tell nothing of it
+
+
+def test_a_load_beyond_its_budget_says_how_far():
+    finding = only(latency(budget=Budget(max_load_s={"cpu": 0.05})))
+    assert str(finding) == (
+        "load: opening the session takes 0.100 s, interval [0.0800 s, 0.120 s], allowed 0.05 s "
+        "(budget.max_load_s.cpu); an absolute time, which depends on the machine"
+    )
+
+
+def test_memory_within_its_budget_passes():
+    assert latency(budget=Budget(max_memory_mb={"cpu": 50})).findings == ()
+
+
+def test_memory_beyond_its_budget_fails():
+    finding = only(latency(budget=Budget(max_memory_mb={"cpu": 40})))
+    assert finding.grade is Grade.FAIL
+    assert str(finding).startswith(
+        "memory: a session and one run add 50.0 MB to the process's peak, allowed 40 MB "
+        "(budget.max_memory_mb.cpu)"
+    )
+
+
+def test_memory_that_could_not_be_measured_is_no_pass():
+    unknown = dataclasses.replace(MEASURED, memory_bytes=None)
+    verdict = latency(unknown, Budget(max_memory_mb={"cpu": 50}))
+    assert outcome(verdict) == "inconclusive"
+    assert verdict.decided
+
+
+def test_a_failure_is_decided_whatever_else_is_too_close():
+    budget = Budget(min_speedup={"cpu": 1.5}, max_p95_ms={"cpu": 97})
+    verdict = latency(HUNDRED, budget)
+    assert [finding.grade for finding in verdict.findings] == [Grade.FAIL, Grade.WARN]
+    assert verdict.decided

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import Project, mlps
 
-from pytest_onnxcheck.engine.latency import interleave, median_interval
+from pytest_onnxcheck.engine import memory
+from pytest_onnxcheck.engine.latency import looks
 
 CONVS = """
 from torch import nn
@@ -18,6 +19,29 @@ from torch import nn
 
 def convs():
     return nn.Sequential(nn.Conv2d(32, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3)).eval()
+"""
+
+#: makes the judge see an interval about the limit, whatever the machine does
+TIED = """
+import dataclasses
+
+import pytest
+
+from pytest_onnxcheck import judge
+from pytest_onnxcheck.manifest.sections import Budget
+
+
+@pytest.fixture(autouse=True)
+def tied(monkeypatch):
+    real = judge.latency
+
+    def latency(measured, precision, budget):
+        ratio = measured.ratios["torch"]
+        near = dataclasses.replace(ratio, value=1.0, low=0.9, high=1.1)
+        measured = dataclasses.replace(measured, ratios={"torch": near}, speedup=1.0)
+        return real(measured, precision, Budget(min_speedup={"cpu": 1.0}))
+
+    monkeypatch.setattr(judge, "latency", latency)
 """
 
 SHORT = """
@@ -103,36 +127,124 @@ def test_a_skipped_target_leaves_no_entry_and_no_warning(project: Project):
     assert "was not used" not in "\n".join(result.outlines)
 
 
-def test_calls_alternate_in_pairs_of_changing_order():
-    calls: list[str] = []
-    pairs = interleave([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0.0)
-    assert len(pairs) == 21
-    timed = calls[-2 * len(pairs) :]
-    assert timed[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"]
-    assert all(first > 0 and second > 0 for first, second in pairs)
+def test_it_is_looked_at_after_a_quarter_a_half_all_and_more():
+    assert looks(2.0, 6.0) == [0.5, 1.0, 2.0, 4.0, 6.0]
+    assert looks(2.0, 8.0) == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert looks(2.0, 1.0) == [0.5, 1.0, 2.0]
 
 
-def test_pairs_keep_their_sides():
-    import time
-
-    rounds = interleave([lambda: time.sleep(0.002), lambda: None, lambda: None], seconds=0.0)
-    # a busy machine may hold one of the others up
-    assert sum(first > max(others) for first, *others in rounds) > len(rounds) / 2
+def only_check(project: Project) -> dict:
+    (check,) = project.record["checks"]
+    return check
 
 
-def test_more_than_two_calls_take_turns_at_random():
-    calls: list[str] = []
-    rounds = interleave([lambda c=c: calls.append(c) for c in "abc"], seconds=0.0)
-    timed = "".join(calls[-3 * len(rounds) :])
-    orders = [timed[i : i + 3] for i in range(0, len(timed), 3)]
-    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
-    assert len(set(orders)) > 3
+def gated(project: Project, budget: str, *args: str, batches: str = "1", threads: int = 1) -> dict:
+    """The latency check of a small model with a budget."""
+    project.manifest(
+        f"""
+        [models.net]
+        factory = "nets.py:mlp"
+        dims = {{ batch = [{batches}] }}
+        latency = {{ seconds = 0.2, longest = 60, threads = {threads} }}
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 4]
+        [models.net.budget.fp32]
+        {budget}
+        """
+    )
+    project.run("-m", "latency", *args)
+    return only_check(project)
 
 
-def test_the_interval_of_a_median_is_between_order_statistics():
-    # n = 100, z = 2.576: ranks 50 -+ 12.9
-    assert median_interval(range(100), 0.99) == (37, 62)
-    assert median_interval([3.0, 1.0, 2.0], 0.99) == (1.0, 3.0)
+def test_what_is_measured_is_in_the_record_without_the_samples(project: Project):
+    check = gated(project, "", batches="3")
+    measured = check["measurement"]
+    assert set(measured["ratios"]) == {"torch", "kernel"}
+    assert measured["speedup"] == measured["ratios"]["torch"]["value"]
+    own = measured["onnxruntime"]
+    assert own["count"] >= 21
+    assert own["median"] <= own["p90"] <= own["p95"] <= own["p99"]
+    assert measured["items"] == 3
+    assert measured["throughput"] == pytest.approx(3 / own["median"])
+    assert measured["first_seconds"] > 0
+    assert measured["load_seconds"] > 0
+    assert measured["kernel_name"].startswith("numpy")
+    assert (measured["threads"], measured["waiting"]) == (1, "PASSIVE")
+    assert measured["boundary"] == "host to host"
+    assert 0 <= measured["ratios"]["torch"]["interrupted"] <= 1
+    # nothing is asked for, so that it is decided at the first look, after 0.05 s
+    assert 0.05 <= measured["seconds"] < 30
+    assert len(json.dumps(measured)) < 5000
+
+
+def test_a_policy_of_the_users_own_for_waiting_threads_is_kept(project: Project, monkeypatch):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert gated(project, "")["measurement"]["waiting"] == "ACTIVE"
+
+
+def test_threads_are_those_the_manifest_asks_for(project: Project):
+    measured = gated(project, "", threads=2)["measurement"]
+    assert measured["threads"] == 2
+    assert {ratio["clock"] for ratio in measured["ratios"].values()} == {"wall"}
+
+
+@pytest.mark.parametrize(
+    ("budget", "says"),
+    [
+        ("min_speedup = 1000", "asked for at least 1000 (budget.min_speedup.cpu)"),
+        ("max_p95_ms = 1e-6", "(budget.max_p95_ms.cpu); an absolute time"),
+        ("min_throughput = 1e12", "(budget.min_throughput.cpu); an absolute time"),
+        ("max_load_s = 1e-6", "(budget.max_load_s.cpu); an absolute time"),
+    ],
+)
+def test_a_budget_that_is_not_met_goes_red(project: Project, budget: str, says: str):
+    check = gated(project, budget)
+    assert check["outcome"] == "failed"
+    assert says in check["reason"]
+    assert check["measurement"]["seconds"] < 30  # a sure failure is not measured to the end
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")
+def test_a_model_that_takes_more_memory_than_its_budget_goes_red(project: Project):
+    (project.path / "nets.py").write_text(
+        "from torch import nn\n\n"
+        "def mlp():\n    return nn.Sequential(nn.Linear(8, 500_000), nn.Linear(500_000, 4)).eval()"
+    )
+    check = gated(project, "max_memory_mb = 20")
+    assert check["outcome"] == "failed"
+    assert "allowed 20 MB (budget.max_memory_mb.cpu)" in check["reason"]
+    # 6.5 million float32 parameters
+    assert 26e6 < check["measurement"]["memory_bytes"] < 150e6
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_is_too_close_to_tell_warns_and_is_red_when_strict(project: Project, strict: bool):
+    """The judge is given an interval about the limit."""
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:mlp"
+        dims = { batch = [1] }
+        latency = { seconds = 0.2, longest = 0.3 }
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 4]
+        """
+    )
+    (project.path / "conftest.py").write_text(TIED)
+    project.run("-m", "latency", *(["--onnxcheck-strict"] if strict else []))
+    check = only_check(project)
+    assert check["outcome"] == ("failed" if strict else "passed")
+    assert check["grade"] == ("fail" if strict else "warn")
+    assert check["findings"][0]["inconclusive"]
+    assert "too close to tell after" in check["reason"]
+    assert check["measurement"]["seconds"] >= 0.3
+
+
+def test_memory_is_none_where_the_run_fails(tmp_path):
+    def broken():
+        raise OSError("no")
+
+    assert memory.added_peak(broken) is None
 
 
 def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):

@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-import gc
-import math
 import os
-import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine import memory
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import fill_inputs
 from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.engine.runtime import Session, open_session, torch_device
-from pytest_onnxcheck.measurement import LatencyMeasurement, Timing
+from pytest_onnxcheck.engine.timing import Rounds, interleave, ratio, summarised
+from pytest_onnxcheck.errors import RunError
+from pytest_onnxcheck.manifest import Target
+from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.measurement import LatencyMeasurement
 
 if TYPE_CHECKING:
     import numpy as np
 
     Arrays = dict[str, np.ndarray[Any, Any]]
 
-__all__ = [
-    "Benchmarks",
-    "Sides",
-    "interleave",
-    "measure",
-    "median_interval",
-    "open_sides",
-    "timed",
-]
+__all__ = ["KERNEL", "Benchmarks", "Sides", "looks", "measure", "open_sides", "timed"]
 
-_WARM_UP_SECONDS = 0.2
-_MIN_PAIRS = 21
-_CONFIDENCE = 0.99
+#: the fixed kernel: times in units of it are compared between machines and days, so that a change
+#: of it needs another name
+KERNEL = "numpy einsum 128x128x128 float32, tanh, 4 times; 1"
+#: sessions opened where loading has a budget
+_LOADS = 5
+#: opening and running a session once more takes less than this: memory is measured unasked
+_CHEAP_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,24 +70,27 @@ class Benchmarks:
         self.torch.pedantic(lambda: None, rounds=1)
         self.onnxruntime.pedantic(run, rounds=1)
 
-    def fill(self, measured: LatencyMeasurement, info: dict[str, Any]) -> None:
-        """Puts the paired samples into the two entries."""
-        for backend in ("torch", "onnxruntime"):
+    def fill(self, rounds: Rounds, info: dict[str, Any]) -> None:
+        """Puts the wall times of the first two sides into the entries."""
+        for side, backend in enumerate(("torch", "onnxruntime")):
             entry = getattr(self, backend)
-            timing: Timing = getattr(measured, backend)
-            entry.extra_info.update(info, backend=backend, speedup=measured.speedup)
-            entry.stats.stats.data[:] = timing.samples
+            entry.extra_info.update(info, backend=backend)
+            entry.stats.stats.data[:] = rounds.samples(side)
 
 
 def measure(
     artefact: Artefact,
     float_artefact: Artefact,
     reference: Reference,
-    target: str,
+    target: Target,
     dims: dict[str, int],
     benchmarks: Benchmarks,
+    *,
+    budget: Budget | None = None,
+    baseline: Artefact | None = None,
+    decided: Callable[[LatencyMeasurement], bool] = lambda measured: True,
 ) -> LatencyMeasurement:
-    """Measures all sides on the same inputs, host to host, with the same number of threads.
+    """Measures all sides on the same inputs, from and to the same place, with as many threads.
 
     They alternate call by call, so that what slows the machine slows all of them, and a speed-up
     is the median over the rounds of the ratio of two times.
@@ -98,23 +99,50 @@ def measure(
         artefact: What is measured.
         float_artefact: The fp32 artefact it was made from, measured beside it.
         reference: What it is measured against.
-        target: Where the artefact runs; PyTorch runs on the GPU for CUDA targets.
+        target: Where the artefact runs; it says where PyTorch does.
         dims: Values of the symbolic dims.
         benchmarks: The pytest-benchmark entries that record the samples.
+        budget: What is asked of loading and memory, which are measured better then.
+        baseline: An earlier artefact, measured beside it.
+        decided: Whether what was measured so far is enough; else it is measured longer, up to
+            `latency.longest` seconds.
 
     Raises:
         TargetAbsent: The target is not on this machine.
         RunError: The artefact does not load there.
     """
+    latency = reference.model.latency
+    asked = budget or Budget()
     try:
-        sides = open_sides(artefact, float_artefact, reference, target)
+        loads = _LOADS if target.name in (asked.max_load_s or {}) else 1
+        sides = open_sides(
+            artefact, float_artefact, reference, target, baseline=baseline, loads=loads
+        )
+        timing = _Timing(sides, reference, dims)
+        timing.sha256 = artefact.sha256
+        if target.name in (asked.max_memory_mb or {}) or timing.cheap:
+            timing.memory_bytes = memory.peak(artefact, sides.own, latency.threads, timing.inputs)
+        measured, rounds = timing.run(
+            looks(latency.seconds, latency.longest), decided, benchmarks.record
+        )
     except Exception:
         benchmarks.skip()
         raise
-    seconds = reference.model.latency.seconds
-    measured = timed(sides, reference, dims, seconds, benchmarks.record)
-    benchmarks.fill(measured, _info(reference, artefact, measured))
+    benchmarks.fill(rounds, _info(reference, artefact, measured))
     return measured
+
+
+def looks(seconds: float, longest: float) -> list[float]:
+    """When to ask whether it is decided: after 1/4, 1/2 and all of `seconds`, 2, 4, ... times it.
+
+    Args:
+        seconds: The usual time.
+        longest: The last look, unless the usual time is longer.
+    """
+    times = [seconds / 4, seconds / 2, seconds]
+    while 2 * times[-1] < longest:
+        times.append(2 * times[-1])
+    return [*times, longest] if longest > times[-1] else times
 
 
 @dataclass(frozen=True)
@@ -123,42 +151,58 @@ class Sides:
 
     Attributes:
         own: The artefact's.
-        fp32: That of the fp32 artefact it was made from; None for fp32 itself.
+        others: `fp32`: that of the fp32 artefact it was made from, unless it is fp32 itself.
+            `baseline`: that of an earlier artefact, where one is named.
         device: torch's device.
-        load_seconds: What opening the artefact's session took.
+        loads: What opening the artefact's session took, each time.
     """
 
     own: Session
-    fp32: Session | None
+    others: dict[str, Session]
     device: str
-    load_seconds: float
+    loads: tuple[float, ...]
 
 
 def open_sides(
-    artefact: Artefact, float_artefact: Artefact, reference: Reference, target: str
+    artefact: Artefact,
+    float_artefact: Artefact,
+    reference: Reference,
+    target: Target,
+    *,
+    baseline: Artefact | None = None,
+    loads: int = 1,
 ) -> Sides:
     """Opens the sessions with the manifest's number of threads.
+
+    Args:
+        artefact: What is measured.
+        float_artefact: The fp32 artefact it was made from.
+        reference: PyTorch.
+        target: Where to run it.
+        baseline: An earlier artefact.
+        loads: How many times to open the artefact.
 
     Raises:
         TargetAbsent: The target is not on this machine.
         RunError: An artefact does not load there.
     """
     threads = reference.model.latency.threads
-    started = time.perf_counter()
-    own = open_session(artefact, target, threads=threads)
-    load_seconds = time.perf_counter() - started
-    fp32 = None
-    if artefact.path != float_artefact.path:
-        fp32 = open_session(float_artefact, target, threads=threads)
-    return Sides(own, fp32, torch_device(target), load_seconds)
+    open_session(artefact, target, threads=threads)  # the child process tries it the first time
+    seconds = []
+    for _ in range(loads):
+        started = time.perf_counter()
+        own = open_session(artefact, target, threads=threads)
+        seconds.append(time.perf_counter() - started)
+    others = {"fp32": float_artefact} if artefact.path != float_artefact.path else {}
+    others |= {"baseline": baseline} if baseline is not None else {}
+    sessions = {
+        name: open_session(other, target, threads=threads) for name, other in others.items()
+    }
+    return Sides(own, sessions, torch_device(target), tuple(seconds))
 
 
 def timed(
-    sides: Sides,
-    reference: Reference,
-    dims: dict[str, int],
-    seconds: float,
-    record: Callable[[Callable[[], None]], None] = lambda run: run(),
+    sides: Sides, reference: Reference, dims: dict[str, int], seconds: float
 ) -> LatencyMeasurement:
     """Times the sessions and PyTorch on the same inputs, in turn.
 
@@ -167,128 +211,178 @@ def timed(
         reference: PyTorch.
         dims: Values of the symbolic dims.
         seconds: How long.
-        record: Calls what it is given, which does all the timing.
     """
-    threads = reference.model.latency.threads
-    inputs = fill_inputs(reference, dims, "latency", 0)
-    sessions = [session for session in (sides.own, sides.fp32) if session is not None]
-    rounds: list[tuple[float, ...]] = []
-    with _torch_call(reference, inputs, sides.device, threads) as call_torch:
-        calls = [call_torch, *(session.call(inputs) for session in sessions)]
-        record(lambda: rounds.extend(interleave(calls, seconds)))
-    for session in sessions:
-        session.check_provider("while it was timed")
-    torch_times, own_times, *others = zip(*rounds, strict=True)
-    speedup, interval = _median_ratio(torch_times, own_times)
-    over_fp32 = _median_ratio(others[0], own_times) if others else (None, None)
-    return LatencyMeasurement(
-        target=sides.own.target,
-        provider=sides.own.provider,
-        dims=dims,
-        threads=threads,
-        boundary="host to host",
-        torch=Timing("torch", torch_times),
-        onnxruntime=Timing("onnxruntime", own_times),
-        speedup=speedup,
-        load_seconds=sides.load_seconds,
-        interval=interval,
-        fp32=Timing("onnxruntime fp32", others[0]) if others else None,
-        speedup_over_fp32=over_fp32[0],
-        interval_over_fp32=over_fp32[1],
-    )
+    return _Timing(sides, reference, dims).run([seconds])[0]
 
 
-def interleave(calls: Sequence[Callable[[], Any]], seconds: float) -> list[tuple[float, ...]]:
-    """Times calls in turn for a while: two in alternating order (AB BA AB ...), more at random.
+class _Timing:
+    """Times the sides: PyTorch, the artefact, the other sessions, the fixed kernel."""
 
-    Args:
-        calls: The calls.
-        seconds: How long, after a short warm-up; at least 21 rounds are taken.
+    def __init__(self, sides: Sides, reference: Reference, dims: dict[str, int]) -> None:
+        self._sides = sides
+        self._reference = reference
+        self._dims = dims
+        self._threads = reference.model.latency.threads
+        asked = reference.model.latency.boundary
+        self._on_device = asked == "device" and sides.device.startswith("cuda")
+        self.inputs = fill_inputs(reference, dims, "latency", 0)
+        self.memory_bytes: int | None = None
+        self.sha256 = ""
+        if "baseline" in sides.others:
+            _run_baseline(sides.others["baseline"], self.inputs)
+        self._calls = [self._call(session) for session in (sides.own, *sides.others.values())]
+        started = time.perf_counter()
+        self._calls[0]()
+        self._first = time.perf_counter() - started
 
-    Returns:
-        Seconds of each call, one tuple per round, in the order of `calls`.
-    """
-    clock = time.perf_counter
-    warm_until = clock() + _WARM_UP_SECONDS
-    while True:
-        for call in calls:
-            call()
-        if clock() >= warm_until:
-            break
-    rounds: list[tuple[float, ...]] = []
-    order = list(range(len(calls)))
-    shuffle = random.Random(0).shuffle
-    collecting = gc.isenabled()
-    gc.disable()
+    @property
+    def cheap(self) -> bool:
+        """Whether opening and running the artefact once more takes no time to speak of."""
+        return statistics.median(self._sides.loads) + self._first < _CHEAP_SECONDS
+
+    def run(
+        self,
+        times: list[float],
+        decided: Callable[[LatencyMeasurement], bool] = lambda measured: False,
+        record: Callable[[Callable[[], None]], None] = lambda run: run(),
+    ) -> tuple[LatencyMeasurement, Rounds]:
+        """Measures until it is decided.
+
+        Args:
+            times: When to look, in seconds.
+            decided: Whether what was measured so far is enough.
+            record: Calls what it is given, which does all the timing.
+        """
+        found: list[Rounds] = []
+        with _torch_call(
+            self._reference, self.inputs, self._sides.device, self._threads, self._on_device
+        ) as call_torch:
+            calls = [call_torch, *self._calls, _kernel()]
+            record(
+                lambda: found.append(
+                    interleave(calls, times, lambda rounds: decided(self._measured(rounds)))
+                )
+            )
+        for session in (self._sides.own, *self._sides.others.values()):
+            session.check_provider("while it was timed")
+        return self._measured(found[0]), found[0]
+
+    def _measured(self, rounds: Rounds) -> LatencyMeasurement:
+        own, loads = self._sides.own, self._sides.loads
+        names = ["torch", "onnxruntime", *self._sides.others, "kernel"]
+        timings = {name: summarised(name, rounds.samples(side)) for side, name in enumerate(names)}
+        alone = own.provider == "CPUExecutionProvider" and self._threads == 1
+        ratios = {
+            name: ratio(rounds, side, 1, processor=alone)
+            for side, name in enumerate(names)
+            if name != "onnxruntime"
+        }
+        items = next(iter(self._dims.values()), 1)
+        fp32 = ratios.get("fp32")
+        return LatencyMeasurement(
+            target=own.target,
+            provider=own.provider,
+            dims=self._dims,
+            threads=self._threads,
+            boundary="device to device" if self._on_device else "host to host",
+            torch=timings["torch"],
+            onnxruntime=timings["onnxruntime"],
+            speedup=ratios["torch"].value,
+            load_seconds=statistics.median(loads),
+            ratios=ratios,
+            fp32=timings.get("fp32"),
+            speedup_over_fp32=None if fp32 is None else fp32.value,
+            kernel=timings["kernel"],
+            baseline=timings.get("baseline"),
+            sha256=self.sha256,
+            kernel_name=KERNEL,
+            waiting=os.environ.get("OMP_WAIT_POLICY"),
+            seconds=rounds.seconds,
+            load_interval=(min(loads), max(loads)),
+            first_seconds=self._first,
+            items=items,
+            throughput=items / timings["onnxruntime"].median,
+            memory_bytes=self.memory_bytes,
+        )
+
+    def _call(self, session: Session) -> Callable[[], Any]:
+        return _bound(session, self.inputs) if self._on_device else session.call(self.inputs)
+
+
+def _run_baseline(session: Session, inputs: Arrays) -> None:
+    """Runs the earlier artefact once: it may not take the model's inputs any more."""
     try:
-        until = clock() + seconds
-        while clock() < until or len(rounds) < _MIN_PAIRS:
-            times = {index: _timed(calls[index]) for index in order}
-            rounds.append(tuple(times[index] for index in range(len(calls))))
-            if len(order) > 2:
-                shuffle(order)
-            else:
-                order.reverse()
-    finally:
-        if collecting:
-            gc.enable()
-    return rounds
+        session.run(inputs)
+    except RunError as error:
+        raise RunError(
+            f"the artefact in the model's key `baseline` does not take its inputs: {error}; name "
+            "a newer one, or compare with the history (--onnxcheck-accept)"
+        ) from error
 
 
-def median_interval(values: Sequence[float], confidence: float) -> tuple[float, float]:
-    """Interval of the median from order statistics, whatever the distribution of the values.
+def _bound(session: Session, inputs: Arrays) -> Callable[[], Any]:
+    """A call on inputs that lie on the GPU, whose outputs stay there; never run on a GPU so far."""
+    import onnxruntime
 
-    Their ranks are n/2 -+ z sqrt(n)/2, the normal approximation of the binomial (Conover,
-    Practical Nonparametric Statistics, section 3.2). It under-covers where values depend on each
-    other, as times do.
+    binding = session.handle.io_binding()
+    fed = session.fed(inputs)
+    for name in session.inputs:
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], "cuda", 0)
+        binding.bind_ortvalue_input(name, value)
+    for name in session.outputs:
+        binding.bind_output(name, "cuda", 0)
 
-    Args:
-        values: The values.
-        confidence: E.g. 0.99.
+    def call() -> None:
+        session.handle.run_with_iobinding(binding)
+        binding.synchronize_outputs()
+
+    return call
+
+
+def _kernel() -> Callable[[], Any]:
+    """The fixed piece of work: about 1.2 ms of multiply-adds and `tanh` on one thread, no BLAS.
+
+    Shorter ones suffer more than an artefact does from the caches that other processes empty.
     """
-    ordered = sorted(values)
-    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    low = math.floor((len(ordered) - z * math.sqrt(len(ordered))) / 2)
-    low = max(low, 0)
-    return ordered[low], ordered[-1 - low]
+    import numpy as np
 
+    draw = np.random.default_rng(0)
+    left, right = (draw.standard_normal((128, 128), dtype=np.float32) for _ in range(2))
 
-def _median_ratio(
-    others: Sequence[float], own: Sequence[float]
-) -> tuple[float, tuple[float, float]]:
-    """How many times as long the others take: median of the rounds' ratios, its 99% interval."""
-    ratios = [other / mine for other, mine in zip(others, own, strict=True)]
-    return statistics.median(ratios), median_interval(ratios, _CONFIDENCE)
+    def kernel() -> None:
+        for _ in range(4):
+            np.tanh(np.einsum("ij,jk->ik", left, right, optimize=False))
 
-
-def _timed(call: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    call()
-    return time.perf_counter() - started
+    return kernel
 
 
 @contextmanager
 def _torch_call(
-    reference: Reference, inputs: Arrays, device: str, threads: int
+    reference: Reference, inputs: Arrays, device: str, threads: int, on_device: bool
 ) -> Iterator[Callable[[], Any]]:
-    """A call of PyTorch from host arrays to host arrays; threads are set back afterwards."""
+    """A call of PyTorch between the boundaries; threads are set back afterwards."""
     import copy
 
     import torch
 
     module = copy.deepcopy(reference.module).to(device)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
+    there = {name: tensor.to(device) for name, tensor in tensors.items()} if on_device else {}
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
 
-    def call() -> list[Any]:
+    def host_to_host() -> list[Any]:
         moved = {name: tensor.to(device) for name, tensor in tensors.items()}
         # copying the outputs to the host waits for the GPU
         return [output.cpu() for output in reference.call(module, moved)]
 
+    def device_to_device() -> None:
+        reference.call(module, there)
+        torch.cuda.synchronize()
+
     try:
         with torch.inference_mode():
-            yield call
+            yield device_to_device if on_device else host_to_host
     finally:
         torch.set_num_threads(before)
 
@@ -301,5 +395,6 @@ def _info(reference: Reference, artefact: Artefact, measured: LatencyMeasurement
         "dims": measured.dims,
         "threads": measured.threads,
         "boundary": measured.boundary,
+        "speedup": measured.speedup,
         "cpus": os.cpu_count(),
     }

@@ -19,6 +19,7 @@ from pytest_onnxcheck.engine.sensitivity import measure_cases
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
+from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
@@ -65,7 +66,7 @@ def measure(
     builds: Builds,
     reference: Reference,
     variant: Variant,
-    target: str,
+    target: Target,
     seconds: float,
     fault: Fault,
 ) -> RecommendMeasurement:
@@ -101,7 +102,7 @@ def measure(
     best = preferred(costs)
     pays = best is not None and preferred([trials.costs_of_fp32(), costs[best]]) == 1
     return RecommendMeasurement(
-        target,
+        target.name,
         seconds,
         tuple(trials.tried),
         untried,
@@ -120,7 +121,12 @@ class _Trials:
     """
 
     def __init__(
-        self, builds: Builds, reference: Reference, variant: Variant, target: str, fault: Fault
+        self,
+        builds: Builds,
+        reference: Reference,
+        variant: Variant,
+        target: Target,
+        fault: Fault,
     ) -> None:
         self.tried: list[RecipeTrial] = []
         self.made: list[tuple[Variant, Artefact | None]] = []

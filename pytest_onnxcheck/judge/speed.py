@@ -1,56 +1,81 @@
-"""Judges the time an artefact takes."""
+"""Judges the time and memory an artefact takes: a pass, a failure, or too close to tell."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.measurement import LatencyMeasurement, Timing
+from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
-__all__ = ["latency"]
+__all__ = ["latency", "milliseconds", "near_end"]
+
+_ABSOLUTE = "an absolute time, which depends on the machine"
 
 
 def latency(measured: LatencyMeasurement, precision: str, budget: s.Budget) -> Verdict:
-    """Judges the speed-up over PyTorch, and over the fp32 artefact for another precision.
+    """Judges the speed-up over PyTorch, and over fp32 for another precision, and absolute budgets.
 
-    A speed-up below what is asked for fails when its whole interval is, and warns otherwise.
+    A limit is kept when the whole 99% interval keeps it. It is broken when both the median and the
+    whole interval break it (the interval alone is too narrow, since times depend on each other);
+    otherwise the finding is inconclusive.
     """
-    return Verdict.of([*_over_torch(measured, budget), *_over_fp32(measured, precision, budget)])
-
-
-def _over_torch(measured: LatencyMeasurement, budget: s.Budget) -> Iterator[Finding]:
-    asked = (budget.min_speedup or {}).get(measured.target)  # type: ignore[call-overload]
-    if asked is None or measured.speedup >= asked:
-        return
-    yield _slow(
-        measured,
-        f"{measured.speedup:.2f} times PyTorch",
-        measured.torch,
-        measured.interval,
-        f"asked for at least {asked:g} (budget.min_speedup.{measured.target})",
-        asked,
+    return Verdict.of(
+        [
+            *_over_torch(measured, precision, budget),
+            *_over_fp32(measured, precision, budget),
+            *_absolute(measured, budget),
+        ]
     )
+
+
+def near_end(limit: float) -> float:
+    """Below which a speed-up's interval must end to fail: the limit, or half-way to it from 1.
+
+    Half-way where a slow-down is allowed: one that has used up half of what it may, with its
+    median beyond all of it, is one.
+    """
+    return (1 + limit) / 2 if limit < 1 else limit
+
+
+def _over_torch(
+    measured: LatencyMeasurement, precision: str, budget: s.Budget
+) -> Iterator[Finding]:
+    ratio, text = measured.ratios.get("torch"), f"{measured.speedup:.2f} times PyTorch"
+    asked = (budget.min_speedup or {}).get(measured.target)
+    if asked is not None:
+        key = f"budget.min_speedup.{measured.target}"
+        reason = f"asked for at least {asked:g} ({key})"
+        yield from _slow(measured, text, measured.torch, ratio, reason, asked)
+    elif _pays_by_speed(precision, measured.provider) and _surely_below(ratio, 1.0):
+        yield Finding(
+            Grade.WARN,
+            "speed-up",
+            f"{text} ({_times(measured.torch, measured)}): ONNX Runtime is slower than PyTorch "
+            f"here. Set budget.min_speedup.{measured.target} to what will do: below 1 states that "
+            "it is known",
+        )
 
 
 def _over_fp32(measured: LatencyMeasurement, precision: str, budget: s.Budget) -> Iterator[Finding]:
     speedup, fp32, key = measured.speedup_over_fp32, measured.fp32, "min_speedup_over_fp32"
     if speedup is None or fp32 is None:
         return
-    target: str = measured.target
-    asked = (budget.min_speedup_over_fp32 or {}).get(target)  # type: ignore[call-overload]
+    target, ratio = measured.target, measured.ratios.get("fp32")
+    asked = (budget.min_speedup_over_fp32 or {}).get(target)
     text = f"{speedup:.2f} times the fp32 artefact"
-    if asked is not None and speedup < asked:
+    if asked is not None:
         reason = f"asked for at least {asked:g} (budget.{key}.{target})"
-        yield _slow(measured, text, fp32, measured.interval_over_fp32, reason, asked)
-    elif asked is None and speedup < 1 and target in (budget.min_speedup or {}):
+        yield from _slow(measured, text, fp32, ratio, reason, asked)
+    elif target in (budget.min_speedup or {}):
         reason = (
             f"slower than fp32: release that one, or allow it (budget.{key}.{target}, 1 where "
             "budget.min_speedup is given)"
         )
-        yield _slow(measured, text, fp32, measured.interval_over_fp32, reason, 1.0)
-    elif asked is None and _pays_by_speed(precision) and _surely_below(measured, 1.0):
+        yield from _slow(measured, text, fp32, ratio, reason, 1.0)
+    elif precision.startswith("int8") and _surely_below(ratio, 1.0):
         yield Finding(
             Grade.WARN,
             "speed-up",
@@ -59,40 +84,154 @@ def _over_fp32(measured: LatencyMeasurement, precision: str, budget: s.Budget) -
         )
 
 
-def _pays_by_speed(precision: str) -> bool:
-    """Whether a precision is meant to be faster on a CPU, which computes 16 bits in float32."""
-    return precision.startswith("int8")
+def _pays_by_speed(precision: str, provider: str) -> bool:
+    """Whether a precision is meant to be faster: a CPU computes 16 and 4 bits in float32."""
+    return precision.startswith(("fp32", "int8")) or provider != "CPUExecutionProvider"
 
 
-def _surely_below(measured: LatencyMeasurement, bound: float) -> bool:
-    return measured.interval_over_fp32 is not None and measured.interval_over_fp32[1] < bound
+def _surely_below(ratio: Ratio | None, bound: float) -> bool:
+    return ratio is not None and ratio.high < bound
 
 
 def _slow(
     measured: LatencyMeasurement,
     text: str,
     other: Timing,
-    interval: tuple[float, float] | None,
+    ratio: Ratio | None,
     reason: str,
     asked: float,
-) -> Finding:
-    sure = interval is None or not interval[1] >= asked
-    shown = "" if interval is None else f", 99% interval [{interval[0]:.2f}, {interval[1]:.2f}]"
-    return Finding(
-        Grade.FAIL if sure else Grade.WARN,
-        "speed-up",
-        f"{text} ({_times(other, measured)}{shown}, {measured.threads} thread a side, "
-        f"{measured.boundary}), {reason}" + ("" if sure else "; noise: too close to tell"),
+) -> Iterator[Finding]:
+    """What is to say of a speed-up, unless the whole interval is what is asked for."""
+    value, low, high, on = math.nan, math.nan, math.nan, ""
+    if ratio is not None:
+        value, low, high, on = ratio.value, ratio.low, ratio.high, f"{ratio.clock} time, "
+    if low >= asked:
+        return
+    sure = not (value >= asked or high >= near_end(asked))
+    rounds = f"{_times(other, measured)}, {on}99% interval [{low:.2f}, {high:.2f}]"
+    where = f"{measured.threads} thread{'s' * (measured.threads > 1)} a side, {measured.boundary}"
+    told = f"{text} ({rounds}, {where}), {reason}"
+    if sure:
+        yield Finding(Grade.FAIL, "speed-up", told)
+    else:
+        yield _close(measured, "speed-up", told, ratio)
+
+
+def _absolute(measured: LatencyMeasurement, budget: s.Budget) -> Iterator[Finding]:
+    target, own = measured.target, measured.onnxruntime
+    p95 = _limit(budget.max_p95_ms, target)
+    if p95 is not None:
+        what = (
+            f"p95 {milliseconds(own.p95)} of {own.count} calls (median {milliseconds(own.median)})"
+        )
+        allowed = f"{p95:g} ms (budget.max_p95_ms.{target})"
+        times = own.p95, own.p95_interval, p95 / 1e3
+        yield from _above(measured, "p95", what, *times, milliseconds, allowed)
+    load = _limit(budget.max_load_s, target)
+    if load is not None:
+        what = f"opening the session takes {_s(measured.load_seconds)}"
+        interval = measured.load_interval or (measured.load_seconds,) * 2
+        allowed = f"{load:g} s (budget.max_load_s.{target})"
+        times = measured.load_seconds, interval, load
+        yield from _above(measured, "load", what, *times, _s, allowed)
+    yield from _throughput(measured, _limit(budget.min_throughput, target))
+    yield from _memory(measured, _limit(budget.max_memory_mb, target))
+
+
+def _throughput(measured: LatencyMeasurement, asked: float | None) -> Iterator[Finding]:
+    if asked is None:
+        return
+    items, own = measured.items, measured.onnxruntime
+    found = items / own.median
+    high, low = (items / end for end in own.median_interval)
+    if low >= asked:
+        return
+    told = (
+        f"{found:.4g} items/s ({items} in {milliseconds(own.median)}, 99% interval "
+        f"[{low:.4g}, {high:.4g}]), asked for at least {asked:g} "
+        f"(budget.min_throughput.{measured.target}); {_ABSOLUTE}"
     )
+    if found < asked and high < asked:
+        yield Finding(Grade.FAIL, "throughput", told)
+    else:
+        yield _close(measured, "throughput", told)
+
+
+def _memory(measured: LatencyMeasurement, limit: float | None) -> Iterator[Finding]:
+    if limit is None:
+        return
+    found, key = measured.memory_bytes, f"budget.max_memory_mb.{measured.target}"
+    if found is None:
+        text = f"could not be measured here (it needs /proc of Linux), and {key} limits it"
+        yield Finding(Grade.WARN, "memory", text, inconclusive=True)
+    elif found > limit * 1e6:
+        yield Finding(
+            Grade.FAIL,
+            "memory",
+            f"a session and one run add {found / 1e6:.1f} MB to the process's peak, allowed "
+            f"{limit:g} MB ({key}): a smaller batch, another precision, or enable_cpu_mem_arena = "
+            "false in the target's session_options take less",
+        )
+
+
+def _above(
+    measured: LatencyMeasurement,
+    kind: str,
+    what: str,
+    value: float,
+    interval: tuple[float, float],
+    limit: float,
+    shown: Callable[[float], str],
+    allowed: str,
+) -> Iterator[Finding]:
+    """What is to say of a time, unless its whole interval is within the limit."""
+    low, high = interval
+    if high <= limit:
+        return
+    span = f"[{shown(low)}, {shown(high)}]"
+    told = f"{what}, interval {span}, allowed {allowed}; {_ABSOLUTE}"
+    if value > limit and low > limit:
+        yield Finding(Grade.FAIL, kind, told)
+    else:
+        yield _close(measured, kind, told)
+
+
+def _close(
+    measured: LatencyMeasurement, kind: str, told: str, ratio: Ratio | None = None
+) -> Finding:
+    noise = ""
+    if ratio is not None and ratio.interrupted > 0.1:
+        noise = f", {ratio.interrupted:.0%} of the rounds were interrupted"
+    return Finding(
+        Grade.WARN,
+        kind,
+        f"{told}; too close to tell after {measured.seconds:.2g} s{noise}: measure on a quiet "
+        "machine, or set the bar at least 10% off what you measured",
+        inconclusive=True,
+        longer=kind != "load",
+    )
+
+
+def _limit(table: Mapping[str, float] | None, target: str) -> float | None:
+    return (table or {}).get(target)
+
+
+def milliseconds(seconds: float) -> str:
+    """A time in ms, in three digits."""
+    return f"{_three_digits(seconds * 1e3)} ms"
+
+
+def _s(seconds: float) -> str:
+    return f"{_three_digits(seconds)} s"
+
+
+def _three_digits(value: float) -> str:
+    return format(Decimal(f"{value:#.3g}"), "f")  # never as 1.23e+03
 
 
 def _times(other: Timing, measured: LatencyMeasurement) -> str:
     own = measured.onnxruntime
     return (
-        f"{_milliseconds(other.median)} / {_milliseconds(own.median)}, median of "
-        f"{len(own.samples)} interleaved rounds"
+        f"{milliseconds(other.median)} / {milliseconds(own.median)}, median of {own.count} "
+        "interleaved rounds"
     )
-
-
-def _milliseconds(seconds: float) -> str:
-    return format(Decimal(f"{seconds * 1e3:#.3g}"), "f") + " ms"  # never as 1.23e+03

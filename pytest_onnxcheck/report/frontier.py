@@ -8,7 +8,7 @@ Speed is a ratio to what was timed in turn with the variant, not the latency: va
 after the other, and what else the machine does meanwhile moves latencies. A variant is timed beside
 the fp32 artefact it was made from: its speed is that one's speed-up over PyTorch times its own
 speed-up over that one, so that the two are ordered as they were measured against each other. (Its
-own speed-up over PyTorch would not do: PyTorch is slower where three take turns than where two do.)
+own speed-up over PyTorch would not do: PyTorch is slower where one more takes turns.)
 
 The variant to **release** is, of those that pass and are not dominated, the fastest; of those
 within 5% of the fastest, the smallest; of those within 1% of that, the one that loses least
@@ -31,7 +31,6 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from statistics import median
 from typing import Any
 
 from pytest_onnxcheck.preference import preferred
@@ -283,7 +282,7 @@ def _fp32(row: Row, found: list[Row]) -> Row | None:
 
 def _candidate(row: Row, fp32: Row | None, target: str | None, dims: dict[str, int]) -> Candidate:
     latency = _latency(row, target, dims)
-    samples = latency.get("onnxruntime", {}).get("samples")
+    seconds = _float(latency.get("onnxruntime", {}).get("median"))
     speedup, over_fp32 = _float(latency.get("speedup")), _float(latency.get("speedup_over_fp32"))
     base = None if fp32 is None else _float(_latency(fp32, target, dims).get("speedup"))
     size, checks = row.size_bytes(), {entry["nodeid"] for entry in row.entries}
@@ -295,7 +294,7 @@ def _candidate(row: Row, fp32: Row | None, target: str | None, dims: dict[str, i
         unjudged=_unjudged(row),
         size_bytes=size,
         size_ratio=1.0 if row.is_fp32 and size is not None else row.size_ratio(),
-        latency_ms=1e3 * median(samples) if samples else None,
+        latency_ms=None if seconds is None else 1e3 * seconds,
         speed=speedup if base is None or over_fp32 is None else base * over_fp32,
         speedup=speedup,
         speedup_over_fp32=over_fp32,

@@ -10,8 +10,10 @@ import pytest
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine import recommend
 from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.timing import summarised
 from pytest_onnxcheck.errors import InputError, TargetAbsent
 from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CoverageMeasurement,
@@ -21,7 +23,6 @@ from pytest_onnxcheck.measurement import (
     QuantizationMeasurement,
     RecipeTrial,
     RecommendMeasurement,
-    Timing,
 )
 from pytest_onnxcheck.preference import preferred
 from pytest_onnxcheck.report.recommend import recommendations
@@ -82,7 +83,7 @@ def root(tmp_path_factory):
 def tried(root, monkeypatch):
     """Tries some recipes on a model of this file; `over_fp32` is how fast each is said to be."""
 
-    def measure(text, recipes=None, seconds=600.0, target="cpu", over_fp32=1.5):
+    def measure(text, recipes=None, seconds=600.0, target=CPU, over_fp32=1.5):
         (root / "models.toml").write_text(text, encoding="utf-8")
         manifest = load_manifest(root / "models.toml")
         manifest.check()
@@ -242,8 +243,8 @@ def test_labelled_data_that_is_no_good_is_told_at_once(tried):
 
 
 def test_a_target_that_is_absent_is_told_at_once(tried):
-    with pytest.raises(TargetAbsent, match="openvino"):
-        tried(MLP, target="openvino")
+    with pytest.raises(TargetAbsent, match="npu"):
+        tried(MLP, target=Target("npu", "QNNExecutionProvider"))
 
 
 @pytest.mark.parametrize(
@@ -330,7 +331,7 @@ def test_each_measurement_is_judged_as_its_own_check_would(tmp_path):
         coverage=CoverageMeasurement(1.0, 1.0),
     )
     assert "0.300 of the fp32" in judge.fault(file, variant)
-    timing = Timing("torch", (1.0,)), Timing("onnxruntime", (1.0,))
+    timing = summarised("torch", (1.0,)), summarised("onnxruntime", (1.0,))
     speed = LatencyMeasurement("cpu", "CPU", {}, 1, "host to host", *timing, 1.0, 0.1)
     assert "budget.min_speedup" in judge.fault(speed, variant)
     drop = AccuracyMeasurement(

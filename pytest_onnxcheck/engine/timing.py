@@ -1,0 +1,269 @@
+"""Times calls against each other: interleaved rounds on three clocks, and the median of ratios."""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pytest_onnxcheck.measurement import Ratio, Timing
+
+__all__ = ["Rounds", "interleave", "median_interval", "quantile_interval", "ratio", "summarised"]
+
+Call = Callable[[], Any]
+Times = tuple[float, float, float]
+
+#: a call whose processor time is less than this share of its wall time was interrupted
+_UNDISTURBED = 0.9
+#: how far the thread's and the process's processor time may be apart where one thread works
+_ONE_THREAD = 0.05
+#: and how much more a call, since the clocks are not read at the same moment
+_SLACK_SECONDS = 3e-6
+#: processor clocks that tick no finer than this (Windows) tell nothing about one call
+_FINE_CLOCK = 1e-5
+_FEWEST_ROUNDS = 21
+#: a shorter call is called once more just before it is timed: what ran in between, another side or
+#: another process, has emptied the caches, and a call of 20 us takes 2 to 7 times as long then
+_SHORT_SECONDS = 1e-3
+_WARM_UP_SECONDS = (0.2, 2.0)
+_STABLE = 0.05
+_CONFIDENCE = 0.99
+
+
+class Rounds:
+    """Seconds of some calls, one row per round, on three clocks.
+
+    Attributes:
+        sides: How many calls.
+        wall: Wall time; a list of tuples, one entry per call.
+        thread: Processor time of the calling thread.
+        process: Processor time of all threads of the process.
+        seconds: How long all of it took.
+    """
+
+    def __init__(self, sides: int) -> None:
+        self.sides = sides
+        self.wall: list[tuple[float, ...]] = []
+        self.thread: list[tuple[float, ...]] = []
+        self.process: list[tuple[float, ...]] = []
+        self.seconds = 0.0
+
+    def __len__(self) -> int:
+        return len(self.wall)
+
+    def add(self, times: dict[int, Times]) -> None:
+        """Adds a round: call -> wall, thread and process time."""
+        for index, clock in enumerate((self.wall, self.thread, self.process)):
+            clock.append(tuple(times[side][index] for side in range(self.sides)))
+
+    def samples(self, side: int) -> list[float]:
+        """The wall times of one call."""
+        return [row[side] for row in self.wall]
+
+    def undisturbed(self, *sides: int) -> list[int]:
+        """Rounds in which the calls had the processor nearly all the time."""
+        return [
+            index
+            for index, (wall, process) in enumerate(zip(self.wall, self.process, strict=True))
+            if all(process[side] >= _UNDISTURBED * wall[side] for side in sides)
+        ]
+
+    def one_thread(self, *sides: int) -> bool:
+        """Whether the calling thread did all of the calls' work."""
+        for side in sides:
+            thread = sum(row[side] for row in self.thread)
+            process = sum(row[side] for row in self.process)
+            if abs(thread - process) > _ONE_THREAD * process + _SLACK_SECONDS * len(self):
+                return False
+        return True
+
+
+def interleave(
+    calls: Sequence[Call],
+    looks: Sequence[float],
+    decided: Callable[[Rounds], bool] = lambda rounds: False,
+) -> Rounds:
+    """Times calls in turn: two in alternating order (AB BA AB ...), more in random order.
+
+    Calls shorter than 1 ms are called twice each time, and the second is timed.
+
+    Args:
+        calls: The calls.
+        looks: Seconds after which `decided` is asked whether that will do; the last ends it. At
+            least 21 rounds are taken, however long they are.
+        decided: Whether what was measured is enough.
+    """
+    short = {side for side, seconds in enumerate(_warm_up(calls)) if seconds < _SHORT_SECONDS}
+    cost = _clock_cost()
+    rounds = Rounds(len(calls))
+    order = list(range(len(calls)))
+    shuffle = random.Random(0).shuffle
+    with _no_collection():
+        for look in looks:
+            started = time.perf_counter() - rounds.seconds  # a decision's time does not count
+            while rounds.seconds < look or len(rounds) < _FEWEST_ROUNDS:
+                rounds.add({side: _timed(calls[side], cost, side in short) for side in order})
+                rounds.seconds = time.perf_counter() - started
+                if len(order) > 2:
+                    shuffle(order)
+                else:
+                    order.reverse()
+            if decided(rounds):
+                break
+    return rounds
+
+
+def ratio(rounds: Rounds, other: int, own: int, *, processor: bool = True) -> Ratio:
+    """How many times as long one call takes as another: median over the rounds, with interval.
+
+    On the thread's processor time where one thread does the work, which other processes do not
+    change; otherwise on the wall time of the rounds that were not interrupted, or of all where
+    hardly any was not.
+
+    Args:
+        rounds: The rounds.
+        other: The call in the numerator.
+        own: The call in the denominator.
+        processor: Whether processor time can be the measure: not where an accelerator works, nor
+            for more than one thread.
+    """
+    quiet = rounds.undisturbed(other, own)
+    chosen = quiet if len(quiet) >= _FEWEST_ROUNDS else range(len(rounds))
+    by_wall = [rounds.wall[index][other] / rounds.wall[index][own] for index in chosen]
+    fine = time.get_clock_info("thread_time").resolution <= _FINE_CLOCK
+    processor = processor and fine and rounds.one_thread(other, own)
+    values = [row[other] / row[own] for row in rounds.thread] if processor else by_wall
+    low, high = median_interval(values)
+    return Ratio(
+        value=statistics.median(values),
+        low=low,
+        high=high,
+        clock="processor" if processor else "wall",
+        wall=statistics.median(by_wall),
+        rounds=len(values),
+        interrupted=1 - len(quiet) / len(rounds),
+    )
+
+
+def summarised(backend: str, samples: Sequence[float]) -> Timing:
+    """What is kept of samples in seconds.
+
+    Args:
+        backend: Whose they are, for a person.
+        samples: At least one.
+    """
+    ordered = sorted(samples)
+    return Timing(
+        backend=backend,
+        count=len(ordered),
+        median=statistics.median(ordered),
+        p90=_quantile(ordered, 0.9),
+        p95=_quantile(ordered, 0.95),
+        p99=_quantile(ordered, 0.99),
+        iqr=_quantile(ordered, 0.75) - _quantile(ordered, 0.25),
+        median_interval=median_interval(ordered),
+        p95_interval=quantile_interval(ordered, 0.95),
+    )
+
+
+def median_interval(
+    values: Sequence[float], confidence: float = _CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of the median, see `quantile_interval`."""
+    return quantile_interval(values, 0.5, confidence)
+
+
+def quantile_interval(
+    values: Sequence[float], quantile: float, confidence: float = _CONFIDENCE
+) -> tuple[float, float]:
+    """Interval of a quantile from order statistics, whatever the distribution of the values.
+
+    Their ranks are q n -+ z sqrt(n q (1 - q)), the normal approximation of the binomial (Conover,
+    Practical Nonparametric Statistics, section 3.2), and end at the smallest and largest value. It
+    under-covers where values depend on each other, as times do.
+
+    Args:
+        values: The values.
+        quantile: E.g. 0.95.
+        confidence: E.g. 0.99.
+    """
+    ordered, n = sorted(values), len(values)
+    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
+    reach = z * math.sqrt(n * quantile * (1 - quantile))
+    low = math.floor(n * quantile - reach)
+    high = math.ceil(n * quantile + reach) - 1
+    return ordered[max(low, 0)], ordered[min(high, n - 1)]
+
+
+def _quantile(ordered: Sequence[float], quantile: float) -> float:
+    """The smallest value that this share of them does not exceed."""
+    return ordered[max(math.ceil(quantile * len(ordered)) - 1, 0)]
+
+
+def _warm_up(calls: Sequence[Call], clock: Callable[[], float] = time.perf_counter) -> list[float]:
+    """Calls until no call's median time changes by more than 5% over 0.1 s; 0.2 to 2 s.
+
+    Returns:
+        The calls' last median times.
+    """
+    shortest, longest = _WARM_UP_SECONDS
+    started, before = clock(), None
+    while True:
+        now = _medians(calls, shortest / 2, clock)
+        if clock() - started >= longest:
+            return now
+        if before is not None and all(
+            abs(late - early) <= _STABLE * early for late, early in zip(now, before, strict=True)
+        ):
+            return now
+        before = now
+
+
+def _medians(calls: Sequence[Call], seconds: float, clock: Callable[[], float]) -> list[float]:
+    times: list[list[float]] = [[] for _ in calls]
+    until = clock() + seconds
+    while not times[0] or clock() < until:
+        for call, found in zip(calls, times, strict=True):
+            started = clock()
+            call()
+            found.append(clock() - started)
+    return [statistics.median(found) for found in times]
+
+
+def _clock_cost() -> Times:
+    """What reading the clocks adds to the time of a call that does nothing."""
+    found = [_timed(lambda: None, (0.0, 0.0, 0.0)) for _ in range(200)]
+    wall, thread, process = (statistics.median(times) for times in zip(*found, strict=True))
+    return wall, thread, process
+
+
+def _timed(call: Call, cost: Times, twice: bool = False) -> Times:
+    """Wall, thread and process time of a call; the wall clock, the cheapest, is read innermost."""
+    if twice:
+        call()
+    process = time.process_time()
+    thread = time.thread_time()
+    wall = time.perf_counter()
+    call()
+    wall = time.perf_counter() - wall
+    thread = time.thread_time() - thread
+    process = time.process_time() - process
+    least = 1e-9  # what took no longer than reading a clock took some time nevertheless
+    return max(wall - cost[0], least), max(thread - cost[1], least), max(process - cost[2], least)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """No garbage collection, which would hit some calls and not others."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()

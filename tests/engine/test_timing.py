@@ -1,0 +1,230 @@
+"""Rounds, ratios and their intervals, on recorded and made-up times."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import statistics
+import time
+
+import pytest
+
+from pytest_onnxcheck.engine import timing
+from pytest_onnxcheck.engine.timing import (
+    Rounds,
+    interleave,
+    median_interval,
+    quantile_interval,
+    ratio,
+    summarised,
+)
+
+
+def rounds_of(*rows) -> Rounds:
+    """Rounds of (wall, thread, process) of each side; a single number is all three."""
+    sides = len(rows[0])
+    rounds = Rounds(sides)
+    for row in rows:
+        rounds.add(
+            {
+                side: times if isinstance(times, tuple) else (times, times, times)
+                for side, times in enumerate(row)
+            }
+        )
+    return rounds
+
+
+def test_a_ratio_is_on_the_processor_clock_where_one_thread_works():
+    # the wall clock is 3 times as slow for the second side: it waited
+    rounds = rounds_of(*[((2.0, 2.0, 2.02), (3.0, 1.0, 1.01))] * 30)
+    found = ratio(rounds, 0, 1)
+    assert (found.value, found.low, found.high, found.clock) == (2.0, 2.0, 2.0, "processor")
+    assert found.interrupted == 1.0
+    assert found.wall == pytest.approx(2 / 3)
+
+
+def test_a_ratio_is_on_the_wall_clock_where_several_threads_work():
+    rounds = rounds_of(*[((2.0, 1.0, 2.0), (1.0, 1.0, 1.0))] * 30)
+    assert (ratio(rounds, 0, 1).value, ratio(rounds, 0, 1).clock) == (2.0, "wall")
+
+
+def test_a_ratio_is_on_the_wall_clock_where_it_is_asked_for():
+    rounds = rounds_of(*[((3.0, 2.0, 2.0), (1.0, 1.0, 1.0))] * 30)
+    found = ratio(rounds, 0, 1, processor=False)
+    assert (found.value, found.clock) == (3.0, "wall")
+
+
+def test_a_ratio_is_on_the_wall_clock_where_the_processor_clock_is_coarse(monkeypatch):
+    class Coarse:
+        resolution = 0.0156
+
+    monkeypatch.setattr(timing.time, "get_clock_info", lambda name: Coarse)
+    assert ratio(rounds_of(*[(2.0, 1.0)] * 30), 0, 1).clock == "wall"
+
+
+def test_interrupted_rounds_do_not_count_on_the_wall_clock():
+    quiet, waited = (2.0, 1.0), ((2.0, 2.0, 2.0), (4.0, 1.0, 1.0))
+    rounds = rounds_of(*[quiet] * 25, *[waited] * 26)
+    found = ratio(rounds, 0, 1, processor=False)
+    assert (found.value, found.rounds) == (2.0, 25)
+    assert found.interrupted == pytest.approx(26 / 51)
+
+
+def test_all_rounds_count_where_too_few_were_quiet():
+    quiet, waited = (2.0, 1.0), ((2.0, 2.0, 2.0), (4.0, 1.0, 1.0))
+    found = ratio(rounds_of(*[quiet] * 20, *[waited] * 31), 0, 1, processor=False)
+    assert (found.value, found.rounds) == (0.5, 51)
+
+
+def test_a_third_side_that_waits_does_not_matter_to_the_others():
+    rounds = rounds_of(*[(2.0, 1.0, (9.0, 1.0, 1.0))] * 30)
+    assert ratio(rounds, 0, 1).interrupted == 0.0
+    assert ratio(rounds, 2, 1).interrupted == 1.0
+
+
+def test_a_ratio_sees_through_drift_that_hits_both_sides():
+    """A machine that gets three times slower meanwhile, recorded as its factors."""
+    draw = random.Random(0)
+    rows = [
+        (0.011 * slow * draw.uniform(0.98, 1.02), 0.010 * slow * draw.uniform(0.98, 1.02))
+        for slow in [1 + 2 * n / 200 for n in range(200)]
+    ]
+    found = ratio(rounds_of(*rows), 0, 1)
+    assert found.low < 1.1 < found.high
+    assert found.high - found.low < 0.02
+
+
+def test_calls_alternate_in_pairs_of_changing_order():
+    calls: list[str] = []
+    rounds = interleave([lambda: calls.append("a"), lambda: calls.append("b")], [0.0])
+    assert len(rounds) == 21
+    twice = calls[-4 * len(rounds) :]  # such short ones are called once more before
+    assert twice[::2] == twice[1::2]
+    timed = twice[::2]
+    assert timed[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"]
+    assert all(time > 0 for row in rounds.wall + rounds.thread + rounds.process for time in row)
+
+
+def test_calls_of_a_millisecond_are_not_called_twice():
+    calls: list[str] = []
+
+    def long() -> None:
+        calls.append("long")
+        time.sleep(0.002)
+
+    rounds = interleave([long, lambda: calls.append("short")], [0.0])
+    timed = calls[-3 * len(rounds) :]
+    assert (timed.count("long"), timed.count("short")) == (len(rounds), 2 * len(rounds))
+
+
+def test_rounds_keep_their_sides():
+    rounds = interleave([lambda: sum(range(20_000)), lambda: None, lambda: None], [0.0])
+    for clock in (rounds.wall, rounds.thread, rounds.process):
+        first, *others = (statistics.median(side) for side in zip(*clock, strict=True))
+        assert first > 10 * max(others)
+    assert rounds.one_thread(0)
+
+
+def test_more_than_two_calls_take_turns_at_random():
+    calls: list[str] = []
+    rounds = interleave([lambda c=c: calls.append(c) for c in "abc"], [0.0])
+    timed = "".join(calls[-6 * len(rounds) :][::2])
+    orders = [timed[i : i + 3] for i in range(0, len(timed), 3)]
+    assert all(sorted(order) == ["a", "b", "c"] for order in orders)
+    assert len(set(orders)) > 3
+
+
+def test_it_stops_at_the_look_that_decides():
+    seen: list[int] = []
+
+    def decided(rounds: Rounds) -> bool:
+        seen.append(len(rounds))
+        return len(seen) == 2
+
+    rounds = interleave([lambda: None] * 2, [0.01, 0.02, 60.0], decided)
+    assert len(seen) == 2
+    assert seen[0] < seen[1] == len(rounds)
+    assert rounds.seconds >= 0.02
+
+
+def test_nothing_is_collected_while_it_is_timed():
+    seen: list[bool] = []
+    interleave([lambda: seen.append(gc.isenabled())], [0.0])
+    assert not any(seen[-21:])
+    assert gc.isenabled()
+
+
+class Clock:
+    """A clock that calls move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def call(self, seconds):
+        """A call that takes what the iterator says."""
+
+        def call():
+            self.now += next(seconds)
+
+        return call
+
+
+def test_the_warm_up_ends_once_times_are_stable():
+    clock = Clock()
+    timing._warm_up([clock.call(itertools.repeat(0.001))], clock)
+    assert 0.2 <= clock.now < 0.21
+
+
+def test_the_warm_up_goes_on_while_times_fall():
+    clock = Clock()
+    falling = itertools.chain((0.02 * 0.97**n for n in range(100)), itertools.repeat(0.001))
+    timing._warm_up([clock.call(itertools.repeat(0.001)), clock.call(falling)], clock)
+    assert 0.5 < clock.now < 2.0
+
+
+@pytest.mark.parametrize("seconds", [0.01, 0.5, 5.0])
+def test_the_warm_up_is_bounded(seconds):
+    clock = Clock()
+    timing._warm_up([clock.call(seconds * 1.1**n for n in itertools.count())], clock)
+    assert clock.now <= max(2.5, 1.1 * seconds)
+
+
+def test_the_interval_of_a_median_is_between_order_statistics():
+    # n = 100, z = 2.576: ranks 50 -+ 12.9
+    assert median_interval(range(100), 0.99) == (37, 62)
+    assert median_interval([3.0, 1.0, 2.0], 0.99) == (1.0, 3.0)
+
+
+def test_the_interval_of_a_tail_ends_at_the_largest_value():
+    # n = 1000: ranks 950 -+ 17.8
+    assert quantile_interval(range(1000), 0.95, 0.99) == (932, 967)
+    assert quantile_interval(range(50), 0.95, 0.99) == (43, 49)
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.95])
+def test_the_interval_covers_the_quantile_of_independent_values(quantile):
+    draw = random.Random(1)
+    missed = 0
+    for _ in range(400):
+        low, high = quantile_interval([draw.random() for _ in range(300)], quantile)
+        missed += not low <= quantile <= high
+    assert missed <= 12  # 4 are expected
+
+
+@pytest.mark.parametrize(
+    ("samples", "median"), [((3.0,), 3.0), ((3.0, 1.0), 2.0), ((9.0, 1.0, 2.0), 2.0)]
+)
+def test_median_of_the_samples(samples, median):
+    assert summarised("torch", samples).median == median
+
+
+def test_samples_are_summarised():
+    found = summarised("torch", [n / 100 for n in range(100, 0, -1)])
+    assert (found.count, found.p90, found.p95, found.p99) == (100, 0.9, 0.95, 0.99)
+    assert found.iqr == pytest.approx(0.5)
+    assert found.median_interval == (0.38, 0.63)
+    assert found.p95_interval == (0.9, 1.0)
