@@ -1,0 +1,328 @@
+"""Judges whether an artefact has become slower than it was."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pytest_onnxcheck.judge.speed import milliseconds
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__all__ = ["RECENT", "regression"]
+
+#: runs whose median stands in for a baseline, and how few will do
+RECENT = 5
+_FEWEST = 3
+#: runs a trend is looked for in, and how few will do
+_TREND = (8, 30)
+#: z of Kendall's S from which on a rise is no accident (one-sided 1%)
+_RISING = 2.33
+_KEY = "budget.max_regression"
+_ACCEPT = "if that is meant, make it the baseline with --onnxcheck-accept"
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """What the normalised time is compared with.
+
+    Attributes:
+        name: For a person.
+        value: The normalised time.
+        low: Lower end of where it may lie.
+        high: Upper end of it.
+        speedup: How many times as long PyTorch took.
+        point: The newest point it is made of.
+    """
+
+    name: str
+    value: float
+    low: float
+    high: float
+    speedup: float
+    point: SpeedPoint
+
+
+@dataclass(frozen=True)
+class _Change:
+    """By which share a time has grown, and the interval of it."""
+
+    value: float
+    low: float
+    high: float
+
+    def grade(self, limit: float) -> Grade:
+        """Fails when the change is beyond the limit, and all of the interval beyond half of it."""
+        if self.value > limit and self.low > limit / 2:
+            return Grade.FAIL
+        return Grade.PASS if self.high <= limit else Grade.WARN
+
+    def __str__(self) -> str:
+        return (
+            f"{abs(self.value):.1%} {'slower' if self.value >= 0 else 'faster'} "
+            f"(99% interval {self.low:+.1%} to {self.high:+.1%})"
+        )
+
+
+def regression(measured: LatencyMeasurement, before: Before | None, budget: s.Budget) -> Verdict:
+    """Judges `max_regression`: against what comes first of the following.
+
+    The previous artefact timed in the same rounds; the accepted baseline; the median of the last
+    runs. The latter two are compared in units of the fixed kernel, since seconds of another
+    machine or moment do not compare. Nothing to compare with is inconclusive, never a pass.
+
+    Args:
+        measured: This run.
+        before: What the history knows; None without one.
+        budget: What is allowed.
+    """
+    limit = budget.max_regression
+    if limit is None:
+        return Verdict()
+    baseline = measured.ratios.get("baseline")
+    if baseline is not None:
+        return Verdict.of(_against_artefact(measured, baseline, limit))
+    kernel = measured.ratios.get("kernel")
+    if before is None or kernel is None:
+        return Verdict.of([_missing("the history is not read here", before)])
+    if before.problem is not None:
+        return Verdict.of([Finding(Grade.FAIL, "regression", before.problem)])
+    return Verdict.of(
+        [*_against_history(measured, kernel, before, limit), *_creep(measured, before, limit)]
+    )
+
+
+def _against_artefact(
+    measured: LatencyMeasurement, ratio: Ratio, limit: float
+) -> Iterator[Finding]:
+    """The previous artefact took `ratio` times as long, in the same rounds."""
+    change = _Change(1 / ratio.value - 1, 1 / ratio.high - 1, 1 / ratio.low - 1)
+    grade = change.grade(limit)
+    if grade is Grade.PASS:
+        return
+    times = ""
+    if measured.baseline is not None:
+        own, old = measured.onnxruntime.median, measured.baseline.median
+        times = f"{milliseconds(own)}, was {milliseconds(old)}, "
+    yield Finding(
+        grade,
+        "regression",
+        f"{change} than the baseline artefact ({times}{ratio.rounds} interleaved rounds), allowed "
+        f"{_percent(limit)} ({_KEY}); {_tail(grade)}, name the new one in the model's key "
+        "`baseline`",
+        inconclusive=grade is Grade.WARN,
+        longer=grade is Grade.WARN,
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _tail(grade: Grade) -> str:
+    return "if that is meant" if grade is Grade.FAIL else "too close to tell; if that is meant"
+
+
+def _against_history(
+    measured: LatencyMeasurement, kernel: Ratio, before: Before, limit: float
+) -> Iterator[Finding]:
+    found = _reference(measured, before)
+    if isinstance(found, str):
+        if not before.accepting:
+            yield _missing(found, before)
+        return
+    now = 1 / kernel.value
+    change = _change((now, 1 / kernel.high, 1 / kernel.low), (found.value, found.low, found.high))
+    grade = change.grade(limit)
+    if grade is Grade.PASS:
+        return
+    elsewhere = found.point.cpu != before.machine["cpu"]
+    disturbed = _disturbed(measured, found, before.machine, limit)
+    notes = [
+        _torch(measured, found, limit),
+        _seconds(measured, found.point, before.machine),
+        *_changed(measured, found.point, before.machine),
+    ]
+    if before.accepting:
+        notes.append("accepted by --onnxcheck-accept")
+    elif elsewhere:
+        notes.append(
+            f"it was another processor ({found.point.cpu}, now {before.machine['cpu']}), so this "
+            "cannot tell: run --onnxcheck-accept on this one too, or give the model a `baseline` "
+            "artefact"
+        )
+    elif disturbed:
+        notes.append("so it is the machine: run again")
+    elif grade is Grade.WARN:
+        notes.append(f"too close to tell; {_ACCEPT}")
+    else:
+        notes.append(_ACCEPT)
+    unsure = grade is Grade.WARN or elsewhere or disturbed
+    yield Finding(
+        Grade.WARN if unsure or before.accepting else Grade.FAIL,
+        "regression",
+        f"{change} than {found.name}: {now:.3f} times the fixed kernel's time, was "
+        f"{found.value:.3f}; allowed {_percent(limit)} ({_KEY}); {'; '.join(notes)}",
+        inconclusive=unsure and not before.accepting,
+        longer=(grade is Grade.WARN or disturbed) and not before.accepting,
+    )
+
+
+def _disturbed(
+    measured: LatencyMeasurement, found: _Reference, machine: dict[str, Any], limit: float
+) -> bool:
+    """Whether something else than the artefact is slower: it is the same file, and so is PyTorch.
+
+    Very short artefacts are slowed by other processes more than the kernel is, and PyTorch is
+    slowed as they are. A model that has grown makes another file.
+    """
+    old = found.point.machine.get("packages", {})
+    unchanged = all(
+        old.get(package) == machine["packages"].get(package)
+        for package in {*old, *machine["packages"]}
+    )
+    same = found.point.sha256 == measured.sha256
+    return same and unchanged and _over_torch(measured, found) <= limit / 2
+
+
+def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str:
+    """The accepted baseline, or the last runs; or why there is neither."""
+    accepted = [point for point in before.accepted if _comparable(measured, point)]
+    cpu = before.machine["cpu"]
+    if accepted:
+        # the same processor first, then the newest
+        point = max(accepted, key=lambda point: (point.cpu == cpu, point.created))
+        name = f"the baseline accepted {point.created[:10]}"
+        low, high = point.interval
+        return _Reference(name, point.normalised, low, high, point.speedup, point)
+    runs = _comparable_runs(measured, before)[-RECENT:]
+    if len(runs) >= _FEWEST:
+        values = [point.normalised for point in runs]
+        speedup = statistics.median(point.speedup for point in runs)
+        return _Reference(
+            f"the median of the last {len(runs)} runs, until {runs[-1].created[:10]}",
+            statistics.median(values),
+            min(values),
+            max(values),
+            speedup,
+            runs[-1],
+        )
+    if before.accepted or before.runs:
+        return (
+            f"nothing comparable: {len(before.accepted)} accepted points and {len(before.runs)} "
+            f"runs, of which {len(runs)} with the same processor, kernel and threads"
+        )
+    return "nothing accepted, and no earlier runs"
+
+
+def _comparable(measured: LatencyMeasurement, point: SpeedPoint) -> bool:
+    return (point.kernel, point.threads) == (measured.kernel_name, measured.threads)
+
+
+def _comparable_runs(measured: LatencyMeasurement, before: Before) -> list[SpeedPoint]:
+    cpu = before.machine["cpu"]
+    return [point for point in before.runs if _comparable(measured, point) and point.cpu == cpu]
+
+
+def _change(now: tuple[float, float, float], was: tuple[float, float, float]) -> _Change:
+    """Change of a value; the errors of both, each value, low, high, add up in quadrature."""
+    change = math.log(now[0] / was[0])
+    down = math.hypot(math.log(now[0] / now[1]), math.log(was[2] / was[0]))
+    up = math.hypot(math.log(now[2] / now[0]), math.log(was[0] / was[1]))
+    return _Change(math.expm1(change), math.expm1(change - down), math.expm1(change + up))
+
+
+def _torch(measured: LatencyMeasurement, found: _Reference, limit: float) -> str:
+    """What the ratio to PyTorch says beside it."""
+    text = f"{measured.speedup:.2f} times PyTorch, was {found.speedup:.2f}"
+    if _over_torch(measured, found) > limit / 2:
+        return f"{text}, which agrees"
+    return (
+        f"{text}, which disagrees: PyTorch is slower as well, so the model has grown, torch has "
+        "changed, or the machine was disturbed"
+    )
+
+
+def _over_torch(measured: LatencyMeasurement, found: _Reference) -> float:
+    """By which share the artefact has become slower, set against PyTorch."""
+    return found.speedup / measured.speedup - 1
+
+
+def _seconds(measured: LatencyMeasurement, point: SpeedPoint, machine: dict[str, Any]) -> str:
+    own, old = measured.onnxruntime.median, point.median_seconds["onnxruntime"]
+    same = all(point.machine.get(key) == machine[key] for key in ("cpu", "cpus", "platform"))
+    beside = "on the same machine" if same else "on another machine, which does not compare"
+    return f"{milliseconds(own)}, was {milliseconds(old)} {beside}"
+
+
+def _changed(
+    measured: LatencyMeasurement, point: SpeedPoint, machine: dict[str, Any]
+) -> Iterator[str]:
+    """What else is not as it was, or that the artefact is."""
+    if point.sha256 == measured.sha256:
+        yield "the artefact is the very same file"
+    old, new = point.machine.get("packages", {}), machine["packages"]
+    for package in sorted({*old, *new}):
+        if old.get(package) != new.get(package):
+            yield f"{package} {old.get(package, 'absent')} -> {new.get(package, 'absent')}"
+    if point.noisy:
+        yield "that run was a noisy one"
+
+
+def _missing(why: str, before: Before | None) -> Finding:
+    place = "" if before is None else f" in {before.folder}"
+    return Finding(
+        Grade.WARN,
+        "regression",
+        f"no baseline for {_KEY}{place} ({why}): run with --onnxcheck-accept on the branch you "
+        "release",
+        inconclusive=True,
+    )
+
+
+def _creep(measured: LatencyMeasurement, before: Before, limit: float) -> Iterator[Finding]:
+    """A slow rise over many runs, none of which is beyond the limit."""
+    fewest, most = _TREND
+    values = [point.normalised for point in _comparable_runs(measured, before)]
+    values = [*values, 1 / measured.ratios["kernel"].value][-most:]
+    if len(values) < fewest:
+        return
+    rise = _rise(values)
+    if rise > limit and _kendall(values) > _RISING:
+        yield Finding(
+            Grade.WARN,
+            "trend",
+            f"{rise:.1%} slower over the last {len(values)} runs (Theil-Sen slope of the "
+            f"normalised time), allowed {_percent(limit)} at once ({_KEY}): it creeps. See "
+            f"`onnxcheck history {before.folder}`",
+        )
+
+
+def _rise(values: Sequence[float]) -> float:
+    """By which share the Theil-Sen line rises from the first value to the last.
+
+    The slope is the median of all pairs' slopes of the logarithms (Sen, 1968), which a single
+    outlier does not move.
+    """
+    logs = [math.log(value) for value in values]
+    slopes = [
+        (logs[late] - logs[early]) / (late - early)
+        for early in range(len(logs))
+        for late in range(early + 1, len(logs))
+    ]
+    return math.expm1(statistics.median(slopes) * (len(logs) - 1))
+
+
+def _kendall(values: Sequence[float]) -> float:
+    """Mann-Kendall statistic of a trend, about standard normal without one (Kendall, 1975)."""
+    n = len(values)
+    rises = sum(
+        (values[late] > values[early]) - (values[late] < values[early])
+        for early in range(n)
+        for late in range(early + 1, n)
+    )
+    return rises / math.sqrt(n * (n - 1) * (2 * n + 5) / 18)

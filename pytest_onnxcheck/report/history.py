@@ -1,0 +1,209 @@
+"""Shows the history of latencies: what changed, as text, and as a plot."""
+
+from __future__ import annotations
+
+import fnmatch
+import html
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from pytest_onnxcheck.history import History, check_key
+from pytest_onnxcheck.manifest import Manifest
+from pytest_onnxcheck.measurement import SpeedPoint
+
+__all__ = ["changes", "chosen", "declared", "listing", "svg"]
+
+#: lines about checks that were not measured, of which a run may have many
+_MOST_LINES = 5
+_BARS = "▁▂▃▄▅▆▇█"
+
+Points = list[SpeedPoint]
+
+
+def declared(manifest: Manifest, targets: Sequence[str] = ()) -> dict[str, float | None]:
+    """The latency checks a manifest has, with their `max_regression`.
+
+    Args:
+        manifest: The manifest.
+        targets: Take these in place of the manifest's.
+    """
+    return {
+        check_key(model.name, variant.name, "-".join(filter(None, (target, point)))): (
+            variant.budget.max_regression
+        )
+        for model in manifest.models.values()
+        for variant in model.variants
+        for target in targets or model.targets
+        for point in model.latency_points()
+    }
+
+
+def changes(
+    history: History,
+    points: Mapping[str, SpeedPoint],
+    checks: Mapping[str, Collection[str]],
+    skipped: Mapping[str, str],
+    targets: Sequence[str] = (),
+) -> Iterator[str]:
+    """What differs between the baseline's checks and this run's.
+
+    Args:
+        history: The history before this run.
+        points: What this run measured.
+        checks: Manifest of this run -> the checks it has.
+        skipped: Checks of this run that were skipped -> why.
+        targets: The targets asked for on the command line; others are not missed.
+    """
+    baseline = history.baseline
+    new = [check for check in points if check not in baseline] if baseline else []
+    for check, accepted in baseline.items():
+        point = accepted[-1]
+        if point.manifest not in checks or (targets and point.target not in targets):
+            continue
+        if check not in checks[point.manifest]:
+            twins = [other for other in new if points[other].sha256 == point.sha256]
+            hint = f"; {twins[0]} has the same artefact: renamed?" if twins else ""
+            yield (
+                f"vanished: {check} is in the baseline of {point.created[:10]}, and no longer in "
+                f"{point.manifest}{hint}"
+            )
+    unmeasured = [f"{check}: {why}" for check, why in skipped.items() if check in baseline]
+    for text in unmeasured[:_MOST_LINES]:
+        yield f"not measured, and in the baseline: {text}"
+    if len(unmeasured) > _MOST_LINES:
+        yield f"not measured, and in the baseline: {len(unmeasured) - _MOST_LINES} more"
+    for check in new:
+        yield f"new: {check} is in no baseline: --onnxcheck-accept adds it"
+
+
+def chosen(history: History, pattern: str = "*") -> dict[str, Points]:
+    """The checks a glob selects, by their whole name or their model's, with their points."""
+    names = sorted({*history.baseline, *(check for run in history.runs for check in run)})
+    return {
+        check: [run[check] for run in history.runs if check in run]
+        for check in names
+        if fnmatch.fnmatchcase(check.partition("::")[0], pattern)
+        # brackets are part of the name, and not of the pattern
+        or fnmatch.fnmatchcase(check, pattern.replace("[", "[[]"))
+    }
+
+
+def listing(history: History, pattern: str = "*") -> str:
+    """The runs of each check as text."""
+    found = chosen(history, pattern)
+    blocks = [
+        "\n".join(_block(check, points, history.baseline.get(check, ())))
+        for check, points in found.items()
+    ]
+    problems = "".join(f"{problem}\n" for problem in history.problems)
+    return problems + "\n\n".join(blocks) + "\n"
+
+
+def _block(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterator[str]:
+    spark = _sparkline([point.normalised for point in points])
+    yield f"{check}  {spark}".rstrip()
+    yield "  when (UTC)        time in kernels            times PyTorch                ms  artefact"
+    for point in accepted:
+        yield f"  {_row(point)}  accepted, {point.cpu}"
+    latest = max(accepted, key=lambda point: point.created, default=None)
+    for point in points:
+        notes = [] if latest is None else [f"{point.normalised / latest.normalised - 1:+.1%}"]
+        notes += ["noisy"] if point.noisy else []
+        notes += [point.cpu] if latest is not None and point.cpu != latest.cpu else []
+        yield f"  {_row(point)}  {', '.join(notes)}".rstrip()
+
+
+def _row(point: SpeedPoint) -> str:
+    return (
+        f"{point.created[:16].replace('T', ' ')}  "
+        f"{_ranged(point.normalised, point.interval):26} "
+        f"{_ranged(point.speedup, point.speedup_interval):22} "
+        f"{point.median_seconds['onnxruntime'] * 1e3:8.3f}  {point.sha256[:8]}"
+    )
+
+
+def _ranged(value: float, interval: tuple[float, float]) -> str:
+    return f"{value:.4g} [{interval[0]:.4g}, {interval[1]:.4g}]"
+
+
+def _sparkline(values: Sequence[float]) -> str:
+    """One bar a value, from the least to the most; all low where they differ by less than 1%."""
+    if not values:
+        return ""
+    least, most = min(values), max(values)
+    span = max(most - least, 0.01 * least)
+    return "".join(_BARS[int((value - least) / span * (len(_BARS) - 1))] for value in values)
+
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 720, 150, 64, 16, 26, 22
+_STYLE = (
+    "text{font:11px sans-serif;fill:#333}.name{font-weight:bold}.axis{stroke:#bbb}"
+    ".run{stroke:#1f6feb;fill:#1f6feb}.line{stroke:#1f6feb;fill:none}.other{fill:#fff}"
+    ".accepted{stroke:#1a7f37;stroke-dasharray:6 3}.limit{stroke:#cf222e;stroke-dasharray:2 3}"
+    ".end{text-anchor:end}"
+)
+
+
+def svg(history: History, pattern: str = "*") -> str:
+    """A plot of each check, one below the other: the normalised time over the runs.
+
+    With its 99% interval, the accepted baseline (dashed) and what `max_regression` allows beyond
+    it (dotted). Runs on another processor than the baseline's are hollow.
+    """
+    found = {check: points for check, points in chosen(history, pattern).items() if points}
+    panels = [
+        f'<g transform="translate(0 {index * _HEIGHT})">'
+        f"{''.join(_panel(check, points, history.baseline.get(check, ())))}</g>"
+        for index, (check, points) in enumerate(found.items())
+    ]
+    size = f"{_WIDTH} {max(len(panels), 1) * _HEIGHT}"
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size}" '
+        f'width="{size.split()[0]}" height="{size.split()[1]}">\n<style>{_STYLE}</style>\n'
+        f'<rect width="100%" height="100%" fill="#fff"/>\n' + "\n".join(panels) + "\n</svg>\n"
+    )
+
+
+def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterator[str]:
+    baseline = max(accepted, key=lambda point: point.created, default=None)
+    lines: dict[str, float] = {}
+    limit = points[-1].limit
+    if baseline is not None:
+        lines["accepted"] = baseline.normalised
+    if baseline is not None and limit is not None:
+        lines["limit"] = baseline.normalised * (1 + limit)
+    values = [end for point in points for end in point.interval] + list(lines.values())
+    least, most = min(values), max(values)
+    margin = max(0.08 * (most - least), 0.01 * most)
+    least, most = least - margin, most + margin
+    right, bottom = _WIDTH - _RIGHT, _HEIGHT - _BOTTOM
+
+    def x(index: int) -> float:
+        return _LEFT + (index + 0.5) / len(points) * (right - _LEFT)
+
+    def y(value: float) -> float:
+        return bottom - (value - least) / (most - least) * (bottom - _TOP)
+
+    yield f'<text class="name" x="{_LEFT}" y="16">{html.escape(check)}</text>'
+    yield f'<line class="axis" x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
+    for value in (least + margin, most - margin):
+        yield f'<text class="end" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">{value:.3g}</text>'
+    for kind, value in lines.items():
+        at = f"{y(value):.1f}"
+        yield f'<line class="{kind}" x1="{_LEFT}" y1="{at}" x2="{right}" y2="{at}"/>'
+        yield f'<text class="end" x="{right}" y="{y(value) - 3:.1f}">{kind}</text>'
+    path = " ".join(f"{x(i):.1f},{y(point.normalised):.1f}" for i, point in enumerate(points))
+    yield f'<polyline class="line" points="{path}"/>'
+    for index, point in enumerate(points):
+        at, (low, high) = f"{x(index):.1f}", point.interval
+        elsewhere = baseline is not None and point.cpu != baseline.cpu
+        title = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        yield f'<line class="run" x1="{at}" y1="{y(low):.1f}" x2="{at}" y2="{y(high):.1f}"/>'
+        yield (
+            f'<circle class="run{" other" if elsewhere else ""}" cx="{at}" '
+            f'cy="{y(point.normalised):.1f}" r="3"><title>{html.escape(title)}</title></circle>'
+        )
+    for index in sorted({0, len(points) - 1}):
+        date = points[index].created[:10]
+        anchor = ' class="end"' if index else ""
+        place = right if index else _LEFT
+        yield f'<text{anchor} x="{place}" y="{_HEIGHT - 7}">{date}</text>'
