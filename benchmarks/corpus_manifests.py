@@ -33,7 +33,7 @@ import torch
 
 from pytest_onnxcheck.engine.inputs import dim_values
 from pytest_onnxcheck.engine.reference import flatten
-from pytest_onnxcheck.engine.runtime import PROVIDERS
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS
 
 #: keys of EXPORT that the plugin's own export honours; with any other, the artefact is made here
 PLAIN = {"exporter", "opset", "input_names", "output_names", "dynamic", "providers"}
@@ -378,7 +378,7 @@ def write_manifests(case: ModuleType, file: str, folder: Path) -> None:
     else:
         default = torch.onnx._constants.ONNX_DEFAULT_OPSET  # of both exporters
         model |= {"exporters": [export["exporter"]], "opsets": [export.get("opset") or default]}
-    targets = {provider: target for target, provider in PROVIDERS.items()}
+    targets = {target.provider: name for name, target in BUILTIN_TARGETS.items()}
     wanted = [targets[provider] for provider in export.get("providers", ())[:1]]
     if wanted and wanted != ["cpu"]:
         model |= {"targets": wanted, "required_targets": wanted}

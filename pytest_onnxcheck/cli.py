@@ -11,6 +11,7 @@ from typing import Any
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.terms import HISTORY
 
 __all__ = ["main"]
 
@@ -50,6 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     frontier.add_argument("model", nargs="?", default="*", help="only models that match this glob")
     frontier.add_argument("--json", action="store_true", help="as data, for a plot")
     frontier.set_defaults(run=_frontier)
+    history = commands.add_parser(
+        "history", help="list and plot the latencies that --onnxcheck-history kept"
+    )
+    history.add_argument(
+        "folder", type=Path, nargs="?", default=Path(HISTORY), help=f"default: {HISTORY}"
+    )
+    history.add_argument(
+        "checks", nargs="?", default="*", help="only checks or models that match this glob"
+    )
+    history.add_argument("--svg", type=Path, metavar="FILE", help="write a plot of each check")
+    history.set_defaults(run=_history)
     return parser
 
 
@@ -93,6 +105,28 @@ def _frontier(arguments: argparse.Namespace) -> str:
     if arguments.json:
         return as_json(frontier.data(found))
     return f"{frontier.markdown(found)}\n{_made_on(record)}"
+
+
+def _history(arguments: argparse.Namespace) -> str:
+    from pytest_onnxcheck.files import write_atomically
+    from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.report import history as show
+
+    history = History(arguments.folder)
+    if not history:
+        raise OnnxCheckError(
+            f"{arguments.folder}: no history: run pytest --onnxcheck --onnxcheck-history="
+            f"{arguments.folder}"
+        )
+    found = show.chosen(history, arguments.checks)
+    if not found and not history.problems:
+        names = ", ".join(show.chosen(history))
+        raise OnnxCheckError(
+            f"{arguments.folder}: no check matches {arguments.checks!r}; it holds: {names}"
+        )
+    if arguments.svg is not None:
+        write_atomically(arguments.svg, show.svg(history, arguments.checks))
+    return show.listing(history, arguments.checks)
 
 
 def _record(path: Path) -> Any:

@@ -38,6 +38,7 @@ from pytest_onnxcheck.manifest import (
     carries_schema,
     load_manifest,
 )
+from pytest_onnxcheck.manifest.rules import unknown_target
 from pytest_onnxcheck.settings import SETTINGS
 from pytest_onnxcheck.verdict import Grade, Verdict
 
@@ -87,7 +88,10 @@ class ModelsFile(pytest.Module):
         except ValueError:
             shown = self.path
         try:
-            return load_manifest(self.path, shown=str(shown))
+            targets: dict[str, dict[str, Any]] = {}
+            for given in self.ihook.pytest_onnxcheck_targets(config=self.config):
+                targets |= given
+            return load_manifest(self.path, shown=str(shown), targets=targets)
         except ManifestError as error:
             raise self.CollectError(str(error)) from error
 
@@ -112,11 +116,29 @@ class ModelsFile(pytest.Module):
                 f"{self.path.name}: no model matches --onnxcheck-model "
                 f"{' '.join(settings.models)} (there are: {', '.join(names)})"
             )
+        self._check_targets([manifest.models[name] for name in chosen if name in manifest.models])
         for name in chosen:
             model = None if name in wrong else manifest.models[name]
             if model is not None and settings.targets:
                 model = dataclasses.replace(model, targets=settings.targets)
             yield ModelNode.build(self, name, model, wrong.get(name, []))
+
+    def _check_targets(self, models: list[Model]) -> None:
+        """Refuses targets of the command line that nobody declares, or that nothing runs on."""
+        settings = self.config.stash[SETTINGS]
+        named = {"target": settings.targets, "require": settings.required_targets}
+        for model in models[:1]:  # all of a manifest have the same
+            for option, names in named.items():
+                for name in [name for name in names if name not in model.declared]:
+                    text = unknown_target(name, model.declared)
+                    raise self.CollectError(f"--onnxcheck-{option}: {text}")
+        used = settings.targets or {target for model in models for target in model.targets}
+        for name in settings.required_targets if models else ():
+            if name not in used:
+                raise self.CollectError(
+                    f"--onnxcheck-require={name}: no model chosen here runs on it (targets: "
+                    f"{', '.join(sorted(used))}); add it to their targets, or --onnxcheck-target"
+                )
 
 
 class ModelNode(pytest.Collector):
@@ -178,12 +200,14 @@ class VariantNode(pytest.Class):
     def planned(self) -> dict[str, Any]:
         """What the manifest asks for, to tell a whole run from one of some checks."""
         budget = self.variant.budget
+        speed = (
+            *(budget.min_speedup, budget.min_speedup_over_fp32),
+            *(budget.max_p95_ms, budget.min_throughput, budget.max_load_s, budget.max_memory_mb),
+        )
         return {
             "variants": len(self.model.variants),
             "checks": self.checks,
-            "speed_budget": sorted(
-                {**(budget.min_speedup or {}), **(budget.min_speedup_over_fp32 or {})}
-            ),
+            "speed_budget": sorted({target for table in speed for target in table or {}}),
         }
 
     def _getobj(self) -> type[OnnxChecks]:
@@ -286,9 +310,9 @@ class CheckItem(pytest.Function):
         try:
             yield
         except (TargetAbsent, Unsupported) as error:
-            if self.target in self.parent.model.required_targets:
-                text = f"{error} The manifest requires this target (required_targets)."
-                raise pytest.fail.Exception(text, pytrace=False) from None
+            asked = self._requires_target()
+            if asked is not None:
+                raise pytest.fail.Exception(f"{error} {asked}", pytrace=False) from None
             raise pytest.skip.Exception(str(error)) from None
         except StageError as error:
             if error.reported_by not in (None, self.nodeid):
@@ -301,10 +325,23 @@ class CheckItem(pytest.Function):
                 error.reported_by = self.nodeid
             raise pytest.fail.Exception(str(error), pytrace=False) from None
 
+    def _requires_target(self) -> str | None:
+        """Who asks for the target to be there, as a sentence."""
+        if self.target in self.parent.model.required_targets:
+            return "The manifest requires this target (required_targets)."
+        if self.target in self.config.stash[SETTINGS].required_targets:
+            return f"--onnxcheck-require={self.target} requires this target."
+        return None
+
     def report(self, verdict: Verdict, measurement: Any) -> None:
-        """Keeps verdict and measurement for the record; fails the check on a failure."""
+        """Keeps verdict and measurement for the record; fails the check on a failure.
+
+        With `--onnxcheck-strict` that is also what the measurement could not tell.
+        """
         from pytest_onnxcheck.report.text import failure_text, junit_properties
 
+        if self.config.stash[SETTINGS].strict:
+            verdict = verdict.strict()
         self.stash[ENTRY] = {
             "grade": str(verdict.grade),
             "reason": verdict.reason,

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle import Oracle
     from pytest_onnxcheck.engine.reference import Reference
+    from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Model, Variant
     from pytest_onnxcheck.measurement import EquivalenceMeasurement
 
 __all__ = [
     "onnxcheck_artefact",
+    "onnxcheck_baseline",
     "onnxcheck_benchmarks",
     "onnxcheck_builds",
     "onnxcheck_diagnosed",
     "onnxcheck_float_artefact",
+    "onnxcheck_history",
     "onnxcheck_model",
     "onnxcheck_oracle",
     "onnxcheck_reference",
@@ -137,6 +140,22 @@ def onnxcheck_diagnosed(
         return dataclasses.replace(measured, diagnosis=diagnosis)
 
     return diagnosed
+
+
+@pytest.fixture
+def onnxcheck_baseline(onnxcheck_builds: Builds, onnxcheck_variant: Variant) -> Artefact | None:
+    """The previous release's artefact, from the model's key `baseline`; None without one."""
+    return onnxcheck_builds.baseline(onnxcheck_variant)
+
+
+@pytest.fixture(scope="session")
+def onnxcheck_history(pytestconfig: pytest.Config) -> History:
+    """Latencies of earlier runs: `.before(model, variant, point)`, e.g. of point `cpu-batch8`."""
+    from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.settings import SETTINGS
+
+    settings = pytestconfig.stash[SETTINGS]
+    return History(settings.history, accepting=settings.accept)
 
 
 @pytest.fixture

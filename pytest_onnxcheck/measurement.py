@@ -13,6 +13,7 @@ from typing import Any
 
 __all__ = [
     "AccuracyMeasurement",
+    "Before",
     "CalibrationMeasurement",
     "CaseMeasurement",
     "CoverageMeasurement",
@@ -22,6 +23,7 @@ __all__ = [
     "EquivalenceMeasurement",
     "Exclusion",
     "ExportMeasurement",
+    "FallenNode",
     "FileCheck",
     "FloorMeasurement",
     "LatencyMeasurement",
@@ -30,11 +32,14 @@ __all__ = [
     "MutationMeasurement",
     "OutputMeasurement",
     "QuantizationMeasurement",
+    "Ratio",
     "RecipeTrial",
     "RecommendMeasurement",
     "SensitivityMeasurement",
+    "SpeedPoint",
     "Step",
     "StructureMeasurement",
+    "TargetMeasurement",
     "TensorSpec",
     "Timing",
 ]
@@ -501,6 +506,48 @@ class EquivalenceMeasurement:
 
 
 @dataclass(frozen=True)
+class FallenNode:
+    """A node that runs on the CPU, under a target of another provider.
+
+    Attributes:
+        operator: Its type.
+        name: Its name; may be empty.
+        multiplies: Whether it multiplies and accumulates (Conv, MatMul, LSTM ...).
+    """
+
+    operator: str
+    name: str
+    multiplies: bool
+
+
+@dataclass(frozen=True)
+class TargetMeasurement:
+    """Who runs an artefact's nodes under a target.
+
+    Attributes:
+        target: The target.
+        provider: Its execution provider.
+        before: Providers of the session when it was opened, the preferred first.
+        after: The same, after a run.
+        nodes: Provider -> number of nodes assigned to it.
+        multiplying: How many nodes of the file multiply and accumulate.
+        fallen: The nodes on the CPU.
+        compute: Their share of the multiply-accumulates; None where it is unknown.
+        said: What ONNX Runtime printed while it opened the session.
+    """
+
+    target: str
+    provider: str
+    before: tuple[str, ...]
+    after: tuple[str, ...]
+    nodes: dict[str, int]
+    multiplying: int
+    fallen: tuple[FallenNode, ...]
+    compute: float | None
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class MutantOutcome:
     """What became of one mutant.
 
@@ -548,19 +595,53 @@ class MutationMeasurement:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of one side, one sample per call."""
+    """Wall times of one side in seconds, one sample per call, summarised.
+
+    Attributes:
+        backend: Whose, for a person.
+        count: How many samples.
+        median: Their median (p50).
+        p90: The time that 90% of the calls need at most.
+        p95: Likewise.
+        p99: Likewise.
+        iqr: Interquartile range.
+        median_interval: 99% interval of the median.
+        p95_interval: 99% interval of p95; its upper end is the largest sample where there are too
+            few to tell.
+    """
 
     backend: str
-    samples: tuple[float, ...]
+    count: int
+    median: float
+    p90: float
+    p95: float
+    p99: float
+    iqr: float
+    median_interval: tuple[float, float]
+    p95_interval: tuple[float, float]
 
-    @property
-    def median(self) -> float:
-        """Median of the samples in seconds."""
-        ordered = sorted(self.samples)
-        middle = len(ordered) // 2
-        if len(ordered) % 2:
-            return ordered[middle]
-        return (ordered[middle - 1] + ordered[middle]) / 2
+
+@dataclass(frozen=True)
+class Ratio:
+    """How many times as long another call takes as the artefact: the median over rounds.
+
+    Attributes:
+        value: The median.
+        low: Lower end of its 99% interval.
+        high: Upper end of it.
+        clock: `processor` (the calling thread's) or `wall`.
+        wall: The median on the wall clock, over the rounds that were not interrupted.
+        rounds: How many rounds.
+        interrupted: Share of the rounds in which a call had to wait for the processor.
+    """
+
+    value: float
+    low: float
+    high: float
+    clock: str
+    wall: float
+    rounds: int
+    interrupted: float
 
 
 @dataclass(frozen=True)
@@ -572,16 +653,29 @@ class LatencyMeasurement:
         provider: The provider that ran.
         dims: Values of the symbolic dims.
         threads: Threads on each side.
-        boundary: What is inside the timed call, e.g. `host to host`.
+        boundary: What is inside the timed call: `host to host` or `device to device`.
         torch: PyTorch's times.
-        onnxruntime: ONNX Runtime's times, in the same order: the n-th of each are one pair.
-        speedup: Median over the pairs of PyTorch's time / ONNX Runtime's time.
-        load_seconds: What opening the session took.
-        interval: 99% interval of that median.
-        fp32: Times of the fp32 artefact in the same window; None for fp32 itself, and where there
-            is no such file.
-        speedup_over_fp32: Median over the pairs of the fp32 artefact's time / this one's.
-        interval_over_fp32: 99% interval of that median.
+        onnxruntime: The artefact's times, in the same rounds.
+        speedup: How many times as long PyTorch takes: `ratios["torch"].value`.
+        load_seconds: What opening the session took; the median where it was opened more than once.
+        ratios: Other side -> how many times as long it takes as the artefact: `torch`, `fp32` (the
+            fp32 artefact; absent for fp32 itself), `kernel` (a fixed piece of work in numpy,
+            the unit of times that are compared over machines and days), `baseline` (an earlier
+            artefact, where one is named).
+        fp32: Times of the fp32 artefact; None for fp32 itself, and where there is no such file.
+        speedup_over_fp32: `ratios["fp32"].value`, likewise.
+        kernel: Times of the fixed kernel.
+        baseline: Times of the earlier artefact.
+        sha256: Hash of the artefact.
+        kernel_name: Which kernel: times in units of another one do not compare.
+        waiting: How the threads of PyTorch wait for work: `OMP_WAIT_POLICY`; None when unset.
+        seconds: How long the sides were timed.
+        load_interval: The fastest and the slowest opening.
+        first_seconds: The first run, which allocates what later ones reuse.
+        items: Size of the first symbolic dim, e.g. the batch; 1 without one.
+        throughput: Items a second, one call after the other: `items` / median.
+        memory_bytes: What a session and one run add to the peak of the host's memory; None when it
+            was not, or could not be, measured.
     """
 
     target: str
@@ -593,10 +687,83 @@ class LatencyMeasurement:
     onnxruntime: Timing
     speedup: float
     load_seconds: float
-    interval: tuple[float, float] | None = None
+    ratios: dict[str, Ratio] = field(default_factory=dict)
     fp32: Timing | None = None
     speedup_over_fp32: float | None = None
-    interval_over_fp32: tuple[float, float] | None = None
+    kernel: Timing | None = None
+    baseline: Timing | None = None
+    sha256: str = ""
+    kernel_name: str = ""
+    waiting: str | None = None
+    seconds: float = 0.0
+    load_interval: tuple[float, float] | None = None
+    first_seconds: float | None = None
+    items: int = 1
+    throughput: float | None = None
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class SpeedPoint:
+    """One latency check of an earlier run, as the history keeps it.
+
+    Attributes:
+        created: When, in UTC, as ISO 8601.
+        manifest: The manifest, relative to pytest's rootdir.
+        target: The target.
+        normalised: The artefact's time in units of the fixed kernel's.
+        interval: 99% interval of it, within that run.
+        speedup: How many times as long PyTorch took.
+        speedup_interval: 99% interval of it.
+        median_seconds: Median wall time of each side.
+        sha256: Hash of the artefact.
+        kernel: Which kernel; points of different ones do not compare.
+        threads: Threads on each side.
+        noisy: Whether most rounds were interrupted by other processes.
+        machine: What it ran on, see `machine.fingerprint`.
+        limit: The `max_regression` it was measured under, for the plot.
+    """
+
+    created: str
+    manifest: str
+    target: str
+    normalised: float
+    interval: tuple[float, float]
+    speedup: float
+    speedup_interval: tuple[float, float]
+    median_seconds: dict[str, float]
+    sha256: str
+    kernel: str
+    threads: int
+    noisy: bool
+    machine: dict[str, Any]
+    limit: float | None = None
+
+    @property
+    def cpu(self) -> str:
+        """The processor's name."""
+        return str(self.machine["cpu"])
+
+
+@dataclass(frozen=True)
+class Before:
+    """What the history knows of a latency check.
+
+    Attributes:
+        folder: Where the history is.
+        machine: What this run is on.
+        accepted: The accepted baseline, at most one point a processor.
+        runs: The check's points in earlier runs, the oldest first.
+        accepting: Whether this run is to become the baseline.
+        problem: Why the baseline cannot be read; None when it can.
+    """
+
+    folder: str
+    machine: dict[str, Any]
+    accepted: tuple[SpeedPoint, ...] = ()
+    runs: tuple[SpeedPoint, ...] = ()
+    accepting: bool = False
+    problem: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from pytest_onnxcheck import hookspecs
 from pytest_onnxcheck.fixtures import *  # noqa: F403 - registers them
 from pytest_onnxcheck.results import Results
-from pytest_onnxcheck.settings import SETTINGS, Settings, parse_amount, parse_count, parse_target
+from pytest_onnxcheck.settings import SETTINGS, Settings, add_options
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.collection import ModelsFile
@@ -22,6 +24,7 @@ _MARKERS = {
     "export": "the model exports to a valid ONNX file",
     "structure": "the artefact has the declared inputs, outputs, opset and no training operators",
     "quantization": "the artefact carries its precision and stays within its size budget",
+    "target": "an accelerator is there and runs the artefact itself, rather than the CPU",
     "equivalence": "the artefact computes what PyTorch computes",
     "accuracy": "the artefact is as good at its task as PyTorch, on labelled data",
     "mutation": "the checks notice faults put into the artefact",
@@ -37,68 +40,7 @@ def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declares the options, in a group of their own, and their ini equivalents."""
-    group = parser.getgroup("onnxcheck", "PyTorch to ONNX release gate")
-    group.addoption(
-        "--onnxcheck",
-        action="store_true",
-        help="Check the models of the manifest. Without file arguments nothing else is run.",
-    )
-    group.addoption(
-        "--onnxcheck-manifest",
-        metavar="PATH",
-        help="The manifest (default: models.toml in the rootdir).",
-    )
-    group.addoption(
-        "--onnxcheck-model",
-        metavar="GLOB",
-        action="append",
-        help="Only models whose name matches; may be repeated.",
-    )
-    group.addoption(
-        "--onnxcheck-target",
-        metavar="NAME",
-        action="append",
-        type=parse_target,
-        help="Run on this target in place of the manifest's; may be repeated.",
-    )
-    group.addoption(
-        "--onnxcheck-artifacts",
-        metavar="DIR",
-        help="Where artefacts are built and kept (default: .onnxcheck in the rootdir).",
-    )
-    group.addoption(
-        "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
-    )
-    group.addoption(
-        "--onnxcheck-mutants",
-        metavar="N",
-        type=parse_count,
-        default=0,
-        help="Put N faults into each passing artefact, and see whether the checks notice them.",
-    )
-    group.addoption(
-        "--onnxcheck-search",
-        metavar="SECONDS",
-        type=parse_amount,
-        default=0.0,
-        help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
-    )
-    group.addoption(
-        "--onnxcheck-frontier",
-        action="store_true",
-        help="Print what every variant costs and loses, and which others beat it.",
-    )
-    group.addoption(
-        "--onnxcheck-recommend",
-        metavar="SECONDS",
-        type=parse_amount,
-        default=0.0,
-        help="Try precisions the manifest does not list, this long per model, exporter, opset and "
-        "target, and say which is best.",
-    )
-    parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
-    parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
-    parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -115,6 +57,9 @@ def pytest_configure(config: pytest.Config) -> None:
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
     config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if settings.enabled and "torch" not in sys.modules:
+        # its threads must not take the processor from ONNX Runtime's; read when torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():
             raise pytest.UsageError(

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.manifest import Manifest
+    from pytest_onnxcheck.measurement import SpeedPoint
 
 __all__ = ["Results"]
 
@@ -18,6 +24,8 @@ class Results:
         self.config = config
         self.entries: list[dict[str, Any]] = []
         self.errors: list[dict[str, str]] = []
+        self.manifests: dict[str, Manifest] = {}
+        self.told: list[tuple[str, dict[str, bool]]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
@@ -30,16 +38,80 @@ class Results:
         if report.failed:
             self.errors.append({"nodeid": report.nodeid, "error": str(report.longrepr)})
 
-    def pytest_sessionfinish(self, exitstatus: int) -> None:
-        """Writes the record, also of a run that failed, in the process that saw every report."""
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keeps the manifests, whatever of them is selected."""
+        for item in session.items:
+            for node in item.listchain():
+                manifest = getattr(node, "manifest", None)  # only our files have it
+                if manifest is not None:
+                    self.manifests[str(node.path)] = manifest
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Writes record and history in the process that saw every report."""
+        if hasattr(self.config, "workerinput") or self.config.option.collectonly:
+            return
+        self._write_record(exitstatus)
+        if self.entries and not self._write_history(exitstatus):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _write_record(self, exitstatus: int) -> None:
         path = self.config.stash[SETTINGS].json
-        if path is None or hasattr(self.config, "workerinput"):
+        if path is None:
             return
         from pytest_onnxcheck.report.record import make_record, write_record
 
         record = make_record(self.entries, self.errors, int(exitstatus))
         self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
         write_record(record, path)
+
+    def _write_history(self, exitstatus: int) -> bool:
+        """Stores the run, if it is to be stored and nothing failed; false if that did not work."""
+        from pytest_onnxcheck.history import History, entry_key, points_of, relative
+        from pytest_onnxcheck.report.history import changes, declared
+
+        settings, root = self.config.stash[SETTINGS], self.config.rootpath
+        history = History(settings.history)
+        if not (history or settings.history_given or settings.accept):
+            return True
+        checks = {
+            relative(path, root): declared(manifest, settings.targets)
+            for path, manifest in self.manifests.items()
+        }
+        limits = {key: limit for found in checks.values() for key, limit in found.items()}
+        points = points_of(self.entries, root, limits)
+        skipped = {
+            entry_key(entry): entry["reason"]
+            for entry in self.entries
+            if entry["check"] == "latency" and entry["outcome"] == "skipped"
+        }
+        self._tell(*history.problems)
+        if not settings.accept:
+            self._tell(*changes(history, points, checks, skipped, settings.targets))
+        if not (settings.history_given or settings.accept):
+            return True
+        if exitstatus:
+            self._tell("nothing stored: the run failed")
+            return not settings.accept
+        if settings.history_given and points:
+            self._tell(f"stored in {history.append(points)}", yellow=False)
+        return not settings.accept or self._accept(history, points)
+
+    def _accept(self, history: History, points: dict[str, SpeedPoint]) -> bool:
+        if not points:
+            self._tell("--onnxcheck-accept: no latency was measured, nothing is accepted")
+            return False
+        try:
+            path = history.accept(points)
+        except HistoryError as error:
+            self._tell(f"--onnxcheck-accept: nothing is accepted: {error}")
+            return False
+        noisy = [check for check, point in points.items() if point.noisy]
+        self._tell(f"accepted {len(points)} as the baseline: {path}", yellow=False)
+        self._tell(*(f"accepted, but measured on a busy machine: {check}" for check in noisy))
+        return True
+
+    def _tell(self, *texts: str, yellow: bool = True) -> None:
+        self.told += [(f"history  {text}", {"yellow": yellow}) for text in texts]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
@@ -55,5 +127,7 @@ class Results:
         terminalreporter.section("onnxcheck")
         for line, markup in summary(self.entries, whole_frontier=settings.frontier):
             terminalreporter.write_line(line, **markup)
+        for text, markup in self.told:
+            terminalreporter.write_line(text, **markup)
         if settings.json is not None:
             terminalreporter.write_line(f"record: {settings.json}")

@@ -6,20 +6,20 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import pytest
 
-from pytest_onnxcheck.terms import Target
+from pytest_onnxcheck.terms import HISTORY
 
-__all__ = ["SETTINGS", "Settings", "parse_amount", "parse_count", "parse_target"]
+__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
 
 
 @dataclass(frozen=True)
 class Settings:
     """What `--onnxcheck...` and the ini file ask for; paths are absolute.
 
-    `manifest_given` tells whether the user named the manifest or it is the default.
+    `manifest_given` tells whether the user named the manifest or it is the default, and
+    `history_given` likewise: without it no run is added to the history.
     """
 
     enabled: bool
@@ -27,12 +27,17 @@ class Settings:
     manifest_given: bool
     models: tuple[str, ...]
     targets: tuple[str, ...]
+    required_targets: tuple[str, ...]
     artifacts: Path
     json: Path | None
+    history: Path
+    history_given: bool
+    accept: bool
     mutants: int
     search_seconds: float
     recommend_seconds: float
     frontier: bool
+    strict: bool
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -46,33 +51,129 @@ class Settings:
             return config.rootpath / ini if ini else None
 
         manifest = path("onnxcheck_manifest")
+        history = path("onnxcheck_history")
         return cls(
             enabled=config.getoption("onnxcheck"),
             manifest=manifest or config.rootpath / "models.toml",
             manifest_given=manifest is not None,
             models=tuple(config.getoption("onnxcheck_model") or ()),
             targets=tuple(config.getoption("onnxcheck_target") or ()),
+            required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             json=path("onnxcheck_json"),
+            history=history or config.rootpath / HISTORY,
+            history_given=history is not None,
+            accept=config.getoption("onnxcheck_accept"),
             mutants=config.getoption("onnxcheck_mutants"),
             search_seconds=config.getoption("onnxcheck_search"),
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
+            strict=config.getoption("onnxcheck_strict"),
         )
 
     @property
     def in_vain(self) -> str | None:
-        """An option that asks for more checks, where `--onnxcheck` asks for none."""
+        """An option that asks more of the checks, where `--onnxcheck` asks for none."""
         asked = {
             "--onnxcheck-mutants": self.mutants,
             "--onnxcheck-search": self.search_seconds,
             "--onnxcheck-recommend": self.recommend_seconds,
             "--onnxcheck-frontier": self.frontier,
+            "--onnxcheck-accept": self.accept,
         }
         return None if self.enabled else next((name for name in asked if asked[name]), None)
 
 
 SETTINGS = pytest.StashKey[Settings]()
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Declares the options, in a group of their own, and their ini equivalents."""
+    group = parser.getgroup("onnxcheck", "PyTorch to ONNX release gate")
+    group.addoption(
+        "--onnxcheck",
+        action="store_true",
+        help="Check the models of the manifest. Without file arguments nothing else is run.",
+    )
+    group.addoption(
+        "--onnxcheck-manifest",
+        metavar="PATH",
+        help="The manifest (default: models.toml in the rootdir).",
+    )
+    group.addoption(
+        "--onnxcheck-model",
+        metavar="GLOB",
+        action="append",
+        help="Only models whose name matches; may be repeated.",
+    )
+    group.addoption(
+        "--onnxcheck-target",
+        metavar="NAME",
+        action="append",
+        help="Run on this target in place of the manifest's; may be repeated.",
+    )
+    group.addoption(
+        "--onnxcheck-require",
+        metavar="NAME",
+        action="append",
+        help="Fail where this target is absent, rather than skip; may be repeated.",
+    )
+    group.addoption(
+        "--onnxcheck-artifacts",
+        metavar="DIR",
+        help="Where artefacts are built and kept (default: .onnxcheck in the rootdir).",
+    )
+    group.addoption(
+        "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
+    )
+    group.addoption(
+        "--onnxcheck-history",
+        metavar="DIR",
+        help="Keep the latencies of this run there, and compare with what is there (default: only "
+        f"compare, with {HISTORY}).",
+    )
+    group.addoption(
+        "--onnxcheck-accept",
+        action="store_true",
+        help="Make the latencies of this run the baseline, if every check passes.",
+    )
+    group.addoption(
+        "--onnxcheck-strict",
+        action="store_true",
+        help="Fail where a measurement could not tell: too close to a limit, or nothing to "
+        "compare with.",
+    )
+    group.addoption(
+        "--onnxcheck-mutants",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Put N faults into each passing artefact, and see whether the checks notice them.",
+    )
+    group.addoption(
+        "--onnxcheck-search",
+        metavar="SECONDS",
+        type=parse_amount,
+        default=0.0,
+        help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
+    )
+    group.addoption(
+        "--onnxcheck-frontier",
+        action="store_true",
+        help="Print what every variant costs and loses, and which others beat it.",
+    )
+    group.addoption(
+        "--onnxcheck-recommend",
+        metavar="SECONDS",
+        type=parse_amount,
+        default=0.0,
+        help="Try precisions the manifest does not list, this long per model, exporter, opset and "
+        "target, and say which is best.",
+    )
+    parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
+    parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
+    parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
 
 
 def parse_amount(text: str) -> float:
@@ -91,11 +192,3 @@ def parse_count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
-
-
-def parse_target(text: str) -> str:
-    """The `type` of `--onnxcheck-target`."""
-    targets = get_args(Target)
-    if text not in targets:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(targets)}")
-    return text

@@ -9,12 +9,15 @@ import pytest
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.manifest.targets import EVALUATOR
 from pytest_onnxcheck.measurement import (
+    Before,
     EquivalenceMeasurement,
+    LatencyMeasurement,
     QuantizationMeasurement,
     StructureMeasurement,
 )
-from pytest_onnxcheck.verdict import Grade
+from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
@@ -22,11 +25,25 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle import Oracle
     from pytest_onnxcheck.engine.reference import Reference
+    from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Model, Variant
 
 __all__ = ["OnnxChecks"]
 
+
+def _point(target: str, dims: str) -> str:
+    """The id of a point where speed is measured, e.g. `cpu-batch8`."""
+    return "-".join(part for part in (target, dims) if part)
+
+
 Report = Callable[..., None]
+
+_UNTIMED = "the reference evaluator is the specification in Python: its speed says nothing"
+
+
+def _accelerated(model: Model) -> list[str]:
+    """The model's targets from which nodes may fall to the CPU."""
+    return [name for name in model.targets if model.target(name).accelerated]
 
 
 class OnnxChecks:
@@ -66,6 +83,8 @@ class OnnxChecks:
             members["test_mutation"] = None
         if not recommend_seconds or variant.precision != "fp32" or variant.file is not None:
             members["test_recommend"] = None
+        if not _accelerated(model):
+            members["test_target"] = None
         if model.accuracy is None:
             members["test_accuracy"] = None
         return type(cls.__name__, (cls,), members)
@@ -75,8 +94,10 @@ class OnnxChecks:
         targets, points = self.model.targets, self.model.latency_points()
         if "onnxcheck_dims" in metafunc.fixturenames:
             pairs = [(target, dims) for target in targets for dims in points]
-            ids = ["-".join(part for part in pair if part) for pair in pairs]
+            ids = [_point(*pair) for pair in pairs]
             metafunc.parametrize("onnxcheck_target,onnxcheck_dims", pairs, ids=ids)
+        elif metafunc.function.__name__ == "test_target":
+            metafunc.parametrize("onnxcheck_target", _accelerated(self.model))
         elif "onnxcheck_target" in metafunc.fixturenames:
             metafunc.parametrize("onnxcheck_target", targets)
 
@@ -85,6 +106,16 @@ class OnnxChecks:
 
     def _fault(self, measured: EquivalenceMeasurement | QuantizationMeasurement) -> str | None:
         return judge.fault(measured, self.variant)
+
+    def _speed(self, measured: LatencyMeasurement, before: Before) -> Verdict:
+        budget = self.variant.budget
+        speed = judge.latency(measured, self.variant.precision, budget)
+        return Verdict.of([*speed.findings, *judge.regression(measured, before, budget).findings])
+
+    def _decided(self, measured: LatencyMeasurement, before: Before) -> bool:
+        """Whether that will do; a baseline to come is measured all the usual time."""
+        enough = measured.seconds >= self.model.latency.seconds or not before.accepting
+        return enough and self._speed(measured, before).decided
 
     @pytest.mark.export
     def test_export(
@@ -130,6 +161,21 @@ class OnnxChecks:
         measured = structure.measure(onnxcheck_artefact, onnxcheck_reference, self.variant)
         onnxcheck_report(judge.structure(measured), measured)
 
+    @pytest.mark.target
+    def test_target(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_report: Report,
+    ) -> None:
+        """An accelerator is there, is loaded, and runs the nodes itself."""
+        from pytest_onnxcheck.engine import assignment
+
+        target = self.model.target(onnxcheck_target)
+        measured = assignment.measure(onnxcheck_artefact, onnxcheck_reference, target)
+        onnxcheck_report(judge.target(measured, self.variant.budget), measured)
+
     @pytest.mark.equivalence
     def test_equivalence(
         self,
@@ -145,7 +191,8 @@ class OnnxChecks:
 
         # made here and not in a fixture: the time it takes is this check's
         oracle = onnxcheck_builds.oracle(onnxcheck_reference)
-        measured = equivalence.measure(onnxcheck_artefact, oracle, self.variant, onnxcheck_target)
+        target = self.model.target(onnxcheck_target)
+        measured = equivalence.measure(onnxcheck_artefact, oracle, self.variant, target)
         verdict = judge.equivalence(measured, self.variant.tolerance)
         if self.search_seconds and verdict.grade is not Grade.FAIL:
             measured = equivalence.searched(
@@ -173,7 +220,8 @@ class OnnxChecks:
 
         # made here and not in a fixture: the time it takes is this check's
         evaluation = onnxcheck_builds.evaluation(onnxcheck_reference)
-        measured = accuracy.measure(onnxcheck_artefact, evaluation, onnxcheck_target)
+        target = self.model.target(onnxcheck_target)
+        measured = accuracy.measure(onnxcheck_artefact, evaluation, target)
         onnxcheck_report(judge.accuracy(measured, self.variant.max_drop), measured)
 
     @pytest.mark.mutation
@@ -191,7 +239,7 @@ class OnnxChecks:
             onnxcheck_artefact,
             onnxcheck_oracle,
             self.variant,
-            onnxcheck_target,
+            self.model.target(onnxcheck_target),
             self.mutants,
             self._problem,
         )
@@ -209,12 +257,18 @@ class OnnxChecks:
         onnxcheck_artefact: Artefact,
         onnxcheck_float_artefact: Artefact,
         onnxcheck_reference: Reference,
+        onnxcheck_baseline: Artefact | None,
+        onnxcheck_history: History,
         onnxcheck_benchmarks: Benchmarks,
         onnxcheck_report: Report,
     ) -> None:
-        """The artefact is as much faster than PyTorch, and than fp32, as the budget asks."""
+        """The artefact is as fast as the budget asks: against PyTorch, fp32, and absolutely."""
         from pytest_onnxcheck.engine import latency
 
+        target = self.model.target(onnxcheck_target)
+        if target.provider == EVALUATOR:
+            onnxcheck_benchmarks.skip()
+            pytest.skip(_UNTIMED)
         if onnxcheck_benchmarks.disabled:
             onnxcheck_benchmarks.skip()
             pytest.skip(
@@ -222,16 +276,20 @@ class OnnxChecks:
                 "other; run without it to measure"
             )
         dims = self.model.latency_points()[onnxcheck_dims]
+        point = _point(onnxcheck_target, onnxcheck_dims)
+        before = onnxcheck_history.before(self.model.name, self.variant.name, point)
         measured = latency.measure(
             onnxcheck_artefact,
             onnxcheck_float_artefact,
             onnxcheck_reference,
-            onnxcheck_target,
+            target,
             dims,
             onnxcheck_benchmarks,
+            budget=self.variant.budget,
+            baseline=onnxcheck_baseline,
+            decided=lambda measured: self._decided(measured, before),
         )
-        verdict = judge.latency(measured, self.variant.precision, self.variant.budget)
-        onnxcheck_report(verdict, measured)
+        onnxcheck_report(self._speed(measured, before), measured)
 
     @pytest.mark.recommend
     def test_recommend(
@@ -244,11 +302,14 @@ class OnnxChecks:
         """Tries other precisions and options, and says which to use (`--onnxcheck-recommend`)."""
         from pytest_onnxcheck.engine import recommend
 
+        target = self.model.target(onnxcheck_target)
+        if target.provider == EVALUATOR:
+            pytest.skip(_UNTIMED)
         measured = recommend.measure(
             onnxcheck_builds,
             onnxcheck_reference,
             self.variant,
-            onnxcheck_target,
+            target,
             self.recommend_seconds,
             judge.fault,
         )

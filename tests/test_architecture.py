@@ -20,23 +20,29 @@ ALLOWED = {
     "preference": set(),
     "files": set(),
     "versions": set(),
+    "machine": {"versions"},
+    "history": {"errors", "files", "machine", "measurement"},
     "manifest": {"errors", "terms", "pydantic", "pydantic_core", "tomli"},
     "engine": {"errors", "files", "manifest", "measurement", "preference", "versions"},
     "judge": {"manifest", "measurement", "verdict"},
     "report": {
         *("errors", "files", "manifest", "measurement", "preference", "verdict", "versions"),
+        *("history", "machine"),
     },
     "settings": {"terms", "pytest"},
-    "suite": {"engine", "judge", "manifest", "measurement", "verdict", "pytest"},
+    "suite": {"engine", "history", "judge", "manifest", "measurement", "verdict", "pytest"},
     "fixtures": {
-        *("engine", "manifest", "measurement", "settings", "verdict"),
+        *("engine", "history", "manifest", "measurement", "settings", "verdict"),
         *("pytest", "pytest_benchmark"),
     },
-    "results": {"report", "settings", "pytest"},
+    "results": {
+        *("errors", "history", "manifest", "measurement", "report", "settings"),
+        "pytest",
+    },
     "collection": {"errors", "manifest", "report", "settings", "suite", "verdict", "pytest"},
     "hookspecs": {"manifest", "suite", "pytest"},
     "plugin": {"collection", "fixtures", "hookspecs", "results", "settings", "pytest"},
-    "cli": {"errors", "manifest", "report"},
+    "cli": {"errors", "files", "history", "manifest", "report", "terms"},
 }
 ENGINE_LIBRARIES = {
     "hypothesis",

@@ -41,6 +41,7 @@ def test_ids_are_readable_and_parametrised_by_target_and_dims(project: Project):
     assert ids(project.collect("--onnxcheck")) == [
         "models.toml::net::torchscript-op17-fp32::test_export",
         "models.toml::net::torchscript-op17-fp32::test_structure",
+        "models.toml::net::torchscript-op17-fp32::test_target[cuda]",
         "models.toml::net::torchscript-op17-fp32::test_equivalence[cpu]",
         "models.toml::net::torchscript-op17-fp32::test_equivalence[cuda]",
         "models.toml::net::torchscript-op17-fp32::test_latency[cpu-batch1]",
@@ -50,6 +51,7 @@ def test_ids_are_readable_and_parametrised_by_target_and_dims(project: Project):
         "models.toml::net::torchscript-op17-int8-static::test_export",
         "models.toml::net::torchscript-op17-int8-static::test_quantization",
         "models.toml::net::torchscript-op17-int8-static::test_structure",
+        "models.toml::net::torchscript-op17-int8-static::test_target[cuda]",
         "models.toml::net::torchscript-op17-int8-static::test_equivalence[cpu]",
         "models.toml::net::torchscript-op17-int8-static::test_equivalence[cuda]",
         "models.toml::net::torchscript-op17-int8-static::test_latency[cpu-batch1]",
@@ -158,11 +160,59 @@ def test_targets_of_the_command_line_replace_the_manifests(project: Project):
     assert chosen == ["models.toml::net::torchscript-op17-fp32::test_equivalence[openvino]"]
 
 
-def test_an_unknown_target_is_a_usage_error(project: Project):
+@pytest.mark.parametrize("option", ["target", "require"])
+def test_an_unknown_target_is_an_error_that_lists_those_there_are(project: Project, option: str):
     project.manifest(mlps("net"))
-    result = project.collect("--onnxcheck", "--onnxcheck-target=gpu")
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*'gpu' is not one of cpu, cuda, tensorrt, openvino*"])
+    result = project.collect("--onnxcheck", f"--onnxcheck-{option}=cdua")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert (
+        f"--onnxcheck-{option}: 'cdua' is not one of cpu, cuda, tensorrt, openvino, reference (did "
+        "you mean 'cuda'?); declare it in [targets.cdua], or by the hook pytest_onnxcheck_targets"
+    ) in result.outlines
+
+
+def test_a_required_target_that_no_model_runs_on_is_an_error(project: Project):
+    project.manifest(mlps("net"))
+    result = project.collect("--onnxcheck", "--onnxcheck-require=cuda")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert (
+        "--onnxcheck-require=cuda: no model chosen here runs on it (targets: cpu); add it to their "
+        "targets, or --onnxcheck-target"
+    ) in result.outlines
+    assert project.collect("--onnxcheck", "--onnxcheck-require=cpu").ret == 0
+
+
+def test_targets_come_from_the_manifest_and_from_the_hook(project: Project):
+    (project.path / "conftest.py").write_text(
+        "def pytest_onnxcheck_targets(config):\n"
+        "    return {'free': {'provider': 'CUDAExecutionProvider'}}\n"
+    )
+    table = '[targets.npu]\nprovider = "QNNExecutionProvider"\n'
+    project.manifest(table + mlps("net"), 'targets = ["npu", "free", "reference"]')
+    assert ids(project.collect("--onnxcheck", "-k", "test_target or equivalence")) == [
+        f"models.toml::net::torchscript-op17-fp32::test_{check}"
+        for check in (
+            *("target[npu]", "target[free]", "equivalence[npu]", "equivalence[free]"),
+            "equivalence[reference]",
+        )
+    ]
+
+
+def test_a_hook_that_gives_a_wrong_target_is_an_error(project: Project):
+    (project.path / "conftest.py").write_text(
+        "def pytest_onnxcheck_targets(config):\n"
+        "    return {'free': {'providr': 'CUDAExecutionProvider'}, 'other': {}}\n"
+    )
+    project.manifest(mlps("net"))
+    result = project.collect("--onnxcheck")
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    result.stdout.fnmatch_lines(
+        [
+            "pytest_onnxcheck_targets: target 'free': unknown key 'providr' (did you mean "
+            "'provider'[?])",
+            "pytest_onnxcheck_targets: target 'other': missing key 'provider'*",
+        ]
+    )
 
 
 def test_a_wrong_model_fails_alone_and_leaves_the_others_selectable(project: Project):
@@ -315,7 +365,9 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
     assert result.ret == 0
 
 
-@pytest.mark.parametrize("option", ["--onnxcheck-recommend=5", "--onnxcheck-frontier"])
+@pytest.mark.parametrize(
+    "option", ["--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept"]
+)
 def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     project.manifest(mlps("net"))
     result = project.pytest(option)

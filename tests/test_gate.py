@@ -271,7 +271,7 @@ def test_budgets_of_size_and_speed(project: Project):
     speed = project.reason(f"net::{FP32}::test_latency[cpu-batch1]")
     assert speed.startswith("speed-up: ")
     assert "asked for at least 1000 (budget.min_speedup.cpu)" in speed
-    assert "interleaved rounds, 99% interval" in speed
+    assert " time, 99% interval [" in speed
     assert project.outcomes()[f"net::{INT8}::test_latency[cpu-batch1]"] == "passed"
     findings = [
         finding["text"]

@@ -28,7 +28,6 @@ from pytest_onnxcheck.measurement import (
     QuantizationMeasurement,
     StructureMeasurement,
     TensorSpec,
-    Timing,
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -996,10 +995,3 @@ def test_mutants_that_prove_nothing_are_no_pass(results, minimum):
 def test_a_score_of_nothing_noticed_is_no_missing_score():
     assert mutation("survived", minimum=0.1).grade is Grade.FAIL
     assert mutation("survived", minimum=0.0).grade is Grade.PASS
-
-
-@pytest.mark.parametrize(
-    ("samples", "median"), [((3.0,), 3.0), ((3.0, 1.0), 2.0), ((9.0, 1.0, 2.0), 2.0)]
-)
-def test_median_of_the_samples(samples, median):
-    assert Timing("torch", samples).median == median

@@ -11,6 +11,7 @@ from datetime import datetime
 import pytest
 
 from pytest_onnxcheck import __version__
+from pytest_onnxcheck.engine.timing import summarised
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
@@ -31,7 +32,6 @@ from pytest_onnxcheck.measurement import (
     Step,
     StructureMeasurement,
     TensorSpec,
-    Timing,
 )
 from pytest_onnxcheck.report.record import FORMAT, make_record, write_record
 from pytest_onnxcheck.report.table import HEADER, cells, markdown, rows, warnings
@@ -57,8 +57,8 @@ LATENCY = LatencyMeasurement(
     dims={"batch": 1},
     threads=1,
     boundary="host to host",
-    torch=Timing("torch", (0.003,)),
-    onnxruntime=Timing("onnxruntime", (0.002,)),
+    torch=summarised("torch", (0.003,)),
+    onnxruntime=summarised("onnxruntime", (0.002,)),
     speedup=1.23456,
     load_seconds=0.1,
 )

@@ -5,7 +5,9 @@ from pytest_onnxcheck.judge.artefacts import export, quantization
 from pytest_onnxcheck.judge.contract import structure
 from pytest_onnxcheck.judge.faults import mutation
 from pytest_onnxcheck.judge.outputs import VACUOUS, equivalence, problem
+from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.speed import latency
+from pytest_onnxcheck.judge.targets import target
 from pytest_onnxcheck.judge.task import accuracy
 
 __all__ = [
@@ -19,5 +21,7 @@ __all__ = [
     "problem",
     "quantization",
     "recommend",
+    "regression",
     "structure",
+    "target",
 ]

@@ -14,6 +14,7 @@ from typing import Any
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.files import file_sha256, write_atomically
+from pytest_onnxcheck.machine import cpu_name
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.versions import installed_versions
@@ -68,7 +69,7 @@ def _environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "machine": platform.machine(),
-        "cpu": _cpu_name(),
+        "cpu": cpu_name(),
         "cpus": os.cpu_count(),
         "packages": installed_versions(_PACKAGES),
         "command": sys.argv,
@@ -81,15 +82,6 @@ def _manifest(path: Path) -> dict[str, Any]:
         "sha256": file_sha256(path),
         "seed": load_manifest(path).seed,
     }
-
-
-def _cpu_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _plain(value: Any) -> Any:
