@@ -27,9 +27,11 @@ _SLACK_SECONDS = 3e-6
 #: processor clocks that tick no finer than this (Windows) tell nothing about one call
 _FINE_CLOCK = 1e-5
 _FEWEST_ROUNDS = 21
-#: a shorter call is called once more just before it is timed: what ran in between, another side or
-#: another process, has emptied the caches, and a call of 20 us takes 2 to 7 times as long then
-_SHORT_SECONDS = 1e-3
+#: calls below so many seconds are called so many times just before they are timed: what ran in
+#: between, another side or another process, has emptied the caches. Measured beside PyTorch and the
+#: kernel against alone: 17 us takes 2.5 times as long without, 1.22 with one, 1.03 with ten; 2 ms
+#: take 1.20, 1.06 and, with two, 1.02; 30 ms do not mind
+_UNTIMED = ((2e-4, 10), (1e-2, 2))
 _WARM_UP_SECONDS = (0.2, 2.0)
 _STABLE = 0.05
 _CONFIDENCE = 0.99
@@ -90,7 +92,8 @@ def interleave(
 ) -> Rounds:
     """Times calls in turn: two in alternating order (AB BA AB ...), more in random order.
 
-    Calls shorter than 1 ms are called twice each time, and the second is timed.
+    Calls shorter than 0.2 ms are called eleven times each time, those shorter than 10 ms three
+    times, and the last is timed.
 
     Args:
         calls: The calls.
@@ -98,7 +101,7 @@ def interleave(
             least 21 rounds are taken, however long they are.
         decided: Whether what was measured is enough.
     """
-    short = {side for side, seconds in enumerate(_warm_up(calls)) if seconds < _SHORT_SECONDS}
+    before = [_untimed(seconds) for seconds in _warm_up(calls)]
     cost = _clock_cost()
     rounds = Rounds(len(calls))
     order = list(range(len(calls)))
@@ -107,7 +110,7 @@ def interleave(
         for look in looks:
             started = time.perf_counter() - rounds.seconds  # a decision's time does not count
             while rounds.seconds < look or len(rounds) < _FEWEST_ROUNDS:
-                rounds.add({side: _timed(calls[side], cost, side in short) for side in order})
+                rounds.add({side: _timed(calls[side], cost, before[side]) for side in order})
                 rounds.seconds = time.perf_counter() - started
                 if len(order) > 2:
                     shuffle(order)
@@ -242,9 +245,14 @@ def _clock_cost() -> Times:
     return wall, thread, process
 
 
-def _timed(call: Call, cost: Times, twice: bool = False) -> Times:
+def _untimed(seconds: float) -> int:
+    """How often a call of so many seconds is called before it is timed."""
+    return next((times for bound, times in _UNTIMED if seconds < bound), 0)
+
+
+def _timed(call: Call, cost: Times, untimed: int = 0) -> Times:
     """Wall, thread and process time of a call; the wall clock, the cheapest, is read innermost."""
-    if twice:
+    for _ in range(untimed):
         call()
     process = time.process_time()
     thread = time.thread_time()

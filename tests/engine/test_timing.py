@@ -99,23 +99,23 @@ def test_calls_alternate_in_pairs_of_changing_order():
     calls: list[str] = []
     rounds = interleave([lambda: calls.append("a"), lambda: calls.append("b")], [0.0])
     assert len(rounds) == 21
-    twice = calls[-4 * len(rounds) :]  # such short ones are called once more before
-    assert twice[::2] == twice[1::2]
-    timed = twice[::2]
+    made = calls[-22 * len(rounds) :]  # such short ones are called ten times more before
+    timed = made[::11]
+    assert made == [name for name in timed for _ in range(11)]
     assert timed[:8] == ["a", "b", "b", "a", "a", "b", "b", "a"]
     assert all(time > 0 for row in rounds.wall + rounds.thread + rounds.process for time in row)
 
 
-def test_calls_of_a_millisecond_are_not_called_twice():
+def test_the_longer_a_call_the_fewer_are_made_before_it_is_timed():
     calls: list[str] = []
 
-    def long() -> None:
-        calls.append("long")
-        time.sleep(0.002)
+    def sleeping(seconds: float) -> None:
+        calls.append(str(seconds))
+        time.sleep(seconds)
 
-    rounds = interleave([long, lambda: calls.append("short")], [0.0])
-    timed = calls[-3 * len(rounds) :]
-    assert (timed.count("long"), timed.count("short")) == (len(rounds), 2 * len(rounds))
+    rounds = interleave([lambda: sleeping(0.011), lambda: sleeping(0.001)], [0.0])
+    made = calls[-4 * len(rounds) :]
+    assert (made.count("0.011"), made.count("0.001")) == (len(rounds), 3 * len(rounds))
 
 
 def test_rounds_keep_their_sides():
@@ -129,7 +129,7 @@ def test_rounds_keep_their_sides():
 def test_more_than_two_calls_take_turns_at_random():
     calls: list[str] = []
     rounds = interleave([lambda c=c: calls.append(c) for c in "abc"], [0.0])
-    timed = "".join(calls[-6 * len(rounds) :][::2])
+    timed = "".join(calls[-33 * len(rounds) :][::11])
     orders = [timed[i : i + 3] for i in range(0, len(timed), 3)]
     assert all(sorted(order) == ["a", "b", "c"] for order in orders)
     assert len(set(orders)) > 3
