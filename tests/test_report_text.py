@@ -668,6 +668,8 @@ def test_a_kind_of_check_that_was_only_skipped_makes_the_verdict_partial():
     assert cells(row)[-1] == "partial"
     (row,) = rows([entry("export"), skipped, entry("latency")])
     assert cells(row)[-1] == "pass"
+    (row,) = rows([entry("export"), entry("target", outcome="skipped")])
+    assert cells(row)[-1] == "pass"
 
 
 def test_a_warning_is_told_once_with_the_number_of_checks():
