@@ -148,14 +148,15 @@ def onnxcheck_baseline(onnxcheck_builds: Builds, onnxcheck_variant: Variant) -> 
     return onnxcheck_builds.baseline(onnxcheck_variant)
 
 
-@pytest.fixture(scope="session")
-def onnxcheck_history(pytestconfig: pytest.Config) -> History:
+@pytest.fixture(scope="class")
+def onnxcheck_history(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> History:
     """Latencies of earlier runs: `.before(model, variant, point)`, e.g. of point `cpu-batch8`."""
-    from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.history import History, relative
     from pytest_onnxcheck.settings import SETTINGS
 
     settings = pytestconfig.stash[SETTINGS]
-    return History(settings.history, accepting=settings.accept)
+    manifest = relative(request.path, pytestconfig.rootpath)
+    return History(settings.history, accepting=settings.accept, manifest=manifest)
 
 
 @pytest.fixture

@@ -6,18 +6,23 @@
     DIR/0001_20251121T175500Z.json   one run, with every latency check that passed
 
 Only runs without a failed check are stored, and nothing here is ever overwritten but the
-baseline, whose points are replaced one by one.
+baseline, whose points are replaced one by one. `.lock` keeps runs at the same time apart.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
+from pydantic import TypeAdapter, ValidationError
 
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.files import write_atomically
@@ -31,6 +36,9 @@ FORMAT = 1
 
 _RUN = re.compile(r"(\d{4,})_.+\.json")
 _BASELINE = "baseline.json"
+_LOCK = ".lock"
+#: seconds to wait for another run that writes
+_PATIENCE = 60.0
 #: share of the rounds in which a call had to wait, from which on a point is called noisy
 _NOISY = 0.5
 
@@ -41,6 +49,7 @@ class History:
     Args:
         folder: The folder; it need not exist.
         accepting: Whether this run is going to be the baseline.
+        manifest: Whose checks `before` is asked for, as `relative` has it.
 
     Attributes:
         folder: The folder.
@@ -49,9 +58,10 @@ class History:
         problems: Files that could not be read, one sentence each.
     """
 
-    def __init__(self, folder: Path, *, accepting: bool = False) -> None:
+    def __init__(self, folder: Path, *, accepting: bool = False, manifest: str = "") -> None:
         self.folder = folder
         self._accepting = accepting
+        self._manifest = manifest
         self.runs: list[dict[str, SpeedPoint]] = []
         self.baseline: dict[str, tuple[SpeedPoint, ...]] = {}
         self.problems: list[str] = []
@@ -73,7 +83,7 @@ class History:
 
     def before(self, model: str, variant: str, point: str) -> Before:
         """What is known of a check from earlier; `point` is its id, `TARGET-DIMS`."""
-        check = check_key(model, variant, point)
+        check = check_key(self._manifest, model, variant, point)
         return Before(
             folder=str(self.folder),
             machine=fingerprint(),
@@ -84,43 +94,68 @@ class History:
         )
 
     def append(self, points: Mapping[str, SpeedPoint]) -> Path:
-        """Stores the points of a run in a new file, and returns it."""
-        numbers = [int(path.name.partition("_")[0]) for path in self._run_files()]
-        number = max(numbers, default=0) + 1
-        time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
-        path = self.folder / f"{number:04}_{time}.json"
+        """Stores the points of a run in a new file, and returns it.
+
+        Raises:
+            HistoryError: It cannot be written.
+        """
         checks = {check: _written(point) for check, point in sorted(points.items())}
-        _write(path, {"format": FORMAT, "checks": checks})
+        with self._alone():
+            numbers = [int(path.name.partition("_")[0]) for path in self._run_files()]
+            number = max(numbers, default=0) + 1
+            time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+            path = self.folder / f"{number:04}_{time}.json"
+            _write(path, {"format": FORMAT, "checks": checks})
         self.runs.append(dict(points))
         return path
 
-    def accept(self, points: Mapping[str, SpeedPoint]) -> Path:
+    def accept(self, points: Mapping[str, SpeedPoint], forget: Iterable[str] = ()) -> Path:
         """Makes the points the baseline of their checks and processors; the others stay.
 
+        Args:
+            points: The points by check.
+            forget: Checks to take out of the baseline, as they are no longer there.
+
         Raises:
-            HistoryError: The baseline that is there cannot be read, and is left as it is.
+            HistoryError: The baseline that is there cannot be read, and is left as it is; or it
+                cannot be written.
         """
         if self._broken is not None:
             raise HistoryError(self._broken)
-        for check, point in points.items():
-            others = [old for old in self.baseline.get(check, ()) if old.cpu != point.cpu]
-            self.baseline[check] = (*others, point)
         path = self.folder / _BASELINE
-        checks = {
-            check: [_written(point) for point in accepted]
-            for check, accepted in sorted(self.baseline.items())
-        }
-        _write(path, {"format": FORMAT, "checks": checks})
+        with self._alone():
+            baseline = _read_baseline(path)  # another run may have accepted since
+            for check in forget:
+                baseline.pop(check, None)
+            for check, point in points.items():
+                others = [old for old in baseline.get(check, ()) if old.cpu != point.cpu]
+                baseline[check] = (*others, point)
+            checks = {
+                check: [_written(point) for point in accepted]
+                for check, accepted in sorted(baseline.items())
+            }
+            _write(path, {"format": FORMAT, "checks": checks})
+        self.baseline = baseline
         return path
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Writes to the folder, one run after the other."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / _LOCK, timeout=_PATIENCE):
+                yield
+        except OSError as error:
+            raise HistoryError(f"{self.folder}: cannot be written: {error}") from error
 
     def _run_files(self) -> list[Path]:
         files = [path for path in self.folder.glob("*.json") if _RUN.fullmatch(path.name)]
         return sorted(files, key=lambda path: (int(path.name.partition("_")[0]), path.name))
 
 
-def check_key(model: str, variant: str, point: str) -> str:
-    """What a latency check is called in the history: `MODEL::VARIANT[TARGET-DIMS]`."""
-    return f"{model}::{variant}[{point}]"
+def check_key(manifest: str, model: str, variant: str, point: str) -> str:
+    """What a latency check is called in the history: `MANIFEST::MODEL::VARIANT[TARGET-DIMS]`."""
+    return f"{manifest}::{model}::{variant}[{point}]"
 
 
 def points_of(
@@ -142,7 +177,7 @@ def points_of(
             continue
         if "kernel" not in measured["ratios"]:
             continue
-        key = entry_key(entry)
+        key = entry_key(entry, root)
         points[key] = _point(
             measured,
             created=created,
@@ -153,10 +188,11 @@ def points_of(
     return points
 
 
-def entry_key(entry: Mapping[str, Any]) -> str:
+def entry_key(entry: Mapping[str, Any], root: Path) -> str:
     """The key of a record's latency check."""
-    point = entry["nodeid"].partition("[")[2].removesuffix("]")
-    return check_key(entry["model"], entry["variant"], point)
+    # a folder may have brackets too
+    point = entry["nodeid"].rpartition("[")[2].removesuffix("]")
+    return check_key(relative(entry["manifest"], root), entry["model"], entry["variant"], point)
 
 
 def relative(manifest: str | Path, root: Path) -> str:
@@ -180,6 +216,9 @@ def _point(measured: Mapping[str, Any], **where: Any) -> SpeedPoint:
         kernel=measured["kernel_name"],
         threads=measured["threads"],
         noisy=kernel["interrupted"] > _NOISY,
+        clock=kernel.get("clock"),
+        boundary=measured.get("boundary"),
+        dims=measured.get("dims"),
         **where,
     )
 
@@ -203,17 +242,31 @@ def _write(path: Path, content: dict[str, Any]) -> None:
 
 
 def _read_run(path: Path) -> dict[str, SpeedPoint]:
-    checks = _checks(path)
-    return {check: _read_point(path, check, point) for check, point in checks.items()}
+    points = {check: _read_point(path, check, point) for check, point in _checks(path).items()}
+    return {_named(check, point): point for check, point in points.items()}
 
 
 def _read_baseline(path: Path) -> dict[str, tuple[SpeedPoint, ...]]:
-    if not path.exists():
-        return {}
-    return {
-        check: tuple(_read_point(path, check, point) for point in points)
-        for check, points in _checks(path).items()
-    }
+    baseline: dict[str, tuple[SpeedPoint, ...]] = {}
+    try:
+        if not path.exists():
+            return baseline
+    except OSError as error:
+        raise HistoryError(f"{path}: not readable: {error}") from error
+    for check, points in _checks(path).items():
+        if not isinstance(points, list):
+            raise HistoryError(f"{path}: {check}: not a list of points")
+        for point in points:
+            read = _read_point(path, check, point)
+            key = _named(check, read)
+            baseline[key] = (*baseline.get(key, ()), read)
+    return baseline
+
+
+def _named(check: str, point: SpeedPoint) -> str:
+    """The key of a check; that of older files lacks the manifest."""
+    prefix = f"{point.manifest}::"
+    return check if check.startswith(prefix) else prefix + check
 
 
 def _checks(path: Path) -> dict[str, Any]:
@@ -233,12 +286,23 @@ def _checks(path: Path) -> dict[str, Any]:
 
 def _read_point(path: Path, check: str, point: Any) -> SpeedPoint:
     try:
-        intervals = {key: tuple(map(float, point[key])) for key in ("interval", "speedup_interval")}
-        read = SpeedPoint(**{**point, **intervals})
-        if not (read.normalised > 0 and read.interval[0] > 0 and read.machine["cpu"] is not None):
-            raise ValueError("its times are not positive")
+        read = TypeAdapter(SpeedPoint).validate_python(point)
+        datetime.fromisoformat(read.created)
+        if not isinstance(read.machine.get("cpu"), str):
+            raise ValueError("machine.cpu: not a name")
+        if not isinstance(read.machine.get("packages", {}), dict):
+            raise ValueError("machine.packages: not a table")
+        times = {"onnxruntime": math.nan, **read.median_seconds}
+        numbers = (read.normalised, *read.interval, read.speedup, *read.speedup_interval)
+        if not all(0 < number < math.inf for number in (*numbers, *times.values())):
+            raise ValueError("a time or ratio is missing, or not a positive number")
+        if read.limit is not None and not math.isfinite(read.limit):
+            raise ValueError("limit: not a number")
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except ValueError as error:
+        problem = str(error)
+    else:
         return read
-    except (TypeError, ValueError, KeyError, IndexError) as error:
-        raise HistoryError(
-            f"{path}: {check}: not a point of --onnxcheck-history: {error}"
-        ) from error
+    raise HistoryError(f"{path}: {check}: not a point of --onnxcheck-history: {problem}")

@@ -17,15 +17,31 @@ _PACKAGES = (
     *("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
 )
 
+_CPUINFO = Path("/proc/cpuinfo")
+
 
 def cpu_name() -> str:
-    """The processor's name, as the operating system has it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
+    """The processor's name, as the operating system has it; empty where it has none."""
+    if _CPUINFO.is_file():
+        named = _named(_CPUINFO.read_text(encoding="utf-8", errors="replace"))
+        if named:
+            return named
+    name = platform.processor()
+    return "" if name == platform.machine() else name  # an architecture is no name
+
+
+def _named(cpuinfo: str) -> str:
+    """The name in `/proc/cpuinfo`: of arm64 it is the numbers of the makers and their cores."""
+    found: dict[str, list[str]] = {}
+    for line in cpuinfo.splitlines():
+        key, _, value = line.partition(":")
+        values = found.setdefault(key.strip(), [])
+        if value.strip() not in values:
+            values.append(value.strip())
+    if any(found.get("model name", ())):
+        return found["model name"][0]
+    keys = ("CPU implementer", "CPU part", "CPU variant")
+    return ", ".join(f"{key} {'/'.join(found[key])}" for key in keys if any(found.get(key, ())))
 
 
 def fingerprint() -> dict[str, Any]:

@@ -606,8 +606,8 @@ class Timing:
         p99: Likewise.
         iqr: Interquartile range.
         median_interval: 99% interval of the median.
-        p95_interval: 99% interval of p95; its upper end is the largest sample where there are too
-            few to tell.
+        p95_interval: 99% interval of p95; its upper end is infinite where there are too few
+            samples to tell.
     """
 
     backend: str
@@ -633,6 +633,7 @@ class Ratio:
         wall: The median on the wall clock, over the rounds that were not interrupted.
         rounds: How many rounds.
         interrupted: Share of the rounds in which a call had to wait for the processor.
+        sure: Whether it can be a failure: not on the wall clock where nearly all were interrupted.
     """
 
     value: float
@@ -642,6 +643,7 @@ class Ratio:
     wall: float
     rounds: int
     interrupted: float
+    sure: bool = True
 
 
 @dataclass(frozen=True)
@@ -722,6 +724,9 @@ class SpeedPoint:
         noisy: Whether most rounds were interrupted by other processes.
         machine: What it ran on, see `machine.fingerprint`.
         limit: The `max_regression` it was measured under, for the plot.
+        clock: The clock of `normalised`, see `Ratio`; None, like what follows, in older files.
+        boundary: What was inside the timed call.
+        dims: Values of the symbolic dims.
     """
 
     created: str
@@ -738,6 +743,9 @@ class SpeedPoint:
     noisy: bool
     machine: dict[str, Any]
     limit: float | None = None
+    clock: str | None = None
+    boundary: str | None = None
+    dims: dict[str, int] | None = None
 
     @property
     def cpu(self) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
+_TOLD = "history  "
+
 
 class Results:
     """A plugin of its own, so that its state lives and dies with the session."""
@@ -50,9 +52,9 @@ class Results:
         """Writes record and history in the process that saw every report."""
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
+        if self.entries and not self._write_history(exitstatus) and not exitstatus:
+            exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._write_record(exitstatus)
-        if self.entries and not self._write_history(exitstatus):
-            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _write_record(self, exitstatus: int) -> None:
         path = self.config.stash[SETTINGS].json
@@ -61,57 +63,72 @@ class Results:
         from pytest_onnxcheck.report.record import make_record, write_record
 
         record = make_record(self.entries, self.errors, int(exitstatus))
+        record["history"] = [text.removeprefix(_TOLD) for text, _ in self.told]
         self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
         write_record(record, path)
 
     def _write_history(self, exitstatus: int) -> bool:
-        """Stores the run, if it is to be stored and nothing failed; false if that did not work."""
+        """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
         from pytest_onnxcheck.history import History, entry_key, points_of, relative
-        from pytest_onnxcheck.report.history import changes, declared
+        from pytest_onnxcheck.report.history import changes, declared, vanished
 
         settings, root = self.config.stash[SETTINGS], self.config.rootpath
         history = History(settings.history)
         if not (history or settings.history_given or settings.accept):
             return True
         checks = {
-            relative(path, root): declared(manifest, settings.targets)
+            name: declared(name, manifest, settings.targets)
             for path, manifest in self.manifests.items()
+            for name in [relative(path, root)]
         }
         limits = {key: limit for found in checks.values() for key, limit in found.items()}
         points = points_of(self.entries, root, limits)
         skipped = {
-            entry_key(entry): entry["reason"]
+            entry_key(entry, root): entry["reason"]
             for entry in self.entries
             if entry["check"] == "latency" and entry["outcome"] == "skipped"
         }
+        gone = vanished(history, points, checks, root, settings.targets)
         self._tell(*history.problems)
         if not settings.accept:
-            self._tell(*changes(history, points, checks, skipped, settings.targets))
+            self._tell(*gone.values(), *changes(history, points, skipped))
+            if gone and settings.strict:
+                self._tell(
+                    "--onnxcheck-strict: what vanished is a failure; --onnxcheck-accept takes it "
+                    "out of the baseline"
+                )
+                return False
         if not (settings.history_given or settings.accept):
             return True
         if exitstatus:
             self._tell("nothing stored: the run failed")
             return not settings.accept
         if settings.history_given and points:
-            self._tell(f"stored in {history.append(points)}", yellow=False)
-        return not settings.accept or self._accept(history, points)
+            try:
+                self._tell(f"stored in {history.append(points)}", yellow=False)
+            except HistoryError as error:
+                self._tell(f"nothing stored: {error}")
+        return not settings.accept or self._accept(history, points, gone)
 
-    def _accept(self, history: History, points: dict[str, SpeedPoint]) -> bool:
+    def _accept(
+        self, history: History, points: dict[str, SpeedPoint], gone: dict[str, str]
+    ) -> bool:
         if not points:
             self._tell("--onnxcheck-accept: no latency was measured, nothing is accepted")
             return False
         try:
-            path = history.accept(points)
+            path = history.accept(points, gone)
         except HistoryError as error:
             self._tell(f"--onnxcheck-accept: nothing is accepted: {error}")
             return False
         noisy = [check for check, point in points.items() if point.noisy]
         self._tell(f"accepted {len(points)} as the baseline: {path}", yellow=False)
+        self._tell(*(f"no longer in the baseline: {check}" for check in gone), yellow=False)
         self._tell(*(f"accepted, but measured on a busy machine: {check}" for check in noisy))
         return True
 
     def _tell(self, *texts: str, yellow: bool = True) -> None:
-        self.told += [(f"history  {text}", {"yellow": yellow}) for text in texts]
+        self.told += [(f"{_TOLD}{text}", {"yellow": yellow}) for text in texts]
 
     @pytest.hookimpl(trylast=True)
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:

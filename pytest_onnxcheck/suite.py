@@ -17,6 +17,7 @@ from pytest_onnxcheck.measurement import (
     QuantizationMeasurement,
     StructureMeasurement,
 )
+from pytest_onnxcheck.settings import SETTINGS
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
@@ -111,6 +112,11 @@ class OnnxChecks:
         budget = self.variant.budget
         speed = judge.latency(measured, self.variant.precision, budget)
         return Verdict.of([*speed.findings, *judge.regression(measured, before, budget).findings])
+
+    def _limited(self, target: str) -> bool:
+        """Whether there is a budget of speed or memory for a target."""
+        budget = self.variant.budget
+        return budget.max_regression is not None or target in budget.speed_targets()
 
     def _decided(self, measured: LatencyMeasurement, before: Before) -> bool:
         """Whether that will do; a baseline to come is measured all the usual time."""
@@ -261,6 +267,7 @@ class OnnxChecks:
         onnxcheck_history: History,
         onnxcheck_benchmarks: Benchmarks,
         onnxcheck_report: Report,
+        pytestconfig: pytest.Config,
     ) -> None:
         """The artefact is as fast as the budget asks: against PyTorch, fp32, and absolutely."""
         from pytest_onnxcheck.engine import latency
@@ -271,10 +278,15 @@ class OnnxChecks:
             pytest.skip(_UNTIMED)
         if onnxcheck_benchmarks.disabled:
             onnxcheck_benchmarks.skip()
-            pytest.skip(
+            off = (
                 "timing is off: --benchmark-disable, or pytest-xdist, whose workers disturb each "
                 "other; run without it to measure"
             )
+            if pytestconfig.stash[SETTINGS].strict and self._limited(onnxcheck_target):
+                pytest.fail(
+                    f"{off}: --onnxcheck-strict wants its budget to be judged", pytrace=False
+                )
+            pytest.skip(off)
         dims = self.model.latency_points()[onnxcheck_dims]
         point = _point(onnxcheck_target, onnxcheck_dims)
         before = onnxcheck_history.before(self.model.name, self.variant.name, point)

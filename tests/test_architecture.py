@@ -21,7 +21,7 @@ ALLOWED = {
     "files": set(),
     "versions": set(),
     "machine": {"versions"},
-    "history": {"errors", "files", "machine", "measurement"},
+    "history": {"errors", "files", "machine", "measurement", "filelock", "pydantic"},
     "manifest": {"errors", "terms", "pydantic", "pydantic_core", "tomli"},
     "engine": {"errors", "files", "manifest", "measurement", "preference", "versions"},
     "judge": {"manifest", "measurement", "verdict"},
@@ -30,7 +30,10 @@ ALLOWED = {
         *("history", "machine"),
     },
     "settings": {"terms", "pytest"},
-    "suite": {"engine", "history", "judge", "manifest", "measurement", "verdict", "pytest"},
+    "suite": {
+        *("engine", "history", "judge", "manifest", "measurement", "settings", "verdict"),
+        "pytest",
+    },
     "fixtures": {
         *("engine", "history", "manifest", "measurement", "settings", "verdict"),
         *("pytest", "pytest_benchmark"),

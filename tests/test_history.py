@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from test_judge_regression import point
 
+from pytest_onnxcheck import machine
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.history import History, check_key, points_of
-from pytest_onnxcheck.report.history import changes, listing, svg
+from pytest_onnxcheck.report.history import changes, listing, svg, vanished
 
-CHECK = check_key("net", "dynamo-op20-fp32", "cpu-batch1")
-OTHER = check_key("net", "dynamo-op20-fp16", "cpu-batch1")
+CHECK = check_key("models.toml", "net", "dynamo-op20-fp32", "cpu-batch1")
+OTHER = check_key("models.toml", "net", "dynamo-op20-fp16", "cpu-batch1")
 BROKEN = ["", "{", "[]", "{}", '{"format": 1, "checks": []}', '{"format": 1, "checks": {"a": [3]}}']
 
 
@@ -48,9 +51,9 @@ def entry(**more: Any) -> dict[str, Any]:
 
 
 def test_a_point_is_the_time_in_units_of_the_kernel():
-    (found,) = points_of([entry()], Path("/root"), {CHECK: 0.1}).items()
+    (found,) = points_of([entry()], Path("/root"), {f"sub/{CHECK}": 0.1}).items()
     check, kept = found
-    assert check == CHECK == "net::dynamo-op20-fp32[cpu-batch1]"
+    assert check == "sub/models.toml::net::dynamo-op20-fp32[cpu-batch1]"
     assert (kept.normalised, kept.interval) == (0.25, (0.2, 0.5))
     assert (kept.speedup, kept.speedup_interval) == (2.0, (1.9, 2.5))
     assert kept.median_seconds == {"torch": 2e-3, "onnxruntime": 1e-3, "kernel": 4e-3}
@@ -80,9 +83,9 @@ def test_runs_come_back_in_order_as_they_were(tmp_path: Path):
     assert not history
     for value in (1.0, 2.0, 3.0):
         history.append({CHECK: point(value)})
-    names = sorted(path.name.partition("_")[0] for path in history.folder.iterdir())
+    names = sorted(path.name.partition("_")[0] for path in history.folder.glob("[!.]*"))
     assert names == ["0001", "0002", "0003"]
-    read = History(history.folder)
+    read = History(history.folder, manifest="models.toml")
     assert read
     assert [run[CHECK].normalised for run in read.runs] == [1.0, 2.0, 3.0]
     assert read.runs[0][CHECK] == point(1.0)
@@ -111,7 +114,7 @@ def test_what_is_accepted_replaces_its_own_and_keeps_the_rest(tmp_path: Path):
     }
     assert [kept.normalised for kept in read.baseline[OTHER]] == [5.0]
     assert read.runs == []
-    assert [path.name for path in tmp_path.iterdir()] == ["baseline.json"]
+    assert [path.name for path in tmp_path.glob("[!.]*")] == ["baseline.json"]
 
 
 @pytest.mark.parametrize("text", BROKEN)
@@ -143,6 +146,127 @@ def test_a_broken_run_is_left_out_and_its_number_is_not_reused(tmp_path: Path, t
     assert broken.read_text() == text
 
 
+MISSING = object()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("created", None),
+        ("created", "yesterday"),
+        ("interval", [1.0]),
+        ("interval", [float("nan"), 1.0]),
+        ("interval", None),
+        ("normalised", float("nan")),
+        ("normalised", 0.0),
+        ("normalised", float("inf")),
+        ("speedup", -1.0),
+        ("limit", float("nan")),
+        ("median_seconds", {}),
+        ("median_seconds", {"onnxruntime": None}),
+        ("machine", {}),
+        ("machine", {"cpu": None}),
+        ("machine", {"cpu": "A", "packages": 3}),
+        ("threads", "many"),
+        ("sha256", MISSING),
+    ],
+)
+def test_a_point_that_is_corrupt_is_told_and_left_alone(tmp_path: Path, key: str, value: Any):
+    kept = dataclasses.asdict(point())
+    kept[key] = value
+    if value is MISSING:
+        del kept[key]
+    text = json.dumps({"format": 1, "checks": {"a": kept}})
+    accepted = json.dumps({"format": 1, "checks": {"a": [kept]}})
+    (tmp_path / "0001_x.json").write_text(text)
+    (tmp_path / "baseline.json").write_text(accepted)
+    history = History(tmp_path)
+    assert ["a: not a point of" in problem for problem in history.problems] == [True, True]
+    assert (history.runs, history.baseline) == ([], {})
+    with pytest.raises(HistoryError):
+        history.accept({CHECK: point()})
+    assert (tmp_path / "0001_x.json").read_text() == text
+    assert (tmp_path / "baseline.json").read_text() == accepted
+    assert listing(history).startswith(str(tmp_path))
+
+
+def test_a_baseline_whose_points_are_no_list_is_broken(tmp_path: Path):
+    (tmp_path / "baseline.json").write_text('{"format": 1, "checks": {"x": null}}')
+    (problem,) = History(tmp_path).problems
+    assert "x: not a list of points" in problem
+
+
+def test_older_files_are_read_under_their_manifests_name(tmp_path: Path):
+    kept = dataclasses.asdict(point())
+    for key in ("clock", "boundary", "dims"):
+        del kept[key]
+    content = {"format": 1, "checks": {CHECK.partition("::")[2]: [kept]}}
+    (tmp_path / "baseline.json").write_text(json.dumps(content))
+    assert History(tmp_path).baseline == {CHECK: (point(),)}
+
+
+def test_manifests_with_a_model_of_one_name_share_nothing(tmp_path: Path):
+    files = [Path("/root") / name for name in ("a/models.toml", "b[1]/models.toml")]
+    tail = "net::dynamo-op20-fp32::test_latency[cpu-batch1]"
+    entries = [entry(manifest=str(file), nodeid=f"{file}::{tail}") for file in files]
+    points = points_of(entries, Path("/root"), {})
+    assert list(points) == [
+        "a/models.toml::net::dynamo-op20-fp32[cpu-batch1]",
+        "b[1]/models.toml::net::dynamo-op20-fp32[cpu-batch1]",
+    ]
+    History(tmp_path).append(points)
+    for name in ("a/models.toml", "b[1]/models.toml"):
+        history = History(tmp_path, manifest=name)
+        (kept,) = history.before("net", "dynamo-op20-fp32", "cpu-batch1").runs
+        assert kept.manifest == name
+    assert history.before("web", "dynamo-op20-fp32", "cpu-batch1").runs == ()
+
+
+def test_runs_at_the_same_time_lose_nothing(tmp_path: Path):
+    histories = [History(tmp_path) for _ in range(8)]  # all have read before any writes
+
+    def store(number: int) -> None:
+        histories[number].append({CHECK: point(1.0 + number)})
+        histories[number].accept({f"models.toml::net::{number}[cpu]": point()})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(store, range(8)))
+    read = History(tmp_path)
+    assert sorted(run[CHECK].normalised for run in read.runs) == [1.0 + n for n in range(8)]
+    assert len(read.baseline) == 8
+    assert len({path.name[:4] for path in tmp_path.glob("0*.json")}) == 8
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path):
+    (tmp_path / "file").touch()
+    history = History(tmp_path / "file" / "history")
+    with pytest.raises(HistoryError, match="cannot be written"):
+        history.append({CHECK: point()})
+    with pytest.raises(HistoryError, match="cannot be"):
+        history.accept({CHECK: point()})
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: Xeon A\n", "Xeon A"),
+        (
+            "CPU implementer\t: 0x41\nCPU part\t: 0xd0c\n\n"
+            "CPU implementer\t: 0x41\nCPU part\t: 0xd05\n",
+            "CPU implementer 0x41, CPU part 0xd0c/0xd05",
+        ),
+        ("processor\t: 0\nmodel name\t:\n", ""),
+    ],
+)
+def test_the_name_of_a_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cpuinfo: str, name: str
+):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(platform, "processor", platform.machine)
+    assert machine.cpu_name() == name
+
+
 def test_files_of_another_format_say_so(tmp_path: Path):
     (tmp_path / "0001_x.json").write_text('{"format": 2, "checks": {}}')
     (problem,) = History(tmp_path).problems
@@ -160,7 +284,8 @@ def told(tmp_path: Path, points: dict[str, Any], checks: Any, **more: Any) -> li
     history = History(tmp_path)
     history.accept({CHECK: point(sha256="a"), OTHER: point(sha256="b")})
     skipped = more.pop("skipped", {})
-    return list(changes(history, points, {"models.toml": checks}, skipped, **more))
+    gone = vanished(history, points, {"models.toml": checks}, tmp_path, **more)
+    return [*gone.values(), *changes(history, points, skipped)]
 
 
 def test_the_same_checks_need_no_word(tmp_path: Path):
@@ -168,9 +293,9 @@ def test_the_same_checks_need_no_word(tmp_path: Path):
 
 
 def test_a_check_that_vanished_is_told_with_its_new_name(tmp_path: Path):
-    new = check_key("web", "dynamo-op20-fp16", "cpu-batch1")
-    vanished, added = told(tmp_path, {new: point(sha256="b")}, [CHECK, new])
-    assert vanished == (
+    new = check_key("models.toml", "web", "dynamo-op20-fp16", "cpu-batch1")
+    gone, added = told(tmp_path, {new: point(sha256="b")}, [CHECK, new])
+    assert gone == (
         f"vanished: {OTHER} is in the baseline of 2025-11-20, and no longer in models.toml; "
         f"{new} has the same artefact: renamed?"
     )
@@ -180,10 +305,23 @@ def test_a_check_that_vanished_is_told_with_its_new_name(tmp_path: Path):
 def test_checks_of_other_manifests_and_targets_are_not_missed(tmp_path: Path):
     history = History(tmp_path)
     history.accept({CHECK: point()})
-    assert list(changes(history, {}, {"other.toml": []}, {})) == []
-    assert list(changes(history, {}, {"models.toml": []}, {}, ["openvino"])) == []
-    (vanished,) = changes(history, {}, {"models.toml": []}, {}, ["cpu"])
-    assert vanished.startswith("vanished")
+    (tmp_path / "models.toml").touch()
+    assert vanished(history, {}, {"other.toml": []}, tmp_path) == {}
+    assert vanished(history, {}, {"models.toml": []}, tmp_path, ["openvino"]) == {}
+    assert list(vanished(history, {}, {"models.toml": []}, tmp_path, ["cpu"])) == [CHECK]
+
+
+def test_checks_of_a_manifest_that_is_gone_are_missed(tmp_path: Path):
+    history = History(tmp_path)
+    history.accept({CHECK: point()})
+    (text,) = vanished(history, {}, {"other.toml": []}, tmp_path).values()
+    assert text.endswith("in the baseline of 2025-11-20, and models.toml is gone")
+
+
+def test_what_is_to_be_forgotten_is_taken_out_of_the_baseline(tmp_path: Path):
+    History(tmp_path).accept({CHECK: point(), OTHER: point()})
+    History(tmp_path).accept({}, forget=[CHECK, "unknown"])
+    assert list(History(tmp_path).baseline) == [OTHER]
 
 
 def test_what_was_not_measured_is_told(tmp_path: Path):
@@ -194,7 +332,7 @@ def test_what_was_not_measured_is_told(tmp_path: Path):
 
 
 def test_without_a_baseline_nothing_is_new(tmp_path: Path):
-    assert list(changes(History(tmp_path), {CHECK: point()}, {"models.toml": []}, {})) == []
+    assert list(changes(History(tmp_path), {CHECK: point()}, {})) == []
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from conftest import Project, Result, mlps
 
 from pytest_onnxcheck.manifest import load_manifest
 
-POINT = "net::torchscript-op17-fp32[cpu-batch1]"
+POINT = "models.toml::net::torchscript-op17-fp32[cpu-batch1]"
 LATENCY = "net::torchscript-op17-fp32::test_latency[cpu-batch1]"
 SHORT = """
 [models.{name}.latency]
@@ -48,7 +48,7 @@ def told(result: Result) -> list[str]:
 
 
 def files(project: Project, folder: str = "history") -> list[str]:
-    return sorted(path.name.partition("_")[0] for path in (project.path / folder).glob("*"))
+    return sorted(path.name.partition("_")[0] for path in (project.path / folder).glob("[!.]*"))
 
 
 def times_of_the_baseline(project: Project, factor: float) -> None:
@@ -122,7 +122,25 @@ def test_accepting_without_having_measured_is_a_failure(project: Project):
     result = project.run("--onnxcheck-accept", "-m", "latency", "--benchmark-disable")
     assert result.ret == 1
     assert "no latency was measured, nothing is accepted" in told(result)[-1]
+    assert project.record["exitstatus"] == 1
     assert not (project.path / ".benchmarks" / "onnxcheck").exists()
+
+
+def test_what_vanished_goes_red_where_it_is_strict(project: Project):
+    manifest(project, limit="")
+    assert project.run("-m", "latency", HISTORY, "--onnxcheck-accept").ret == 0
+    assert project.record["history"][-1].startswith("accepted 1 as the baseline")
+    manifest(project, "web", limit="")
+    assert project.run("-m", "latency", HISTORY).ret == 0
+    strict = project.run("-m", "latency", HISTORY, "--onnxcheck-strict")
+    assert strict.ret == 1
+    assert project.record["exitstatus"] == 1
+    assert project.record["history"] == [line.removeprefix("history  ") for line in told(strict)]
+    assert project.record["history"][0].startswith(f"vanished: {POINT} is in the baseline")
+    accepted = project.run("-m", "latency", HISTORY, "--onnxcheck-accept", "--onnxcheck-strict")
+    assert accepted.ret == 0
+    assert f"history  no longer in the baseline: {POINT}" in told(accepted)
+    assert project.run("-m", "latency", HISTORY, "--onnxcheck-strict").ret == 0
 
 
 def test_a_baseline_that_cannot_be_read_goes_red_and_stays(project: Project):
@@ -179,7 +197,7 @@ def test_pytest_benchmark_does_not_take_our_files_for_its_own(project: Project):
     problem, vanished, new = told(result)
     assert "0009_x.json: " in problem
     assert f"vanished: {POINT} is in the baseline" in vanished
-    assert f"new: {POINT.replace('net', 'web')} is in no baseline" in new
+    assert f"new: {POINT.replace('net::', 'web::')} is in no baseline" in new
 
 
 def problems(path: Path, models: str) -> str:

@@ -193,6 +193,59 @@ def test_a_baseline_of_another_processor_cannot_fail_a_run():
     assert judged(measured(1.5), before(point(), newer)).grade is Grade.FAIL
 
 
+def test_a_baseline_of_another_processor_cannot_pass_a_run_either():
+    other = point(machine={**MACHINE, "cpu": "Epyc B"})
+    finding = only(judged(measured(1.0), before(other)))
+    assert finding.inconclusive
+    assert not finding.longer
+    assert "another processor (Epyc B, now Xeon A)" in finding.text
+    assert judged(measured(1.0), before(other)).strict().grade is Grade.FAIL
+    assert judged(measured(1.0), before(other, accepting=True)).findings == ()
+
+
+def test_the_last_runs_of_this_processor_come_before_what_another_accepted():
+    other = point(9.0, machine={**MACHINE, "cpu": "Epyc B"})
+    then = before(other, runs=runs(1.0, 1.0, 1.0))
+    assert judged(measured(1.05), then).findings == ()
+    finding = only(judged(measured(1.3, 2 / 1.3), then))
+    assert finding.grade is Grade.FAIL
+    assert "the median of the last 3 runs" in finding.text
+    few = before(other, runs=runs(1.0, 1.0))
+    assert "another processor" in only(judged(measured(1.05), few)).text
+
+
+def test_a_processor_without_a_name_is_no_known_one():
+    nameless = {**MACHINE, "cpu": ""}
+    then = Before(folder="history", machine=nameless, accepted=(point(machine=nameless),))
+    finding = only(judged(measured(1.0), then))
+    assert finding.inconclusive
+    assert "another processor (unnamed, now unnamed)" in finding.text
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"machine": {**MACHINE, "packages": {**MACHINE["packages"], "numpy": "1.26.4"}}},
+        {"clock": "wall"},
+        {"boundary": "device to device"},
+        {"dims": {"batch": 2}},
+        {"target": "cuda"},
+    ],
+)
+def test_what_was_measured_otherwise_does_not_compare(other: dict[str, Any]):
+    alike = {"clock": "processor", "boundary": "host to host", "dims": {"batch": 1}}
+    now = Before(
+        folder="history",
+        machine={**MACHINE, "packages": {**MACHINE["packages"], "numpy": "2.3.0"}},
+        accepted=(point(**alike),),
+    )
+    assert judged(measured(1.0), now).findings == ()
+    then = dataclasses.replace(now, accepted=(point(**{**alike, **other}),))
+    finding = only(judged(measured(1.0), then))
+    assert finding.inconclusive
+    assert "nothing comparable: 1 accepted points" in finding.text
+
+
 def test_another_kernel_or_number_of_threads_does_not_compare():
     for other in (point(kernel="matmul"), point(threads=2)):
         finding = only(judged(measured(1.0), before(other)))
@@ -261,10 +314,21 @@ def test_a_slow_creep_is_seen_though_no_step_is_beyond_the_limit():
     then = before(runs=runs(*creeping[:-1]))
     finding = only(judged(measured(creeping[-1]), then))
     assert finding.what == "trend"
+    assert finding.inconclusive
     assert finding.grade is Grade.WARN
     assert "slower over the last 9 runs" in finding.text
     # and against the accepted baseline, which stays where it is, it fails
     assert judged(measured(creeping[-1]), before(point(), runs=then.runs)).grade is Grade.FAIL
+
+
+def test_a_creep_is_looked_for_since_what_was_accepted_last():
+    creeping = runs(*(1 + 0.02 * step for step in range(9)))
+    meant = point(1.16, 2 / 1.16, created="2025-11-09T00:00:00+00:00")
+    assert judged(measured(1.16, 2 / 1.16), before(meant, runs=creeping)).findings == ()
+    first = point(1.09, 2 / 1.09, created="2025-10-31T00:00:00+00:00")
+    finding = only(judged(measured(1.16), before(first, runs=creeping)))
+    assert finding.what == "trend"
+    assert "slower over the last 11 runs" in finding.text
 
 
 def test_noise_and_a_single_outlier_are_no_creep():
@@ -293,7 +357,7 @@ def test_the_baseline_artefact_decides_where_there_is_one():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [('"10%"', 0.1), ("0.1", 0.1), ('"12.5 %"', 0.125), ("1", 1.0)]
+    ("text", "value"), [('"10%"', 0.1), ("0.1", 0.1), ('"12.5 %"', 0.125), ('"100%"', 1.0)]
 )
 def test_the_limit_is_a_percentage_or_a_share(text: str, value: float):
     assert Budget.model_validate({"max_regression": json.loads(text)}).max_regression == value
@@ -302,6 +366,7 @@ def test_the_limit_is_a_percentage_or_a_share(text: str, value: float):
 @pytest.mark.parametrize(
     ("value", "says"),
     [
+        (1, 'did you mean "1%"?'),
         (10, 'did you mean "10%"?'),
         ("ten", 'expected a percentage ("10%") or a share (0.1)'),
         ("0.1", 'expected a percentage ("10%") or a share (0.1)'),

@@ -83,6 +83,12 @@ def test_a_graph_without_nodes_is_fine():
     assert judged(taken=0).findings == ()
 
 
+def test_a_limit_is_not_kept_where_onnx_runtime_tells_of_no_node():
+    (finding,) = judged(taken=0, limit=0.0).findings
+    assert (finding.grade, finding.inconclusive, finding.longer) == (Grade.WARN, True, False)
+    assert "budget.max_cpu_fallback.cuda limits those on the CPU" in finding.text
+
+
 def test_nodes_that_onnx_runtime_does_not_tell_of_fail():
     verdict = judged(taken=0, multiplying=2)
     assert verdict.grade is Grade.FAIL

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import onnxruntime
 import pytest
 from conftest import Project, mlps
 
 from pytest_onnxcheck.engine import memory
-from pytest_onnxcheck.engine.latency import looks
+from pytest_onnxcheck.engine.latency import _bound, looks
+from pytest_onnxcheck.manifest.targets import Target
 
 CONVS = """
 from torch import nn
@@ -109,6 +113,24 @@ def test_switched_off_timing_is_a_skip_and_never_a_pass(
     assert set(project.outcomes().values()) == {outcome}
 
 
+@pytest.mark.parametrize(
+    ("budget", "outcome"),
+    [
+        ("", "skipped"),
+        ("max_size_mb = 1", "skipped"),
+        ("min_speedup = 0.1", "failed"),
+        ("max_regression = 0.1", "failed"),
+    ],
+)
+def test_switched_off_timing_is_red_when_strict_and_there_is_a_budget(
+    project: Project, budget: str, outcome: str
+):
+    check = gated(project, budget, "--benchmark-disable", "--onnxcheck-strict")
+    assert check["outcome"] == outcome
+    assert "timing is off" in check["reason"]
+    assert ("--onnxcheck-strict wants its budget" in check["reason"]) is (outcome == "failed")
+
+
 def test_only_timing_can_be_run(project: Project):
     project.manifest(mlps("net") + SHORT)
     result = project.run("--benchmark-only")
@@ -131,6 +153,17 @@ def test_it_is_looked_at_after_a_quarter_a_half_all_and_more():
     assert looks(2.0, 6.0) == [0.5, 1.0, 2.0, 4.0, 6.0]
     assert looks(2.0, 8.0) == [0.5, 1.0, 2.0, 4.0, 8.0]
     assert looks(2.0, 1.0) == [0.5, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(("options", "device"), [({}, 0), ({"device_id": "1"}, 1)])
+def test_inputs_and_outputs_lie_on_the_targets_device(monkeypatch, options, device):
+    session = MagicMock(inputs=["x"], outputs=["y"])
+    session.on = Target("gpu", "CUDAExecutionProvider", options)
+    ort_value = MagicMock()
+    monkeypatch.setattr(onnxruntime, "OrtValue", ort_value)
+    _bound(session, {})()
+    assert ort_value.ortvalue_from_numpy.call_args.args[1:] == ("cuda", device)
+    session.handle.io_binding().bind_output.assert_called_once_with("y", "cuda", device)
 
 
 def only_check(project: Project) -> dict:
@@ -202,6 +235,30 @@ def test_a_budget_that_is_not_met_goes_red(project: Project, budget: str, says: 
     assert check["outcome"] == "failed"
     assert says in check["reason"]
     assert check["measurement"]["seconds"] < 30  # a sure failure is not measured to the end
+
+
+def test_the_previous_artefact_may_be_float16(project: Project):
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:mlp"
+        precisions = ["half"]
+        baseline = { half = "old.onnx" }
+        dims = { batch = [1] }
+        latency = { seconds = 0.05 }
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 4]
+        [models.net.budget.half]
+        max_regression = "100%"
+        """
+    )
+    project.run("-m", "latency")  # the old one is missing
+    files = (project.path / ".onnxcheck" / "net").rglob("*.onnx")
+    (built,) = [file for file in files if "half" in str(file.relative_to(project.path))]
+    shutil.copy(built, project.path / "old.onnx")
+    project.run("-m", "latency")
+    check = only_check(project)
+    assert "baseline" in check["measurement"]["ratios"], check["reason"]
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is read from /proc")

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import memory
@@ -194,7 +194,10 @@ def open_sides(
         own = open_session(artefact, target, threads=threads)
         seconds.append(time.perf_counter() - started)
     others = {"fp32": float_artefact} if artefact.path != float_artefact.path else {}
-    others |= {"baseline": baseline} if baseline is not None else {}
+    if baseline is not None:
+        # it is a file that was given: what of it is float16 is told by its successor
+        narrowed = {"narrowed": artefact.notes.get("narrowed", ())}
+        others["baseline"] = replace(baseline, notes={**baseline.notes, **narrowed})
     sessions = {
         name: open_session(other, target, threads=threads) for name, other in others.items()
     }
@@ -271,9 +274,10 @@ class _Timing:
         own, loads = self._sides.own, self._sides.loads
         names = ["torch", "onnxruntime", *self._sides.others, "kernel"]
         timings = {name: summarised(name, rounds.samples(side)) for side, name in enumerate(names)}
-        alone = own.provider == "CPUExecutionProvider" and self._threads == 1
+        waits = own.provider != "CPUExecutionProvider"
+        alone = not waits and self._threads == 1
         ratios = {
-            name: ratio(rounds, side, 1, processor=alone)
+            name: ratio(rounds, side, 1, processor=alone, waits=waits)
             for side, name in enumerate(names)
             if name != "onnxruntime"
         }
@@ -326,11 +330,12 @@ def _bound(session: Session, inputs: Arrays) -> Callable[[], Any]:
 
     binding = session.handle.io_binding()
     fed = session.fed(inputs)
+    device = int(session.on.provider_options.get("device_id", 0))
     for name in session.inputs:
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], "cuda", 0)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], "cuda", device)
         binding.bind_ortvalue_input(name, value)
     for name in session.outputs:
-        binding.bind_output(name, "cuda", 0)
+        binding.bind_output(name, "cuda", device)
 
     def call() -> None:
         session.handle.run_with_iobinding(binding)

@@ -121,7 +121,9 @@ def interleave(
     return rounds
 
 
-def ratio(rounds: Rounds, other: int, own: int, *, processor: bool = True) -> Ratio:
+def ratio(
+    rounds: Rounds, other: int, own: int, *, processor: bool = True, waits: bool = False
+) -> Ratio:
     """How many times as long one call takes as another: median over the rounds, with interval.
 
     On the thread's processor time where one thread does the work, which other processes do not
@@ -134,8 +136,9 @@ def ratio(rounds: Rounds, other: int, own: int, *, processor: bool = True) -> Ra
         own: The call in the denominator.
         processor: Whether processor time can be the measure: not where an accelerator works, nor
             for more than one thread.
+        waits: Whether a call waits for an accelerator, which is no interruption.
     """
-    quiet = rounds.undisturbed(other, own)
+    quiet = range(len(rounds)) if waits else rounds.undisturbed(other, own)
     chosen = quiet if len(quiet) >= _FEWEST_ROUNDS else range(len(rounds))
     by_wall = [rounds.wall[index][other] / rounds.wall[index][own] for index in chosen]
     fine = time.get_clock_info("thread_time").resolution <= _FINE_CLOCK
@@ -150,6 +153,7 @@ def ratio(rounds: Rounds, other: int, own: int, *, processor: bool = True) -> Ra
         wall=statistics.median(by_wall),
         rounds=len(values),
         interrupted=1 - len(quiet) / len(rounds),
+        sure=processor or len(quiet) >= _FEWEST_ROUNDS,
     )
 
 
@@ -187,7 +191,8 @@ def quantile_interval(
     """Interval of a quantile from order statistics, whatever the distribution of the values.
 
     Their ranks are q n -+ z sqrt(n q (1 - q)), the normal approximation of the binomial (Conover,
-    Practical Nonparametric Statistics, section 3.2), and end at the smallest and largest value. It
+    Practical Nonparametric Statistics, section 3.2). Where there are too few values for a rank
+    (127 for the upper end of p95), that end is 0 or infinite, times being positive. It
     under-covers where values depend on each other, as times do.
 
     Args:
@@ -200,7 +205,7 @@ def quantile_interval(
     reach = z * math.sqrt(n * quantile * (1 - quantile))
     low = math.floor(n * quantile - reach)
     high = math.ceil(n * quantile + reach) - 1
-    return ordered[max(low, 0)], ordered[min(high, n - 1)]
+    return ordered[low] if low >= 0 else 0.0, ordered[high] if high < n else math.inf
 
 
 def _quantile(ordered: Sequence[float], quantile: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,9 +138,9 @@ def _against_history(
     now = 1 / kernel.value
     change = _change((now, 1 / kernel.high, 1 / kernel.low), (found.value, found.low, found.high))
     grade = change.grade(limit)
-    if grade is Grade.PASS:
+    elsewhere = not _same_processor(found.point, before.machine)
+    if grade is Grade.PASS and (before.accepting or not elsewhere):
         return
-    elsewhere = found.point.cpu != before.machine["cpu"]
     disturbed = _disturbed(measured, found, before.machine, limit)
     notes = [
         _torch(measured, found, limit),
@@ -151,7 +151,8 @@ def _against_history(
         notes.append("accepted by --onnxcheck-accept")
     elif elsewhere:
         notes.append(
-            f"it was another processor ({found.point.cpu}, now {before.machine['cpu']}), so this "
+            f"it was another processor ({found.point.cpu or 'unnamed'}, now "
+            f"{before.machine['cpu'] or 'unnamed'}), so this "
             "cannot tell: run --onnxcheck-accept on this one too, or give the model a `baseline` "
             "artefact"
         )
@@ -168,7 +169,7 @@ def _against_history(
         f"{change} than {found.name}: {now:.3f} times the fixed kernel's time, was "
         f"{found.value:.3f}; allowed {_percent(limit)} ({_KEY}); {'; '.join(notes)}",
         inconclusive=unsure and not before.accepting,
-        longer=(grade is Grade.WARN or disturbed) and not before.accepting,
+        longer=(grade is Grade.WARN or disturbed) and not (elsewhere or before.accepting),
     )
 
 
@@ -190,15 +191,11 @@ def _disturbed(
 
 
 def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str:
-    """The accepted baseline, or the last runs; or why there is neither."""
-    accepted = [point for point in before.accepted if _comparable(measured, point)]
-    cpu = before.machine["cpu"]
-    if accepted:
-        # the same processor first, then the newest
-        point = max(accepted, key=lambda point: (point.cpu == cpu, point.created))
-        name = f"the baseline accepted {point.created[:10]}"
-        low, high = point.interval
-        return _Reference(name, point.normalised, low, high, point.speedup, point)
+    """What this processor accepted, or its last runs, or what another accepted; or why neither."""
+    accepted = [point for point in before.accepted if _comparable(measured, point, before)]
+    own = _newest(point for point in accepted if _same_processor(point, before.machine))
+    if own is not None:
+        return _accepted(own)
     runs = _comparable_runs(measured, before)[-RECENT:]
     if len(runs) >= _FEWEST:
         values = [point.normalised for point in runs]
@@ -211,21 +208,53 @@ def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str
             speedup,
             runs[-1],
         )
+    other = _newest(accepted)
+    if other is not None:
+        return _accepted(other)
     if before.accepted or before.runs:
         return (
             f"nothing comparable: {len(before.accepted)} accepted points and {len(before.runs)} "
-            f"runs, of which {len(runs)} with the same processor, kernel and threads"
+            f"runs, of which {len(runs)} with the same processor, kernel, numpy, threads, clock, "
+            "boundary, dims and target"
         )
     return "nothing accepted, and no earlier runs"
 
 
-def _comparable(measured: LatencyMeasurement, point: SpeedPoint) -> bool:
-    return (point.kernel, point.threads) == (measured.kernel_name, measured.threads)
+def _accepted(point: SpeedPoint) -> _Reference:
+    name = f"the baseline accepted {point.created[:10]}"
+    return _Reference(name, point.normalised, *point.interval, point.speedup, point)
+
+
+def _newest(points: Iterable[SpeedPoint]) -> SpeedPoint | None:
+    return max(points, key=lambda point: point.created, default=None)
+
+
+def _same_processor(point: SpeedPoint, machine: dict[str, Any]) -> bool:
+    """Whether it is known to be the same: no name tells nothing."""
+    return bool(point.cpu) and point.cpu == machine["cpu"]
+
+
+def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: Before) -> bool:
+    """Whether the same was measured, in the same unit; None is what older points do not tell."""
+    now = (measured.kernel_name, measured.threads, measured.target)
+    if (point.kernel, point.threads, point.target) != now:
+        return False
+    was, now_has = (machine.get("packages", {}) for machine in (point.machine, before.machine))
+    pairs = (
+        (was.get("numpy"), now_has.get("numpy")),
+        (point.clock, measured.ratios["kernel"].clock),
+        (point.boundary, measured.boundary),
+        (point.dims, measured.dims),
+    )
+    return all(old is None or old == new for old, new in pairs)
 
 
 def _comparable_runs(measured: LatencyMeasurement, before: Before) -> list[SpeedPoint]:
-    cpu = before.machine["cpu"]
-    return [point for point in before.runs if _comparable(measured, point) and point.cpu == cpu]
+    return [
+        point
+        for point in before.runs
+        if _comparable(measured, point, before) and _same_processor(point, before.machine)
+    ]
 
 
 def _change(now: tuple[float, float, float], was: tuple[float, float, float]) -> _Change:
@@ -285,9 +314,17 @@ def _missing(why: str, before: Before | None) -> Finding:
 
 
 def _creep(measured: LatencyMeasurement, before: Before, limit: float) -> Iterator[Finding]:
-    """A slow rise over many runs, none of which is beyond the limit."""
+    """A slow rise since what was accepted last, no step of which is beyond the limit."""
     fewest, most = _TREND
-    values = [point.normalised for point in _comparable_runs(measured, before)]
+    points = _comparable_runs(measured, before)
+    accepted = _newest(
+        point
+        for point in before.accepted
+        if _comparable(measured, point, before) and _same_processor(point, before.machine)
+    )
+    if accepted is not None:
+        points = [accepted, *(point for point in points if point.created > accepted.created)]
+    values = [point.normalised for point in points]
     values = [*values, 1 / measured.ratios["kernel"].value][-most:]
     if len(values) < fewest:
         return
@@ -299,6 +336,7 @@ def _creep(measured: LatencyMeasurement, before: Before, limit: float) -> Iterat
             f"{rise:.1%} slower over the last {len(values)} runs (Theil-Sen slope of the "
             f"normalised time), allowed {_percent(limit)} at once ({_KEY}): it creeps. See "
             f"`onnxcheck history {before.folder}`",
+            inconclusive=not before.accepting,
         )
 
 

@@ -29,6 +29,8 @@ def target(measured: TargetMeasurement, budget: Budget) -> Verdict:
 
 def _findings(measured: TargetMeasurement, budget: Budget) -> Iterator[Finding]:
     total, fallen = sum(measured.nodes.values()), measured.fallen
+    limits = budget.max_cpu_fallback or {}
+    limit = limits.get(measured.target, limits.get("*"))
     if not total:
         # ONNX Runtime 1.24 does not tell of 16-bit nodes that the CPU runs in float32
         if measured.multiplying:
@@ -39,6 +41,14 @@ def _findings(measured: TargetMeasurement, budget: Budget) -> Iterator[Finding]:
                 f"{measured.multiplying} that multiply and accumulate: they have no kernels in "
                 f"this precision and run on the CPU in float32. {_MEND.format(measured.target)}",
             )
+        elif limit is not None:
+            yield Finding(
+                Grade.WARN,
+                "nodes",
+                "ONNX Runtime told of no node where it runs, and budget.max_cpu_fallback."
+                f"{measured.target} limits those on the CPU",
+                inconclusive=True,
+            )
         return
     if not measured.nodes.get(measured.provider):
         yield Finding(
@@ -48,8 +58,6 @@ def _findings(measured: TargetMeasurement, budget: Budget) -> Iterator[Finding]:
             f"{_why(measured)}{_MEND.format(measured.target)}",
         )
         return
-    limits = budget.max_cpu_fallback or {}
-    limit = limits.get(measured.target, limits.get("*"))
     heavy = [node for node in fallen if node.multiplies]
     share = len(fallen) / total
     counted = f"{len(fallen)} of {total} ({share:.1%}{_of_compute(measured)})"

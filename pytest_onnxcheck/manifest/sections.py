@@ -98,14 +98,14 @@ _PERCENT = r"(\d+(?:\.\d+)?) ?%"
 
 
 def _share_of(value: object) -> object:
-    """`"10%"` and 0.1 alike."""
+    """`"10%"` and 0.1 alike; from a half on only the former, for 1 may be meant as a percent."""
     if isinstance(value, str):
         percent = re.fullmatch(_PERCENT, value)
         if percent is None:
             raise _error(f'expected a percentage ("10%") or a share (0.1), got {value!r}')
         return float(percent[1]) / 100
-    if isinstance(value, int | float) and not isinstance(value, bool) and value > 1:
-        raise _error(f'expected a share of at most 1, got {value:g}: did you mean "{value:g}%"?')
+    if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0.5:
+        raise _error(f'expected a share below 0.5, got {value:g}: did you mean "{value:g}%"?')
     return value
 
 
@@ -145,7 +145,7 @@ Regression = Annotated[
     Field(ge=0.01, le=1),
     BeforeValidator(
         _share_of,
-        json_schema_input_type=Annotated[float, Field(ge=0.01, le=1)]
+        json_schema_input_type=Annotated[float, Field(ge=0.01, lt=0.5)]
         | Annotated[str, Field(pattern=f"^{_PERCENT}$")],
     ),
 ]
@@ -432,6 +432,14 @@ class Budget(Section):
         "Gemm, LSTM or other operator with weights may; the rest is warned about, since providers "
         "leave what handles shapes to the CPU on purpose.",
     )
+
+    def speed_targets(self) -> set[str]:
+        """The targets for which it limits time or memory."""
+        tables = (
+            *(self.min_speedup, self.min_speedup_over_fp32),
+            *(self.max_p95_ms, self.min_throughput, self.max_load_s, self.max_memory_mb),
+        )
+        return {target for table in tables for target in table or {}}
 
 
 class Input(Section):

@@ -56,11 +56,18 @@ class Target:
 
 CPU = Target("cpu", _CPU_PROVIDER)
 
-#: What holds when the manifest says nothing. TF32 keeps 10 of float32's 23 bits of mantissa and
-#: is on by default on NVIDIA's GPUs: it would be a second precision under the name of fp32.
+#: Options that hold when the manifest says nothing. TF32 keeps 10 of float32's 23 bits of mantissa
+#: and is on by default on NVIDIA's GPUs: it would be a second precision under the name of fp32.
+_PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": 0}}
+
 BUILTIN_TARGETS = {
     "cpu": CPU,
-    "cuda": Target("cuda", "CUDAExecutionProvider", {"use_tf32": 0}, device="cuda"),
+    "cuda": Target(
+        "cuda",
+        "CUDAExecutionProvider",
+        _PROVIDER_OPTIONS["CUDAExecutionProvider"],
+        device="cuda",
+    ),
     "tensorrt": Target("tensorrt", "TensorrtExecutionProvider", device="cuda"),
     "openvino": Target("openvino", "OpenVINOExecutionProvider"),
     "reference": Target("reference", EVALUATOR),
@@ -82,7 +89,7 @@ def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]
                 continue
             if before is None or before.provider != provider:
                 device = "cuda" if provider in _ON_CUDA else "cpu"
-                before = Target(name, provider, device=device)
+                before = Target(name, provider, _PROVIDER_OPTIONS.get(provider, {}), device=device)
             targets[name] = Target(
                 name,
                 provider,

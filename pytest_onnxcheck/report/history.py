@@ -5,12 +5,13 @@ from __future__ import annotations
 import fnmatch
 import html
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pytest_onnxcheck.history import History, check_key
 from pytest_onnxcheck.manifest import Manifest
 from pytest_onnxcheck.measurement import SpeedPoint
 
-__all__ = ["changes", "chosen", "declared", "listing", "svg"]
+__all__ = ["changes", "chosen", "declared", "listing", "svg", "vanished"]
 
 #: lines about checks that were not measured, of which a run may have many
 _MOST_LINES = 5
@@ -19,15 +20,16 @@ _BARS = "▁▂▃▄▅▆▇█"
 Points = list[SpeedPoint]
 
 
-def declared(manifest: Manifest, targets: Sequence[str] = ()) -> dict[str, float | None]:
+def declared(name: str, manifest: Manifest, targets: Sequence[str] = ()) -> dict[str, float | None]:
     """The latency checks a manifest has, with their `max_regression`.
 
     Args:
+        name: The manifest's, as the history has it.
         manifest: The manifest.
         targets: Take these in place of the manifest's.
     """
     return {
-        check_key(model.name, variant.name, "-".join(filter(None, (target, point)))): (
+        check_key(name, model.name, variant.name, "-".join(filter(None, (target, point)))): (
             variant.budget.max_regression
         )
         for model in manifest.models.values()
@@ -37,35 +39,56 @@ def declared(manifest: Manifest, targets: Sequence[str] = ()) -> dict[str, float
     }
 
 
-def changes(
+def vanished(
     history: History,
     points: Mapping[str, SpeedPoint],
     checks: Mapping[str, Collection[str]],
-    skipped: Mapping[str, str],
+    root: Path,
     targets: Sequence[str] = (),
-) -> Iterator[str]:
-    """What differs between the baseline's checks and this run's.
+) -> dict[str, str]:
+    """The baseline's checks that are no longer there, each with a line that says so.
 
     Args:
         history: The history before this run.
         points: What this run measured.
-        checks: Manifest of this run -> the checks it has.
-        skipped: Checks of this run that were skipped -> why.
+        checks: Manifest of this run -> the checks it has. Others are missed only when their file
+            is gone.
+        root: What the manifests' names are relative to.
         targets: The targets asked for on the command line; others are not missed.
+    """
+    found = {}
+    for check, accepted in history.baseline.items():
+        point = accepted[-1]
+        if targets and point.target not in targets:
+            continue
+        if point.manifest in checks:
+            gone = check not in checks[point.manifest]
+            where = f"no longer in {point.manifest}"
+        else:
+            gone = not (root / point.manifest).exists()
+            where = f"{point.manifest} is gone"
+        if gone:
+            new = (other for other in points if other not in history.baseline)
+            twin = next((other for other in new if points[other].sha256 == point.sha256), None)
+            hint = f"; {twin} has the same artefact: renamed?" if twin else ""
+            found[check] = (
+                f"vanished: {check} is in the baseline of {point.created[:10]}, and {where}{hint}"
+            )
+    return found
+
+
+def changes(
+    history: History, points: Mapping[str, SpeedPoint], skipped: Mapping[str, str]
+) -> Iterator[str]:
+    """What differs between the baseline's checks and this run's, besides `vanished`.
+
+    Args:
+        history: The history before this run.
+        points: What this run measured.
+        skipped: Checks of this run that were skipped -> why.
     """
     baseline = history.baseline
     new = [check for check in points if check not in baseline] if baseline else []
-    for check, accepted in baseline.items():
-        point = accepted[-1]
-        if point.manifest not in checks or (targets and point.target not in targets):
-            continue
-        if check not in checks[point.manifest]:
-            twins = [other for other in new if points[other].sha256 == point.sha256]
-            hint = f"; {twins[0]} has the same artefact: renamed?" if twins else ""
-            yield (
-                f"vanished: {check} is in the baseline of {point.created[:10]}, and no longer in "
-                f"{point.manifest}{hint}"
-            )
     unmeasured = [f"{check}: {why}" for check, why in skipped.items() if check in baseline]
     for text in unmeasured[:_MOST_LINES]:
         yield f"not measured, and in the baseline: {text}"
@@ -76,15 +99,20 @@ def changes(
 
 
 def chosen(history: History, pattern: str = "*") -> dict[str, Points]:
-    """The checks a glob selects, by their whole name or their model's, with their points."""
+    """The checks a glob selects, by their name, with or without manifest, or their model's."""
     names = sorted({*history.baseline, *(check for run in history.runs for check in run)})
     return {
         check: [run[check] for run in history.runs if check in run]
         for check in names
-        if fnmatch.fnmatchcase(check.partition("::")[0], pattern)
-        # brackets are part of the name, and not of the pattern
-        or fnmatch.fnmatchcase(check, pattern.replace("[", "[[]"))
+        if _matches(check, pattern)
     }
+
+
+def _matches(check: str, pattern: str) -> bool:
+    rest = check.partition("::")[2]
+    pattern = pattern.replace("[", "[[]")  # brackets are part of the name
+    names = (check, rest, rest.partition("::")[0])
+    return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
 def listing(history: History, pattern: str = "*") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
 import statistics
 import time
@@ -40,7 +41,7 @@ def test_a_ratio_is_on_the_processor_clock_where_one_thread_works():
     rounds = rounds_of(*[((2.0, 2.0, 2.02), (3.0, 1.0, 1.01))] * 30)
     found = ratio(rounds, 0, 1)
     assert (found.value, found.low, found.high, found.clock) == (2.0, 2.0, 2.0, "processor")
-    assert found.interrupted == 1.0
+    assert (found.interrupted, found.sure) == (1.0, True)
     assert found.wall == pytest.approx(2 / 3)
 
 
@@ -67,14 +68,20 @@ def test_interrupted_rounds_do_not_count_on_the_wall_clock():
     quiet, waited = (2.0, 1.0), ((2.0, 2.0, 2.0), (4.0, 1.0, 1.0))
     rounds = rounds_of(*[quiet] * 25, *[waited] * 26)
     found = ratio(rounds, 0, 1, processor=False)
-    assert (found.value, found.rounds) == (2.0, 25)
+    assert (found.value, found.rounds, found.sure) == (2.0, 25, True)
     assert found.interrupted == pytest.approx(26 / 51)
 
 
 def test_all_rounds_count_where_too_few_were_quiet():
     quiet, waited = (2.0, 1.0), ((2.0, 2.0, 2.0), (4.0, 1.0, 1.0))
     found = ratio(rounds_of(*[quiet] * 20, *[waited] * 31), 0, 1, processor=False)
-    assert (found.value, found.rounds) == (0.5, 51)
+    assert (found.value, found.rounds, found.sure) == (0.5, 51, False)
+
+
+def test_waiting_for_an_accelerator_is_no_interruption():
+    rounds = rounds_of(*[((2.0, 2.0, 2.0), (4.0, 1.0, 1.0))] * 30)
+    found = ratio(rounds, 0, 1, processor=False, waits=True)
+    assert (found.value, found.interrupted, found.sure) == (0.5, 0.0, True)
 
 
 def test_a_third_side_that_waits_does_not_matter_to_the_others():
@@ -196,13 +203,15 @@ def test_the_warm_up_is_bounded(seconds):
 def test_the_interval_of_a_median_is_between_order_statistics():
     # n = 100, z = 2.576: ranks 50 -+ 12.9
     assert median_interval(range(100), 0.99) == (37, 62)
-    assert median_interval([3.0, 1.0, 2.0], 0.99) == (1.0, 3.0)
+    assert median_interval([3.0, 1.0, 2.0], 0.99) == (0.0, math.inf)  # too few
 
 
-def test_the_interval_of_a_tail_ends_at_the_largest_value():
+def test_the_interval_of_a_tail_has_no_end_where_values_are_too_few():
     # n = 1000: ranks 950 -+ 17.8
     assert quantile_interval(range(1000), 0.95, 0.99) == (932, 967)
-    assert quantile_interval(range(50), 0.95, 0.99) == (43, 49)
+    assert quantile_interval(range(50), 0.95, 0.99) == (43, math.inf)
+    assert quantile_interval(range(127), 0.95, 0.99)[1] == 126
+    assert quantile_interval(range(126), 0.95, 0.99)[1] == math.inf
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.95])
@@ -227,4 +236,4 @@ def test_samples_are_summarised():
     assert (found.count, found.p90, found.p95, found.p99) == (100, 0.9, 0.95, 0.99)
     assert found.iqr == pytest.approx(0.5)
     assert found.median_interval == (0.38, 0.63)
-    assert found.p95_interval == (0.9, 1.0)
+    assert found.p95_interval == (0.9, math.inf)

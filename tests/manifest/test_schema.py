@@ -306,7 +306,10 @@ VALUES = {
     ("Budget", "max_p95_ms"): ([2.5, {"cpu": 2}], [0, "2 ms"]),
     ("Budget", "max_memory_mb"): ([100, {"cuda": 1}], [0, {"cpu": -1}]),
     ("Budget", "min_coverage"): ([0.9, 1], [0, 90]),
-    ("Budget", "max_regression"): (["10%", "2.5 %", 0.1, 1], [0, 0.001, 10, "0.1", "ten", True]),
+    ("Budget", "max_regression"): (
+        ["10%", "2.5 %", "100%", 0.1, 0.49],
+        [0, 0.001, 0.5, 1, 10, "0.1", "ten", True],
+    ),
     ("Quantization", "block_size"): ([16, 32, 64, 128, 256], [8, 48, "32"]),
     ("Quantization", "accuracy_level"): ([0, 4], [5, "int8"]),
     ("Quantization", "operators"): ([["MatMul"]], [[], "MatMul"]),

@@ -70,6 +70,8 @@ def test_a_target_of_its_own(tmp_path):
     assert not model.target("exact").accelerated
     assert model.target("exact").provider == EVALUATOR
     assert model.target("gpu1").device == "cuda:1"
+    assert model.target("gpu1").provider_options == {"use_tf32": 0}  # by provider, not by name
+    assert model.target("trt").provider_options == {}
     assert model.target("trt").device == "cuda"
 
 
