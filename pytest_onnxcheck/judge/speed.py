@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Decimal
 
+from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
@@ -240,15 +240,11 @@ def _limit(table: Mapping[str, float] | None, target: str) -> float | None:
 
 def milliseconds(seconds: float) -> str:
     """A time in ms, in three digits."""
-    return f"{_three_digits(seconds * 1e3)} ms"
+    return f"{three_digits(seconds * 1e3)} ms"
 
 
 def _s(seconds: float) -> str:
-    return f"{_three_digits(seconds)} s"
-
-
-def _three_digits(value: float) -> str:
-    return format(Decimal(f"{value:#.3g}"), "f")  # never as 1.23e+03
+    return f"{three_digits(seconds)} s"
 
 
 def _times(other: Timing, measured: LatencyMeasurement) -> str:

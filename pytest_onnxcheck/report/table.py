@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from decimal import Decimal
 from typing import Any
+
+from pytest_onnxcheck.digits import three_digits
 
 __all__ = [
     *("HEADER", "Entry", "Row", "cells", "decibels", "file_size", "markdown", "milliseconds"),
@@ -170,16 +171,12 @@ def number(value: float) -> str:
 def file_size(size_bytes: int) -> str:
     """Bytes as people read them, in three digits: kB below 0.1 MB."""
     unit, size = ("MB", 1e6) if size_bytes >= 1e5 else ("kB", 1e3)
-    return f"{_three_digits(size_bytes / size)} {unit}"
+    return f"{three_digits(size_bytes / size)} {unit}"
 
 
 def milliseconds(value: float) -> str:
     """Milliseconds in three digits."""
-    return f"{_three_digits(value)} ms"
-
-
-def _three_digits(value: float) -> str:
-    return format(Decimal(f"{value:#.3g}"), "f")  # never as 1.23e+03
+    return f"{three_digits(value)} ms"
 
 
 def _loss(row: Row) -> str:
