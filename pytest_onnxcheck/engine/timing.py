@@ -18,7 +18,7 @@ __all__ = ["Rounds", "interleave", "median_interval", "quantile_interval", "rati
 Call = Callable[[], Any]
 Times = tuple[float, float, float]
 
-#: a call whose processor time is less than this share of its wall time was interrupted
+#: a call that has its processors for less than this share of the usual time was interrupted
 _UNDISTURBED = 0.9
 #: how far the thread's and the process's processor time may be apart where one thread works
 _ONE_THREAD = 0.05
@@ -26,13 +26,16 @@ _ONE_THREAD = 0.05
 _SLACK_SECONDS = 3e-6
 #: processor clocks that tick no finer than this (Windows) tell nothing about one call
 _FINE_CLOCK = 1e-5
-_FEWEST_ROUNDS = 21
+_ENOUGH_ROUNDS = 21
+#: where calls are so long that these take more than so many seconds, fewer will do: the interval
+#: of their median is wider for it
+_PATIENCE_SECONDS, _FEWEST_ROUNDS = 1.5, 11
 #: calls below so many seconds are called so many times just before they are timed: what ran in
 #: between, another side or another process, has emptied the caches. Measured beside PyTorch and the
 #: kernel against alone: 17 us takes 2.5 times as long without, 1.22 with one, 1.03 with ten; 2 ms
 #: take 1.20, 1.06 and, with two, 1.02; 30 ms do not mind
 _UNTIMED = ((2e-4, 10), (1e-2, 2))
-_WARM_UP_SECONDS = (0.2, 2.0)
+_WARM_UP_SECONDS = (0.2, 1.0)
 _STABLE = 0.05
 _CONFIDENCE = 0.99
 
@@ -68,12 +71,20 @@ class Rounds:
         return [row[side] for row in self.wall]
 
     def undisturbed(self, *sides: int) -> list[int]:
-        """Rounds in which the calls had the processor nearly all the time."""
+        """Rounds in which the calls had their processors nearly all the time."""
+        least = {side: _UNDISTURBED * self._busy(side) for side in sides}
         return [
             index
             for index, (wall, process) in enumerate(zip(self.wall, self.process, strict=True))
-            if all(process[side] >= _UNDISTURBED * wall[side] for side in sides)
+            if all(process[side] >= least[side] * wall[side] for side in sides)
         ]
+
+    def _busy(self, side: int) -> float:
+        """How many processors a call keeps busy when it gets them: nearly the most it ever had."""
+        if not len(self) or self.one_thread(side):
+            return 1.0
+        times = zip(self.process, self.wall, strict=True)
+        return max(_quantile(sorted(process[side] / wall[side] for process, wall in times), 0.9), 1)
 
     def one_thread(self, *sides: int) -> bool:
         """Whether the calling thread did all of the calls' work."""
@@ -98,7 +109,7 @@ def interleave(
     Args:
         calls: The calls.
         looks: Seconds after which `decided` is asked whether that will do; the last ends it. At
-            least 21 rounds are taken, however long they are.
+            least 21 rounds are taken, or 11 where 21 take longer than 1.5 s.
         decided: Whether what was measured is enough.
     """
     before = [_untimed(seconds) for seconds in _warm_up(calls)]
@@ -109,7 +120,7 @@ def interleave(
     with _no_collection():
         for look in looks:
             started = time.perf_counter() - rounds.seconds  # a decision's time does not count
-            while rounds.seconds < look or len(rounds) < _FEWEST_ROUNDS:
+            while rounds.seconds < look or len(rounds) < _fewest(rounds.seconds):
                 rounds.add({side: _timed(calls[side], cost, before[side]) for side in order})
                 rounds.seconds = time.perf_counter() - started
                 if len(order) > 2:
@@ -119,6 +130,11 @@ def interleave(
             if decided(rounds):
                 break
     return rounds
+
+
+def _fewest(seconds: float) -> int:
+    """How many rounds it takes to decide after so many seconds."""
+    return _ENOUGH_ROUNDS if seconds < _PATIENCE_SECONDS else _FEWEST_ROUNDS
 
 
 def ratio(
@@ -139,7 +155,8 @@ def ratio(
         waits: Whether a call waits for an accelerator, which is no interruption.
     """
     quiet = range(len(rounds)) if waits else rounds.undisturbed(other, own)
-    chosen = quiet if len(quiet) >= _FEWEST_ROUNDS else range(len(rounds))
+    enough = len(quiet) >= min(_ENOUGH_ROUNDS, len(rounds))
+    chosen = quiet if enough else range(len(rounds))
     by_wall = [rounds.wall[index][other] / rounds.wall[index][own] for index in chosen]
     fine = time.get_clock_info("thread_time").resolution <= _FINE_CLOCK
     processor = processor and fine and rounds.one_thread(other, own)
@@ -153,7 +170,7 @@ def ratio(
         wall=statistics.median(by_wall),
         rounds=len(values),
         interrupted=1 - len(quiet) / len(rounds),
-        sure=processor or len(quiet) >= _FEWEST_ROUNDS,
+        sure=processor or enough,
     )
 
 
@@ -214,7 +231,7 @@ def _quantile(ordered: Sequence[float], quantile: float) -> float:
 
 
 def _warm_up(calls: Sequence[Call], clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """Calls until no call's median time changes by more than 5% over 0.1 s; 0.2 to 2 s.
+    """Calls until no call's median time changes by more than 5% over 0.1 s; 0.2 to 1 s.
 
     Returns:
         The calls' last median times.
