@@ -42,8 +42,8 @@ def test_a_convolution_on_the_cpu_fails():
     assert verdict.reason == (
         "nodes on the CPU: 3 of 10 (30.0%, 25.0% of the multiply-accumulates), among them 1 Conv "
         "(stem), for which CUDAExecutionProvider has no kernel (or not in this precision or with "
-        "these attributes). Export with another opset or precision, or allow a share of nodes "
-        "(budget.max_cpu_fallback.cuda = 0.3)"
+        "these attributes). Export with another opset or precision, or allow a share of nodes and "
+        "of the computation (budget.max_cpu_fallback.cuda = 0.3)"
     )
 
 
@@ -66,7 +66,21 @@ def test_a_share_beyond_the_limit_fails_whatever_the_nodes_do(limit):
 
 
 def test_a_limit_lets_convolutions_through():
-    assert judged(CONV, limit={"cuda": 0.5, "*": 0.0}).grade is Grade.PASS
+    assert judged(CONV, limit={"cuda": 0.5, "*": 0.0}, compute=0.4).grade is Grade.PASS
+
+
+def test_a_limit_holds_for_the_computation_as_well():
+    verdict = judged(CONV, limit=0.5, compute=0.95)
+    assert verdict.grade is Grade.FAIL
+    assert "1 of 8 (12.5%, 95.0% of the multiply-accumulates), asked for at most" in verdict.reason
+    (finding,) = judged(CONV, limit=0.5).findings
+    assert (finding.grade, finding.inconclusive) == (Grade.WARN, True)
+    assert finding.text.endswith(
+        "; which share of the computation 1 Conv (stem) make is not known. Allow all "
+        "(budget.max_cpu_fallback.cuda = 1) to settle it"
+    )
+    (finding,) = judged(CONV, limit=1).findings
+    assert finding.grade is Grade.PASS
 
 
 def test_an_accelerator_with_nothing_to_do_fails_even_with_a_limit():

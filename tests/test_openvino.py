@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
-from pathlib import Path
-
-import onnx
 import onnxruntime
 import pytest
 from conftest import Project, mlps
-
-from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.runtime import open_session
-from pytest_onnxcheck.errors import RunError
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS
 
 pytestmark = pytest.mark.skipif(
     "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(),
     reason="needs onnxruntime-openvino: tox -e openvino",
 )
-
-OPENVINO = BUILTIN_TARGETS["openvino"]
 
 #: on a machine without Intel's GPU, and with none of the device that does not exist at all
 TARGETS = """
@@ -140,13 +129,14 @@ def test_a_linear_layer_on_the_cpu_fails_although_the_outputs_are_right(project:
     assert "50.0% of the multiply-accumulates" in told
 
 
-def test_threads_reach_it(tmp_path: Path):
-    model = onnx.parser.parse_model(
-        '<ir_version: 8, opset_import: ["" : 17]> g (float[2] x) => (float[2] y) { y = Relu (x) }'
+def test_it_is_timed_with_its_threads_and_nodes(project: Project):
+    """`num_of_threads` is taken, one thread keeps one processor busy, and all nodes run there."""
+    project.manifest(
+        mlps("net"), 'targets = ["openvino"]\nlatency = { seconds = 0.2, longest = 0.2 }'
     )
-    onnx.save(model, tmp_path / "m.onnx")
-    artefact = Artefact.given(tmp_path / "m.onnx")
-    wrong = dataclasses.replace(OPENVINO, provider_options={"num_of_threads": "none"})
-    assert open_session(artefact, OPENVINO, threads=1).provider == OPENVINO.provider
-    with pytest.raises(RunError, match=r"num_of_threads|OpenVINO"):
-        open_session(artefact, wrong, threads=1)
+    assert project.run("-m", "latency", "--onnxcheck-require=openvino").ret == 0
+    for check in project.record["checks"]:
+        measured = check["measurement"]
+        assert measured["device"] == "OpenVINOExecutionProvider"
+        assert set(measured["assignment"]["nodes"]) == {"OpenVINOExecutionProvider"}
+        assert {ratio["clock"] for ratio in measured["ratios"].values()} == {"wall"}

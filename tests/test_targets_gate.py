@@ -45,10 +45,24 @@ def test_an_accelerator_that_leaves_every_node_to_the_cpu_fails(project: Project
     assert [node["operator"] for node in found["measurement"]["fallen"]] == ["Gemm", "Relu", "Gemm"]
 
 
+def test_what_was_timed_elsewhere_fails_by_itself(project: Project):
+    """`-m latency` alone must not pass by the speed of the CPU."""
+    project.manifest(
+        AZURE + mlps("net"), 'targets = ["azure"]\nlatency = { seconds = 0.1, longest = 0.1 }'
+    )
+    assert project.run("-m", "latency").ret == 1
+    reasons = {check["reason"].partition(".")[0] for check in project.record["checks"]}
+    assert reasons == {"nodes: AzureExecutionProvider runs none of 3: 3 on CPUExecutionProvider"}
+    for check in project.record["checks"]:
+        assert check["measurement"]["assignment"]["nodes"] == {"CPUExecutionProvider": 3}
+        assert check["measurement"]["device"] == "AzureExecutionProvider"
+
+
 def test_cpu_only_users_have_no_such_check(project: Project):
     project.manifest(mlps("net"), 'targets = ["cpu"]')
-    project.run("--collect-only", "-q")
     result = project.pytest("--onnxcheck", "--collect-only", "-q")
+    assert result.ret == 0
+    assert any("test_latency[cpu-batch1]" in line for line in result.outlines)
     assert not any("test_target" in line for line in result.outlines)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import example
 from pytest_onnxcheck.engine.macs import inferred, multiplies, multiply_accumulates
 from pytest_onnxcheck.engine.reference import Reference
-from pytest_onnxcheck.engine.runtime import open_session
+from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.measurement import FallenNode, TargetMeasurement
 
-__all__ = ["measure"]
+__all__ = ["assigned", "measure"]
 
 
 def measure(artefact: Artefact, reference: Reference, target: Target) -> TargetMeasurement:
@@ -27,23 +28,37 @@ def measure(artefact: Artefact, reference: Reference, target: Target) -> TargetM
     before = session.handle.get_providers()
     inputs = example(reference)
     session.run(inputs)
-    assigned = [
+    return assigned(session, artefact, inputs, before)
+
+
+def assigned(
+    session: Session, artefact: Artefact, inputs: dict[str, Any], before: Sequence[str] = ()
+) -> TargetMeasurement:
+    """Asks a session on an accelerator who runs what.
+
+    Args:
+        session: The session.
+        artefact: What it runs.
+        inputs: What it has run on.
+        before: Its providers before it ran; empty when nobody asked.
+    """
+    assignments = [
         (subgraph.ep_name, node)
         for subgraph in session.handle.get_provider_graph_assignment_info()
         for node in subgraph.get_nodes()
     ]
     fallen = tuple(
         FallenNode(node.op_type, node.name, multiplies(node.op_type, node.domain))
-        for provider, node in assigned
+        for provider, node in assignments
         if provider == CPU.provider
     )
     counted = _counted(artefact, inputs)
     return TargetMeasurement(
-        target=target.name,
-        provider=target.provider,
+        target=session.target,
+        provider=session.provider,
         before=tuple(before),
         after=tuple(session.handle.get_providers()),
-        nodes=dict(Counter(provider for provider, _ in assigned)),
+        nodes=dict(Counter(provider for provider, _ in assignments)),
         multiplying=len(counted),
         fallen=fallen,
         compute=_share(counted, fallen),

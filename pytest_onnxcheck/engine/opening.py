@@ -78,7 +78,7 @@ def open_handle(
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if provider == "OpenVINOExecutionProvider":  # has threads of its own
-            given.setdefault("num_of_threads", str(threads))
+            given["num_of_threads"] = str(threads)
     return onnxruntime.InferenceSession(
         model, options, providers=[(provider, given)], enable_fallback=0
     )

@@ -70,12 +70,23 @@ def torch_device(target: Target) -> str:
 
     Raises:
         TargetAbsent: The target's device is a GPU and torch has none.
+        RunError: Torch knows no such device.
     """
-    if target.device.startswith("cuda"):
-        import torch
+    import torch
 
+    try:
+        torch.device(target.device)
+    except RuntimeError as error:
+        first = str(error).partition(":")[0]
+        raise RunError(
+            f"[targets.{target.name}] torch_device {target.device!r}: {first}"
+        ) from error
+    if target.device.startswith("cuda"):
         if not torch.cuda.is_available():
             raise TargetAbsent(f"{target.name}: torch {torch.__version__} sees no CUDA device.")
+        index, count = torch.device(target.device).index or 0, torch.cuda.device_count()
+        if index >= count:
+            raise TargetAbsent(f"{target.name}: torch sees {count} GPUs, and no {target.device}.")
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
     return target.device
@@ -143,23 +154,26 @@ class Session:
         Raises:
             RunError: The artefact needs an input that is not among them.
         """
+        return partial(self.handle.run, None, self.fed(inputs))
+
+    def fed(self, inputs: Arrays) -> dict[str, Array]:
+        """What the artefact takes, with float32 as float16 where the variant takes that.
+
+        Raises:
+            RunError: The artefact needs an input that is not among them.
+        """
+        import numpy as np
+
         missing = [name for name in self.inputs if name not in inputs]
         if missing:
             raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
-        fed = self.fed(inputs)
-        return partial(self.handle.run, None, {name: fed[name] for name in self.inputs})
-
-    def fed(self, inputs: Arrays) -> dict[str, Array]:
-        """The inputs, with float32 as float16 where the variant takes that, and no other cast."""
-        import numpy as np
-
         return {
             name: narrowed_to_float16(array)
             if name in self.narrowed
-            and self.inputs.get(name) == "tensor(float16)"
+            and self.inputs[name] == "tensor(float16)"
             and array.dtype == np.float32
             else array
-            for name, array in inputs.items()
+            for name, array in ((name, inputs[name]) for name in self.inputs)
         }
 
     def widened(self, outputs: Arrays) -> dict[str, Array]:
@@ -217,6 +231,8 @@ def open_session(
     except RunError as error:  # one failure, which the other checks then name
         _probed[artefact.sha256, target.key] = error
         raise
+    except Exception as error:  # it opened in the child, with the target's own number of threads
+        raise _does_not_load(error) from error
 
 
 def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozenset()) -> Session:
@@ -237,8 +253,11 @@ def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozense
     except RunError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise RunError(f"does not load in ONNX Runtime: {text}") from error
+        raise _does_not_load(error) from error
+
+
+def _does_not_load(error: Exception) -> RunError:
+    return RunError(f"does not load in ONNX Runtime: {' '.join(str(error).split())}")
 
 
 def _check_available(target: Target) -> None:

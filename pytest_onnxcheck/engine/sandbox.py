@@ -14,6 +14,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -133,13 +134,16 @@ atexit.register(_child.close)
 
 def _serve() -> None:
     """The child's side."""
+    # what libraries print, while they are loaded or later, must not be taken for an answer
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
     for line in sys.stdin:
         path, opening, *run = json.loads(line)
         answer = _added_peak(path, opening, *run) if run else _load_problem(path, opening)
-        print(json.dumps(answer), flush=True)
+        print(json.dumps(answer), flush=True, file=answers)
 
 
 def _load_problem(path: str, opening: dict[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ _MEND = "Mend its options ([targets.{}]), or leave the target out for this model
 
 
 def target(measured: TargetMeasurement, budget: Budget) -> Verdict:
-    """Judges the share of nodes on the CPU.
+    """Judges the share of nodes on the CPU, or of the multiply-accumulates, whichever is larger.
 
     Without `max_cpu_fallback` it goes by what a node does: providers leave what handles shapes to
     the CPU on purpose, for it is faster there; but a node that multiplies and accumulates there
@@ -59,21 +59,30 @@ def _findings(measured: TargetMeasurement, budget: Budget) -> Iterator[Finding]:
         )
         return
     heavy = [node for node in fallen if node.multiplies]
-    share = len(fallen) / total
-    counted = f"{len(fallen)} of {total} ({share:.1%}{_of_compute(measured)})"
+    share = max(len(fallen) / total, measured.compute or 0.0)
+    counted = f"{len(fallen)} of {total} ({len(fallen) / total:.1%}{_of_compute(measured)})"
     if limit is not None:
         asked = f"asked for at most {limit:.1%} (budget.max_cpu_fallback.{measured.target})"
-        grade = Grade.FAIL if share > limit else Grade.PASS
-        if fallen or share > limit:
-            yield Finding(grade, "nodes on the CPU", f"{counted}, {asked}: {_listed(fallen)}")
+        if share > limit:
+            text = f"{counted}, {asked}: {_listed(fallen)}"
+            yield Finding(Grade.FAIL, "nodes on the CPU", text)
+        elif heavy and measured.compute is None and limit < 1:
+            text = (
+                f"{counted}, {asked}; which share of the computation {_listed(heavy)} make is not "
+                f"known. Allow all (budget.max_cpu_fallback.{measured.target} = 1) to settle it"
+            )
+            yield Finding(Grade.WARN, "nodes on the CPU", text, inconclusive=True)
+        elif fallen:
+            text = f"{counted}, {asked}: {_listed(fallen)}"
+            yield Finding(Grade.PASS, "nodes on the CPU", text)
     elif heavy:
         yield Finding(
             Grade.FAIL,
             "nodes on the CPU",
             f"{counted}, among them {_listed(heavy)}, for which {measured.provider} has no kernel "
             "(or not in this precision or with these attributes). Export with another opset or "
-            "precision, or allow a share of nodes (budget.max_cpu_fallback."
-            f"{measured.target} = {_allowing(share):g})",
+            "precision, or allow a share of nodes and of the computation (budget.max_cpu_fallback."
+            f"{measured.target} = {1 if measured.compute is None else _allowing(share):g})",
         )
     elif fallen:
         yield Finding(

@@ -144,6 +144,11 @@ class Model:
         }
 
 
+def latency_id(target: str, point: str) -> str:
+    """The id of a latency check: `cpu-batch8` of `cpu` and point `batch8`, which may be empty."""
+    return "-".join(filter(None, (target, point)))
+
+
 def checkpoints(section: s.ModelSection, name: str, root: Path) -> list[tuple[str, Path | None]]:
     """Model names and checkpoints: one pair, or one per match of a glob (possibly none)."""
     if section.checkpoint is None:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
 from pytest_onnxcheck.manifest.resolve import Model, Variant
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
 from pytest_onnxcheck.terms import Exporter, Metric, Precision
 
 __all__ = [
@@ -86,6 +86,12 @@ def check_targets(
             yield where, text + hint
         for option, value in (table.session_options or {}).items():
             yield from (((*where, *path), text) for path, text in _session_option(option, value))
+        for option in CUDA_GRAPH_OPTIONS & (table.provider_options or {}).keys():
+            text = (
+                f"{option} would have every check replay the addresses of its first run: set "
+                "cuda_graph = true in [models.NAME.latency], where it holds for timing"
+            )
+            yield (*where, "provider_options", option), text
 
 
 def _session_option(option: str, value: object) -> Found:
@@ -207,6 +213,9 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     for key in allowed if isinstance(allowed, dict) else ():
         if key not in _PRECISIONS and not fnmatch.filter(names, key):
             yield ("accuracy", "max_drop", key), _no_variant(key, [*precisions, *names])
+    if model.latency.cuda_graph and model.latency.boundary != "device":
+        text = 'cuda_graph needs boundary = "device": a graph replays fixed addresses'
+        yield ("latency", "cuda_graph"), text
     for key in section.baseline or ():
         chosen = _chosen(key, model.variants)
         if not chosen:

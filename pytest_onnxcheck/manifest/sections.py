@@ -399,7 +399,7 @@ class Budget(Section):
         None,
         description='How much slower than before it may be, `"10%"` or 0.1: than the artefact in '
         "`baseline`, else than the accepted baseline, else than the median of the last five runs "
-        "(see History in the guide).",
+        "(see docs/speed.md).",
     )
     max_p95_ms: Speedups | None = Field(
         None,
@@ -417,8 +417,9 @@ class Budget(Section):
     )
     max_memory_mb: Speedups | None = Field(
         None,
-        description="What a session and one run add to the peak of the host's memory, in units of "
-        "10^6 bytes, per target. Repeats within about 15%.",
+        description="What a session and one run add to the peak of the host's memory, or take of "
+        "the GPU's where PyTorch runs on one, in units of 10^6 bytes, per target. Repeats within "
+        "about 15%.",
     )
     min_coverage: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None,
@@ -427,10 +428,10 @@ class Budget(Section):
     )
     max_cpu_fallback: Shares | None = Field(
         None,
-        description="Share of the artefact's nodes that may run on the CPU under a target of "
-        "another provider, per target; a bare number means all of them. Default: no Conv, MatMul, "
-        "Gemm, LSTM or other operator with weights may; the rest is warned about, since providers "
-        "leave what handles shapes to the CPU on purpose.",
+        description="Share of the artefact's nodes, and of its multiply-accumulates, that may run "
+        "on the CPU under a target of another provider, per target; a bare number means all of "
+        "them. Default: no Conv, MatMul, Gemm, LSTM or other operator with weights may; the rest "
+        "is warned about, since providers leave what handles shapes to the CPU on purpose.",
     )
 
     def speed_targets(self) -> set[str]:
@@ -597,6 +598,11 @@ class Latency(Section):
         "host",
         description="What is inside a timed call on a GPU: the way from the host's memory and "
         "back, or nothing but the run (`device`).",
+    )
+    cuda_graph: bool = Field(
+        False,
+        description="Whether ONNX Runtime captures the run as a CUDA graph and replays it; for "
+        'targets with CUDA or TensorRT, with `boundary = "device"`.',
     )
 
 

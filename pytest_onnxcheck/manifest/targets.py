@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pytest_onnxcheck.manifest import sections as s
 
-__all__ = ["BUILTIN_TARGETS", "CPU", "EVALUATOR", "Target", "resolve_targets"]
+__all__ = ["BUILTIN_TARGETS", "CPU", "CUDA_GRAPH_OPTIONS", "EVALUATOR", "Target", "resolve_targets"]
 
 #: stands for onnx's reference evaluator, which is no provider of ONNX Runtime
 EVALUATOR = "ReferenceEvaluator"
@@ -17,6 +17,13 @@ EVALUATOR = "ReferenceEvaluator"
 _CPU_PROVIDER = "CPUExecutionProvider"
 #: providers beside which PyTorch is timed on the GPU
 _ON_CUDA = ("CUDAExecutionProvider", "TensorrtExecutionProvider", "NvTensorRTRTXExecutionProvider")
+#: provider -> its option for CUDA graphs
+_CUDA_GRAPH = {
+    "CUDAExecutionProvider": "enable_cuda_graph",
+    "TensorrtExecutionProvider": "trt_cuda_graph_enable",
+    "NvTensorRTRTXExecutionProvider": "enable_cuda_graph",
+}
+CUDA_GRAPH_OPTIONS = frozenset(_CUDA_GRAPH.values())
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,18 @@ class Target:
         """What a session is opened with, JSON-able."""
         keys = ("provider", "provider_options", "session_options")
         return {key: value for key, value in asdict(self).items() if key in keys}
+
+    @property
+    def is_graphed(self) -> bool:
+        """Whether its runs are captured as CUDA graphs."""
+        return not CUDA_GRAPH_OPTIONS.isdisjoint(self.provider_options)
+
+    def graphed(self) -> Target:
+        """The same, with runs captured as CUDA graphs where the provider can."""
+        option = _CUDA_GRAPH.get(self.provider)
+        if option is None:
+            return self
+        return replace(self, provider_options={**self.provider_options, option: 1})
 
     @property
     def key(self) -> str:
@@ -90,11 +109,19 @@ def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]
             if before is None or before.provider != provider:
                 device = "cuda" if provider in _ON_CUDA else "cpu"
                 before = Target(name, provider, _PROVIDER_OPTIONS.get(provider, {}), device=device)
+            options = {**before.provider_options, **(table.provider_options or {})}
             targets[name] = Target(
                 name,
                 provider,
-                {**before.provider_options, **(table.provider_options or {})},
+                options,
                 {**before.session_options, **(table.session_options or {})},
-                table.torch_device or before.device,
+                table.torch_device or _beside(before.device, options),
             )
     return targets
+
+
+def _beside(device: str, options: Mapping[str, Any]) -> str:
+    """The torch device beside it: of several GPUs, the one that ONNX Runtime is told to use."""
+    if device.partition(":")[0] != "cuda" or "device_id" not in options:
+        return device
+    return f"cuda:{options['device_id']}"

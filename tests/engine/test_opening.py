@@ -51,6 +51,18 @@ def test_threads_that_are_asked_for_and_plain_graphs_come_before_the_options():
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
+def test_openvinos_threads_are_those_that_are_asked_for(monkeypatch):
+    given: list = []
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, **how: given.append(how))
+    options = {"num_of_threads": 8}
+    open_handle("m.onnx", "OpenVINOExecutionProvider", options, {}, threads=1)
+    open_handle("m.onnx", "OpenVINOExecutionProvider", options, {})
+    assert [how["providers"][0][1] for how in given] == [
+        {"num_of_threads": "1"},
+        {"num_of_threads": "8"},
+    ]
+
+
 def test_threads_do_not_spin_unless_told_to():
     assert entry(opened(), "session.intra_op.allow_spinning") == "0"
 

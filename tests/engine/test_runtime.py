@@ -70,6 +70,56 @@ def test_wrong_inputs_are_an_error_that_names_them(tmp_path: Path):
         session.run({"x": torch.zeros(3, 5).numpy()})
 
 
+PRINTING = """
+import json, os
+real = json.loads
+
+def loads(text):
+    os.write(1, b"noise\\n")
+    return real(text)
+
+json.loads = loads
+"""
+
+#: stands in front of the real package, and prints when it is loaded
+PRINTING_ORT = """
+import os
+os.write(1, b"loaded\\n")
+__path__ = [{folder!r}]
+exec(compile(open({folder!r} + "/__init__.py").read(), __file__, "exec"))
+"""
+
+
+def test_what_libraries_print_is_no_answer_of_the_child(tmp_path: Path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(PRINTING)
+    (tmp_path / "onnxruntime").mkdir()
+    folder = str(Path(onnxruntime.__file__).parent)
+    (tmp_path / "onnxruntime" / "__init__.py").write_text(PRINTING_ORT.format(folder=folder))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    child = sandbox._Child()
+    try:
+        for _ in range(2):
+            assert child.ask([str(linear(tmp_path / "m.onnx").path), CPU.opening()]) is None
+    finally:
+        child.close()
+
+
+def test_threads_that_the_options_do_not_allow_are_an_error(tmp_path: Path):
+    # the child opens it with the target's own number of threads, which fits
+    options = {"intra_op_num_threads": 2, "session.intra_op_thread_affinities": "1"}
+    target = Target("pinned", CPU.provider, {}, options)
+    with pytest.raises(RunError, match=r"does not load in ONNX Runtime: .*affinit"):
+        open_session(linear(tmp_path / "m.onnx"), target, threads=3)
+
+
+def test_a_torch_device_that_does_not_exist_is_named():
+    wrong = Target("gpu", "CUDAExecutionProvider", device="gpu")
+    with pytest.raises(
+        RunError, match=r"\[targets.gpu\] torch_device 'gpu': Expected one of cpu, cuda"
+    ):
+        runtime.torch_device(wrong)
+
+
 def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
     artefact = linear(tmp_path / "m.onnx")
     model = onnx.load(artefact.path)

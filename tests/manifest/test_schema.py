@@ -96,6 +96,7 @@ seconds = 0.5
 longest = 10
 threads = 2
 boundary = "device"
+cuda_graph = true
 
 [models.net]
 factory = "zoo.py:net"

@@ -47,7 +47,7 @@ def test_a_table_adds_to_a_built_in_target(tmp_path):
     )
     cuda = model.target("cuda")
     assert cuda == Target(
-        "cuda", "CUDAExecutionProvider", {"use_tf32": 0, "device_id": 1}, {}, "cuda"
+        "cuda", "CUDAExecutionProvider", {"use_tf32": 0, "device_id": 1}, {}, "cuda:1"
     )
     assert model.target("cpu").session_options == {"graph_optimization_level": "basic"}
     assert model.target("cpu").key != CPU.key
@@ -73,6 +73,25 @@ def test_a_target_of_its_own(tmp_path):
     assert model.target("gpu1").provider_options == {"use_tf32": 0}  # by provider, not by name
     assert model.target("trt").provider_options == {}
     assert model.target("trt").device == "cuda"
+
+
+def test_pytorch_is_timed_on_the_gpu_that_onnx_runtime_uses(tmp_path):
+    model = loaded(
+        tmp_path,
+        "[targets.cuda]\nprovider_options = { device_id = 1 }\n"
+        '[targets.npu]\nprovider = "QNNExecutionProvider"\nprovider_options = { device_id = 1 }',
+    )
+    assert model.target("cuda").device == "cuda:1"
+    assert model.target("npu").device == "cpu"
+
+
+def test_a_run_is_captured_as_a_graph_where_the_provider_can():
+    assert BUILTIN_TARGETS["cuda"].graphed().provider_options == {
+        "use_tf32": 0,
+        "enable_cuda_graph": 1,
+    }
+    assert BUILTIN_TARGETS["tensorrt"].graphed().provider_options == {"trt_cuda_graph_enable": 1}
+    assert BUILTIN_TARGETS["cpu"].graphed() == BUILTIN_TARGETS["cpu"]
 
 
 def test_the_manifest_adds_to_what_a_hook_gives(tmp_path):
