@@ -148,7 +148,7 @@ def onnxcheck_baseline(onnxcheck_builds: Builds, onnxcheck_variant: Variant) -> 
     return onnxcheck_builds.baseline(onnxcheck_variant)
 
 
-@pytest.fixture(scope="class")
+@pytest.fixture(scope="module")
 def onnxcheck_history(pytestconfig: pytest.Config, request: pytest.FixtureRequest) -> History:
     """Latencies of earlier runs: `.before(model, variant, point)`, e.g. of point `cpu-batch8`."""
     from pytest_onnxcheck.history import History, relative

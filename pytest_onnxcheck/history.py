@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class History:
     Attributes:
         folder: The folder.
         runs: Points of each run by check, the oldest run first.
-        baseline: The accepted points by check, at most one a processor.
+        baseline: The accepted points by check, at most one a processor and accelerator.
         problems: Files that could not be read, one sentence each.
     """
 
@@ -110,7 +111,7 @@ class History:
         return path
 
     def accept(self, points: Mapping[str, SpeedPoint], forget: Iterable[str] = ()) -> Path:
-        """Makes the points the baseline of their checks and processors; the others stay.
+        """Makes the points the baseline of their checks and machines; the others stay.
 
         Args:
             points: The points by check.
@@ -128,7 +129,11 @@ class History:
             for check in forget:
                 baseline.pop(check, None)
             for check, point in points.items():
-                others = [old for old in baseline.get(check, ()) if old.cpu != point.cpu]
+                others = [
+                    old
+                    for old in baseline.get(check, ())
+                    if (old.cpu, old.device or "") != (point.cpu, point.device or "")
+                ]
                 baseline[check] = (*others, point)
             checks = {
                 check: [_written(point) for point in accepted]
@@ -219,6 +224,7 @@ def _point(measured: Mapping[str, Any], **where: Any) -> SpeedPoint:
         clock=kernel.get("clock"),
         boundary=measured.get("boundary"),
         dims=measured.get("dims"),
+        device=measured.get("device"),
         **where,
     )
 
@@ -284,9 +290,15 @@ def _checks(path: Path) -> dict[str, Any]:
     return checks
 
 
+@cache
+def _adapter() -> TypeAdapter[SpeedPoint]:
+    """Building one takes longer than what it reads."""
+    return TypeAdapter(SpeedPoint)
+
+
 def _read_point(path: Path, check: str, point: Any) -> SpeedPoint:
     try:
-        read = TypeAdapter(SpeedPoint).validate_python(point)
+        read = _adapter().validate_python(point)
         datetime.fromisoformat(read.created)
         if not isinstance(read.machine.get("cpu"), str):
             raise ValueError("machine.cpu: not a name")

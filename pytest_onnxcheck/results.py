@@ -10,6 +10,8 @@ from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.settings import SETTINGS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Manifest
     from pytest_onnxcheck.measurement import SpeedPoint
@@ -69,17 +71,21 @@ class Results:
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
+        from pytest_onnxcheck import judge
         from pytest_onnxcheck.history import History, entry_key, points_of, relative
-        from pytest_onnxcheck.report.history import changes, declared, vanished
 
         settings, root = self.config.stash[SETTINGS], self.config.rootpath
         history = History(settings.history)
         if not (history or settings.history_given or settings.accept):
             return True
         checks = {
-            name: declared(name, manifest, settings.targets)
+            name: _latency_checks(name, manifest, settings.targets)
             for path, manifest in self.manifests.items()
             for name in [relative(path, root)]
+        }
+        # of a manifest with mistakes it is not known what it has
+        whole = {
+            relative(path, root) for path, found in self.manifests.items() if not found.problems
         }
         limits = {key: limit for found in checks.values() for key, limit in found.items()}
         points = points_of(self.entries, root, limits)
@@ -88,10 +94,11 @@ class Results:
             for entry in self.entries
             if entry["check"] == "latency" and entry["outcome"] == "skipped"
         }
-        gone = vanished(history, points, checks, root, settings.targets)
+        known = {name: found for name, found in checks.items() if name in whole}
+        gone = judge.vanished(history.baseline, points, known, root, settings.targets)
         self._tell(*history.problems)
         if not settings.accept:
-            self._tell(*gone.values(), *changes(history, points, skipped))
+            self._tell(*gone.values(), *judge.changes(history.baseline, points, skipped))
             if gone and settings.strict:
                 self._tell(
                     "--onnxcheck-strict: what vanished is a failure; --onnxcheck-accept takes it "
@@ -148,3 +155,27 @@ class Results:
             terminalreporter.write_line(text, **markup)
         if settings.json is not None:
             terminalreporter.write_line(f"record: {settings.json}")
+
+
+def _latency_checks(
+    name: str, manifest: Manifest, targets: Sequence[str]
+) -> dict[str, float | None]:
+    """The latency checks a manifest has, with their `max_regression`.
+
+    Args:
+        name: The manifest's, as the history has it.
+        manifest: The manifest.
+        targets: Take these in place of the manifest's.
+    """
+    from pytest_onnxcheck.history import check_key
+    from pytest_onnxcheck.manifest.resolve import latency_id
+
+    return {
+        check_key(name, model.name, variant.name, latency_id(target, point)): (
+            variant.budget.max_regression
+        )
+        for model in manifest.models.values()
+        for variant in model.variants
+        for target in targets or model.targets
+        for point in model.latency_points()
+    }

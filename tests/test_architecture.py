@@ -41,7 +41,7 @@ ALLOWED = {
         *("pytest", "pytest_benchmark"),
     },
     "results": {
-        *("errors", "history", "manifest", "measurement", "report", "settings"),
+        *("errors", "history", "judge", "manifest", "measurement", "report", "settings"),
         "pytest",
     },
     "collection": {"errors", "manifest", "report", "settings", "suite", "verdict", "pytest"},

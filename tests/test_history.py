@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from test_judge_regression import point
 
-from pytest_onnxcheck import machine
+from pytest_onnxcheck import judge, machine
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.history import History, check_key, points_of
-from pytest_onnxcheck.report.history import changes, listing, svg, vanished
+from pytest_onnxcheck.report.history import listing, svg
 
 CHECK = check_key("models.toml", "net", "dynamo-op20-fp32", "cpu-batch1")
 OTHER = check_key("models.toml", "net", "dynamo-op20-fp16", "cpu-batch1")
@@ -37,6 +37,7 @@ def entry(**more: Any) -> dict[str, Any]:
         "onnxruntime": {"median": 1e-3},
         "fp32": None,
         "kernel": {"median": 4e-3},
+        "device": "NVIDIA T4",
     }
     return {
         "nodeid": "sub/models.toml::net::dynamo-op20-fp32::test_latency[cpu-batch1]",
@@ -58,6 +59,7 @@ def test_a_point_is_the_time_in_units_of_the_kernel():
     assert (kept.speedup, kept.speedup_interval) == (2.0, (1.9, 2.5))
     assert kept.median_seconds == {"torch": 2e-3, "onnxruntime": 1e-3, "kernel": 4e-3}
     assert (kept.manifest, kept.limit, kept.sha256) == ("sub/models.toml", 0.1, "abc")
+    assert kept.device == "NVIDIA T4"
     assert {"cpu", "cpus", "machine", "platform", "python", "packages"} == set(kept.machine)
     assert not kept.noisy
 
@@ -198,7 +200,7 @@ def test_a_baseline_whose_points_are_no_list_is_broken(tmp_path: Path):
 
 def test_older_files_are_read_under_their_manifests_name(tmp_path: Path):
     kept = dataclasses.asdict(point())
-    for key in ("clock", "boundary", "dims"):
+    for key in ("clock", "boundary", "dims", "device"):
         del kept[key]
     content = {"format": 1, "checks": {CHECK.partition("::")[2]: [kept]}}
     (tmp_path / "baseline.json").write_text(json.dumps(content))
@@ -280,12 +282,20 @@ def test_files_of_others_are_nobodys_business(tmp_path: Path):
     assert History(tmp_path).problems == []
 
 
+def test_each_accelerator_has_a_baseline_of_its_own(tmp_path: Path):
+    history = History(tmp_path)
+    for device, value in (("T4", 1.0), ("A100", 2.0), ("T4", 3.0)):
+        history.accept({CHECK: point(value, device=device)})
+    accepted = History(tmp_path).baseline[CHECK]
+    assert {found.device: found.normalised for found in accepted} == {"T4": 3.0, "A100": 2.0}
+
+
 def told(tmp_path: Path, points: dict[str, Any], checks: Any, **more: Any) -> list[str]:
     history = History(tmp_path)
     history.accept({CHECK: point(sha256="a"), OTHER: point(sha256="b")})
     skipped = more.pop("skipped", {})
-    gone = vanished(history, points, {"models.toml": checks}, tmp_path, **more)
-    return [*gone.values(), *changes(history, points, skipped)]
+    gone = judge.vanished(history.baseline, points, {"models.toml": checks}, tmp_path, **more)
+    return [*gone.values(), *judge.changes(history.baseline, points, skipped)]
 
 
 def test_the_same_checks_need_no_word(tmp_path: Path):
@@ -306,15 +316,17 @@ def test_checks_of_other_manifests_and_targets_are_not_missed(tmp_path: Path):
     history = History(tmp_path)
     history.accept({CHECK: point()})
     (tmp_path / "models.toml").touch()
-    assert vanished(history, {}, {"other.toml": []}, tmp_path) == {}
-    assert vanished(history, {}, {"models.toml": []}, tmp_path, ["openvino"]) == {}
-    assert list(vanished(history, {}, {"models.toml": []}, tmp_path, ["cpu"])) == [CHECK]
+    assert judge.vanished(history.baseline, {}, {"other.toml": []}, tmp_path) == {}
+    assert judge.vanished(history.baseline, {}, {"models.toml": []}, tmp_path, ["openvino"]) == {}
+    assert list(judge.vanished(history.baseline, {}, {"models.toml": []}, tmp_path, ["cpu"])) == [
+        CHECK
+    ]
 
 
 def test_checks_of_a_manifest_that_is_gone_are_missed(tmp_path: Path):
     history = History(tmp_path)
     history.accept({CHECK: point()})
-    (text,) = vanished(history, {}, {"other.toml": []}, tmp_path).values()
+    (text,) = judge.vanished(history.baseline, {}, {"other.toml": []}, tmp_path).values()
     assert text.endswith("in the baseline of 2025-11-20, and models.toml is gone")
 
 
@@ -332,7 +344,7 @@ def test_what_was_not_measured_is_told(tmp_path: Path):
 
 
 def test_without_a_baseline_nothing_is_new(tmp_path: Path):
-    assert list(changes(History(tmp_path), {CHECK: point()}, {})) == []
+    assert list(judge.changes(History(tmp_path).baseline, {CHECK: point()}, {})) == []
 
 
 @pytest.fixture

@@ -143,6 +143,23 @@ def test_what_vanished_goes_red_where_it_is_strict(project: Project):
     assert project.run("-m", "latency", HISTORY, "--onnxcheck-strict").ret == 0
 
 
+def test_a_mistyped_model_keeps_its_baseline(project: Project):
+    both = mlps("net", "web") + SHORT.format(name="net") + SHORT.format(name="web")
+    project.manifest(both)
+    assert project.run("-m", "latency", HISTORY, "--onnxcheck-accept").ret == 0
+    path = project.path / "history" / "baseline.json"
+    accepted = set(json.loads(path.read_text())["checks"])
+    assert len(accepted) == 2
+    project.manifest(both.replace("[models.web]", "[models.web]\nfactorie = 1", 1))
+    result = project.run(
+        *("-m", "latency", "--onnxcheck-model=net", HISTORY),
+        *("--onnxcheck-accept", "--onnxcheck-strict"),
+    )
+    assert set(project.outcomes().values()) == {"passed"}
+    assert not any("vanished" in line or "no longer" in line for line in told(result))
+    assert set(json.loads(path.read_text())["checks"]) == accepted
+
+
 def test_a_baseline_that_cannot_be_read_goes_red_and_stays(project: Project):
     manifest(project)
     path = project.path / "history" / "baseline.json"

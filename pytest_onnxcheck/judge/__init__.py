@@ -5,6 +5,7 @@ from pytest_onnxcheck.judge.artefacts import export, quantization
 from pytest_onnxcheck.judge.contract import structure
 from pytest_onnxcheck.judge.faults import mutation
 from pytest_onnxcheck.judge.outputs import VACUOUS, equivalence, problem
+from pytest_onnxcheck.judge.presence import changes, vanished
 from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.speed import latency
 from pytest_onnxcheck.judge.targets import target
@@ -13,6 +14,7 @@ from pytest_onnxcheck.judge.task import accuracy
 __all__ = [
     "VACUOUS",
     "accuracy",
+    "changes",
     "equivalence",
     "export",
     "fault",
@@ -24,4 +26,5 @@ __all__ = [
     "regression",
     "structure",
     "target",
+    "vanished",
 ]
