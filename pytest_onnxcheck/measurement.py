@@ -606,8 +606,9 @@ class Timing:
         p99: Likewise.
         iqr: Interquartile range.
         median_interval: 99% interval of the median.
-        p95_interval: 99% interval of p95; its upper end is infinite where there are too few
-            samples to tell.
+        p95_interval: 99% interval of p95. Of fewer than 127 samples its upper end is the greatest,
+            which bounds p95 with 95%; of fewer than 59 it is infinite.
+        interrupted: Share of the calls that had to wait for the processor.
     """
 
     backend: str
@@ -619,6 +620,7 @@ class Timing:
     iqr: float
     median_interval: tuple[float, float]
     p95_interval: tuple[float, float]
+    interrupted: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -630,7 +632,8 @@ class Ratio:
         low: Lower end of its 99% interval.
         high: Upper end of it.
         clock: `processor` (the calling thread's) or `wall`.
-        wall: The median on the wall clock, over the rounds that were not interrupted.
+        wall: The median on the wall clock, over the rounds that were not interrupted, or over all
+            where too few were not.
         rounds: How many rounds.
         interrupted: Share of the rounds in which a call had to wait for the processor.
         sure: Whether it can be a failure: not on the wall clock where nearly all were interrupted.
@@ -655,7 +658,8 @@ class LatencyMeasurement:
         provider: The provider that ran.
         dims: Values of the symbolic dims.
         threads: Threads on each side.
-        boundary: What is inside the timed call: `host to host` or `device to device`.
+        boundary: What is inside the timed call: `host to host`, `device to device` or `device to
+            device, CUDA graph`.
         torch: PyTorch's times.
         onnxruntime: The artefact's times, in the same rounds.
         speedup: How many times as long PyTorch takes: `ratios["torch"].value`.
@@ -678,6 +682,10 @@ class LatencyMeasurement:
         throughput: Items a second, one call after the other: `items` / median.
         memory_bytes: What a session and one run add to the peak of the host's memory; None when it
             was not, or could not be, measured.
+        device_memory_bytes: The same of a GPU's memory.
+        assignment: Who ran which node of the timed session; None for targets without a fall back.
+        device: Which accelerator: the GPU's name, or what the provider's options ask for; empty for
+            the CPU's provider.
     """
 
     target: str
@@ -703,6 +711,9 @@ class LatencyMeasurement:
     items: int = 1
     throughput: float | None = None
     memory_bytes: int | None = None
+    device_memory_bytes: int | None = None
+    assignment: TargetMeasurement | None = None
+    device: str = ""
 
 
 @dataclass(frozen=True)
@@ -727,6 +738,7 @@ class SpeedPoint:
         clock: The clock of `normalised`, see `Ratio`; None, like what follows, in older files.
         boundary: What was inside the timed call.
         dims: Values of the symbolic dims.
+        device: Which accelerator, see `LatencyMeasurement`.
     """
 
     created: str
@@ -746,6 +758,7 @@ class SpeedPoint:
     clock: str | None = None
     boundary: str | None = None
     dims: dict[str, int] | None = None
+    device: str | None = None
 
     @property
     def cpu(self) -> str:

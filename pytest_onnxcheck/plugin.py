@@ -48,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
-    if settings.in_vain and not any(".toml" in argument for argument in config.args):
+    wanted = settings.enabled or any(".toml" in argument for argument in config.args)
+    if settings.in_vain and not wanted:
         raise pytest.UsageError(
             f"{settings.in_vain} does nothing without --onnxcheck, or a manifest as an argument"
         )
@@ -57,7 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
     config.pluginmanager.register(Results(config), "onnxcheck-results")
-    if settings.enabled and "torch" not in sys.modules:
+    if wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:

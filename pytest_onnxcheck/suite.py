@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from pytest_onnxcheck import judge
+from pytest_onnxcheck.manifest.resolve import latency_id
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.manifest.targets import EVALUATOR
 from pytest_onnxcheck.measurement import (
@@ -18,7 +19,7 @@ from pytest_onnxcheck.measurement import (
     StructureMeasurement,
 )
 from pytest_onnxcheck.settings import SETTINGS
-from pytest_onnxcheck.verdict import Grade, Verdict
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Model, Variant
 
 __all__ = ["OnnxChecks"]
-
-
-def _point(target: str, dims: str) -> str:
-    """The id of a point where speed is measured, e.g. `cpu-batch8`."""
-    return "-".join(part for part in (target, dims) if part)
 
 
 Report = Callable[..., None]
@@ -95,7 +91,7 @@ class OnnxChecks:
         targets, points = self.model.targets, self.model.latency_points()
         if "onnxcheck_dims" in metafunc.fixturenames:
             pairs = [(target, dims) for target in targets for dims in points]
-            ids = [_point(*pair) for pair in pairs]
+            ids = [latency_id(*pair) for pair in pairs]
             metafunc.parametrize("onnxcheck_target,onnxcheck_dims", pairs, ids=ids)
         elif metafunc.function.__name__ == "test_target":
             metafunc.parametrize("onnxcheck_target", _accelerated(self.model))
@@ -111,7 +107,15 @@ class OnnxChecks:
     def _speed(self, measured: LatencyMeasurement, before: Before) -> Verdict:
         budget = self.variant.budget
         speed = judge.latency(measured, self.variant.precision, budget)
-        return Verdict.of([*speed.findings, *judge.regression(measured, before, budget).findings])
+        regression = judge.regression(measured, before, budget)
+        return Verdict.of([*speed.findings, *regression.findings, *self._elsewhere(measured)])
+
+    def _elsewhere(self, measured: LatencyMeasurement) -> list[Finding]:
+        """That it was another device that was timed; lesser things are for `test_target` to say."""
+        if measured.assignment is None:
+            return []
+        found = judge.target(measured.assignment, self.variant.budget).findings
+        return [finding for finding in found if finding.grade is Grade.FAIL]
 
     def _limited(self, target: str) -> bool:
         """Whether there is a budget of speed or memory for a target."""
@@ -272,7 +276,7 @@ class OnnxChecks:
         """The artefact is as fast as the budget asks: against PyTorch, fp32, and absolutely."""
         from pytest_onnxcheck.engine import latency
 
-        target = self.model.target(onnxcheck_target)
+        target, strict = self.model.target(onnxcheck_target), pytestconfig.stash[SETTINGS].strict
         if target.provider == EVALUATOR:
             onnxcheck_benchmarks.skip()
             pytest.skip(_UNTIMED)
@@ -282,13 +286,13 @@ class OnnxChecks:
                 "timing is off: --benchmark-disable, or pytest-xdist, whose workers disturb each "
                 "other; run without it to measure"
             )
-            if pytestconfig.stash[SETTINGS].strict and self._limited(onnxcheck_target):
+            if strict and self._limited(onnxcheck_target):
                 pytest.fail(
                     f"{off}: --onnxcheck-strict wants its budget to be judged", pytrace=False
                 )
             pytest.skip(off)
         dims = self.model.latency_points()[onnxcheck_dims]
-        point = _point(onnxcheck_target, onnxcheck_dims)
+        point = latency_id(onnxcheck_target, onnxcheck_dims)
         before = onnxcheck_history.before(self.model.name, self.variant.name, point)
         measured = latency.measure(
             onnxcheck_artefact,
@@ -301,7 +305,10 @@ class OnnxChecks:
             baseline=onnxcheck_baseline,
             decided=lambda measured: self._decided(measured, before),
         )
-        onnxcheck_report(self._speed(measured, before), measured)
+        verdict = self._speed(measured, before)
+        if (verdict.strict() if strict else verdict).grade is Grade.FAIL:
+            onnxcheck_benchmarks.discard()
+        onnxcheck_report(verdict, measured)
 
     @pytest.mark.recommend
     def test_recommend(

@@ -122,13 +122,37 @@ def test_a_speed_up_of_interrupted_rounds_cannot_fail():
 
 
 def test_absolute_times_of_interrupted_rounds_cannot_fail():
-    noisy = dataclasses.replace(HUNDREDS, ratios={"torch": ratio(1.5, 1.4, 1.6, 0.6)})
+    own = dataclasses.replace(HUNDREDS.onnxruntime, interrupted=0.6)
+    noisy = dataclasses.replace(HUNDREDS, onnxruntime=own)
     for budget in (Budget(max_p95_ms={"cpu": 1}), Budget(min_throughput={"cpu": 1000})):
         verdict = latency(noisy, budget)
         assert outcome(verdict) == "inconclusive"
         assert not verdict.decided
         assert "60% of the rounds were interrupted" in verdict.reason
     assert latency(noisy, Budget(max_p95_ms={"cpu": 99})).findings == ()
+
+
+def test_a_twentieth_of_interrupted_calls_is_the_p95():
+    own = dataclasses.replace(HUNDREDS.onnxruntime, interrupted=0.06)
+    noisy = dataclasses.replace(HUNDREDS, onnxruntime=own)
+    verdict = latency(noisy, Budget(max_p95_ms={"cpu": 60}))  # the median is 50 ms
+    assert outcome(verdict) == "inconclusive"
+    assert "6% of the rounds were interrupted" in verdict.reason
+    # six calls in a hundred are not why half of them are too slow
+    assert outcome(latency(noisy, Budget(max_p95_ms={"cpu": 10}))) == "fail"
+    assert outcome(latency(noisy, Budget(min_throughput={"cpu": 1e9}))) == "fail"
+
+
+@pytest.mark.parametrize("interval", [(0.985, 0.983, 0.987), (0.975, 0.97, 0.979)])
+def test_a_lower_bar_never_makes_a_failure_of_a_pass(interval):
+    bars = (1.2, 1.0, 0.99, 0.97, 0.9, 0.5)
+    order = {"fail": 0, "inconclusive": 1, "pass": 2}
+    found = [
+        order[outcome(latency(over_torch(*interval), Budget(min_speedup={"cpu": bar})))]
+        for bar in bars
+    ]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (0, 2)
 
 
 def test_more_threads_are_told():
@@ -314,6 +338,16 @@ def test_memory_beyond_its_budget_fails():
         "memory: a session and one run add 50.0 MB to the process's peak, allowed 40 MB "
         "(budget.max_memory_mb.cpu)"
     )
+
+
+def test_on_a_gpu_it_is_its_memory_that_is_limited():
+    on_gpu = dataclasses.replace(MEASURED, device_memory_bytes=80_000_000)
+    assert only(latency(on_gpu, budget=Budget(max_memory_mb={"cpu": 60}))).text == (
+        "a session and one run take 80.0 MB of the GPU's memory, other processes' changes "
+        "included, allowed 60 MB (budget.max_memory_mb.cpu): a smaller batch, another precision, "
+        "or gpu_mem_limit in the target's provider_options take less"
+    )
+    assert latency(on_gpu, budget=Budget(max_memory_mb={"cpu": 100})).findings == ()
 
 
 def test_memory_that_could_not_be_measured_is_no_pass():

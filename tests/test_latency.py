@@ -9,13 +9,18 @@ import sys
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import numpy as np
+import onnx
 import onnxruntime
 import pytest
+import torch
 from conftest import Project, mlps
 
 from pytest_onnxcheck.engine import memory
-from pytest_onnxcheck.engine.latency import _bound, looks
-from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.latency import bound, looks
+from pytest_onnxcheck.engine.runtime import open_session
+from pytest_onnxcheck.manifest.targets import CPU, Target
 
 CONVS = """
 from torch import nn
@@ -56,6 +61,11 @@ seconds = 0.05
 
 def saved_runs(project: Project) -> list[Path]:
     return sorted((project.path / ".benchmarks").rglob("*.json"))
+
+
+def saved_entries(project: Project) -> list[int]:
+    """How many entries each saved run has."""
+    return [len(json.loads(path.read_text())["benchmarks"]) for path in saved_runs(project)]
 
 
 def test_both_sides_are_entries_of_one_group_and_histories_compare(project: Project):
@@ -155,15 +165,47 @@ def test_it_is_looked_at_after_a_quarter_a_half_all_and_more():
     assert looks(2.0, 1.0) == [0.5, 1.0, 2.0]
 
 
+@pytest.fixture
+def doubled(tmp_path: Path) -> Artefact:
+    """An artefact of one node."""
+    graph = "d (float[2, 3] x) => (float[2, 3] y) { y = Add (x, x) }"
+    onnx.save(
+        onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}'),
+        tmp_path / "doubled.onnx",
+    )
+    return Artefact.given(tmp_path / "doubled.onnx")
+
+
+def test_bound_inputs_and_outputs_stay_where_they_are(doubled: Artefact):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    call = bound(open_session(doubled, CPU), {"x": x}, "cpu")  # the same on a GPU, but for the name
+    places = []
+    for _ in range(3):
+        (value,) = call().get_outputs()
+        np.testing.assert_array_equal(value.numpy(), 2 * x)
+        places.append(value.data_ptr())
+    assert len(set(places)) == 1
+
+
 @pytest.mark.parametrize(("options", "device"), [({}, 0), ({"device_id": "1"}, 1)])
 def test_inputs_and_outputs_lie_on_the_targets_device(monkeypatch, options, device):
+    # a mock, for there is no GPU: that it is asked for the right one is all that is tested
     session = MagicMock(inputs=["x"], outputs=["y"])
     session.on = Target("gpu", "CUDAExecutionProvider", options)
     ort_value = MagicMock()
     monkeypatch.setattr(onnxruntime, "OrtValue", ort_value)
-    _bound(session, {})()
+    bound(session, {})()
     assert ort_value.ortvalue_from_numpy.call_args.args[1:] == ("cuda", device)
     session.handle.io_binding().bind_output.assert_called_once_with("y", "cuda", device)
+
+
+def test_a_gpus_memory_is_what_is_no_longer_free(monkeypatch):
+    # a mock, for there is no GPU
+    free = iter([(900, 1000), (650, 1000)])
+    for name in ("synchronize", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: next(free))
+    assert memory.device_added(object, "cuda:0") == 250
 
 
 def only_check(project: Project) -> dict:
@@ -215,10 +257,103 @@ def test_a_policy_of_the_users_own_for_waiting_threads_is_kept(project: Project,
     assert gated(project, "")["measurement"]["waiting"] == "ACTIVE"
 
 
-def test_threads_are_those_the_manifest_asks_for(project: Project):
-    measured = gated(project, "", threads=2)["measurement"]
-    assert measured["threads"] == 2
-    assert {ratio["clock"] for ratio in measured["ratios"].values()} == {"wall"}
+COUNTING = """
+from pathlib import Path
+
+import torch
+from torch import nn
+
+
+class Counting(nn.Linear):
+    def forward(self, x):
+        if torch.is_inference_mode_enabled():  # as it is timed
+            Path("threads.txt").write_text(str(torch.get_num_threads()))
+        return super().forward(x)
+
+
+def mlp():
+    return Counting(8, 4).eval()
+"""
+
+
+def test_a_pasted_node_waits_as_passively(project: Project):
+    project.manifest(mlps("net") + SHORT)
+    project.pytest("models.toml", "-m", "latency", "--onnxcheck-json=record.json")
+    waiting = {check["measurement"]["waiting"] for check in project.record["checks"]}
+    assert waiting == {"PASSIVE"}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_are_those_the_manifest_asks_for(project: Project, threads: int):
+    (project.path / "nets.py").write_text(COUNTING)
+    measured = gated(project, "", threads=threads)["measurement"]
+    assert (project.path / "threads.txt").read_text() == str(threads)
+    assert measured["threads"] == threads
+    clock = {1: "processor", 2: "wall"}[threads]
+    assert {ratio["clock"] for ratio in measured["ratios"].values()} == {clock}
+
+
+def test_a_session_has_the_threads_it_is_opened_with(doubled: Artefact):
+    options = open_session(doubled, CPU, threads=2).handle.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+
+
+#: lets the session of `test_latency` fail in its 30th run, as an accelerator's does that is lost
+LOST = """
+import itertools
+
+import pytest
+
+from pytest_onnxcheck.engine import runtime
+
+
+@pytest.fixture(autouse=True)
+def lost(monkeypatch):
+    real = runtime.Session.call
+
+    def call(self, inputs):
+        run, runs = real(self, inputs), itertools.count()
+
+        def lost():
+            if next(runs) == 30:
+                raise RuntimeError("[ONNXRuntimeError] : 11 : EP_FAIL : device lost")
+            return run()
+
+        return lost
+
+    monkeypatch.setattr(runtime.Session, "call", call)
+"""
+
+
+@pytest.mark.parametrize(("run", "when"), [(0, "in its first run"), (30, "while it was timed")])
+def test_a_run_that_fails_while_it_is_timed_is_told_and_not_saved(
+    project: Project, run: int, when: str
+):
+    # a mock: no device can be lost here
+    (project.path / "conftest.py").write_text(LOST.replace("30", str(run)))
+    check = gated(project, "", "--benchmark-autosave")
+    assert check["outcome"] == "failed"
+    assert check["reason"] == (
+        f"cpu: failed {when}: [ONNXRuntimeError] : 11 : EP_FAIL : device lost"
+    )
+    assert sum(saved_entries(project)) == 0
+    assert "Legend" not in project.pytest("--onnxcheck", "-m", "latency").stdout.str()
+
+
+def test_a_mistake_of_ours_is_not_the_artefacts(project: Project):
+    broken = TIED.replace(
+        "        ratio = measured", "        raise TypeError('ours')\n        ratio = measured"
+    )
+    (project.path / "conftest.py").write_text(broken)
+    reason = gated(project, "")["reason"]
+    assert "TypeError: ours" in reason
+    assert "failed while it was timed" not in reason
+
+
+def test_what_fails_its_budget_is_no_baseline_of_pytest_benchmark(project: Project):
+    assert gated(project, "min_speedup = 1000", "--benchmark-autosave")["outcome"] == "failed"
+    assert gated(project, "min_speedup = 0.001", "--benchmark-autosave")["outcome"] == "passed"
+    assert saved_entries(project) == [0, 2]
 
 
 @pytest.mark.parametrize(

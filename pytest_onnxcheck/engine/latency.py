@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import memory
+from pytest_onnxcheck.engine.assignment import assigned
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import fill_inputs
 from pytest_onnxcheck.engine.reference import Reference
@@ -52,6 +53,11 @@ class Benchmarks:
     def skip(self) -> None:
         """Tells pytest-benchmark that the entries stay empty on purpose."""
         self.onnxruntime.skipped = self.torch.skipped = True
+        self.discard()
+
+    def discard(self) -> None:
+        """Keeps the entries out of what pytest-benchmark saves: a failure is no baseline."""
+        self.onnxruntime.has_error = self.torch.has_error = True
 
     def label(self, group: str, name: str, fullname: str) -> None:
         """Names the entries as its tables show them: one group, told apart by backend."""
@@ -67,8 +73,8 @@ class Benchmarks:
 
         Timing one side inside the `setup` of the other reads 12 times slower under coverage.
         """
-        self.torch.pedantic(lambda: None, rounds=1)
         self.onnxruntime.pedantic(run, rounds=1)
+        self.torch.pedantic(lambda: None, rounds=1)
 
     def fill(self, rounds: Rounds, info: dict[str, Any]) -> None:
         """Puts the wall times of the first two sides into the entries."""
@@ -115,6 +121,8 @@ def measure(
     asked = budget or Budget()
     try:
         loads = _LOADS if target.name in (asked.max_load_s or {}) else 1
+        if latency.cuda_graph and target.device.startswith("cuda"):
+            target = target.graphed()
         sides = open_sides(
             artefact, float_artefact, reference, target, baseline=baseline, loads=loads
         )
@@ -122,9 +130,16 @@ def measure(
         timing.sha256 = artefact.sha256
         if target.name in (asked.max_memory_mb or {}) or timing.cheap:
             timing.memory_bytes = memory.peak(artefact, sides.own, latency.threads, timing.inputs)
+            if sides.device.startswith("cuda"):
+                timing.device_memory_bytes = memory.device_added(
+                    lambda: timing.ran_anew(artefact, target), sides.device
+                )
         measured, rounds = timing.run(
             looks(latency.seconds, latency.longest), decided, benchmarks.record
         )
+        if target.accelerated:
+            ran = assigned(sides.own, artefact, timing.inputs)
+            measured = replace(measured, assignment=ran)
     except Exception:
         benchmarks.skip()
         raise
@@ -230,18 +245,32 @@ class _Timing:
         self._on_device = asked == "device" and sides.device.startswith("cuda")
         self.inputs = fill_inputs(reference, dims, "latency", 0)
         self.memory_bytes: int | None = None
+        self.device_memory_bytes: int | None = None
         self.sha256 = ""
-        if "baseline" in sides.others:
-            _run_baseline(sides.others["baseline"], self.inputs)
-        self._calls = [self._call(session) for session in (sides.own, *sides.others.values())]
-        started = time.perf_counter()
-        self._calls[0]()
-        self._first = time.perf_counter() - started
+        self._device = _device_name(sides.own, sides.device)
+        self._boundary = "device to device" if self._on_device else "host to host"
+        if sides.own.on.is_graphed:
+            self._boundary += ", CUDA graph"
+        with _running(sides.own, "in its first run"):
+            self._calls = [self._call(sides.own)]
+            started = time.perf_counter()
+            self._calls[0]()
+            self._first = time.perf_counter() - started
+            for name, session in sides.others.items():
+                call = self._baseline if name == "baseline" else self._call
+                self._calls.append(call(session))
 
     @property
     def cheap(self) -> bool:
         """Whether opening and running the artefact once more takes no time to speak of."""
         return statistics.median(self._sides.loads) + self._first < _CHEAP_SECONDS
+
+    def ran_anew(self, artefact: Artefact, target: Target) -> Session:
+        """Another session of the artefact, which has run."""
+        session = open_session(artefact, target, threads=self._threads)
+        with _running(session, "in its first run"):
+            self._call(session)()
+        return session
 
     def run(
         self,
@@ -257,9 +286,11 @@ class _Timing:
             record: Calls what it is given, which does all the timing.
         """
         found: list[Rounds] = []
-        with _torch_call(
-            self._reference, self.inputs, self._sides.device, self._threads, self._on_device
-        ) as call_torch:
+        torch_side = (self._reference, self.inputs, self._sides.device, self._threads)
+        with (
+            _running(self._sides.own, "while it was timed"),
+            _torch_call(*torch_side, self._on_device) as call_torch,
+        ):
             calls = [call_torch, *self._calls, _kernel()]
             record(
                 lambda: found.append(
@@ -273,11 +304,21 @@ class _Timing:
     def _measured(self, rounds: Rounds) -> LatencyMeasurement:
         own, loads = self._sides.own, self._sides.loads
         names = ["torch", "onnxruntime", *self._sides.others, "kernel"]
-        timings = {name: summarised(name, rounds.samples(side)) for side, name in enumerate(names)}
-        waits = own.provider != "CPUExecutionProvider"
-        alone = not waits and self._threads == 1
+        accelerated = own.on.accelerated
+        waiting = {side for side, name in enumerate(names) if accelerated and name != "kernel"}
+        if self._sides.device == "cpu":
+            waiting.discard(names.index("torch"))
+        timings = {
+            name: summarised(
+                name,
+                rounds.samples(side),
+                1 - len(rounds.undisturbed(side, waiting=waiting)) / len(rounds),
+            )
+            for side, name in enumerate(names)
+        }
+        alone = not accelerated and self._threads == 1
         ratios = {
-            name: ratio(rounds, side, 1, processor=alone, waits=waits)
+            name: ratio(rounds, side, 1, processor=alone, waiting=waiting)
             for side, name in enumerate(names)
             if name != "onnxruntime"
         }
@@ -288,7 +329,7 @@ class _Timing:
             provider=own.provider,
             dims=self._dims,
             threads=self._threads,
-            boundary="device to device" if self._on_device else "host to host",
+            boundary=self._boundary,
             torch=timings["torch"],
             onnxruntime=timings["onnxruntime"],
             speedup=ratios["torch"].value,
@@ -307,39 +348,81 @@ class _Timing:
             items=items,
             throughput=items / timings["onnxruntime"].median,
             memory_bytes=self.memory_bytes,
+            device_memory_bytes=self.device_memory_bytes,
+            device=self._device,
         )
 
     def _call(self, session: Session) -> Callable[[], Any]:
-        return _bound(session, self.inputs) if self._on_device else session.call(self.inputs)
+        return bound(session, self.inputs) if self._on_device else session.call(self.inputs)
+
+    def _baseline(self, session: Session) -> Callable[[], Any]:
+        """A call of the earlier artefact, which may not take the model's inputs any more."""
+        try:
+            call = self._call(session)
+            if self._on_device:
+                call()
+            else:
+                session.run(self.inputs)
+        except Exception as error:
+            raise RunError(
+                f"the artefact in the model's key `baseline` does not take its inputs: {error}; "
+                "name a newer one, or compare with the history (--onnxcheck-accept)"
+            ) from error
+        return call
 
 
-def _run_baseline(session: Session, inputs: Arrays) -> None:
-    """Runs the earlier artefact once: it may not take the model's inputs any more."""
+@contextmanager
+def _running(session: Session, when: str) -> Iterator[None]:
+    """Tells what ONNX Runtime, or PyTorch beside it, raises in a bare call."""
     try:
-        session.run(inputs)
-    except RunError as error:
-        raise RunError(
-            f"the artefact in the model's key `baseline` does not take its inputs: {error}; name "
-            "a newer one, or compare with the history (--onnxcheck-accept)"
-        ) from error
+        yield
+    except Exception as error:
+        # their errors; ours and pytest-benchmark's are not the artefact's fault
+        theirs = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
+        if not theirs:
+            raise
+        text = " ".join(str(error).split())
+        raise RunError(f"{session.target}: failed {when}: {text}") from error
 
 
-def _bound(session: Session, inputs: Arrays) -> Callable[[], Any]:
-    """A call on inputs that lie on the GPU, whose outputs stay there; never run on a GPU so far."""
+def _device_name(session: Session, device: str) -> str:
+    """Which accelerator a session uses, as far as it can be told."""
+    if device.startswith("cuda"):
+        import torch
+
+        return str(torch.cuda.get_device_name(device))
+    if not session.on.accelerated:
+        return ""
+    options = session.on.provider_options
+    named = (f"{key}={options[key]}" for key in sorted(options) if key.startswith("device"))
+    return " ".join((session.provider, *named))
+
+
+def bound(session: Session, inputs: Arrays, device: str = "cuda") -> Callable[[], Any]:
+    """A call on inputs that lie on a device, whose outputs stay there; not run on a GPU so far.
+
+    All lie where they lay in the first call, as CUDA graphs need it: the binding keeps its outputs.
+
+    Args:
+        session: The session.
+        inputs: Input name -> array on the host.
+        device: ONNX Runtime's name of the kind of device.
+    """
     import onnxruntime
 
     binding = session.handle.io_binding()
     fed = session.fed(inputs)
-    device = int(session.on.provider_options.get("device_id", 0))
+    number = int(session.on.provider_options.get("device_id", 0))
     for name in session.inputs:
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], "cuda", device)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], device, number)
         binding.bind_ortvalue_input(name, value)
     for name in session.outputs:
-        binding.bind_output(name, "cuda", device)
+        binding.bind_output(name, device, number)  # only a run tells how large they are
 
-    def call() -> None:
+    def call() -> Any:
         session.handle.run_with_iobinding(binding)
         binding.synchronize_outputs()
+        return binding
 
     return call
 
@@ -383,7 +466,7 @@ def _torch_call(
 
     def device_to_device() -> None:
         reference.call(module, there)
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)
 
     try:
         with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""Peak memory of the host: what one session and one run add to it, in the sandbox's child.
+"""Peak memory: what one session and one run add to the host's, in the sandbox's child, and a GPU's.
 
 Python's own tools see nothing of what native code allocates, and the peak of this process has
 PyTorch in it.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.cache import Artefact
     from pytest_onnxcheck.engine.runtime import Session
 
-__all__ = ["added_peak", "peak"]
+__all__ = ["added_peak", "device_added", "peak"]
 
 
 def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, Any]) -> int | None:
@@ -65,6 +66,28 @@ def added_peak(run: Any) -> int | None:
     # an earlier peak that could not be reset hides this one unless it is higher
     hidden = reset > before and after <= reset
     return None if hidden else after - before
+
+
+def device_added(run: Callable[[], Any], device: str) -> int:
+    """Bytes of a GPU's memory that a call takes; never run on a GPU so far.
+
+    What is free is counted for all processes on it: another one that begins or ends meanwhile is
+    counted too. ONNX Runtime keeps what it once took, so that this is its peak.
+
+    Args:
+        run: The call; what it returns lives until the memory was read.
+        device: torch's name of the GPU.
+    """
+    import torch
+
+    torch.cuda.synchronize(device)
+    torch.cuda.empty_cache()
+    before, _ = torch.cuda.mem_get_info(device)
+    kept = run()
+    torch.cuda.synchronize(device)
+    after, _ = torch.cuda.mem_get_info(device)
+    del kept
+    return max(before - after, 0)
 
 
 def _status(key: str) -> int:

@@ -7,7 +7,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,6 +20,8 @@ Times = tuple[float, float, float]
 
 #: a call that has its processors for less than this share of the usual time was interrupted
 _UNDISTURBED = 0.9
+#: a call that keeps less of a processor busy at best waits for an accelerator
+_AT_WORK = 0.5
 #: how far the thread's and the process's processor time may be apart where one thread works
 _ONE_THREAD = 0.05
 #: and how much more a call, since the clocks are not read at the same moment
@@ -27,8 +29,8 @@ _SLACK_SECONDS = 3e-6
 #: processor clocks that tick no finer than this (Windows) tell nothing about one call
 _FINE_CLOCK = 1e-5
 _ENOUGH_ROUNDS = 21
-#: where calls are so long that these take more than so many seconds, fewer will do: the interval
-#: of their median is wider for it
+#: where calls are so long that these take more than so many seconds, warming up included, fewer
+#: will do: the interval of their median is wider for it
 _PATIENCE_SECONDS, _FEWEST_ROUNDS = 1.5, 11
 #: calls below so many seconds are called so many times just before they are timed: what ran in
 #: between, another side or another process, has emptied the caches. Measured beside PyTorch and the
@@ -38,6 +40,9 @@ _UNTIMED = ((2e-4, 10), (1e-2, 2))
 _WARM_UP_SECONDS = (0.2, 1.0)
 _STABLE = 0.05
 _CONFIDENCE = 0.99
+#: the greatest of some values bounds a quantile when all of them are below it with at most this
+#: probability
+_BEYOND_ALL = 0.05
 
 
 class Rounds:
@@ -70,21 +75,32 @@ class Rounds:
         """The wall times of one call."""
         return [row[side] for row in self.wall]
 
-    def undisturbed(self, *sides: int) -> list[int]:
-        """Rounds in which the calls had their processors nearly all the time."""
-        least = {side: _UNDISTURBED * self._busy(side) for side in sides}
+    def undisturbed(self, *sides: int, waiting: Collection[int] = ()) -> list[int]:
+        """Rounds in which the calls had their processors nearly all the time.
+
+        Args:
+            sides: The calls.
+            waiting: Those that may wait for an accelerator, which is no interruption.
+        """
+        least = {side: _UNDISTURBED * self._busy(side, side in waiting) for side in sides}
         return [
             index
             for index, (wall, process) in enumerate(zip(self.wall, self.process, strict=True))
-            if all(process[side] >= least[side] * wall[side] for side in sides)
+            if all(process[side] + _SLACK_SECONDS >= least[side] * wall[side] for side in sides)
         ]
 
-    def _busy(self, side: int) -> float:
-        """How many processors a call keeps busy when it gets them: nearly the most it ever had."""
-        if not len(self) or self.one_thread(side):
+    def _busy(self, side: int, waits: bool) -> float:
+        """How many processors a call keeps busy when it gets them: nearly the most it ever had.
+
+        0 of one that mostly waits for an accelerator: what else interrupts it cannot be told.
+        """
+        if not len(self) or (not waits and self.one_thread(side)):
             return 1.0
         times = zip(self.process, self.wall, strict=True)
-        return max(_quantile(sorted(process[side] / wall[side] for process, wall in times), 0.9), 1)
+        most = _quantile(sorted(process[side] / wall[side] for process, wall in times), 0.9)
+        if waits:
+            return most if most >= _AT_WORK else 0.0
+        return max(most, 1.0)
 
     def one_thread(self, *sides: int) -> bool:
         """Whether the calling thread did all of the calls' work."""
@@ -104,23 +120,25 @@ def interleave(
     """Times calls in turn: two in alternating order (AB BA AB ...), more in random order.
 
     Calls shorter than 0.2 ms are called eleven times each time, those shorter than 10 ms three
-    times, and the last is timed.
+    times, and the last is timed; a call up to twice as long as another is called as often.
 
     Args:
         calls: The calls.
         looks: Seconds after which `decided` is asked whether that will do; the last ends it. At
-            least 21 rounds are taken, or 11 where 21 take longer than 1.5 s.
+            least 21 rounds are taken, or 11 where these and the warm-up take more than 1.5 s.
         decided: Whether what was measured is enough.
     """
-    before = [_untimed(seconds) for seconds in _warm_up(calls)]
+    began = time.perf_counter()
+    before = _untimed(_warm_up(calls))
     cost = _clock_cost()
     rounds = Rounds(len(calls))
+    warmed_up = time.perf_counter() - began
     order = list(range(len(calls)))
     shuffle = random.Random(0).shuffle
     with _no_collection():
         for look in looks:
             started = time.perf_counter() - rounds.seconds  # a decision's time does not count
-            while rounds.seconds < look or len(rounds) < _fewest(rounds.seconds):
+            while rounds.seconds < look or len(rounds) < _fewest(rounds.seconds + warmed_up):
                 rounds.add({side: _timed(calls[side], cost, before[side]) for side in order})
                 rounds.seconds = time.perf_counter() - started
                 if len(order) > 2:
@@ -138,7 +156,12 @@ def _fewest(seconds: float) -> int:
 
 
 def ratio(
-    rounds: Rounds, other: int, own: int, *, processor: bool = True, waits: bool = False
+    rounds: Rounds,
+    other: int,
+    own: int,
+    *,
+    processor: bool = True,
+    waiting: Collection[int] = (),
 ) -> Ratio:
     """How many times as long one call takes as another: median over the rounds, with interval.
 
@@ -152,10 +175,10 @@ def ratio(
         own: The call in the denominator.
         processor: Whether processor time can be the measure: not where an accelerator works, nor
             for more than one thread.
-        waits: Whether a call waits for an accelerator, which is no interruption.
+        waiting: Calls that may wait for an accelerator.
     """
-    quiet = range(len(rounds)) if waits else rounds.undisturbed(other, own)
-    enough = len(quiet) >= min(_ENOUGH_ROUNDS, len(rounds))
+    quiet = rounds.undisturbed(other, own, waiting=waiting)
+    enough = len(quiet) >= _FEWEST_ROUNDS
     chosen = quiet if enough else range(len(rounds))
     by_wall = [rounds.wall[index][other] / rounds.wall[index][own] for index in chosen]
     fine = time.get_clock_info("thread_time").resolution <= _FINE_CLOCK
@@ -174,12 +197,13 @@ def ratio(
     )
 
 
-def summarised(backend: str, samples: Sequence[float]) -> Timing:
+def summarised(backend: str, samples: Sequence[float], interrupted: float = 0.0) -> Timing:
     """What is kept of samples in seconds.
 
     Args:
         backend: Whose they are, for a person.
         samples: At least one.
+        interrupted: Share of the calls that were interrupted.
     """
     ordered = sorted(samples)
     return Timing(
@@ -192,6 +216,7 @@ def summarised(backend: str, samples: Sequence[float]) -> Timing:
         iqr=_quantile(ordered, 0.75) - _quantile(ordered, 0.25),
         median_interval=median_interval(ordered),
         p95_interval=quantile_interval(ordered, 0.95),
+        interrupted=interrupted,
     )
 
 
@@ -209,7 +234,8 @@ def quantile_interval(
 
     Their ranks are q n -+ z sqrt(n q (1 - q)), the normal approximation of the binomial (Conover,
     Practical Nonparametric Statistics, section 3.2). Where there are too few values for a rank
-    (127 for the upper end of p95), that end is 0 or infinite, times being positive. It
+    (127 for the upper end of p95), that end is the greatest of them, if one of them is beyond the
+    quantile with 95% probability (59 for p95), else infinite; or 0, times being positive. It
     under-covers where values depend on each other, as times do.
 
     Args:
@@ -222,7 +248,8 @@ def quantile_interval(
     reach = z * math.sqrt(n * quantile * (1 - quantile))
     low = math.floor(n * quantile - reach)
     high = math.ceil(n * quantile + reach) - 1
-    return ordered[low] if low >= 0 else 0.0, ordered[high] if high < n else math.inf
+    most = ordered[-1] if quantile**n <= _BEYOND_ALL else math.inf
+    return ordered[low] if low >= 0 else 0.0, ordered[high] if high < n else most
 
 
 def _quantile(ordered: Sequence[float], quantile: float) -> float:
@@ -267,9 +294,13 @@ def _clock_cost() -> Times:
     return wall, thread, process
 
 
-def _untimed(seconds: float) -> int:
-    """How often a call of so many seconds is called before it is timed."""
-    return next((times for bound, times in _UNTIMED if seconds < bound), 0)
+def _untimed(seconds: Sequence[float]) -> list[int]:
+    """How often calls of so many seconds are called before they are timed.
+
+    As often as one that is up to twice as fast: what is compared closely is treated alike.
+    """
+    fastest = (min(other for other in seconds if 2 * other >= own) for own in seconds)
+    return [next((times for bound, times in _UNTIMED if own < bound), 0) for own in fastest]
 
 
 def _timed(call: Call, cost: Times, untimed: int = 0) -> Times:
