@@ -2,10 +2,11 @@
 
 Three models (about 3, 6 and 30 ms in ONNX Runtime on one thread of a CPU), on the machine as it is
 and beside hogs, one a core, each busy and idle in turn for random times from a fixed seed. A trial
-is what `max_regression = "10%"` does with a `baseline` artefact: old and new interleaved by
-`engine.timing`, looked at after 0.5, 1, 2, 4 and 6 s, judged by `judge.regression`.
+is what a check does with `max_regression = "10%"` and a `baseline` artefact: `latency.measure` has
+the new one, the old one, PyTorch and the fixed kernel take turns, looks after 0.5, 1, 2, 4 and 6 s,
+and `judge.regression` judges.
 
-- `same`: two sessions of one artefact. `torch`: two copies of the PyTorch module.
+- `same`: two sessions of one artefact. `torch`: two copies of the PyTorch module, and nothing else.
 - `5%`, `10%`, `20%`: the new artefact is the old one with a MatMul and a sum added to its graph,
   on as many rows as make it that much slower. The time a row takes is found on the processor's
   clock, by a line through the times of several numbers of rows. How much slower it really is, is
@@ -21,11 +22,10 @@ meets all of them; dear ones only in each second, third ... round (`EVERY`), unl
 
 Usage: python benchmarks/gate_quality.py [--trials 60] [--minutes 24] [--models NAME ...]
     [--machines quiet hog] [--cases same torch 5% 10% 20%] [--rules paired mean] [--even]
-    [--whole] [--json FILE]
+    [--pair] [--json FILE]
 
 60 trials of `same` and `torch` need about 40 minutes: `--minutes 24` ends earlier, and the table
-says how many there were. `--whole` times PyTorch and the fixed kernel in the same rounds too, as a
-check does (`latency.measure`), instead of the old and the new artefact alone.
+says how many there were. `--pair` leaves PyTorch and the fixed kernel out of all rounds.
 """
 
 from __future__ import annotations
@@ -131,6 +131,9 @@ class Unrecorded:
     def fill(self, rounds: timing.Rounds, info: dict[str, Any]) -> None:
         """Keeps nothing."""
 
+    def skip(self) -> None:
+        """There is nothing to leave out."""
+
 
 class Subject:
     """A model, and artefacts of it that are slower by a known share."""
@@ -232,8 +235,8 @@ def with_work(model: onnx.ModelProto, rows: int) -> onnx.ModelProto:
     return grown
 
 
-def paired(subject: Subject, case: str) -> tuple[Grade, float, float]:
-    """The project's own rule: what it says, the change it saw, seconds."""
+def pair(subject: Subject, case: str) -> tuple[Grade, float, float]:
+    """The project's own rule for two sides alone: what it says, the change it saw, seconds."""
     old, new = subject.pair(case)
     started = time.perf_counter()
     rounds = timing.interleave(
@@ -244,8 +247,10 @@ def paired(subject: Subject, case: str) -> tuple[Grade, float, float]:
     return regression(found).grade, 1 / found.ratios["baseline"].value, seconds
 
 
-def whole(subject: Subject, case: str) -> tuple[Grade, float, float]:
-    """The same as `test_latency` does it, with PyTorch and the fixed kernel in the rounds."""
+def paired(subject: Subject, case: str) -> tuple[Grade, float, float]:
+    """The project's own rule as `test_latency` applies it."""
+    if case == "torch":
+        return pair(subject, case)
     model, new = subject.model, subject.slower.get(case, subject.model.artefact)
     started = time.perf_counter()
     found = latency.measure(
@@ -331,7 +336,7 @@ def due(number: int, subject: Subject, case: str, rule: str, even: bool) -> bool
 def trials(subjects: Sequence[Subject], arguments: argparse.Namespace) -> Iterator[Trial]:
     """Rounds of trials, until there are enough or the time is over."""
     until = time.monotonic() + 60 * arguments.minutes
-    rules = {"paired": paired, "mean": mean_of_100}
+    rules = {"paired": pair if arguments.pair else paired, "mean": mean_of_100}
     for number in range(arguments.trials):
         for machine in arguments.machines:
             progress(f"round {number + 1} of {arguments.trials}, {machine}")
@@ -344,10 +349,7 @@ def trials(subjects: Sequence[Subject], arguments: argparse.Namespace) -> Iterat
                             if time.monotonic() > until:
                                 progress(f"{arguments.minutes:g} minutes are over")
                                 return
-                            run = rules[rule]
-                            if arguments.whole and rule == "paired" and case != "torch":
-                                run = whole
-                            grade, seen, seconds = run(subject, case)
+                            grade, seen, seconds = rules[rule](subject, case)
                             yield Trial(
                                 *(subject.name, machine, case, rule),
                                 *(str(grade), round(seen, 5), round(seconds, 3)),
@@ -424,7 +426,8 @@ def bars(done: Sequence[Trial], arguments: argparse.Namespace) -> Iterator[str]:
             yield (
                 f"  seconds a trial, of these: median "
                 f"{statistics.median(t.seconds for t in judged):.2f}, most "
-                f"{max(t.seconds for t in judged):.2f}, above {bar:g} s {late} of {len(judged)}"
+                f"{max(t.seconds for t in judged):.2f}, above the bar of {bar:g} s: "
+                f"{late} of {len(judged)}: {mark(not late)}"
             )
 
 
@@ -453,7 +456,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
     parser.add_argument("--rules", nargs="+", default=RULES, choices=RULES)
     parser.add_argument("--even", action="store_true", help="all cases in all rounds")
-    parser.add_argument("--whole", action="store_true", help="with PyTorch and the kernel")
+    parser.add_argument("--pair", action="store_true", help="without PyTorch and the kernel")
     parser.add_argument("--json", type=Path, help="keep all trials there")
     return parser.parse_args()
 
@@ -480,7 +483,7 @@ def main() -> None:
     if arguments.json is not None:
         record = {
             "subjects": {s.name: {"seconds": s.seconds, "slower": s.truth} for s in subjects},
-            "whole": arguments.whole,
+            "pair": arguments.pair,
             "trials": [asdict(trial) for trial in done],
         }
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

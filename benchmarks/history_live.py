@@ -5,9 +5,10 @@ machine as it is, beside a process that keeps one core busy, and on one core tog
 process. Each run is judged by `max_regression = "10%"` against each quiet run of the artefact as
 the accepted baseline, and the times themselves are set beside it.
 
-Usage: python benchmarks/history_live.py [RUNS] [--model NAME] [--record FILE]
+Usage: python benchmarks/history_live.py [RUNS] [--model NAME] [--record FILE] [--again FILE]
 
-`--record` keeps the measurements: `tests/data/history-MODEL.json` are made that way.
+`--record` keeps the measurements: `tests/data/history-*.json` are made that way. `--again` judges
+what was kept, and measures nothing.
 """
 
 from __future__ import annotations
@@ -243,13 +244,29 @@ def rows(runs: list[dict[str, Any]]) -> Iterator[list[str]]:
             ]
 
 
+def show(model: str, times: float, runs: list[dict[str, Any]]) -> None:
+    """Prints the table."""
+    print(f"{model}: the slower artefact takes {times:.3f} times as long")
+    header = ["artefact", "machine", "pairs", "ms", "/ kernel", "/ PyTorch"]
+    lines = [[*header, *(str(grade) for grade in Grade)], *rows(runs)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print("changes: the median over the pairs, and in how many it is above 10%")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("runs", type=int, nargs="?", default=5)
     parser.add_argument("--model", default="radio-localisation")
     parser.add_argument("--record", type=Path, help="keep the measurements there")
+    parser.add_argument("--again", type=Path, help="judge the measurements kept there")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.again is not None:
+        kept = json.loads(arguments.again.read_text())
+        show(kept["model"], kept["slower"], kept["runs"])
+        return
     if arguments.measure is not None:
         measure(arguments.model, arguments.measure)
         return
@@ -258,7 +275,6 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "slower.onnx"
         _, times = Model(arguments.model).slower(path)
-        print(f"{arguments.model}: the slower artefact takes {times:.3f} times as long")
         command = [sys.executable, __file__, "--model", arguments.model, "--measure", str(path)]
         for _ in range(arguments.runs):
             for condition in CONDITIONS:
@@ -266,12 +282,7 @@ def main() -> None:
                     done = subprocess.run([*before, *command], stdout=subprocess.PIPE, check=True)
                 same, slower = (json.loads(line) for line in done.stdout.splitlines())
                 runs.append({"condition": condition, "same": same, "slower": slower})
-    header = ["artefact", "machine", "pairs", "ms", "/ kernel", "/ PyTorch"]
-    lines = [[*header, *(str(grade) for grade in Grade)], *rows(runs)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-    print("changes: the median over the pairs, and in how many it is above 10%")
+    show(arguments.model, times, runs)
     if arguments.record is not None:
         record = {"model": arguments.model, "slower": round(times, 4), "kernel": latency.KERNEL}
         entries = ",\n".join(json.dumps(run) for run in runs)
