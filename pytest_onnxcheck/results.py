@@ -10,7 +10,7 @@ from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.settings import SETTINGS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Manifest
@@ -137,9 +137,21 @@ class Results:
     def _tell(self, *texts: str, yellow: bool = True) -> None:
         self.told += [(f"{_TOLD}{text}", {"yellow": yellow}) for text in texts]
 
-    @pytest.hookimpl(trylast=True)
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints the table of models and variants, and where the record is."""
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, Any, Any]:
+        """Prints the table of models and variants last.
+
+        `--benchmark-compare-fail` raises in the summary of pytest-benchmark.
+        """
+        try:
+            return (yield)
+        finally:
+            self._print(terminalreporter)
+
+    def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Prints the table, what the history says, and where the record is."""
         if not self.entries:
             if self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
                 terminalreporter.section("onnxcheck", red=True)

@@ -46,6 +46,8 @@ class Settings:
         def path(name: str) -> Path | None:
             option: str | None = config.getoption(name)
             if option is not None:
+                if not option:
+                    raise pytest.UsageError(f"--{name.replace('_', '-')}=: no path is given")
                 return config.invocation_params.dir / option
             ini = config.getini(name)
             return config.rootpath / ini if ini else None
@@ -80,6 +82,7 @@ class Settings:
             "--onnxcheck-recommend": self.recommend_seconds,
             "--onnxcheck-frontier": self.frontier,
             "--onnxcheck-accept": self.accept,
+            "--onnxcheck-strict": self.strict,
         }
         return None if self.enabled else next((name for name in asked if asked[name]), None)
 

@@ -259,6 +259,8 @@ class OnnxChecks:
             judge.mutation(measured, self.variant.tolerance.min_mutation_score), measured
         )
 
+    # of a check that fails before it is timed, pytest-benchmark would say so
+    @pytest.mark.filterwarnings("ignore:Benchmark fixture was not used at all")
     @pytest.mark.latency
     def test_latency(
         self,

@@ -59,7 +59,9 @@ class Verdict:
     def strict(self) -> Verdict:
         """The verdict when what could not be told is a failure."""
         return Verdict.of(
-            replace(finding, grade=Grade.FAIL) if finding.inconclusive else finding
+            replace(finding, grade=Grade.FAIL, text=f"{finding.text} (red by --onnxcheck-strict)")
+            if finding.inconclusive
+            else finding
             for finding in self.findings
         )
 

@@ -366,7 +366,8 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
 
 
 @pytest.mark.parametrize(
-    "option", ["--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept"]
+    "option",
+    ["--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept", "--onnxcheck-strict"],
 )
 def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     project.manifest(mlps("net"))
@@ -377,3 +378,11 @@ def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     result.stdout.fnmatch_lines([text])
     named = project.pytest("models.toml", option, "--collect-only", "-q")
     assert named.ret == 0
+
+
+def test_an_empty_path_is_a_usage_error(project: Project):
+    """As an empty variable in CI gives it: it would be the folder itself."""
+    project.manifest(mlps("net"))
+    result = project.pytest("--onnxcheck", "--onnxcheck-history=")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*--onnxcheck-history=: no path is given"])

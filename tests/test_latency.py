@@ -464,3 +464,33 @@ def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):
     assert "times the fp32 artefact" in reason
     assert "slower than fp32: release that one" in reason
     assert set(project.outcomes().values()) == {"failed"}
+
+
+def test_what_cannot_be_told_says_why_it_is_red(project: Project):
+    project.manifest(mlps("net") + SHORT)
+    (project.path / "conftest.py").write_text(TIED)
+    result = project.run("-m", "latency", "--onnxcheck-strict")
+    assert "(red by --onnxcheck-strict)" in "\n".join(result.outlines)
+
+
+def test_the_summary_survives_a_comparison_that_fails(project: Project):
+    """pytest-benchmark raises in its own summary."""
+    project.manifest(mlps("net") + SHORT)
+    assert project.run("-m", "latency", "--benchmark-autosave").ret == 0
+    (path,) = saved_runs(project)
+    faster = json.loads(path.read_text())
+    for entry in faster["benchmarks"]:
+        entry["stats"]["median"] /= 1000
+    path.write_text(json.dumps(faster))
+    result = project.run(
+        *("-m", "latency", "--benchmark-compare", "--benchmark-compare-fail=median:50%")
+    )
+    assert result.ret != 0
+    assert any(line.startswith("record: ") for line in result.outlines)
+
+
+def test_a_check_that_fails_before_it_is_timed_is_all_that_is_told(project: Project):
+    project.manifest(mlps("net") + SHORT, 'targets = ["cuda"]')
+    result = project.run("-m", "latency", "--onnxcheck-require=cuda")
+    assert result.ret == 1
+    assert "Benchmark fixture was not used" not in "\n".join(result.outlines)

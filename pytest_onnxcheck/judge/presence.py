@@ -42,8 +42,13 @@ def vanished(
             gone = not (root / point.manifest).exists()
             where = f"{point.manifest} is gone"
         if gone:
-            new = (other for other in points if other not in baseline)
-            twin = next((other for other in new if points[other].sha256 == point.sha256), None)
+            alike = [
+                other
+                for other in points
+                if other not in baseline and points[other].sha256 == point.sha256
+            ]
+            id_ = check.rpartition("[")[2]
+            twin = max(alike, key=lambda other: other.endswith(f"[{id_}"), default=None)
             hint = f"; {twin} has the same artefact: renamed?" if twin else ""
             found[check] = (
                 f"vanished: {check} is in the baseline of {point.created[:10]}, and {where}{hint}"

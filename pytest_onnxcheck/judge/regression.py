@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.judge.speed import milliseconds
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint
@@ -176,8 +177,9 @@ def _against_history(
     yield Finding(
         Grade.WARN if unsure or before.accepting else Grade.FAIL,
         "regression",
-        f"{change} than {found.name}: {now:.3f} times the fixed kernel's time, was "
-        f"{found.value:.3f}; allowed {_percent(limit)} ({_KEY}); {'; '.join(notes)}",
+        f"{change} than {found.name}: {three_digits(now)} times the fixed kernel's "
+        f"time, was {three_digits(found.value)}; allowed {_percent(limit)} ({_KEY}); "
+        f"{'; '.join(notes)}",
         inconclusive=unsure and not before.accepting,
         longer=(grade is Grade.WARN or disturbed) and not (elsewhere or before.accepting),
     )
@@ -194,7 +196,7 @@ def _disturbed(
     """
     if _over_torch(measured, found) > limit / 2:
         return False
-    if measured.ratios["kernel"].interrupted > _NOISY:
+    if measured.ratios["kernel"].interrupted > _NOISY or _unmoved(measured, found, machine, limit):
         return True
     old = found.point.machine.get("packages", {})
     unchanged = all(
@@ -202,6 +204,14 @@ def _disturbed(
         for package in {*old, *machine["packages"]}
     )
     return unchanged and found.point.sha256 == measured.sha256
+
+
+def _unmoved(
+    measured: LatencyMeasurement, found: _Reference, machine: dict[str, Any], limit: float
+) -> bool:
+    """Whether the milliseconds of the same machine have not moved: then the kernel's have."""
+    own, old = measured.onnxruntime.median, found.point.median_seconds["onnxruntime"]
+    return _same_machine(found.point, machine) and own / old - 1 <= limit / 2
 
 
 def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str:
@@ -229,7 +239,7 @@ def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str
         return (
             f"nothing comparable: {len(before.accepted)} accepted points and {len(before.runs)} "
             f"runs, of which {len(runs)} with the same processor, kernel, numpy, threads, clock, "
-            "boundary, dims and target"
+            f"boundary, dims and target; it takes {_FEWEST} runs"
         )
     return "nothing accepted, and no earlier runs"
 
@@ -285,14 +295,14 @@ def _change(now: tuple[float, float, float], was: tuple[float, float, float]) ->
 
 def _torch(measured: LatencyMeasurement, found: _Reference, limit: float | None) -> str:
     """What the ratio to PyTorch says beside it; where a limit is passed, whether it agrees."""
-    text = f"{measured.speedup:.2f} times PyTorch, was {found.speedup:.2f}"
+    text = f"PyTorch takes {measured.speedup:.2f} times as long, was {found.speedup:.2f}"
     if limit is None:
         return text
     if _over_torch(measured, found) > limit / 2:
         return f"{text}, which agrees"
     return (
-        f"{text}, which disagrees: PyTorch is slower as well, so the model has grown, torch has "
-        "changed, or the machine was disturbed"
+        f"{text}, which disagrees: PyTorch is slower as well (the model has grown, torch has "
+        "changed, or the machine was disturbed), or the kernel was faster"
     )
 
 
@@ -303,9 +313,13 @@ def _over_torch(measured: LatencyMeasurement, found: _Reference) -> float:
 
 def _seconds(measured: LatencyMeasurement, point: SpeedPoint, machine: dict[str, Any]) -> str:
     own, old = measured.onnxruntime.median, point.median_seconds["onnxruntime"]
-    same = all(point.machine.get(key) == machine[key] for key in ("cpu", "cpus", "platform"))
+    same = _same_machine(point, machine)
     beside = "on the same machine" if same else "on another machine, which does not compare"
     return f"{milliseconds(own)}, was {milliseconds(old)} {beside}"
+
+
+def _same_machine(point: SpeedPoint, machine: dict[str, Any]) -> bool:
+    return all(point.machine.get(key) == machine[key] for key in ("cpu", "cpus", "platform"))
 
 
 def _changed(
@@ -348,14 +362,14 @@ def _creep(measured: LatencyMeasurement, before: Before, limit: float) -> Iterat
     values = [*values, 1 / measured.ratios["kernel"].value][-most:]
     if len(values) < fewest:
         return
-    rise = _rise(values)
-    if rise > limit and _kendall(values) > _RISING:
+    rise, now = _rise(values), values[-1] / values[0] - 1
+    if rise > limit and now > limit / 2 and _kendall(values) > _RISING:
         yield Finding(
             Grade.WARN,
             "trend",
             f"{rise:.1%} slower over the last {len(values)} runs (Theil-Sen slope of the "
-            f"normalised time), allowed {_percent(limit)} at once ({_KEY}): it creeps. See "
-            f"`onnxcheck history {before.folder}`",
+            f"normalised time), now {now:.1%}, allowed {_percent(limit)} at once ({_KEY}): it "
+            f"creeps. See `onnxcheck history {before.folder}`",
             inconclusive=not before.accepting,
         )
 

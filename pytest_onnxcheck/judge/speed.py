@@ -133,7 +133,7 @@ def _absolute(measured: LatencyMeasurement, budget: s.Budget) -> Iterator[Findin
         what = (
             f"p95 {milliseconds(own.p95)} of {own.count} calls (median {milliseconds(own.median)})"
         )
-        if math.isinf(own.p95_interval[1]):
+        if own.p95_interval[0] <= p95 / 1e3 and math.isinf(own.p95_interval[1]):
             what += ", too few to tell how high it may be (more: latency.longest)"
         allowed = f"{p95:g} ms (budget.max_p95_ms.{target})"
         times = own.p95, own.p95_interval, p95 / 1e3
@@ -162,7 +162,7 @@ def _throughput(measured: LatencyMeasurement, asked: float | None) -> Iterator[F
         f"[{low:.4g}, {high:.4g}]), asked for at least {asked:g} "
         f"(budget.min_throughput.{measured.target}); {_ABSOLUTE}"
     )
-    if found < asked and high < asked and own.interrupted <= _DISTURBED["throughput"]:
+    if high < _SAME * asked and own.interrupted <= _DISTURBED["throughput"]:
         yield Finding(Grade.FAIL, "throughput", told)
     else:
         yield _close(measured, "throughput", told, own.interrupted)
@@ -207,13 +207,13 @@ def _above(
     low, high = interval
     if high <= limit:
         return
-    span = f"[{shown(low)}, {shown(high)}]"
+    span = f"[{shown(low)}, {'unknown' if math.isinf(high) else shown(high)}]"
     told = f"{what}, interval {span}, allowed {allowed}; {_ABSOLUTE}"
     own = measured.onnxruntime
     interrupted = 0.0 if kind == "load" else own.interrupted
     # where not even half of the calls keep it, interruptions are not why
     hopeless = kind == "p95" and own.median_interval[0] > limit and interrupted <= _MOSTLY
-    if value > limit and low > limit and (interrupted <= _DISTURBED[kind] or hopeless):
+    if low > limit / _SAME and (interrupted <= _DISTURBED[kind] or hopeless):
         yield Finding(Grade.FAIL, kind, told)
     else:
         yield _close(measured, kind, told, interrupted)

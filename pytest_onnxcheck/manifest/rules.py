@@ -213,6 +213,12 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     for key in allowed if isinstance(allowed, dict) else ():
         if key not in _PRECISIONS and not fnmatch.filter(names, key):
             yield ("accuracy", "max_drop", key), _no_variant(key, [*precisions, *names])
+    own = section.latency
+    known = [model.target(name) for name in model.targets if name in model.declared]
+    on_gpu = any(target.device.startswith("cuda") for target in known)
+    if own is not None and own.boundary == "device" and not on_gpu:
+        text = f"boundary has no effect: no target ({', '.join(model.targets)}) is timed on a GPU"
+        yield ("latency", "boundary"), text
     if model.latency.cuda_graph and model.latency.boundary != "device":
         text = 'cuda_graph needs boundary = "device": a graph replays fixed addresses'
         yield ("latency", "cuda_graph"), text
@@ -392,7 +398,10 @@ def _import_path(where: Path, value: str | None) -> Found:
 
 
 def _no_target(target: str, model: Model) -> str:
-    return f"{target!r} is not among the targets of this model ({', '.join(model.targets)})"
+    return (
+        f"{target!r} is not among the targets of this model ({', '.join(model.targets)}): add it "
+        "to `targets`, or take it out here"
+    )
 
 
 def _no_variant(pattern: str, names: list[str]) -> str:

@@ -105,7 +105,8 @@ def _share_of(value: object) -> object:
             raise _error(f'expected a percentage ("10%") or a share (0.1), got {value!r}')
         return float(percent[1]) / 100
     if isinstance(value, int | float) and not isinstance(value, bool) and value >= 0.5:
-        raise _error(f'expected a share below 0.5, got {value:g}: did you mean "{value:g}%"?')
+        meant = 100 * value if value < 1 else value
+        raise _error(f'expected a share below 0.5, got {value:g}: did you mean "{meant:g}%"?')
     return value
 
 
