@@ -116,7 +116,7 @@ def _history(arguments: argparse.Namespace) -> str:
     if not history:
         raise OnnxCheckError(
             f"{arguments.folder}: no history: run pytest --onnxcheck --onnxcheck-history="
-            f"{arguments.folder}"
+            f"{arguments.folder}, or name the folder first: onnxcheck history DIR 'MODEL::*'"
         )
     found = show.chosen(history, arguments.checks)
     if not found and not history.problems:

@@ -386,3 +386,6 @@ def test_an_empty_path_is_a_usage_error(project: Project):
     result = project.pytest("--onnxcheck", "--onnxcheck-history=")
     assert result.ret == 4
     result.stdout.fnmatch_lines(["*--onnxcheck-history=: no path is given"])
+    result = project.pytest("--onnxcheck", "--onnxcheck-history=models.toml")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*--onnxcheck-history=*models.toml: a file, not a folder"])

@@ -6,6 +6,7 @@ import fnmatch
 import html
 from collections.abc import Iterator, Sequence
 
+from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.history import History
 from pytest_onnxcheck.measurement import SpeedPoint
 
@@ -47,7 +48,7 @@ def listing(history: History, pattern: str = "*") -> str:
 def _block(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterator[str]:
     spark = _sparkline([point.normalised for point in points])
     yield f"{check}  {spark}".rstrip()
-    yield "  when (UTC)        time in kernels            times PyTorch                ms  artefact"
+    yield "  " + _columns("when (UTC)", "time in kernels", "PyTorch's / it", "ms", "artefact")
     for point in accepted:
         yield f"  {_row(point)}  accepted, {point.cpu}"
     latest = max(accepted, key=lambda point: point.created, default=None)
@@ -59,12 +60,17 @@ def _block(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
 
 
 def _row(point: SpeedPoint) -> str:
-    return (
-        f"{point.created[:16].replace('T', ' ')}  "
-        f"{_ranged(point.normalised, point.interval):26} "
-        f"{_ranged(point.speedup, point.speedup_interval):22} "
-        f"{point.median_seconds['onnxruntime'] * 1e3:8.3f}  {point.sha256[:8]}"
+    return _columns(
+        point.created[:19].replace("T", " "),
+        _ranged(point.normalised, point.interval),
+        _ranged(point.speedup, point.speedup_interval),
+        three_digits(point.median_seconds["onnxruntime"] * 1e3),
+        point.sha256[:8],
     )
+
+
+def _columns(when: str, kernels: str, torch: str, ms: str, artefact: str) -> str:
+    return f"{when:19}  {kernels:30}  {torch:24}  {ms:>8}  {artefact}"
 
 
 def _ranged(value: float, interval: tuple[float, float]) -> str:
