@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import Kept, print_table
 from history_live import Model
 
 from pytest_onnxcheck.engine import latency, timing
@@ -46,24 +47,6 @@ BAR = 0.05
 Call = Callable[[], Any]
 #: backend -> clock -> seconds
 Times = dict[str, dict[str, float]]
-
-
-class Kept:
-    """Keeps the rounds that would go into pytest-benchmark's entries."""
-
-    def __init__(self) -> None:
-        self.rounds = timing.Rounds(0)
-
-    def record(self, run: Call) -> None:
-        """Runs it."""
-        run()
-
-    def fill(self, rounds: timing.Rounds, info: dict[str, Any]) -> None:
-        """Keeps them."""
-        self.rounds = rounds
-
-    def skip(self) -> None:
-        """There is nothing to leave out."""
 
 
 def paired(name: str, seconds: float) -> Times:
@@ -203,10 +186,7 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the plugin does
     with tempfile.TemporaryDirectory() as folder:
         found = list(measure(arguments, Path(folder)))
-    lines = list(rows(found, arguments))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print_table(rows(found, arguments))
     print(f"{arguments.runs} runs; ratio: the median over the runs, the least and the greatest")
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")

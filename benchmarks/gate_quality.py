@@ -48,6 +48,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
+from common import Kept, print_table
 from history_live import Model
 from onnx import TensorProto, helper, numpy_helper
 
@@ -119,20 +120,6 @@ class Trial:
     grade: str
     seen: float
     seconds: float
-
-
-class Unrecorded:
-    """What `latency.measure` needs of pytest-benchmark's entries: nothing is kept."""
-
-    def record(self, run: Call) -> None:
-        """Runs it."""
-        run()
-
-    def fill(self, rounds: timing.Rounds, info: dict[str, Any]) -> None:
-        """Keeps nothing."""
-
-    def skip(self) -> None:
-        """There is nothing to leave out."""
 
 
 class Subject:
@@ -259,7 +246,7 @@ def paired(subject: Subject, case: str) -> tuple[Grade, float, float]:
         model.reference,
         model.target,
         model.dims,
-        Unrecorded(),
+        Kept(),
         baseline=model.artefact,
         decided=lambda measured: regression(measured).decided,
     )
@@ -473,10 +460,7 @@ def main() -> None:
         for case, truth in subject.truth.items():
             print(f"{subject.name} ({1e3 * subject.seconds:.2f} ms) {case}: {told(truth)}")
     print()
-    lines = list(rows(done, arguments))
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print_table(rows(done, arguments))
     print()
     print("\n".join(bars(done, arguments)))
     print(f"{len(done)} trials in {minutes:.1f} minutes")

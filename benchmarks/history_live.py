@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from common import print_table
+
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine import latency, timing
 from pytest_onnxcheck.engine.builds import Builds
@@ -248,10 +250,7 @@ def show(model: str, times: float, runs: list[dict[str, Any]]) -> None:
     """Prints the table."""
     print(f"{model}: the slower artefact takes {times:.3f} times as long")
     header = ["artefact", "machine", "pairs", "ms", "/ kernel", "/ PyTorch"]
-    lines = [[*header, *(str(grade) for grade in Grade)], *rows(runs)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    for line in lines:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
+    print_table([[*header, *(str(grade) for grade in Grade)], *rows(runs)])
     print("changes: the median over the pairs, and in how many it is above 10%")
 
 
