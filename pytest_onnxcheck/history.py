@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/baseline.json         the accepted points, one a check and processor
+    DIR/baseline.json         the accepted points, one a check, processor and accelerator
     DIR/0001_20251121T175500Z.json   one run, with every latency check that passed
 
 Only runs without a failed check are stored, and nothing here is ever overwritten but the

@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
     wanted = settings.enabled or any(".toml" in argument for argument in config.args)
-    if settings.history.is_file():
+    if wanted and settings.history.is_file():
         raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
     if settings.in_vain and not wanted:
         raise pytest.UsageError(

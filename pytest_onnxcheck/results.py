@@ -78,15 +78,13 @@ class Results:
         history = History(settings.history)
         if not (history or settings.history_given or settings.accept):
             return True
+        manifests = {relative(path, root): found for path, found in self.manifests.items()}
         checks = {
             name: _latency_checks(name, manifest, settings.targets)
-            for path, manifest in self.manifests.items()
-            for name in [relative(path, root)]
+            for name, manifest in manifests.items()
         }
         # of a manifest with mistakes it is not known what it has
-        whole = {
-            relative(path, root) for path, found in self.manifests.items() if not found.problems
-        }
+        known = {name: found for name, found in checks.items() if not manifests[name].problems}
         limits = {key: limit for found in checks.values() for key, limit in found.items()}
         points = points_of(self.entries, root, limits)
         skipped = {
@@ -94,7 +92,6 @@ class Results:
             for entry in self.entries
             if entry["check"] == "latency" and entry["outcome"] == "skipped"
         }
-        known = {name: found for name, found in checks.items() if name in whole}
         gone = judge.vanished(history.baseline, points, known, root, settings.targets)
         self._tell(*history.problems)
         if not settings.accept:

@@ -136,15 +136,14 @@ def _absolute(measured: LatencyMeasurement, budget: s.Budget) -> Iterator[Findin
         if own.p95_interval[0] <= p95 / 1e3 and math.isinf(own.p95_interval[1]):
             what += ", too few to tell how high it may be (more: latency.longest)"
         allowed = f"{p95:g} ms (budget.max_p95_ms.{target})"
-        times = own.p95, own.p95_interval, p95 / 1e3
-        yield from _above(measured, "p95", what, *times, milliseconds, allowed)
+        interval, limit = own.p95_interval, p95 / 1e3
+        yield from _above(measured, "p95", what, interval, limit, milliseconds, allowed)
     load = _limit(budget.max_load_s, target)
     if load is not None:
         what = f"opening the session takes {_s(measured.load_seconds)}"
         interval = measured.load_interval or (measured.load_seconds,) * 2
         allowed = f"{load:g} s (budget.max_load_s.{target})"
-        times = measured.load_seconds, interval, load
-        yield from _above(measured, "load", what, *times, _s, allowed)
+        yield from _above(measured, "load", what, interval, load, _s, allowed)
     yield from _throughput(measured, _limit(budget.min_throughput, target))
     yield from _memory(measured, _limit(budget.max_memory_mb, target))
 
@@ -197,7 +196,6 @@ def _above(
     measured: LatencyMeasurement,
     kind: str,
     what: str,
-    value: float,
     interval: tuple[float, float],
     limit: float,
     shown: Callable[[float], str],

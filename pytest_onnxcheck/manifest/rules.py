@@ -86,7 +86,7 @@ def check_targets(
             yield where, text + hint
         for option, value in (table.session_options or {}).items():
             yield from (((*where, *path), text) for path, text in _session_option(option, value))
-        for option in CUDA_GRAPH_OPTIONS & (table.provider_options or {}).keys():
+        for option in sorted(CUDA_GRAPH_OPTIONS & (table.provider_options or {}).keys()):
             text = (
                 f"{option} would have every check replay the addresses of its first run: set "
                 "cuda_graph = true in [models.NAME.latency], where it holds for timing"

@@ -1,4 +1,4 @@
-"""Shows the history of latencies: what changed, as text, and as a plot."""
+"""Shows the history of latencies, as text and as a plot."""
 
 from __future__ import annotations
 
