@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_onnxcheck.versions import installed_versions
 
-__all__ = ["cpu_name", "fingerprint"]
+__all__ = ["cpu_name", "fingerprint", "saturates"]
 
 #: packages whose version changes how long things take
 _PACKAGES = (
@@ -18,6 +18,9 @@ _PACKAGES = (
 )
 
 _CPUINFO = Path("/proc/cpuinfo")
+
+#: flags of the instructions that add up products of 8 bits in 32
+_VNNI = frozenset(["avx512_vnni", "avx_vnni"])
 
 
 def cpu_name() -> str:
@@ -42,6 +45,17 @@ def _named(cpuinfo: str) -> str:
         return found["model name"][0]
     keys = ("CPU implementer", "CPU part", "CPU variant")
     return ", ".join(f"{key} {'/'.join(found[key])}" for key in keys if any(found.get(key, ())))
+
+
+def saturates() -> bool:
+    """Whether this CPU adds up products of 8 bits in 16: x86 without VNNI, as far as is known."""
+    if platform.machine().lower() not in ("x86_64", "amd64"):
+        return False
+    try:
+        flags = _CPUINFO.read_text(encoding="utf-8", errors="replace").split()
+    except OSError:  # not Linux: what the CPU has is not known
+        return False
+    return not _VNNI.intersection(flags)
 
 
 def fingerprint() -> dict[str, Any]:

@@ -31,10 +31,13 @@ __all__ = [
     "MutantOutcome",
     "MutationMeasurement",
     "OutputMeasurement",
+    "PortabilityMeasurement",
     "QuantizationMeasurement",
     "Ratio",
     "RecipeTrial",
     "RecommendMeasurement",
+    "SaturatedLayer",
+    "SaturationMeasurement",
     "SensitivityMeasurement",
     "SpeedPoint",
     "Step",
@@ -342,6 +345,7 @@ class CaseMeasurement:
         probe: Whether the plugin thought of the case by itself.
         overflowed: float16 values that are infinite where they are stored as such.
         underflowed: float16 values that are mostly zero, and are not in float32.
+        cpu: The kind of CPU it was computed for (`terms.Cpu`); empty where this machine ran it.
     """
 
     case: str
@@ -351,6 +355,57 @@ class CaseMeasurement:
     probe: bool = False
     overflowed: tuple[str, ...] = ()
     underflowed: tuple[str, ...] = ()
+    cpu: str = ""
+
+
+@dataclass(frozen=True)
+class SaturatedLayer:
+    """A node whose 8-bit weights can saturate on x86 without VNNI.
+
+    Attributes:
+        node: Its name, in the graph as ONNX Runtime rewrites it.
+        operator: Its type.
+        saturable: Share of its pairs of weights that saturate for the largest activations.
+        saturated: Share of the pairs of products that did, over the cases.
+    """
+
+    node: str
+    operator: str
+    saturable: float
+    saturated: float = 0.0
+
+
+@dataclass(frozen=True)
+class SaturationMeasurement:
+    """What becomes of an 8-bit artefact on x86 without VNNI, whichever machine measured it.
+
+    Attributes:
+        layers: The nodes that can saturate, those that did most first; empty where none can.
+        included: Whether the manifest's `cpus` hold such CPUs.
+        prevented: Whether the target's session options keep ONNX Runtime from saturating.
+        here: Whether this machine's own CPU is one: its runs are what they give.
+        problem: Why it could not be computed; None when it could, or was not needed.
+    """
+
+    layers: tuple[SaturatedLayer, ...] = ()
+    included: bool = True
+    prevented: bool = False
+    here: bool = False
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class PortabilityMeasurement:
+    """What weights of 7 bits cost, that are taken for the sake of x86 without VNNI.
+
+    Attributes:
+        sqnr_db: Worst signal-to-quantization-noise ratio of the artefact, in dB, over the declared
+            cases and floating outputs.
+        eight_bits_db: The same of one made with 8 bits, as CPUs compute it that do not saturate.
+    """
+
+    sqnr_db: float
+    eight_bits_db: float
 
 
 @dataclass(frozen=True)
@@ -485,6 +540,8 @@ class EquivalenceMeasurement:
         notes: What should be told about the reference.
         no_float64: Why the reference could not be run in float64; None when it could.
         diagnosis: What was found out about a failure.
+        saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
+        portability: What portable weights cost; None where the manifest asks for theirs by itself.
     """
 
     target: str
@@ -493,6 +550,8 @@ class EquivalenceMeasurement:
     notes: tuple[str, ...] = ()
     no_float64: str | None = None
     diagnosis: Diagnosis | None = None
+    saturation: SaturationMeasurement | None = None
+    portability: PortabilityMeasurement | None = None
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""
@@ -503,6 +562,17 @@ class EquivalenceMeasurement:
             if (value := getattr(output, metric)) is not None
         ]
         return max(values, default=None)
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """The worst signal-to-quantization-noise ratio in dB over declared cases that count."""
+        values = (
+            output.sqnr_db
+            for case in self.cases
+            for output in case.outputs
+            if not case.probe and not case.lenient and "float" in output.expected_dtype
+        )
+        return min((value for value in values if value is not None), default=None)
 
 
 @dataclass(frozen=True)

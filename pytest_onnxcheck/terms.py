@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from typing import Literal
 
-__all__ = ["HISTORY", "Check", "Dtype", "Exporter", "Fill", "Metric", "Precision"]
+__all__ = [
+    "HISTORY",
+    "WITHOUT_VNNI",
+    "Check",
+    "Cpu",
+    "Dtype",
+    "Exporter",
+    "Fill",
+    "Metric",
+    "Precision",
+]
 
 #: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
 #: would take our files for its own
@@ -21,6 +31,10 @@ Check = Literal[
     "latency",
     "recommend",
 ]
+#: CPUs that an artefact runs on, told apart by how they add up products of 8 bits
+Cpu = Literal["x86-vnni", "x86-avx2", "arm64"]
+#: x86 whose products of 8 bits saturate in 16: up to AVX2, and AVX-512 without VNNI
+WITHOUT_VNNI: Cpu = "x86-avx2"
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "constant", "file"]

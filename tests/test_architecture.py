@@ -24,7 +24,10 @@ ALLOWED = {
     "machine": {"versions"},
     "history": {"errors", "files", "machine", "measurement", "filelock", "pydantic"},
     "manifest": {"errors", "terms", "pydantic", "pydantic_core", "tomli"},
-    "engine": {"errors", "files", "manifest", "measurement", "preference", "versions"},
+    "engine": {
+        *("errors", "files", "machine", "manifest", "measurement", "preference"),
+        *("terms", "versions"),
+    },
     "judge": {"digits", "manifest", "measurement", "verdict"},
     "report": {
         *("digits", "errors", "files", "manifest", "measurement"),

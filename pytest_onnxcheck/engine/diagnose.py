@@ -71,6 +71,12 @@ def diagnose(
                 "that compute them in float32 (op_block_list), or scale the values down",
             ),
         )
+    if found.cpu:
+        return Diagnosis(
+            failing,
+            stage="quantization",
+            notes=(f"computed as {found.cpu} does; this machine's own CPU is another",),
+        )
     calibration = artefact.notes.get("calibration")
     if calibration and calibration["constant"] and not calibration["varies"]:
         return Diagnosis(

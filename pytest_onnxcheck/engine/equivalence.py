@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine import saturation
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.compare import compare
 from pytest_onnxcheck.engine.floor import classes, measure_floor, ties
@@ -16,14 +17,23 @@ from pytest_onnxcheck.engine.runtime import Session, open_session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import CPU, Target
-from pytest_onnxcheck.measurement import CaseMeasurement, EquivalenceMeasurement, OutputMeasurement
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    OutputMeasurement,
+    PortabilityMeasurement,
+    SaturationMeasurement,
+)
+from pytest_onnxcheck.terms import WITHOUT_VNNI
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["measure", "measure_case", "searched"]
+__all__ = ["beside_eight_bits", "measure", "measure_case", "searched"]
+
+_LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
 def measure(
@@ -32,7 +42,8 @@ def measure(
     """Compares an artefact with PyTorch on a target, case by case.
 
     PyTorch always runs on the CPU: its outputs are the reference for every target alike. The
-    first case is run once more at the end, after all the others.
+    first case is run once more at the end, after all the others. An artefact whose 8-bit products
+    saturate on CPUs unlike this one is computed for those as well.
 
     Raises:
         TargetAbsent: The target is not on this machine.
@@ -59,13 +70,70 @@ def measure(
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
         measured.append(_measured(session, oracle, variant, again, first))
+    ran = [case for case in oracle.declared if _ran(case, measured)]
+    saturated, computed = _on_other_cpus(artefact, session, oracle, variant, ran)
+    if computed and saturated is not None and saturated.here:
+        text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
+        measured = [dataclasses.replace(entry, lenient=text) for entry in measured]
     return EquivalenceMeasurement(
         target.name,
         session.provider,
-        tuple(measured),
+        (*measured, *computed),
         notes=tuple(oracle.notes),
         no_float64=first.problem,
+        saturation=saturated,
     )
+
+
+def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
+    return any(entry.case == case.name and entry.error is None for entry in measured)
+
+
+def _on_other_cpus(
+    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, ran: list[Case]
+) -> tuple[SaturationMeasurement | None, list[CaseMeasurement]]:
+    """The same cases on CPUs that saturate where this one does not, or the other way round."""
+    cases = {case.name: case for case in ran}
+    feeds = {name: session.fed(case.inputs) for name, case in cases.items()}
+    found, outputs = saturation.measure(artefact.path, session, variant, feeds)
+    if found is None:
+        return None, []
+    cpu, name = ("x86-vnni", "with VNNI") if found.here else (WITHOUT_VNNI, "without VNNI")
+    measured = []
+    for case, given in outputs.items():
+        named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
+        expected = oracle.expected(cases[case])
+        own = _compared(oracle, variant, named, expected, session.widened(given))
+        lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
+        measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
+    return found, measured
+
+
+def beside_eight_bits(
+    measured: EquivalenceMeasurement, eight: Artefact, oracle: Oracle, variant: Variant
+) -> EquivalenceMeasurement:
+    """Adds what weights of 7 bits cost an artefact.
+
+    Args:
+        measured: What was measured of the artefact.
+        eight: The same variant with weights of 8 bits.
+        oracle: What both should give.
+        variant: The variant of 7 bits.
+
+    Raises:
+        RunError: The one of 8 bits does not load or run.
+    """
+    session = open_session(eight, oracle.reference.model.target(measured.target))
+    run = saturation.unsaturated(eight.path, session)
+    cases = [
+        _compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
+        for case in oracle.declared
+    ]
+    beside = dataclasses.replace(measured, cases=tuple(cases)).sqnr_db
+    own = measured.sqnr_db
+    if own is None or beside is None:
+        return measured
+    return dataclasses.replace(measured, portability=PortabilityMeasurement(own, beside))
 
 
 def searched(

@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import io
 import logging
-import platform
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -48,14 +47,9 @@ _OPERATORS = {
 #: What MatMulNBitsQuantizer knows; a Gemm is made a MatMul and an Add first.
 _INT4_OPERATORS = ("MatMul", "Gather")
 
-#: CPU flags of the instructions that add up products of 8 bits in 32.
-_VNNI = frozenset(["avx512_vnni", "avx_vnni"])
-
 #: Bins of the histograms for the entropy method, as NVIDIA describes it (GTC 2017, S7310); the
 #: tool's own number for percentiles. It takes half a second a value.
 _BINS = 2048
-
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def quantize(
@@ -119,7 +113,7 @@ def _convert(
         )
     try:
         with _quiet():
-            convert[variant.precision](source, path, _on_this_cpu(variant))
+            convert[variant.precision](source, path, _filled(variant))
     except StageError:
         raise
     except OptionError as error:
@@ -132,8 +126,8 @@ def _convert(
 
 
 def resolved_options(variant: Variant) -> dict[str, Any]:
-    """The options a variant is made with on this machine, by name, as JSON has them."""
-    options = _on_this_cpu(variant)
+    """The options a variant is made with, by name, as JSON has them."""
+    options = _filled(variant)
     if options.operators is None and variant.precision in _OPERATORS:
         options = options.model_copy(update={"operators": _OPERATORS[variant.precision]})
     values = {name: getattr(options, name) for name in sorted(_names(variant))}
@@ -142,12 +136,11 @@ def resolved_options(variant: Variant) -> dict[str, Any]:
     }
 
 
-def _on_this_cpu(variant: Variant) -> Quantization:
-    """The variant's options with what follows the CPU filled in."""
-    options = variant.quantization
-    if "reduce_range" not in _names(variant) or options.reduce_range is not None:
-        return options
-    return options.model_copy(update={"reduce_range": _saturates()})
+def _filled(variant: Variant) -> Quantization:
+    """The variant's options with what follows from the CPUs it is made for filled in."""
+    if "reduce_range" not in _names(variant):
+        return variant.quantization
+    return variant.quantization.model_copy(update={"reduce_range": variant.reduces_range})
 
 
 def _names(variant: Variant) -> set[str]:
@@ -168,20 +161,6 @@ def _narrowed(path: Path, model: Model) -> list[str]:
         if value.type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
         and declared.get(value.name) == "float32"
     ]
-
-
-def _saturates() -> bool:
-    """Whether this CPU adds up products of 8 bits in 16: x86 without VNNI.
-
-    Weights of 7 bits are what ONNX Runtime advises there (see its `quantize_static`).
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        flags = _CPUINFO.read_text(encoding="utf-8", errors="replace").split()
-    except OSError:  # not Linux: what the CPU has is not known
-        return False
-    return not _VNNI.intersection(flags)
 
 
 def _int8_dynamic(source: Path, path: Path, options: Quantization) -> None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 
 from pytest_onnxcheck.judge.contract import structure
+from pytest_onnxcheck.judge.saturation import portability, saturation
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -59,9 +60,12 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
                 "by perturbed runs in float32",
             )
         )
+    failing = frozenset(finding.where for finding in findings if finding.grade is _FAIL)
     return Verdict.of(
         [
             *findings,
+            *saturation(measured, failing),
+            *portability(measured.portability, blamed=bool(findings)),
             *_uncompared(measured),
             *_rowless(measured, tolerance),
             *_vacuous(measured),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
+from pytest_onnxcheck.terms import WITHOUT_VNNI, Cpu
 
 __all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "resolve"]
 
@@ -24,6 +25,7 @@ BUILTIN_DEFAULTS = s.Defaults(
     precisions=("fp32",),
     targets=("cpu",),
     required_targets=(),
+    cpus=("x86-vnni", "x86-avx2", "arm64"),
     draws=1,
     probe_seconds=2.0,
     marks=(),
@@ -45,6 +47,7 @@ class Variant:
         tolerance: What its outputs may differ from PyTorch's.
         budget: What it may cost.
         quantization: How the precision is made; every option it has is filled in.
+        cpus: What it is made for; see `terms.Cpu`.
         max_drop: How much worse than PyTorch's the task metric may be; None when it is only told.
         file: The existing artefact; None when it is exported.
         baseline: The previous release's artefact, which it may not be much slower than.
@@ -57,9 +60,16 @@ class Variant:
     tolerance: s.Tolerance
     budget: s.Budget
     quantization: s.Quantization
+    cpus: tuple[Cpu, ...]
     max_drop: float | None = None
     file: Path | None = None
     baseline: Path | None = None
+
+    @property
+    def reduces_range(self) -> bool:
+        """Whether weights are quantized to 7 bits, so that they do not saturate without VNNI."""
+        given = self.quantization.reduce_range
+        return WITHOUT_VNNI in self.cpus if given is None else given
 
     def io_dtype(self, dtype: str) -> str:
         """The dtype of an input or output that the manifest declares as `dtype`."""
@@ -106,6 +116,7 @@ class Model:
     quantization: Mapping[str, s.Quantization]
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
+    cpus: tuple[Cpu, ...]
     marks: tuple[str, ...]
     xfail: tuple[s.Mark, ...]
     skip: tuple[s.Mark, ...]
@@ -219,6 +230,7 @@ def resolve(
             tolerance=tolerance(precision, name),
             budget=budget(precision, name),
             quantization=quantization(precision, name),
+            cpus=inherited("cpus"),
             max_drop=max_drop(precision, name),
             file=None if file is None else root / file,
             baseline=baseline(precision, name),
@@ -251,6 +263,7 @@ def resolve(
         quantization=section.quantization or {},
         targets=inherited("targets"),
         required_targets=inherited("required_targets"),
+        cpus=inherited("cpus"),
         marks=inherited("marks"),
         xfail=section.xfail,
         skip=section.skip,

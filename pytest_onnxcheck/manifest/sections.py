@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from pytest_onnxcheck.terms import Check, Dtype, Exporter, Fill, Metric, Precision
+from pytest_onnxcheck.terms import Check, Cpu, Dtype, Exporter, Fill, Metric, Precision
 
 __all__ = [
     "BUILTIN_QUANTIZATION",
@@ -116,6 +116,7 @@ Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterVal
 Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 Precisions = Annotated[tuple[Precision, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 # names of targets are checked in `rules`: the manifest and a hook may declare more
+Cpus = Annotated[tuple[Cpu, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 Targets = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(_unique)]
 AnyTargets = Annotated[tuple[str, ...], Array, AfterValidator(_unique)]
 Size = Annotated[int, Field(ge=1)]
@@ -331,8 +332,8 @@ class Quantization(Section):
     )
     reduce_range: bool | None = Field(
         None,
-        description="int8: weights in 7 bits, so that CPUs without VNNI do not saturate; default: "
-        "where this machine's CPU has none.",
+        description="int8: weights in 7 bits, so that x86 without VNNI does not saturate; default: "
+        "where `cpus` holds `x86-avx2`.",
     )
     block_size: Literal[16, 32, 64, 128, 256] | None = Field(
         None, description="int4-weight: weights that share a scale; default: 32."
@@ -351,7 +352,7 @@ def _quantization(**options: object) -> Quantization:
 _FLOAT16 = _quantization(exclude_nodes=(), op_block_list=(), keep_io_types=True)
 
 #: What holds for a precision when the manifest says nothing: these are also the only options it
-#: has. A `reduce_range` of None follows the CPU, `operators` of None are chosen by the precision.
+#: has. A `reduce_range` of None follows the model's `cpus`, `operators` of None the precision.
 BUILTIN_QUANTIZATION: dict[str, Quantization] = {
     "fp32": _quantization(),
     "fp16": _FLOAT16,
@@ -637,6 +638,12 @@ class Defaults(Section):
     )
     required_targets: AnyTargets | None = Field(
         None, description="Targets whose absence is a failure rather than a skip."
+    )
+    cpus: Cpus | None = Field(
+        None,
+        description="CPUs that the artefacts will run on: `x86-vnni`, `x86-avx2` (x86 without "
+        "VNNI, where 8-bit weights saturate) and `arm64`. int8 is made for all of them and judged "
+        "on all of them, wherever the gate runs; default: all three.",
     )
     draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Seeded input draws per combination of dims."

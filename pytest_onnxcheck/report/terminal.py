@@ -17,6 +17,9 @@ _MARKUP = {"FAIL": {"red": True}, "XPASS": {"red": True}, "warn": {"yellow": Tru
 _MARKUP |= {"pass": {"green": True}}
 
 
+#: what portable weights may cost without being told
+_AUDIBLE_DB = 1.0
+
 #: unnoticed faults shown of one artefact
 _MOST_SURVIVORS = 3
 
@@ -26,8 +29,8 @@ def summary(
 ) -> Iterator[tuple[str, dict[str, bool]]]:
     """The lines of the summary, each with its markup.
 
-    The table, what to release of each model, the warnings, and the mutants nobody noticed; with
-    `whole_frontier` also what every variant costs and loses.
+    The table, what to release of each model, what portable weights cost, the warnings, and the
+    mutants nobody noticed; with `whole_frontier` also what every variant costs and loses.
     """
     entries = list(entries)
     lines = [HEADER, *(cells(row) for row in rows(entries))]
@@ -39,6 +42,7 @@ def summary(
     for one in found:
         if (proposal := one.proposal()) is not None:
             yield f"release  {proposal}", {"green": True} if one.released else {"yellow": True}
+    yield from ((text, {}) for text in _portability(entries))
     for text in warnings(entries):
         yield text, {"yellow": True}
     yield from ((text, {}) for text in _mutants(entries))
@@ -66,6 +70,24 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = {i: max(len(line[i]) for line in lines) for i in used}
     for line in lines:
         yield "  ".join(line[i].ljust(widths[i]) for i in used).rstrip()
+
+
+def _portability(entries: Iterable[Entry]) -> Iterator[str]:
+    """What weights of 7 bits cost where they cost most."""
+    ratios = [
+        (float(found["sqnr_db"]), float(found["eight_bits_db"]), entry["nodeid"])
+        for entry in entries
+        if (found := entry.get("measurement", {}).get("portability"))
+    ]
+    if not ratios:
+        return
+    own, eight, nodeid = max(ratios, key=lambda ratio: ratio[1] - ratio[0])
+    if eight - own > _AUDIBLE_DB:
+        yield (
+            f"portable  weights of 7 bits, for x86 without VNNI, cost up to {eight - own:.1f} dB "
+            f"({nodeid}: {own:.1f} dB, {eight:.1f} dB with 8 bits); where it never runs: "
+            'cpus = ["x86-vnni", "arm64"]'
+        )
 
 
 def _mutants(entries: Iterable[Entry]) -> Iterator[str]:

@@ -74,7 +74,7 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
     known: list[tuple[str, float | None]] = []
     if isinstance(measurement, EquivalenceMeasurement):
         properties.append(("onnxcheck_max_abs", measurement.worst()))
-        known.append(("onnxcheck_sqnr_db", _sqnr_db(measurement)))
+        known.append(("onnxcheck_sqnr_db", measurement.sqnr_db))
     elif isinstance(measurement, QuantizationMeasurement):
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
         whole, covered = measurement.float_bytes, measurement.coverage
@@ -89,17 +89,6 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
     elif isinstance(measurement, MutationMeasurement):
         properties.append(("onnxcheck_mutation_score", measurement.score))
     return properties + [(name, round(value, 4)) for name, value in known if value is not None]
-
-
-def _sqnr_db(measured: EquivalenceMeasurement) -> float | None:
-    """The worst signal-to-quantization-noise ratio, as the table has it."""
-    values = (
-        output.sqnr_db
-        for case in measured.cases
-        for output in case.outputs
-        if not case.probe and not case.lenient and "float" in output.expected_dtype
-    )
-    return min((value for value in values if value is not None), default=None)
 
 
 def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:

@@ -9,6 +9,7 @@ import torch
 from onnx import TensorProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from pytest_onnxcheck import machine
 from pytest_onnxcheck.engine import quantize as quantize_module
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.calibration import Calibration
@@ -667,25 +668,25 @@ def test_a_module_that_does_not_run_in_float16_is_an_export_error(make):
         make("in_float32", "half")
 
 
-# the options that depend on the machine
+# the options that depend on what the artefact is for
 
 
 @pytest.mark.parametrize(
-    ("machine", "flags", "reduced"),
+    ("cpus", "reduced"),
     [
-        ("x86_64", "fpu avx2", True),
-        ("x86_64", "fpu avx512_vnni", False),
-        ("AMD64", "avx_vnni", False),
-        ("aarch64", "asimd", False),
+        (("x86-vnni", "x86-avx2", "arm64"), True),
+        (("x86-avx2",), True),
+        (("x86-vnni", "arm64"), False),
     ],
 )
-def test_reduce_range_follows_the_cpu_unless_it_is_given(
-    project, monkeypatch, tmp_path, machine, flags, reduced
+@pytest.mark.parametrize("flags", ["avx2", "avx512_vnni"])
+def test_reduce_range_follows_the_manifests_cpus_and_not_this_one(
+    project, monkeypatch, tmp_path, cpus, reduced, flags
 ):
     (tmp_path / "cpuinfo").write_text(f"flags : {flags}\n", encoding="utf-8")
-    monkeypatch.setattr(quantize_module, "_CPUINFO", tmp_path / "cpuinfo")
-    monkeypatch.setattr(quantize_module.platform, "machine", lambda: machine)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
     variant = project[0]["mlp"].variant("torchscript", 20, "int8-dynamic")
+    variant = dataclasses.replace(variant, cpus=cpus)
     assert resolved_options(variant)["reduce_range"] is reduced
     given = variant.quantization.model_copy(update={"reduce_range": not reduced})
     variant = dataclasses.replace(variant, quantization=given)

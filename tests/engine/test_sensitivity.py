@@ -83,6 +83,7 @@ inputs.x.shape = ["batch", 8]
 outputs.y.shape = ["batch", 4]
 [models.mlp.quantization.int8-static]
 per_channel = false
+reduce_range = false
 """
 
 

@@ -588,3 +588,18 @@ def test_a_missing_or_binary_file_is_not_ours(tmp_path):
     (tmp_path / "models.toml").write_bytes(b"schema = 1\n\xff\n")
     assert not carries_schema(tmp_path / "models.toml")
     assert not carries_schema(tmp_path / "none.toml")
+
+
+def test_int8_is_made_for_every_cpu_unless_the_manifest_says_otherwise(tmp_path):
+    every = net(tmp_path)
+    assert every.cpus == ("x86-vnni", "x86-avx2", "arm64")
+    assert every.variant("dynamo", 20, "int8-static").reduces_range
+    own = net(tmp_path, start='[defaults]\ncpus = ["arm64"]', model='cpus = ["x86-vnni"]')
+    assert own.cpus == own.variants[0].cpus == ("x86-vnni",)
+    assert not own.variant("dynamo", 20, "int8-static").reduces_range
+    written = "[models.net.quantization.int8-static]\nreduce_range = true"
+    assert (
+        net(tmp_path, model='cpus = ["arm64"]', end=written)
+        .variant("dynamo", 20, "int8-static")
+        .reduces_range
+    )

@@ -99,6 +99,7 @@ boundary = "device"
 cuda_graph = true
 
 [models.net]
+cpus = ["x86-vnni", "arm64"]
 factory = "zoo.py:net"
 kwargs = { width = 8, names = ["a", "b"], nested = { on = true } }
 checkpoint = "net.pt"
