@@ -17,7 +17,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -104,7 +104,7 @@ class History:
         with self._alone():
             numbers = [int(path.name.partition("_")[0]) for path in self._run_files()]
             number = max(numbers, default=0) + 1
-            time = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
+            time = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
             path = self.folder / f"{number:04}_{time}.json"
             _write(path, {"format": FORMAT, "checks": checks})
         self.runs.append(dict(points))
@@ -173,7 +173,7 @@ def points_of(
         root: What the manifests' paths are told relative to.
         limits: Their `max_regression`.
     """
-    created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    created = datetime.now(UTC).isoformat(timespec="seconds")
     machine = fingerprint()
     points = {}
     for entry in entries:

@@ -23,7 +23,7 @@ ALLOWED = {
     "versions": set(),
     "machine": {"versions"},
     "history": {"errors", "files", "machine", "measurement", "filelock", "pydantic"},
-    "manifest": {"errors", "terms", "pydantic", "pydantic_core", "tomli"},
+    "manifest": {"errors", "terms", "pydantic", "pydantic_core"},
     "engine": {
         *("errors", "files", "machine", "manifest", "measurement", "preference"),
         *("terms", "versions"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-import sys
+import tomllib
 import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +20,6 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path, key_lines
 from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pragma: no cover - the same parser under its older name
-    import tomli as tomllib
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
 

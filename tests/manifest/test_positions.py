@@ -1,15 +1,10 @@
 """The lines of keys, on the parts of TOML that a naive scanner gets wrong."""
 
-import sys
+import tomllib
 
 import pytest
 
 from pytest_onnxcheck.manifest.positions import key_lines
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 #: three tildes stand for three apostrophes
 DOCUMENT = r'''# a comment with [brackets] and key = "value"

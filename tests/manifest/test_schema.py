@@ -1,7 +1,7 @@
 """The JSON Schema that editors use says what the loader says."""
 
 import json
-import sys
+import tomllib
 from pathlib import Path
 
 import jsonschema
@@ -9,11 +9,6 @@ import pytest
 
 import pytest_onnxcheck
 from pytest_onnxcheck.manifest import json_schema, load_manifest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 PACKAGE = Path(pytest_onnxcheck.__file__).parent
 REPOSITORY = Path(__file__).parents[2]
