@@ -203,6 +203,20 @@ class Made:
             and (not types or TensorProto.DataType.Name(tensor.data_type) in types)
         ]
 
+    def quantized(self):
+        """Weights and their scales, as the nodes read them: tools differ in how they name them."""
+        readers = {name: node for node in self.graph.node for name in node.input}
+        made = {name: node for node in self.graph.node for name in node.output}
+        for node in self.nodes("DequantizeLinear"):
+            weight, scale = (self.tensors.get(name) for name in node.input[:2])
+            if weight is not None and len(weight.dims) > 1:  # else an activation, or a bias
+                yield numpy_helper.to_array(weight), numpy_helper.to_array(scale)
+        for node in self.nodes("MatMulInteger"):
+            product = readers[made[node.input[0]].output[1]]  # of the activation's scale
+            (scale,) = (self.tensors[name] for name in product.input if name in self.tensors)
+            weight = self.tensors[node.input[1]]
+            yield numpy_helper.to_array(weight), numpy_helper.to_array(scale)
+
     def pair(self):
         """PyTorch's output on the example, and the artefact's."""
         inputs = example(self.reference)
@@ -451,17 +465,17 @@ def test_dynamic_leaves_convolutions_alone_unless_they_are_asked_for(make):
 
 @pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
 def test_scales_are_per_channel_or_per_tensor(make, precision):
-    scales = [s.size for s in make("mlp", precision).constants("weight_scale")]
-    assert sorted(scales) == [8, 16]
-    scales = [s.size for s in make("mlp", precision, per_channel=False).constants("weight_scale")]
-    assert scales == [1, 1]
+    def sizes(**options):
+        return sorted(scale.size for _, scale in make("mlp", precision, **options).quantized())
+
+    assert sizes() == [8, 16]
+    assert sizes(per_channel=False) == [1, 1]
 
 
 @pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
 def test_weights_have_the_type_asked_for_in_8_or_7_bits(make, precision):
     def quantized(**options):
-        made = make("mlp", precision, **options)
-        return made.constants("weight_quantized")
+        return [weight for weight, _ in make("mlp", precision, **options).quantized()]
 
     eight, seven = quantized(reduce_range=False), quantized(reduce_range=True)
     assert {w.dtype.name for w in (*eight, *seven)} == {"int8"}
@@ -486,10 +500,15 @@ def test_activations_have_the_type_asked_for_and_symmetric_ones_zero_point_0(mak
 
 @pytest.mark.parametrize("precision", ["int8-dynamic", "int8-static"])
 def test_an_excluded_node_stays_in_float(make, precision):
-    assert len(make("mlp", precision).constants("weight_quantized")) == 2
+    assert len(list(make("mlp", precision).quantized())) == 2
     excluded = make("mlp", precision, exclude_nodes=("/0/*",))
-    assert len(excluded.constants("weight_quantized")) == 1
-    assert [w.shape for w in excluded.constants("0.weight", "FLOAT")]
+    assert len(list(excluded.quantized())) == 1
+    (node,) = (
+        node
+        for node in (*excluded.nodes("MatMul"), *excluded.nodes("Gemm"))
+        if node.input[1] in excluded.tensors
+    )
+    assert excluded.type_of(node.input[1]) == "FLOAT"
 
 
 def test_only_the_operators_asked_for_are_quantized(make):
