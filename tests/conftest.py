@@ -10,8 +10,14 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from warm import LONGEST, Warm
 
 pytest_plugins = ["pytester"]
+
+WARM = Warm()
+
+#: hypothesis' plugin imports hypothesis at the end of every run, which takes half a second
+LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
 
 NETS = '''
 """Small models for the tests; each is built from the seed the plugin sets."""
@@ -104,20 +110,30 @@ class Project:
         text = "\n".join(["schema = 1", "[defaults]", *lines, written, textwrap.dedent(models)])
         (self.path / name).write_text(text)
 
-    def run(self, *args: str) -> Result:
+    def run(self, *args: str, fresh: bool = False) -> Result:
         """Runs the gate in a process of its own, with a record."""
-        return self.pytest("--onnxcheck", "--onnxcheck-json=record.json", *args)
+        return self.pytest("--onnxcheck", "--onnxcheck-json=record.json", *args, fresh=fresh)
 
-    def pytest(self, *args: str) -> Result:
-        """Runs pytest in a process of its own."""
-        command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *args]
+    def pytest(self, *args: str, fresh: bool = False) -> Result:
+        """Runs pytest in a process of its own.
+
+        Args:
+            args: Its arguments.
+            fresh: In a new interpreter, where the test is about what is imported when.
+        """
+        args = (*LEAN, *args)
         # the inner run is no xdist worker, whatever runs these tests
         env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
-        done = subprocess.run(
-            command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600
-        )
-        print(done.stdout, done.stderr)  # shown when the test fails
-        return Result(done.returncode, done.stdout + done.stderr)
+        if fresh or sys.platform != "linux":
+            command = [sys.executable, "-m", "pytest", *args]
+            done = subprocess.run(
+                command, cwd=self.path, env=env, capture_output=True, text=True, timeout=LONGEST
+            )
+            status, out, err = done.returncode, done.stdout, done.stderr
+        else:
+            status, out, err = WARM.pytest(self.path, args, env)
+        print(out, err)  # shown when the test fails
+        return Result(status, out + err)
 
     @property
     def record(self) -> dict:
@@ -134,6 +150,10 @@ class Project:
         """The reason the record gives for a check."""
         checks = {check["nodeid"].partition("::")[2]: check for check in self.record["checks"]}
         return checks[nodeid]["reason"]
+
+
+def pytest_unconfigure() -> None:
+    WARM.close()
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import textwrap
 from xml.etree import ElementTree
 
 import pytest
+from conftest import LEAN, mlps
 from conftest import Project as _Project
-from conftest import mlps
 
 import pytest_onnxcheck.manifest  # noqa: F401 - or every in-process run builds its classes anew
 
@@ -24,7 +24,7 @@ class Project(_Project):
         self.pytester = pytester
 
     def collect(self, *args: str) -> pytest.RunResult:
-        return self.pytester.runpytest("--collect-only", "-q", "-p", "no:cacheprovider", *args)
+        return self.pytester.runpytest("--collect-only", "-q", *LEAN, *args)
 
 
 @pytest.fixture
@@ -267,7 +267,7 @@ def test_a_project_adds_checks_and_overrides_fixtures(project: Project):
             return OurChecks
         """
     )
-    result = project.pytester.runpytest("--onnxcheck", "-k", "test_name", "-p", "no:cacheprovider")
+    result = project.pytester.runpytest("--onnxcheck", "-k", "test_name", *LEAN)
     result.assert_outcomes(passed=1, deselected=5)
 
 
@@ -314,7 +314,7 @@ def test_collecting_imports_nothing_heavy(project: Project, args: list[str]):
             print("heavy:", [name for name in {HEAVY!r} if name in sys.modules])
         """
     )
-    result = project.pytest("-s", *args)
+    result = project.pytest("-s", *args, fresh=True)
     assert result.ret == 0
     result.stdout.fnmatch_lines(["heavy: []"])
 

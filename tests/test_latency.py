@@ -213,7 +213,14 @@ def only_check(project: Project) -> dict:
     return check
 
 
-def gated(project: Project, budget: str, *args: str, batches: str = "1", threads: int = 1) -> dict:
+def gated(
+    project: Project,
+    budget: str,
+    *args: str,
+    batches: str = "1",
+    threads: int = 1,
+    fresh: bool = False,
+) -> dict:
     """The latency check of a small model with a budget."""
     project.manifest(
         f"""
@@ -227,12 +234,12 @@ def gated(project: Project, budget: str, *args: str, batches: str = "1", threads
         {budget}
         """
     )
-    project.run("-m", "latency", *args)
+    project.run("-m", "latency", *args, fresh=fresh)
     return only_check(project)
 
 
 def test_what_is_measured_is_in_the_record_without_the_samples(project: Project):
-    check = gated(project, "", batches="3")
+    check = gated(project, "", batches="3", fresh=True)
     measured = check["measurement"]
     assert set(measured["ratios"]) == {"torch", "kernel"}
     assert measured["speedup"] == measured["ratios"]["torch"]["value"]
@@ -254,7 +261,7 @@ def test_what_is_measured_is_in_the_record_without_the_samples(project: Project)
 
 def test_a_policy_of_the_users_own_for_waiting_threads_is_kept(project: Project, monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert gated(project, "")["measurement"]["waiting"] == "ACTIVE"
+    assert gated(project, "", fresh=True)["measurement"]["waiting"] == "ACTIVE"
 
 
 COUNTING = """
@@ -278,7 +285,8 @@ def mlp():
 
 def test_a_pasted_node_waits_as_passively(project: Project):
     project.manifest(mlps("net") + SHORT)
-    project.pytest("models.toml", "-m", "latency", "--onnxcheck-json=record.json")
+    args = ("models.toml", "-m", "latency", "--onnxcheck-json=record.json")
+    project.pytest(*args, fresh=True)
     waiting = {check["measurement"]["waiting"] for check in project.record["checks"]}
     assert waiting == {"PASSIVE"}
 
