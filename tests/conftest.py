@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import clock
 import pytest
 from warm import LONGEST, Warm
 
@@ -109,6 +110,13 @@ class Project:
         lines = [f"{key} = {value}" for key, value in head.items() if key not in written]
         text = "\n".join(["schema = 1", "[defaults]", *lines, written, textwrap.dedent(models)])
         (self.path / name).write_text(text)
+
+    def on_clock(self, more: str = "", **seconds: float) -> None:
+        """Writes a conftest by which latencies are no matter of the machine, see `clock.paced`."""
+        fixture = "\n\n@pytest.fixture(autouse=True)\ndef on_clock(monkeypatch):\n"
+        fixture += f"    paced(monkeypatch, **{seconds})\n"
+        text = Path(clock.__file__).read_text() + fixture + more
+        (self.path / "conftest.py").write_text(text)
 
     def run(self, *args: str, fresh: bool = False) -> Result:
         """Runs the gate in a process of its own, with a record."""

@@ -1,4 +1,4 @@
-"""The history in whole runs of the gate. No test depends on how fast anything is.
+"""The history in whole runs of the gate, on a clock that the tests control.
 
 Where a verdict is wanted, the stored times are changed a thousandfold.
 """
@@ -28,6 +28,12 @@ dims = [{{ batch = 1 }}]
 """
 LIMIT = 'budget.fp32.max_regression = "100%"'
 HISTORY = "--onnxcheck-history=history"
+
+
+@pytest.fixture
+def project(project: Project) -> Project:
+    project.on_clock()
+    return project
 
 
 def manifest(project: Project, name: str = "net", more: str = "", limit: str = LIMIT) -> None:

@@ -1,0 +1,80 @@
+"""A clock that only the calls move which are timed: what is decided depends on no machine.
+
+Tests of the engine import it, and a project's conftest is made of it (`Project.on_clock`).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from pytest_onnxcheck.engine import latency, timing
+
+
+class Clock:
+    """Stands for the module `time` in `engine.timing`: all three clocks are one.
+
+    Attributes:
+        now: What it shows, in seconds.
+    """
+
+    get_clock_info = staticmethod(time.get_clock_info)
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    thread_time = process_time = perf_counter
+
+    def call(self, seconds: float, call: Callable[[], Any] = lambda: None) -> Callable[[], Any]:
+        """A call that takes so many seconds, or 1% more or less."""
+        shares = itertools.cycle((1.0, 0.99, 1.01))
+
+        def moved() -> Any:
+            done = call()
+            self.now += seconds * next(shares)
+            return done
+
+        return moved
+
+
+def installed(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock, by which calls are timed from now on."""
+    clock = Clock()
+    warm_up = functools.partial(timing._warm_up, clock=clock.perf_counter)
+    monkeypatch.setattr(timing, "_warm_up", warm_up)
+    monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
+def paced(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    pytorch: float = 4e-3,
+    own: float = 1e-3,
+    other: float = 2e-3,
+    kernel: float = 1.2e-3,
+) -> None:
+    """Lets the sides of `test_latency` take so many seconds.
+
+    Args:
+        monkeypatch: Undoes it.
+        pytorch: PyTorch.
+        own: The artefact.
+        other: The fp32 artefact beside it, and an earlier one.
+        kernel: The fixed kernel.
+    """
+    clock = installed(monkeypatch)
+
+    def interleave(calls: Sequence[Callable[[], Any]], *args: Any) -> timing.Rounds:
+        seconds = (pytorch, own, *[other] * (len(calls) - 3), kernel)
+        return timing.interleave([*map(clock.call, seconds, calls)], *args)
+
+    monkeypatch.setattr(latency, "interleave", interleave)
