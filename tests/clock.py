@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -35,11 +35,16 @@ class Clock:
 
     def call(self, seconds: float, call: Callable[[], Any] = lambda: None) -> Callable[[], Any]:
         """A call that takes so many seconds, or 1% more or less."""
-        shares = itertools.cycle((1.0, 0.99, 1.01))
+        return self.taking((seconds * share for share in itertools.cycle((1.0, 0.99, 1.01))), call)
+
+    def taking(
+        self, seconds: Iterator[float], call: Callable[[], Any] = lambda: None
+    ) -> Callable[[], Any]:
+        """A call that takes what the iterator says."""
 
         def moved() -> Any:
             done = call()
-            self.now += seconds * next(shares)
+            self.now += next(seconds)
             return done
 
         return moved

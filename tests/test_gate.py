@@ -253,6 +253,7 @@ def test_a_given_int8_artefact_that_is_float(project: Project):
 
 
 def test_budgets_of_size_and_speed(project: Project):
+    project.on_clock()
     project.manifest(
         mlps("net")
         + """

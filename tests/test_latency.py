@@ -69,6 +69,7 @@ def saved_entries(project: Project) -> list[int]:
 
 
 def test_both_sides_are_entries_of_one_group_and_histories_compare(project: Project):
+    project.on_clock()
     project.manifest(mlps("net") + SHORT)
     for _ in range(2):
         result = project.run("-m", "latency", "--benchmark-autosave")
@@ -239,6 +240,7 @@ def gated(
 
 
 def test_what_is_measured_is_in_the_record_without_the_samples(project: Project):
+    project.on_clock()
     check = gated(project, "", batches="3", fresh=True)
     measured = check["measurement"]
     assert set(measured["ratios"]) == {"torch", "kernel"}
@@ -338,7 +340,7 @@ def test_a_run_that_fails_while_it_is_timed_is_told_and_not_saved(
     project: Project, run: int, when: str
 ):
     # a mock: no device can be lost here
-    (project.path / "conftest.py").write_text(LOST.replace("30", str(run)))
+    project.on_clock(LOST.replace("30", str(run)))
     check = gated(project, "", "--benchmark-autosave")
     assert check["outcome"] == "failed"
     assert check["reason"] == (
@@ -352,13 +354,14 @@ def test_a_mistake_of_ours_is_not_the_artefacts(project: Project):
     broken = TIED.replace(
         "        ratio = measured", "        raise TypeError('ours')\n        ratio = measured"
     )
-    (project.path / "conftest.py").write_text(broken)
+    project.on_clock(broken)
     reason = gated(project, "")["reason"]
     assert "TypeError: ours" in reason
     assert "failed while it was timed" not in reason
 
 
 def test_what_fails_its_budget_is_no_baseline_of_pytest_benchmark(project: Project):
+    project.on_clock()
     assert gated(project, "min_speedup = 1000", "--benchmark-autosave")["outcome"] == "failed"
     assert gated(project, "min_speedup = 0.001", "--benchmark-autosave")["outcome"] == "passed"
     assert saved_entries(project) == [0, 2]
@@ -374,6 +377,7 @@ def test_what_fails_its_budget_is_no_baseline_of_pytest_benchmark(project: Proje
     ],
 )
 def test_a_budget_that_is_not_met_goes_red(project: Project, budget: str, says: str):
+    project.on_clock()
     check = gated(project, budget)
     assert check["outcome"] == "failed"
     assert says in check["reason"]
@@ -381,6 +385,7 @@ def test_a_budget_that_is_not_met_goes_red(project: Project, budget: str, says: 
 
 
 def test_the_previous_artefact_may_be_float16(project: Project):
+    project.on_clock()
     project.manifest(
         """
         [models.net]
@@ -420,6 +425,7 @@ def test_a_model_that_takes_more_memory_than_its_budget_goes_red(project: Projec
 @pytest.mark.parametrize("strict", [False, True])
 def test_what_is_too_close_to_tell_warns_and_is_red_when_strict(project: Project, strict: bool):
     """The judge is given an interval about the limit."""
+    project.on_clock(TIED)
     project.manifest(
         """
         [models.net]
@@ -430,7 +436,6 @@ def test_what_is_too_close_to_tell_warns_and_is_red_when_strict(project: Project
         outputs.y.shape = ["batch", 4]
         """
     )
-    (project.path / "conftest.py").write_text(TIED)
     project.run("-m", "latency", *(["--onnxcheck-strict"] if strict else []))
     check = only_check(project)
     assert check["outcome"] == ("failed" if strict else "passed")
@@ -448,7 +453,8 @@ def test_memory_is_none_where_the_run_fails(tmp_path):
 
 
 def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):
-    """Convolutions as ConvInteger, which `operators` has to ask for, lose against fp32."""
+    """Convolutions as ConvInteger, which `operators` has to ask for, on a clock where they lose."""
+    project.on_clock(own=3e-3, other=2e-3)
     (project.path / "convs.py").write_text(CONVS)
     project.manifest(
         """
@@ -475,14 +481,15 @@ def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):
 
 
 def test_what_cannot_be_told_says_why_it_is_red(project: Project):
+    project.on_clock(TIED)
     project.manifest(mlps("net") + SHORT)
-    (project.path / "conftest.py").write_text(TIED)
     result = project.run("-m", "latency", "--onnxcheck-strict")
     assert "(red by --onnxcheck-strict)" in "\n".join(result.outlines)
 
 
 def test_the_summary_survives_a_comparison_that_fails(project: Project):
     """pytest-benchmark raises in its own summary."""
+    project.on_clock()
     project.manifest(mlps("net") + SHORT)
     assert project.run("-m", "latency", "--benchmark-autosave").ret == 0
     (path,) = saved_runs(project)

@@ -47,6 +47,7 @@ def test_an_accelerator_that_leaves_every_node_to_the_cpu_fails(project: Project
 
 def test_what_was_timed_elsewhere_fails_by_itself(project: Project):
     """`-m latency` alone must not pass by the speed of the CPU."""
+    project.on_clock()
     project.manifest(
         AZURE + mlps("net"), 'targets = ["azure"]\nlatency = { seconds = 0.1, longest = 0.1 }'
     )

@@ -7,9 +7,9 @@ import itertools
 import math
 import random
 import statistics
-import time
 
 import pytest
+from clock import Clock, installed
 
 from pytest_onnxcheck.engine import timing
 from pytest_onnxcheck.engine.timing import (
@@ -133,9 +133,15 @@ def test_a_ratio_sees_through_drift_that_hits_both_sides():
     assert found.high - found.low < 0.02
 
 
-def test_calls_alternate_in_pairs_of_changing_order():
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The clock that `interleave` reads, which only its calls move."""
+    return installed(monkeypatch)
+
+
+def test_calls_alternate_in_pairs_of_changing_order(clock: Clock):
     calls: list[str] = []
-    rounds = interleave([lambda: calls.append("a"), lambda: calls.append("b")], [0.0])
+    rounds = interleave([clock.call(1e-5, lambda c=c: calls.append(c)) for c in "ab"], [0.0])
     assert len(rounds) == 21
     made = calls[-22 * len(rounds) :]  # such short ones are called ten times more before
     timed = made[::11]
@@ -144,14 +150,12 @@ def test_calls_alternate_in_pairs_of_changing_order():
     assert all(time > 0 for row in rounds.wall + rounds.thread + rounds.process for time in row)
 
 
-def test_the_longer_a_call_the_fewer_are_made_before_it_is_timed():
+def test_the_longer_a_call_the_fewer_are_made_before_it_is_timed(clock: Clock):
     calls: list[str] = []
-
-    def sleeping(seconds: float) -> None:
-        calls.append(str(seconds))
-        time.sleep(seconds)
-
-    rounds = interleave([lambda: sleeping(0.011), lambda: sleeping(0.001)], [0.0])
+    rounds = interleave(
+        [clock.call(took, lambda took=took: calls.append(str(took))) for took in (0.011, 0.001)],
+        [0.0],
+    )
     made = calls[-4 * len(rounds) :]
     assert (made.count("0.011"), made.count("0.001")) == (len(rounds), 3 * len(rounds))
 
@@ -161,13 +165,13 @@ def test_calls_that_are_compared_closely_are_treated_alike():
     assert timing._untimed([0.0099, 0.0101, 0.012, 0.03]) == [2, 2, 2, 0]
 
 
-def test_long_calls_are_not_waited_for_until_there_are_21_rounds():
-    rounds = interleave([lambda: time.sleep(0.06)] * 2, [0.0])
+def test_long_calls_are_not_waited_for_until_there_are_21_rounds(clock: Clock):
+    rounds = interleave([clock.call(0.06)] * 2, [0.0])
     assert 11 <= len(rounds) < 21
 
 
-def test_calls_that_are_longer_still_make_11_rounds():
-    rounds = interleave([lambda: time.sleep(0.2)], [0.0])
+def test_calls_that_are_longer_still_make_11_rounds(clock: Clock):
+    rounds = interleave([clock.call(0.2)], [0.0])
     assert len(rounds) == 11
 
 
@@ -179,23 +183,23 @@ def test_rounds_keep_their_sides():
     assert rounds.one_thread(0)
 
 
-def test_more_than_two_calls_take_turns_at_random():
+def test_more_than_two_calls_take_turns_at_random(clock: Clock):
     calls: list[str] = []
-    rounds = interleave([lambda c=c: calls.append(c) for c in "abc"], [0.0])
+    rounds = interleave([clock.call(1e-5, lambda c=c: calls.append(c)) for c in "abc"], [0.0])
     timed = "".join(calls[-33 * len(rounds) :][::11])
     orders = [timed[i : i + 3] for i in range(0, len(timed), 3)]
     assert all(sorted(order) == ["a", "b", "c"] for order in orders)
     assert len(set(orders)) > 3
 
 
-def test_it_stops_at_the_look_that_decides():
+def test_it_stops_at_the_look_that_decides(clock: Clock):
     seen: list[int] = []
 
     def decided(rounds: Rounds) -> bool:
         seen.append(len(rounds))
         return len(seen) == 2
 
-    rounds = interleave([lambda: None] * 2, [0.01, 1.0, 60.0], decided)
+    rounds = interleave([clock.call(1e-3)] * 2, [0.01, 1.0, 60.0], decided)
     assert len(seen) == 2
     assert seen[0] < seen[1] == len(rounds)
     assert 1.0 <= rounds.seconds < 60
@@ -208,41 +212,20 @@ def test_nothing_is_collected_while_it_is_timed():
     assert gc.isenabled()
 
 
-class Clock:
-    """A clock that calls move on."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def call(self, seconds):
-        """A call that takes what the iterator says."""
-
-        def call():
-            self.now += next(seconds)
-
-        return call
-
-
-def test_the_warm_up_ends_once_times_are_stable():
-    clock = Clock()
-    timing._warm_up([clock.call(itertools.repeat(0.001))], clock)
+def test_the_warm_up_ends_once_times_are_stable(clock: Clock):
+    timing._warm_up([clock.taking(itertools.repeat(0.001))])
     assert 0.2 <= clock.now < 0.21
 
 
-def test_the_warm_up_goes_on_while_times_fall():
-    clock = Clock()
+def test_the_warm_up_goes_on_while_times_fall(clock: Clock):
     falling = itertools.chain((0.02 * 0.9**n for n in range(40)), itertools.repeat(0.001))
-    timing._warm_up([clock.call(itertools.repeat(0.001)), clock.call(falling)], clock)
+    timing._warm_up([clock.taking(itertools.repeat(0.001)), clock.taking(falling)])
     assert 0.25 < clock.now < 1.0
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.5, 5.0])
-def test_the_warm_up_is_bounded(seconds):
-    clock = Clock()
-    timing._warm_up([clock.call(seconds * 1.1**n for n in itertools.count())], clock)
+def test_the_warm_up_is_bounded(clock: Clock, seconds):
+    timing._warm_up([clock.taking(seconds * 1.1**n for n in itertools.count())])
     assert clock.now <= max(1.5, 1.1 * seconds)
 
 
