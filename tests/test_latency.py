@@ -56,6 +56,7 @@ def tied(monkeypatch):
 SHORT = """
 [models.net.latency]
 seconds = 0.05
+longest = 0.05
 """
 
 
