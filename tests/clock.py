@@ -1,4 +1,4 @@
-"""A clock that only the calls move which are timed: what is decided depends on no machine.
+"""Clocks that only what is timed moves: what is decided depends on no machine.
 
 Tests of the engine import it, and a project's conftest is made of it (`Project.on_clock`).
 """
@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from pytest_onnxcheck.engine import latency, timing
+from pytest_onnxcheck.engine import latency, search, timing
 
 
 class Clock:
@@ -56,6 +56,29 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Clock:
     warm_up = functools.partial(timing._warm_up, clock=clock.perf_counter)
     monkeypatch.setattr(timing, "_warm_up", warm_up)
     monkeypatch.setattr(timing, "time", clock)
+    return clock
+
+
+class Ticking:
+    """Stands for the module `time` in `engine.search`: time passes when it is looked at.
+
+    Attributes:
+        now: What it shows, in seconds.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self.now = 0.0
+        self._seconds = seconds
+
+    def monotonic(self) -> float:
+        self.now += self._seconds
+        return self.now
+
+
+def ticking(monkeypatch: pytest.MonkeyPatch, seconds: float = 1e-3) -> Ticking:
+    """The clock of searches, of which each look takes so long."""
+    clock = Ticking(seconds)
+    monkeypatch.setattr(search, "time", clock)
     return clock
 
 

@@ -112,9 +112,14 @@ class Project:
         (self.path / name).write_text(text)
 
     def on_clock(self, more: str = "", **seconds: float) -> None:
-        """Writes a conftest by which latencies are no matter of the machine, see `clock.paced`."""
+        """Writes a conftest by which nothing depends on the machine's speed.
+
+        Args:
+            more: What else it holds.
+            seconds: See `clock.paced`.
+        """
         fixture = "\n\n@pytest.fixture(autouse=True)\ndef on_clock(monkeypatch):\n"
-        fixture += f"    paced(monkeypatch, **{seconds})\n"
+        fixture += f"    paced(monkeypatch, **{seconds})\n    ticking(monkeypatch, 0.01)\n"
         text = Path(clock.__file__).read_text() + fixture + more
         (self.path / "conftest.py").write_text(text)
 

@@ -114,6 +114,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Project:
     np.savez(project.path / "zeros.npz", x=np.zeros((16, 8), np.float32))
     tables = [f"[models.{name}]\ndims = {{ batch = [1, 3] }}\n{t}" for name, t in MODELS.items()]
     project.manifest("\n".join(tables))
+    project.on_clock()
     project.result = project.run("-m", "not latency", "--onnxcheck-search=4")
     return project
 

@@ -464,6 +464,7 @@ TWO = MLP.format(name="net") + 'precisions = ["fp32", "int8-dynamic"]\nlatency.s
 def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
     project: Project, capsys: pytest.CaptureFixture[str]
 ):
+    project.on_clock()
     project.manifest(TWO)
     result = project.run("--onnxcheck-frontier")
     assert result.ret == 0
