@@ -6,6 +6,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+from clock import paced
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine import recommend
@@ -91,6 +92,7 @@ def tried(root, monkeypatch):
         if recipes is not None:
             monkeypatch.setattr(recommend, "RECIPES", recipes)
         monkeypatch.setattr(recommend, "_TIMED_SECONDS", 0.01)
+        paced(monkeypatch)
         monkeypatch.setattr(
             recommend,
             "timed",
