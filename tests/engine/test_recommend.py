@@ -169,10 +169,10 @@ def test_a_recipe_that_quantizes_nothing_is_recorded_as_its_problem(tried):
 
 def test_recipes_the_manifest_makes_the_same_are_tried_once(tried):
     text = MLP + 'precisions = ["fp32", "int8-static"]\n'
-    text += '[models.net.quantization.int8-static]\nmethod = "entropy"\n'
-    found = tried(text, (("int8-static", {}), ("int8-static", {"method": "entropy"})))
+    text += '[models.net.quantization.int8-static]\nmethod = "percentile"\n'
+    found = tried(text, (("int8-static", {}), ("int8-static", {"method": "percentile"})))
     (trial,) = found.tried
-    assert trial.options == {"method": "entropy"}
+    assert trial.options == {"method": "percentile"}
     assert found.toml == (
         "# already in the manifest: int8-static\n"
         "# its ranges come from random draws: name real data in calibration"
