@@ -15,6 +15,9 @@ from warm import LONGEST, Warm
 
 pytest_plugins = ["pytester"]
 
+# two OpenMP threads wait for one another whenever another process has one of their processors
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 WARM = Warm()
 
 #: hypothesis' plugin imports hypothesis at the end of every run, which takes half a second
