@@ -28,7 +28,8 @@ class Project(_Project):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> Project:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # what runs inside is none
     return Project(pytester)
 
 
