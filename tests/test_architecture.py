@@ -36,8 +36,8 @@ ALLOWED = {
     },
     "settings": {"terms", "pytest"},
     "suite": {
-        *("engine", "history", "judge", "manifest", "measurement", "settings", "verdict"),
-        "pytest",
+        *("engine", "errors", "history", "judge", "manifest", "measurement"),
+        *("settings", "verdict", "pytest"),
     },
     "fixtures": {
         *("engine", "history", "manifest", "measurement", "settings", "verdict"),

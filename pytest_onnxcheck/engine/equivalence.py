@@ -74,7 +74,9 @@ def measure(
     saturated, computed = _on_other_cpus(artefact, session, oracle, variant, ran)
     if computed and saturated is not None and saturated.here:
         text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
-        measured = [dataclasses.replace(entry, lenient=text) for entry in measured]
+        measured = [
+            entry if entry.error else dataclasses.replace(entry, lenient=text) for entry in measured
+        ]
     return EquivalenceMeasurement(
         target.name,
         session.provider,
