@@ -61,8 +61,7 @@ def test_what_fails_there_fails_and_names_the_layers_and_the_ways_out():
     assert second == (
         "x86 without VNNI: products of 8 bits saturate in 2 layers: /2/Gemm_quant (QGemm, 12.50% "
         "of its pairs), /0/Gemm_quant (QGemm, 1.00% of its pairs). Quantize the weights to 7 bits "
-        '(reduce_range = true, the default while `cpus` holds "x86-avx2"; of a given file, '
-        'reduce_range=True when it is made), or take "x86-avx2" out of `cpus` if it never runs '
+        '(reduce_range = true, the default), or take "x86-avx2" out of `cpus` if it never runs '
         'there, or set "session.x64quantprecision" = "1" in [targets.cpu.session_options] and '
         "wherever it runs"
     )

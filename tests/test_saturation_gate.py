@@ -152,7 +152,7 @@ def test_7_bits_are_the_default_and_what_they_cost_is_told(project, vnni):
     assert cost.startswith("pass weights of 7 bits: cost ")
     assert "dB with 8), for the sake of x86 without VNNI" in cost
     portability = entry["measurement"]["portability"]
-    assert portability["sqnr_db"] < portability["eight_bits_db"] - 3
+    assert portability["sqnr_db"] < portability["eight_bits_db"] - 1
     result.stdout.fnmatch_lines(
         [
             "portable  weights of 7 bits, for x86 without VNNI, cost up to * dB "

@@ -20,10 +20,9 @@ _WHAT = "x86 without VNNI"
 _NAMED = 3
 
 _PREVENT = (
-    'Quantize the weights to 7 bits (reduce_range = true, the default while `cpus` holds "x86-avx2"'
-    '; of a given file, reduce_range=True when it is made), or take "x86-avx2" out of `cpus` if it '
-    'never runs there, or set "session.x64quantprecision" = "1" in [targets.cpu.session_options] '
-    "and wherever it runs"
+    'Quantize the weights to 7 bits (reduce_range = true, the default), or take "x86-avx2" out of '
+    '`cpus` if it never runs there, or set "session.x64quantprecision" = "1" in '
+    "[targets.cpu.session_options] and wherever it runs"
 )
 
 
