@@ -48,14 +48,18 @@ def _named(cpuinfo: str) -> str:
 
 
 def saturates() -> bool:
-    """Whether this CPU adds up products of 8 bits in 16: x86 without VNNI, as far as is known."""
+    """Whether this CPU adds up products of 8 bits in 16: x86 with AVX2 and no VNNI.
+
+    Older ones add up in 32 bits, as ONNX Runtime 1.32 does on emulated CPUs with SSE4 and AVX.
+    Where it cannot be known (it is read on Linux only), the answer is no.
+    """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
     try:
         flags = _CPUINFO.read_text(encoding="utf-8", errors="replace").split()
     except OSError:  # not Linux: what the CPU has is not known
         return False
-    return not _VNNI.intersection(flags)
+    return "avx2" in flags and not _VNNI.intersection(flags)
 
 
 def fingerprint() -> dict[str, Any]:

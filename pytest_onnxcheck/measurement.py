@@ -365,13 +365,14 @@ class SaturatedLayer:
     Attributes:
         node: Its name, in the graph as ONNX Runtime rewrites it.
         operator: Its type.
-        saturable: Share of its pairs of weights that saturate for the largest activations.
+        saturable: Share of its pairs of weights that saturate for the largest activations; None
+            where the weights are computed.
         saturated: Share of the pairs of products that did, over the cases.
     """
 
     node: str
     operator: str
-    saturable: float
+    saturable: float | None
     saturated: float = 0.0
 
 
@@ -385,6 +386,7 @@ class SaturationMeasurement:
         prevented: Whether the target's session options keep ONNX Runtime from saturating.
         here: Whether this machine's own CPU is one: its runs are what they give.
         problem: Why it could not be computed; None when it could, or was not needed.
+        unknown: Nodes that can saturate and are not computed; empty where all are.
     """
 
     layers: tuple[SaturatedLayer, ...] = ()
@@ -392,6 +394,7 @@ class SaturationMeasurement:
     prevented: bool = False
     here: bool = False
     problem: str | None = None
+    unknown: str = ""
 
 
 @dataclass(frozen=True)
@@ -406,6 +409,11 @@ class PortabilityMeasurement:
 
     sqnr_db: float
     eight_bits_db: float
+
+    @property
+    def cost_db(self) -> float:
+        """What they cost in dB; negative where they are better."""
+        return self.eight_bits_db - self.sqnr_db
 
 
 @dataclass(frozen=True)

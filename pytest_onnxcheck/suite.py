@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,15 +106,6 @@ class OnnxChecks:
     def _fault(self, measured: EquivalenceMeasurement | QuantizationMeasurement) -> str | None:
         return judge.fault(measured, self.variant)
 
-    def _eight_bits(self) -> Variant | None:
-        """The variant with weights of 8 bits, where it has 7 because of the manifest's `cpus`."""
-        variant = self.variant
-        given = variant.quantization.reduce_range is not None or variant.file is not None
-        if given or not variant.reduces_range or not variant.precision.startswith("int8"):
-            return None
-        options = variant.quantization.model_copy(update={"reduce_range": False})
-        return dataclasses.replace(variant, quantization=options)
-
     def _speed(self, measured: LatencyMeasurement, before: Before) -> Verdict:
         budget = self.variant.budget
         speed = judge.latency(measured, self.variant.precision, budget)
@@ -215,7 +205,7 @@ class OnnxChecks:
         oracle = onnxcheck_builds.oracle(onnxcheck_reference)
         target = self.model.target(onnxcheck_target)
         measured = equivalence.measure(onnxcheck_artefact, oracle, self.variant, target)
-        eight = self._eight_bits()
+        eight = self.variant.eight_bits
         if eight is not None and measured.saturation is not None:
             with contextlib.suppress(StageError):  # a remark is no reason to fail
                 built = onnxcheck_builds.artefact(onnxcheck_reference, eight)

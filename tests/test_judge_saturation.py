@@ -61,9 +61,9 @@ def test_what_fails_there_fails_and_names_the_layers_and_the_ways_out():
     assert second == (
         "x86 without VNNI: products of 8 bits saturate in 2 layers: /2/Gemm_quant (QGemm, 12.50% "
         "of its pairs), /0/Gemm_quant (QGemm, 1.00% of its pairs). Quantize the weights to 7 bits "
-        '(reduce_range = true, the default), or take "x86-avx2" out of `cpus` if it never runs '
-        'there, or set "session.x64quantprecision" = "1" in [targets.cpu.session_options] and '
-        "wherever it runs"
+        '(reduce_range = true, the default of what the plugin quantizes), or take "x86-avx2" out '
+        'of `cpus` if it never runs there, or set "session.x64quantprecision" = "1" in '
+        "[targets.cpu.session_options] and wherever it runs"
     )
 
 
@@ -91,10 +91,17 @@ def test_on_such_a_machine_the_run_itself_fails():
     assert "Quantize the weights to 7 bits" in second
 
 
-def test_a_failure_of_another_cause_is_not_laid_to_saturation():
-    grade, found = findings(measured(SaturationMeasurement(LAYERS), here=0.9, there=0.1))
+@pytest.mark.parametrize("there", [0.1, 0.9])
+def test_a_failure_of_another_cause_is_not_laid_to_saturation(there):
+    grade, found = findings(measured(SaturationMeasurement(LAYERS), here=0.9, there=there))
     assert grade is Grade.FAIL
-    assert not any("Quantize the weights" in finding for finding in found)
+    assert found[-1].endswith("; it fails where nothing saturates too")
+
+
+def test_what_could_not_be_told_fails_when_strict():
+    given = measured(SaturationMeasurement(unknown="QAttention 'a': not known"))
+    verdict = judge.equivalence(given, INT8)
+    assert (verdict.grade, verdict.strict().grade) == (Grade.WARN, Grade.FAIL)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ def test_a_failure_of_another_cause_is_not_laid_to_saturation():
         (
             SaturationMeasurement(LAYERS[2:]),
             Grade.PASS,
-            "1 layer: /4/Gemm_quant (QGemm, 0.20% of its pairs of weights) could saturate; none "
+            "1 layer: /4/Gemm_quant (QGemm, 0.20% of its pairs of weights) could saturate; no pair "
             "did",
         ),
         (
@@ -124,15 +131,21 @@ def test_a_failure_of_another_cause_is_not_laid_to_saturation():
             'weights may saturate. Run the gate on such a CPU, or take "x86-avx2" out of `cpus`',
         ),
         (
-            SaturationMeasurement(problem="QAttention is not known", included=False),
+            SaturationMeasurement((SaturatedLayer("/a", "MatMulInteger", None),), prevented=True),
             Grade.PASS,
-            "what the artefact gives there could not be computed (QAttention is not known): 8-bit "
-            'weights may saturate. Run the gate on such a CPU, or take "x86-avx2" out of `cpus`',
+            "1 layer: /a (MatMulInteger, of computed weights) could saturate; "
+            "session.x64quantprecision prevents it, and has to be set wherever the artefact runs",
         ),
     ],
 )
 def test_what_is_said_without_a_difference(found, grade, text):
     assert findings(measured(found)) == (grade, [f"x86 without VNNI: {text}"])
+
+
+@pytest.mark.parametrize("change", [{"included": False}, {"prevented": True}, {"here": True}])
+def test_what_is_not_known_does_not_matter_where_it_is_not_needed(change):
+    given = measured(SaturationMeasurement(problem="QAttention is not known", **change))
+    assert findings(given) == (Grade.PASS, [])
 
 
 @pytest.mark.parametrize(

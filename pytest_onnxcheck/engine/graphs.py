@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["WEIGHTED", "constants", "graphs", "holds_weights", "nodes_of", "tensors"]
+__all__ = ["WEIGHTED", "constants", "graphs", "holds_weights", "nodes_of", "reads", "tensors"]
 
 #: Operators that hold weights and that int8 is meant for.
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
@@ -37,6 +37,18 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
                 yield from nodes_of(inner)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """The names of the values a node reads, in the graphs inside it too, each once."""
+    names = dict.fromkeys(node.input)
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                names.update(dict.fromkeys(reads(inner)))
+            names.update(dict.fromkeys(value.name for value in graph.output))
+    names.pop("", None)
+    return list(names)
 
 
 def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

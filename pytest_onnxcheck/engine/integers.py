@@ -39,6 +39,16 @@ OPERATORS: dict[str, tuple[tuple[int, int], ...]] = {
     "QLinearMatMul": ((3, 5),),
 }
 
+_CONVOLUTION = frozenset(
+    ["auto_pad", "channels_last", "dilations", "group", "kernel_shape", "pads", "strides"]
+)
+#: Operator -> the attributes that are known here; the others have none.
+_KNOWN = {
+    "DynamicQuantizeLSTM": frozenset(["activations", "direction", "hidden_size"]),
+    "QGemm": frozenset(["alpha", "transA", "transB"]),
+    "QLinearConv": _CONVOLUTION,
+}
+
 _LOWEST, _HIGHEST = -(2**15), 2**15 - 1
 
 #: The largest unsigned byte.
@@ -67,12 +77,12 @@ class Products:
         """Share of the pairs that were beyond 16 bits."""
         return self.saturated / self.pairs if self.pairs else 0.0
 
-    def count(self, other: Products) -> None:
+    def add(self, other: Products) -> None:
         """Adds what another has counted."""
         self.pairs += other.pairs
         self.saturated += other.saturated
 
-    def of(self, left: Array, right: Array, *, paired: bool = True) -> Array:
+    def multiply(self, left: Array, right: Array, *, paired: bool = True) -> Array:
         """The sums of products of uint8 [M, K] and int8 or uint8 [K, N]: int64 [M, N].
 
         Exact in float64 up to an inner dimension of 2^37. `paired` is false for kernels that add
@@ -109,6 +119,8 @@ def weights(node: onnx.NodeProto, weight: Array) -> list[Array]:
         return [] if _is_depthwise(weight, groups) else _kernels(weight, groups)
     if node.op_type == "QGemm":
         return [weight.T if _attributes(node).get("transB", 0) else weight]
+    if weight.ndim == 1:
+        return [weight[:, None]]
     return list(weight.reshape(-1, *weight.shape[-2:]))
 
 
@@ -128,8 +140,14 @@ def compute(
     Raises:
         NotImplementedError: The node has an attribute or input that is not known here.
     """
-    read = [*inputs, *[None] * (12 - len(inputs))]
-    outputs = _COMPUTE[node.op_type](read, _attributes(node), products)
+    import numpy as np
+
+    read, attributes = [*inputs, *[None] * (12 - len(inputs))], _attributes(node)
+    strange = sorted(attributes.keys() - _KNOWN.get(node.op_type, frozenset()))
+    if strange:
+        raise NotImplementedError(f"attribute {', '.join(strange)} is not known")
+    with np.errstate(all="ignore"):
+        outputs = _COMPUTE[node.op_type](read, attributes, products)
     return {name: array for name, array in zip(node.output, outputs, strict=False) if name}
 
 
@@ -200,7 +218,7 @@ def _unsigned(array: Array, zero: Array | None) -> tuple[Array, int]:
     import numpy as np
 
     if zero is not None and zero.size > 1:
-        raise NotImplementedError("activations with a zero point per row")
+        raise NotImplementedError("activations with a zero point per row are not known")
     point = 0 if zero is None else int(zero.reshape(-1)[0])
     if array.dtype == np.int8:
         return (array.astype(np.int16) + 128).astype(np.uint8), point + 128
@@ -219,7 +237,7 @@ def _accumulators(
     """Sum of (left - zero)(right - right_zero) over k: int64 [M, N] of [M, K] and [K, N]."""
     import numpy as np
 
-    whole = products.of(left, right, paired=paired)
+    whole = products.multiply(left, right, paired=paired)
     points = np.int64(0) if right_zero is None else right_zero.astype(np.int64).reshape(-1)
     sums = right.sum(axis=0, dtype=np.int64) - len(right) * points
     sums = zero * sums + left.sum(axis=1, dtype=np.int64)[:, None] * points
@@ -237,17 +255,16 @@ def _matmul(
         rows = left.reshape(-1, left.shape[-1])
         found = _accumulators(rows, zero, right, right_zero, products)
         return found.reshape(*left.shape[:-1], right.shape[-1])
+    if right.ndim == 1 or left.ndim == 1:
+        raise NotImplementedError("a product with a vector is not known")
     if right_zero is not None and right_zero.size > 1:
-        raise NotImplementedError("zero points per column of a stack of matrices")
+        raise NotImplementedError("zero points per column of a stack of matrices are not known")
     stack = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
     lefts = np.broadcast_to(left, (*stack, *left.shape[-2:])).reshape(-1, *left.shape[-2:])
     rights = np.broadcast_to(right, (*stack, *right.shape[-2:])).reshape(-1, *right.shape[-2:])
-    found = np.stack(
-        [
-            _accumulators(one, zero, other, right_zero, products)
-            for one, other in zip(lefts, rights, strict=True)
-        ]
-    )
+    found = np.empty((len(lefts), left.shape[-2], right.shape[-1]), np.int64)
+    for index, (one, other) in enumerate(zip(lefts, rights, strict=True)):
+        found[index] = _accumulators(one, zero, other, right_zero, products)
     return found.reshape(*stack, *found.shape[-2:])
 
 
@@ -255,6 +272,8 @@ def _quantized(values: Array) -> tuple[Array, int, np.float32]:
     """Floats as bytes over their own range: bytes, zero point and scale (DynamicQuantizeLinear)."""
     import numpy as np
 
+    if not np.isfinite(values).all():
+        raise NotImplementedError("NaN or infinity that is quantized is not known")
     low = np.float32(min(values.min(initial=0.0), 0.0))
     high = np.float32(max(values.max(initial=0.0), 0.0))
     scale = np.float32(1) if high == low else np.float32((high - low) / np.float32(_BYTE))
@@ -274,6 +293,13 @@ def _requantized(sums: Array, scale: Array, zero: Array | None, kind: Any) -> Ar
     return (np.rint(clipped).astype(np.int32) + point).astype(kind)
 
 
+def _scalar(scale: Array) -> np.float32:
+    """A scale of a whole tensor."""
+    import numpy as np
+
+    return np.float32(scale.reshape(-1)[0])
+
+
 def _dtype(zero: Array | None, default: Array) -> Any:
     return default.dtype if zero is None else zero.dtype
 
@@ -287,58 +313,67 @@ _Attributes = Mapping[str, Any]
 def _matmul_integer(read: _Inputs, _: _Attributes, products: Products) -> list[Array]:
     import numpy as np
 
-    left, zero = _unsigned(read[0], read[2])
-    return [_matmul(left, zero, read[1], read[3], products).astype(np.int32)]
+    a, b, a_zero, b_zero = read[:4]
+    left, zero = _unsigned(a, a_zero)
+    return [_matmul(left, zero, b, b_zero, products).astype(np.int32)]
 
 
 def _matmul_integer_to_float(read: _Inputs, _: _Attributes, products: Products) -> list[Array]:
     import numpy as np
 
-    left, zero = _unsigned(read[0], read[4])
-    found = _matmul(left, zero, read[1], read[5], products).astype(np.float32)
-    found *= np.float32(read[2].reshape(-1)[0]) * read[3].reshape(-1)
-    return [found if read[6] is None else found + read[6]]
+    a, b, a_scale, b_scale, a_zero, b_zero, bias = read[:7]
+    left, zero = _unsigned(a, a_zero)
+    found = _matmul(left, zero, b, b_zero, products).astype(np.float32)
+    found *= _scalar(a_scale) * b_scale.reshape(-1)
+    return [found if bias is None else found + bias]
 
 
 def _dynamic_quantize_matmul(read: _Inputs, _: _Attributes, products: Products) -> list[Array]:
     import numpy as np
 
-    left, zero, scale = _quantized(read[0])
-    found = _matmul(left, zero, read[1], read[3], products).astype(np.float32)
-    found *= scale * read[2].reshape(-1)
-    return [found if read[4] is None else found + read[4]]
+    a, b, b_scale, b_zero, bias = read[:5]
+    left, zero, scale = _quantized(a)
+    found = _matmul(left, zero, b, b_zero, products).astype(np.float32)
+    found *= scale * b_scale.reshape(-1)
+    return [found if bias is None else found + bias]
 
 
 def _qlinear_matmul(read: _Inputs, _: _Attributes, products: Products) -> list[Array]:
-    left, zero = _unsigned(read[0], read[2])
-    found = _matmul(left, zero, read[3], read[5], products)
-    scale = read[1].reshape(-1)[0] * read[4].reshape(-1) / read[6].reshape(-1)[0]
-    return [_requantized(found, scale, read[7], _dtype(read[7], read[0]))]
+    a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = read[:8]
+    left, zero = _unsigned(a, a_zero)
+    found = _matmul(left, zero, b, b_zero, products)
+    scale = _scalar(a_scale) * b_scale.reshape(-1) / _scalar(y_scale)
+    return [_requantized(found, scale, y_zero, _dtype(y_zero, a))]
 
 
 def _qgemm(read: _Inputs, attributes: _Attributes, products: Products) -> list[Array]:
     import numpy as np
 
-    left, zero = _unsigned(read[0], read[2])
-    left = left.T if attributes.get("transA", 0) else left
-    right = read[3].T if attributes.get("transB", 0) else read[3]
-    found = _accumulators(left, zero, right, read[5], products)
-    if read[6] is not None:
-        found = found + read[6]
-    scale = np.float32(attributes.get("alpha", 1.0)) * read[1].reshape(-1)[0] * read[4].reshape(-1)
-    if read[7] is None:
+    a, a_scale, a_zero, b, b_scale, b_zero, bias, y_scale, y_zero = read[:9]
+    left, zero = _unsigned(a.T if attributes.get("transA", 0) else a, a_zero)
+    right = b.T if attributes.get("transB", 0) else b
+    found = _accumulators(left, zero, right, b_zero, products)
+    if bias is not None:
+        found = found + bias
+    scale = np.float32(attributes.get("alpha", 1.0)) * _scalar(a_scale) * b_scale.reshape(-1)
+    if y_scale is None:
         return [found.astype(np.float32) * scale]
-    return [_requantized(found, scale / read[7].reshape(-1)[0], read[8], _dtype(read[8], read[0]))]
+    return [_requantized(found, scale / _scalar(y_scale), y_zero, _dtype(y_zero, a))]
 
 
 def _qlinear_conv(read: _Inputs, attributes: _Attributes, products: Products) -> list[Array]:
-    left, zero = _unsigned(read[0], read[2])
-    found = _convolved(left, zero, read[3], read[5], attributes, products)
-    aside = (1, -1, *[1] * (found.ndim - 2))
-    if read[8] is not None:
-        found = found + read[8].reshape(aside)
-    scale = read[1].reshape(-1)[0] * read[4].reshape(-1) / read[6].reshape(-1)[0]
-    return [_requantized(found, scale.reshape(aside), read[7], _dtype(read[7], read[0]))]
+    import numpy as np
+
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias = read[:9]
+    channels_last = attributes.get("channels_last", 0)
+    image, zero = _unsigned(np.moveaxis(x, -1, 1) if channels_last else x, x_zero)
+    found = _convolved(image, zero, w, w_zero, attributes, products)
+    per_channel = (1, -1, *[1] * (found.ndim - 2))
+    if bias is not None:
+        found = found + bias.reshape(per_channel)
+    scale = (_scalar(x_scale) * w_scale.reshape(-1) / _scalar(y_scale)).reshape(per_channel)
+    y = _requantized(found, scale, y_zero, _dtype(y_zero, x))
+    return [np.moveaxis(y, 1, -1) if channels_last else y]
 
 
 def _convolved(
@@ -349,7 +384,19 @@ def _convolved(
     attributes: _Attributes,
     products: Products,
 ) -> Array:
-    """Accumulators [batch, channels, sizes...] of a convolution, as matrix products."""
+    """Accumulators of a convolution, as matrix products.
+
+    Args:
+        image: uint8 [batch, channels, sizes...].
+        zero: Its zero point, with which it is padded.
+        weight: int8 or uint8 [outputs, channels / groups, kernel sizes...].
+        weight_zero: Its zero point, or one for each output.
+        attributes: Those of the node.
+        products: Multiplies.
+
+    Returns:
+        int64 [batch, outputs, sizes...].
+    """
     import numpy as np
 
     sizes = weight.shape[2:]
@@ -360,8 +407,8 @@ def _convolved(
     padded = np.pad(image, [(0, 0), (0, 0), *pads], constant_values=zero)
     axes = tuple(range(2, image.ndim))
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=axes)
-    every = [slice(None, None, step) for step in (1, 1, *strides, *dilations)]
-    windows = windows[tuple(every)]
+    steps = (1, 1, *strides, *dilations)
+    windows = windows[tuple(slice(None, None, step) for step in steps)]
     batch, channels, *rest = windows.shape
     out = rest[: len(sizes)]
     groups = attributes.get("group", 1)
@@ -425,14 +472,15 @@ def _dynamic_quantize_lstm(
     import numpy as np
 
     frames, weight, recurrence = read[0], read[1], read[2]
-    given = {name for name in ("activations", "clip", "input_forget") if attributes.get(name)}
     usual = [b"Sigmoid", b"Tanh", b"Tanh"] * len(weight)
-    if attributes.get("activations") == usual:
-        given.discard("activations")
-    if given or read[7] is not None:
-        raise NotImplementedError(f"an LSTM with {', '.join(sorted(given) or ['peepholes'])}")
+    if attributes.get("activations", usual) != usual:
+        raise NotImplementedError("an LSTM with other activations is not known")
+    if read[7] is not None:
+        raise NotImplementedError("an LSTM with peepholes is not known")
     if read[4] is not None and (read[4] != len(frames)).any():
-        raise NotImplementedError("an LSTM with sequences of several lengths")
+        raise NotImplementedError("an LSTM with sequences of several lengths is not known")
+    if not len(frames):
+        raise NotImplementedError("an LSTM without frames is not known")
     direction = attributes.get("direction", b"forward").decode()
     reversed_ = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[direction]
     size = recurrence.shape[1]

@@ -17,7 +17,7 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.graphs import nodes_of
+from pytest_onnxcheck.engine.graphs import nodes_of, reads
 
 if TYPE_CHECKING:
     import numpy as np
@@ -324,7 +324,7 @@ class _View:
         self.nodes = self._live()
         self.readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
         for node in self.nodes:
-            for name in _reads(node):
+            for name in reads(node):
                 self.readers[name].append(node)
 
     @cached_property
@@ -460,21 +460,9 @@ class _View:
         live = []
         for node in reversed(self.proto.graph.node):
             if needed.intersection(node.output):
-                needed.update(_reads(node))
+                needed.update(reads(node))
                 live.append(node)
         return live[::-1]
-
-
-def _reads(node: onnx.NodeProto) -> list[str]:
-    """The values a node reads, in its subgraphs too."""
-    inner = (
-        name
-        for attribute in node.attribute
-        for graph in (attribute.g, *attribute.graphs)
-        for below in nodes_of(graph)
-        for name in below.input
-    )
-    return _unique(name for name in (*node.input, *inner) if name)
 
 
 def _attribute(node: onnx.NodeProto, name: str, default: Any = None) -> Any:

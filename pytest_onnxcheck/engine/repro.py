@@ -16,13 +16,14 @@ import shlex
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import repro_script
 from pytest_onnxcheck.engine.cache import Artefact, artefact_files
 from pytest_onnxcheck.engine.exposed import Exposed
+from pytest_onnxcheck.engine.graphs import reads
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.reference import Reference, _seed
@@ -318,7 +319,7 @@ def _write_node(folder: Path, exposed: Exposed, case: Case, name: str) -> None:
         raise _CannotCut
     constants = {tensor.name: tensor for tensor in exposed.graph.initializer}
     known = {*constants, *exposed.producers, *exposed.inputs}
-    read = [value for value in dict.fromkeys(_reads(node)) if value in known]
+    read = [value for value in reads(node) if value in known]
     weights = [constants[value] for value in read if value in constants]
     inputs = [value for value in read if value not in constants]
     outputs = [value for value in node.output if value]
@@ -337,15 +338,6 @@ def _write_node(folder: Path, exposed: Exposed, case: Case, name: str) -> None:
     model.graph.output.extend(_declared(value, values[value]) for value in outputs)
     onnx.save(model, folder / "node.onnx")
     _write_arrays(folder / "node_inputs.npz", {value: values[value] for value in inputs})
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, in its subgraphs too."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
 
 
 def _declared(name: str, value: Array) -> onnx.ValueInfoProto:

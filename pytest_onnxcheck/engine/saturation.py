@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.exposed import plain_session
-from pytest_onnxcheck.engine.graphs import nodes_of
+from pytest_onnxcheck.engine.graphs import constants, nodes_of, reads
 from pytest_onnxcheck.engine.integers import OPERATORS, Products, compute, saturable, weights
 from pytest_onnxcheck.engine.opening import open_handle
 from pytest_onnxcheck.engine.runtime import Session
@@ -40,6 +40,10 @@ _ENTRY = "session.x64quantprecision"
 #: Levels of optimisation that do not depend on the CPU's instructions.
 _PORTABLE_LEVELS = ("disable", "basic", "extended")
 
+#: How many nodes a message lists.
+_NAMED = 3
+
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
 _QUANTIZED = frozenset(["QuantizeLinear", "DequantizeLinear", "QAttention", *OPERATORS])
 
 
@@ -68,26 +72,29 @@ def measure(
     outputs: dict[str, dict[str, Array]] = {}
     try:
         emulation = Emulation(path, session.on)
-        if not found.prevented:
-            for case, inputs in feeds.items() if emulation.layers else ():
-                given, products = emulation.run(inputs, saturating=not here or included)
-                for node, own in products.items():
-                    counts.setdefault(node, Products(saturating=True)).count(own)
-                if not (here and included):
-                    outputs[case] = given
-    except RunError as error:
-        return replace(found, problem=str(error)), {}
+    except Exception as error:  # whatever a broken model brings about
+        return replace(found, problem=_one_line(error)), {}
+    for case, inputs in feeds.items() if emulation.layers and not found.prevented else ():
+        try:
+            given, products = emulation.run(inputs, saturating=not here or included)
+        except RunError as error:
+            found = replace(found, problem=f"{case}: {error}")
+            continue
+        for key, own in products.items():
+            counts.setdefault(key, Products(saturating=True)).add(own)
+        if not (here and included):
+            outputs[case] = given
     layers = [
         SaturatedLayer(
             layer.node,
             layer.operator,
-            layer.saturable / layer.pairs if layer.pairs else 1.0,
-            counts[layer.node].share if layer.node in counts else 0.0,
+            layer.saturable,
+            counts[layer.key].share if layer.key in counts else 0.0,
         )
         for layer in emulation.layers
     ]
     layers.sort(key=lambda layer: -layer.saturated)
-    return replace(found, layers=tuple(layers), problem=emulation.unknown), outputs
+    return replace(found, layers=tuple(layers), unknown=emulation.unknown), outputs
 
 
 def unsaturated(path: Path, session: Session) -> Callable[[Mapping[str, Array]], dict[str, Array]]:
@@ -112,16 +119,17 @@ class Layer:
     """A node whose weights can saturate.
 
     Attributes:
-        node: Its name in the graph as ONNX Runtime rewrites it, or that of its output.
+        key: The name of its first output.
+        node: Its name in the graph as ONNX Runtime rewrites it; the key where it has none.
         operator: Its type.
-        pairs: How many pairs of weights it has.
-        saturable: How many of them saturate for the largest activations.
+        saturable: Share of its pairs of weights that saturate for the largest activations; None
+            where the weights are computed.
     """
 
+    key: str
     node: str
     operator: str
-    pairs: int
-    saturable: int
+    saturable: float | None
 
 
 def _computes_on_integers(path: Path) -> bool:
@@ -133,8 +141,13 @@ def _computes_on_integers(path: Path) -> bool:
 
 
 def _is_prevented(target: Target) -> bool:
-    """Whether a target's session options keep 8-bit weights from saturating."""
-    return str(target.session_options.get(_ENTRY, "0")) in ("1", "True")
+    """Whether a target's session options keep 8-bit weights from saturating.
+
+    ONNX Runtime makes them unsigned while it rewrites the graph, and not below `extended`.
+    """
+    level = target.session_options.get("graph_optimization_level", "all")
+    on = str(target.session_options.get(_ENTRY, "0")) in ("1", "True")
+    return on and level not in ("disable", "basic")
 
 
 class Emulation:
@@ -142,7 +155,7 @@ class Emulation:
 
     Attributes:
         layers: The nodes that can saturate, in topological order; empty where none can.
-        unknown: Why some integer nodes are not known here; None when all are.
+        unknown: Nodes that can saturate and are not computed; empty where all are.
     """
 
     def __init__(self, path: Path, target: Target) -> None:
@@ -155,10 +168,9 @@ class Emulation:
         self._model = _rewritten(path, target)
         graph = self._model.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
-        found = [(node, self._layer(node)) for node in graph.node]
-        self.layers = [layer for _, layer in found if layer is not None]
-        self._parts = _parts(graph, {_key(node) for node, layer in found if layer is not None})
-        self.unknown = _unknown(graph)
+        self.layers = [layer for node in graph.node if (layer := self._layer(node)) is not None]
+        self._parts = _parts(graph, {layer.key for layer in self.layers})
+        self.unknown = self._unknown()
 
     def run(
         self, inputs: Mapping[str, Array], *, saturating: bool
@@ -170,7 +182,7 @@ class Emulation:
             saturating: True for CPUs without VNNI, False for those with it.
 
         Returns:
-            Outputs by name, and what was multiplied in each of `layers`, by `Layer.node`.
+            Outputs by name, and what was multiplied in each of `layers`, by `Layer.key`.
 
         Raises:
             RunError: ONNX Runtime refused a part, or a node is not known here.
@@ -179,40 +191,71 @@ class Emulation:
         products: dict[str, Products] = {}
         for part in self._parts:
             held |= self._run_part(part, held)
-            for node in part.then:
+            for node in part.emulated:
                 found = products[_key(node)] = Products(saturating=saturating)
                 try:
                     held |= compute(node, [self._value(name, held) for name in node.input], found)
-                except NotImplementedError as error:
-                    raise RunError(f"{_key(node)} ({node.op_type}): {error}") from error
+                except Exception as error:  # numpy's, of inputs that nobody thought of
+                    said = f"{node.name or _key(node)} ({node.op_type}): {_one_line(error)}"
+                    raise RunError(said) from error
         outputs = [value.name for value in self._model.graph.output]
         return {name: self._value(name, held) for name in outputs}, products
 
     def _value(self, name: str, held: Mapping[str, Any]) -> Any:
         """A value by name: computed, or a constant; None without a name."""
-        import onnx
-
         if not name or name in held:
             return held.get(name)
-        return onnx.numpy_helper.to_array(self._constants[name])
+        return self._constant(self._constants[name])
+
+    def _constant(self, tensor: onnx.TensorProto) -> Array:
+        import onnx
+
+        return onnx.numpy_helper.to_array(tensor, base_dir=str(self._path.parent))
 
     def _layer(self, node: onnx.NodeProto) -> Layer | None:
         """A node as a layer; None where it cannot saturate."""
         import onnx
 
-        pairs = found = 0
-        for at, zero in OPERATORS.get(node.op_type, ()):
+        key, pairs, found, computed = "", 0, 0, False
+        for at, zero in _operator(node):
+            key = _key(node)
             tensor = self._constants.get(node.input[at])
             if tensor is None:
-                # computed weights are activations, unsigned on x86 unless their zero point is not
-                kind = self._constants.get(node.input[zero] if zero < len(node.input) else "")
-                if kind is not None and kind.data_type == onnx.TensorProto.INT8:
-                    return Layer(_key(node), node.op_type, 1, 1)
+                # of unsigned weights the zero point is unsigned; without one it is not known
+                point = self._constants.get(node.input[zero] if zero < len(node.input) else "")
+                computed |= point is None or point.data_type == onnx.TensorProto.INT8
             elif tensor.data_type == onnx.TensorProto.INT8:
-                for weight in weights(node, onnx.numpy_helper.to_array(tensor)):
+                for weight in weights(node, self._constant(tensor)):
                     pairs += math.ceil(len(weight) / 2) * weight.shape[1]
                     found += saturable(weight)
-        return Layer(_key(node), node.op_type, pairs, found) if found else None
+        if not (found or computed):
+            return None
+        share = None if computed else found / pairs
+        return Layer(key, node.name or key, node.op_type, share)
+
+    def _unknown(self) -> str:
+        """The nodes that can saturate and are not computed here; empty without any."""
+        import onnx
+
+        graph = self._model.graph
+        held, outer = dict(constants(graph)), {_key(node) for node in graph.node}
+
+        def can(node: onnx.NodeProto, at: int) -> bool:
+            tensor = held.get(node.input[at])
+            if tensor is None or tensor.data_type != onnx.TensorProto.INT8:
+                return tensor is None
+            return any(map(saturable, weights(node, self._constant(tensor))))
+
+        found = []
+        for node in nodes_of(graph):
+            nested = _key(node) not in outer
+            places = [1] if node.op_type == "QAttention" else []
+            places += [at for at, _ in _operator(node)] if nested else []
+            if any(can(node, at) for at in places):
+                where = " inside If, Loop or Scan" if nested else ""
+                found.append(f"{node.op_type} {node.name!r}{where}")
+        more = ", ..." if len(found) > _NAMED else ""
+        return f"{', '.join(found[:_NAMED])}{more}: not known" if found else ""
 
     def _run_part(self, part: _Part, held: Mapping[str, Any]) -> dict[str, Any]:
         """What ONNX Runtime gives for the nodes of a part that others read."""
@@ -224,8 +267,8 @@ class Emulation:
                 part.session = plain_session(self._path, self._cut(part, fed))
             return dict(zip(part.gives, part.session.run(part.gives, fed), strict=True))
         except Exception as error:
-            said = " ".join(str(error).split())[:300]
-            raise RunError(f"a part of {self._path} does not run by itself: {said}") from error
+            said = f"a part of {self._path} does not run by itself: {_one_line(error)}"
+            raise RunError(said) from error
 
     def _cut(self, part: _Part, fed: Mapping[str, Array]) -> bytes:
         """A part as a model of its own."""
@@ -254,14 +297,14 @@ class _Part:
 
     Attributes:
         nodes: The former.
-        then: The latter.
+        emulated: The latter.
         reads: What `nodes` read from elsewhere, constants included.
         gives: What they compute that is read elsewhere.
         session: An open session of `nodes`, once they have been run.
     """
 
     nodes: list[onnx.NodeProto] = field(default_factory=list)
-    then: list[onnx.NodeProto] = field(default_factory=list)
+    emulated: list[onnx.NodeProto] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
     gives: list[str] = field(default_factory=list)
     session: Any = None
@@ -273,45 +316,34 @@ def _parts(graph: onnx.GraphProto, computed: set[str]) -> list[_Part]:
     parts = [_Part()]
     readers: dict[str, set[int]] = {value.name: {-1} for value in graph.output}
     for node in graph.node:
-        reads = list(_reads(node))
-        own = max((depth.get(name, 0) for name in reads), default=0)
+        own = max((depth.get(name, 0) for name in reads(node)), default=0)
         here = _key(node) in computed
-        for name in reads:
+        for name in reads(node):
             readers.setdefault(name, set()).add(-1 if here else own)
-        (parts[own].then if here else parts[own].nodes).append(node)
+        (parts[own].emulated if here else parts[own].nodes).append(node)
         if here and own + 1 == len(parts):
             parts.append(_Part())
         depth.update(dict.fromkeys(node.output, own + here))
     for index, part in enumerate(parts):
         made = {name: None for node in part.nodes for name in node.output if name}
-        read = {name: None for node in part.nodes for name in _reads(node)}
+        read = {name: None for node in part.nodes for name in reads(node)}
         part.reads = [name for name in read if name not in made]
         part.gives = [name for name in made if readers.get(name, set()) - {index}]
     return parts
 
 
-def _unknown(graph: onnx.GraphProto) -> str | None:
-    """Why some integer nodes of a graph are not known here."""
-    every = [node.op_type for node in nodes_of(graph)]
-    if "QAttention" in every:
-        return "QAttention is not known"
-    outer = sum(node.op_type in OPERATORS for node in graph.node)
-    nested = sum(operator in OPERATORS for operator in every) - outer
-    return f"{nested} integer nodes are inside If, Loop or Scan" if nested else None
+def _operator(node: onnx.NodeProto) -> tuple[tuple[int, int], ...]:
+    """Positions of a node's weights and of their zero points, where it can saturate."""
+    return OPERATORS.get(node.op_type, ()) if node.domain in _DOMAINS else ()
 
 
 def _key(node: onnx.NodeProto) -> str:
-    return str(node.name or next(filter(None, node.output)))
+    """The node's first output, which no other has; names of nodes may stand there twice."""
+    return str(next(filter(None, node.output)))
 
 
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """What a node reads, the graphs inside it included."""
-    yield from filter(None, node.input)
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
-            yield from (value.name for value in graph.output)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _rewritten(path: Path, target: Target) -> onnx.ModelProto:
@@ -331,8 +363,7 @@ def _rewritten(path: Path, target: Target) -> onnx.ModelProto:
         }
         try:
             open_handle(str(path), target.provider, target.provider_options, options)
-            return onnx.load(written)
+            # data outside the file stay where they are: beside the artefact
+            return onnx.load(written, load_external_data=False)
         except Exception as error:
-            raise RunError(
-                f"{path} cannot be rewritten: {' '.join(str(error).split())[:300]}"
-            ) from error
+            raise RunError(f"{path} cannot be rewritten: {_one_line(error)}") from error

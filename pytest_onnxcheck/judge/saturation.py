@@ -19,10 +19,13 @@ _WHAT = "x86 without VNNI"
 #: How many layers a message lists.
 _NAMED = 3
 
+#: What portable weights may cost before outputs that are not as they should be are laid to them.
+_HEAVY_DB = 1.0
+
 _PREVENT = (
-    'Quantize the weights to 7 bits (reduce_range = true, the default), or take "x86-avx2" out of '
-    '`cpus` if it never runs there, or set "session.x64quantprecision" = "1" in '
-    "[targets.cpu.session_options] and wherever it runs"
+    "Quantize the weights to 7 bits (reduce_range = true, the default of what the plugin "
+    'quantizes), or take "x86-avx2" out of `cpus` if it never runs there, or set '
+    '"session.x64quantprecision" = "1" in [targets.cpu.session_options] and wherever it runs'
 )
 
 
@@ -36,17 +39,19 @@ def saturation(measured: EquivalenceMeasurement, failing: frozenset[str]) -> Ite
     found = measured.saturation
     if found is None:
         return
-    if found.problem is not None:
-        grade = Grade.WARN if found.included and not found.prevented else Grade.PASS
+    why = found.problem or found.unknown
+    if why and found.included and not found.prevented and not found.here:
         yield Finding(
-            grade,
+            Grade.WARN,
             _WHAT,
-            f"what the artefact gives there could not be computed ({found.problem}): 8-bit weights "
-            'may saturate. Run the gate on such a CPU, or take "x86-avx2" out of `cpus`',
+            f"what the artefact gives there could not be computed ({why}): 8-bit weights may "
+            'saturate. Run the gate on such a CPU, or take "x86-avx2" out of `cpus`',
+            inconclusive=True,
         )
-        return
     if not found.layers:
-        yield Finding(Grade.PASS, _WHAT, "gives the same: no pair of its weights can saturate")
+        if not why:
+            text = "gives the same: no pair of its weights can saturate"
+            yield Finding(Grade.PASS, _WHAT, text)
         return
     if found.prevented:
         yield Finding(
@@ -58,14 +63,16 @@ def saturation(measured: EquivalenceMeasurement, failing: frozenset[str]) -> Ite
         return
     text = f"products of 8 bits saturate in {_layers(found)}"
     computed = {case.case for case in measured.cases if case.cpu}
-    ran = {case.case for case in measured.cases if not case.cpu}
-    guilty = failing & (ran if found.here else computed)
+    # what fails where nothing saturates has another cause
+    guilty = bool(failing) and (found.here or failing <= computed)
     if not any(layer.saturated for layer in found.layers):
-        yield Finding(Grade.PASS, _WHAT, f"{_layers(found)} could saturate; none did")
+        yield Finding(Grade.PASS, _WHAT, f"{_layers(found)} could saturate; no pair did")
     elif not found.included:
         yield Finding(Grade.PASS, _WHAT, f"{text}; the manifest's `cpus` leave such CPUs out")
     elif guilty:
         yield Finding(Grade.FAIL, _WHAT, f"{text}. {_PREVENT}")
+    elif failing:
+        yield Finding(Grade.PASS, _WHAT, f"{text}; it fails where nothing saturates too")
     else:
         yield Finding(Grade.PASS, _WHAT, f"{text}, within the tolerance")
 
@@ -81,6 +88,8 @@ def _layers(found: SaturationMeasurement) -> str:
 def _share(layer: SaturatedLayer) -> str:
     if layer.saturated:
         return f"{layer.saturated:.2%} of its pairs"
+    if layer.saturable is None:
+        return "of computed weights"
     return f"{layer.saturable:.2%} of its pairs of weights"
 
 
@@ -93,10 +102,9 @@ def portability(found: PortabilityMeasurement | None, *, blamed: bool) -> Iterat
     """
     if found is None:
         return
-    cost = found.eight_bits_db - found.sqnr_db
-    lost = f"cost {cost:.1f} dB" if cost > 0 else "cost nothing"
+    lost = f"cost {found.cost_db:.1f} dB" if found.cost_db > 0 else "cost nothing"
     yield Finding(
-        Grade.WARN if blamed and cost > 0 else Grade.PASS,
+        Grade.WARN if blamed and found.cost_db > _HEAVY_DB else Grade.PASS,
         "weights of 7 bits",
         f"{lost} ({found.sqnr_db:.1f} dB, {found.eight_bits_db:.1f} dB with 8), for the sake of "
         'x86 without VNNI. If the artefact never runs there: cpus = ["x86-vnni", "arm64"]',

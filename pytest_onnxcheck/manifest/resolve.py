@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -68,8 +68,19 @@ class Variant:
     @property
     def reduces_range(self) -> bool:
         """Whether weights are quantized to 7 bits, so that they do not saturate without VNNI."""
-        given = self.quantization.reduce_range
-        return WITHOUT_VNNI in self.cpus if given is None else given
+        if self.quantization.reduce_range is not None:
+            return self.quantization.reduce_range
+        # unsigned weights are added up in 32 bits everywhere
+        return WITHOUT_VNNI in self.cpus and self.quantization.weight_type != "uint8"
+
+    @property
+    def eight_bits(self) -> Variant | None:
+        """The same with weights of 8 bits, where it has 7 only because of `cpus`."""
+        auto = self.quantization.reduce_range is None and self.file is None
+        if not (auto and self.reduces_range and self.precision.startswith("int8")):
+            return None
+        options = self.quantization.model_copy(update={"reduce_range": False})
+        return replace(self, quantization=options)
 
     def io_dtype(self, dtype: str) -> str:
         """The dtype of an input or output that the manifest declares as `dtype`."""

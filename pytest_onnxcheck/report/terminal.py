@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_onnxcheck.measurement import MutantOutcome
+from pytest_onnxcheck.measurement import MutantOutcome, PortabilityMeasurement
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.recommend import recommendations
 from pytest_onnxcheck.report.table import HEADER, Entry, cells, rows, warnings
@@ -16,9 +16,6 @@ __all__ = ["summary"]
 _MARKUP = {"FAIL": {"red": True}, "XPASS": {"red": True}, "warn": {"yellow": True}}
 _MARKUP |= {"pass": {"green": True}}
 
-
-#: what portable weights may cost without being told
-_AUDIBLE_DB = 1.0
 
 #: unnoticed faults shown of one artefact
 _MOST_SURVIVORS = 3
@@ -74,19 +71,20 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 
 def _portability(entries: Iterable[Entry]) -> Iterator[str]:
     """What weights of 7 bits cost where they cost most."""
-    ratios = [
-        (float(found["sqnr_db"]), float(found["eight_bits_db"]), entry["nodeid"])
+    costs = [
+        # infinity is a string in a record
+        (PortabilityMeasurement(**{name: float(db) for name, db in found.items()}), entry["nodeid"])
         for entry in entries
         if (found := entry.get("measurement", {}).get("portability"))
     ]
-    if not ratios:
+    if not costs:
         return
-    own, eight, nodeid = max(ratios, key=lambda ratio: ratio[1] - ratio[0])
-    if eight - own > _AUDIBLE_DB:
+    worst, nodeid = max(costs, key=lambda cost: cost[0].cost_db)
+    if worst.cost_db > 0:
         yield (
-            f"portable  weights of 7 bits, for x86 without VNNI, cost up to {eight - own:.1f} dB "
-            f"({nodeid}: {own:.1f} dB, {eight:.1f} dB with 8 bits); where it never runs: "
-            'cpus = ["x86-vnni", "arm64"]'
+            f"portable  weights of 7 bits, for x86 without VNNI, cost up to {worst.cost_db:.1f} dB "
+            f"({nodeid}: {worst.sqnr_db:.1f} dB, {worst.eight_bits_db:.1f} dB with 8 bits); where "
+            'it never runs: cpus = ["x86-vnni", "arm64"]'
         )
 
 

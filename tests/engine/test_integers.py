@@ -179,7 +179,7 @@ def test_pairs_saturate_to_16_bits_and_are_counted():
     left = np.array([[255, 255, 255], [255, 1, 0], [0, 0, 9]], np.uint8)
     right = np.array([[127, -128, 127], [127, -128, -127], [100, 100, 100]], np.int8)
     exact, saturating = Products(saturating=False), Products(saturating=True)
-    whole, clipped = exact.of(left, right), saturating.of(left, right)
+    whole, clipped = exact.multiply(left, right), saturating.multiply(left, right)
     assert whole[0].tolist() == [90270, -39780, 25500]
     assert clipped[0].tolist() == [32767 + 25500, -32768 + 25500, 25500]
     assert clipped[1:].tolist() == whole[1:].tolist()
@@ -190,9 +190,9 @@ def test_pairs_saturate_to_16_bits_and_are_counted():
 
 def test_unsigned_weights_and_depthwise_kernels_do_not_saturate():
     left, right = np.full((1, 4), 255, np.uint8), np.full((4, 1), 255, np.uint8)
-    assert Products(saturating=True).of(left, right).item() == 4 * 255 * 255
+    assert Products(saturating=True).multiply(left, right).item() == 4 * 255 * 255
     signed = np.full((4, 1), 127, np.int8)
-    assert Products(saturating=True).of(left, signed, paired=False).item() == 4 * 255 * 127
+    assert Products(saturating=True).multiply(left, signed, paired=False).item() == 4 * 255 * 127
     node, inputs = conv(16, 16, (3, 3), size=(6, 6), group=16)
     assert weights(node, inputs["w"]) == []
 
@@ -221,8 +221,8 @@ def test_signed_activations_become_unsigned():
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"clip": 3.0}, "an LSTM with clip"),
-        ({"activations": ["Relu", "Tanh", "Tanh"]}, "an LSTM with activations"),
+        ({"clip": 3.0}, "attribute clip is not known"),
+        ({"activations": ["Relu", "Tanh", "Tanh"]}, "an LSTM with other activations"),
     ],
 )
 def test_what_is_not_known_is_said(change, said):

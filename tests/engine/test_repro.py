@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import io
 import json
+import re
 import runpy
 import shlex
 import shutil
@@ -166,7 +167,10 @@ def test_a_damaged_artefact_differs(gate):
     assert "PyTorch: rebuilt from nets.py:mlp" in said
     assert "output y: PyTorch [3, 4] float32" in said
     assert "max |difference| 0." in said
-    assert said.count(" PyTorch ") == 5 + 1  # the worst elements, and the output's shape
+    beyond = re.search(r"beyond it: (\d+)\n", said)
+    assert beyond is not None
+    assert int(beyond[1]) >= 4  # how many rows the fault reaches depends on the CPU's arithmetic
+    assert said.count(" PyTorch ") == min(5, int(beyond[1])) + 1  # and the output's shape
     assert "they differ" in said
 
 

@@ -603,3 +603,18 @@ def test_int8_is_made_for_every_cpu_unless_the_manifest_says_otherwise(tmp_path)
         .variant("dynamo", 20, "int8-static")
         .reduces_range
     )
+    unsigned = '[models.net.quantization.int8-static]\nweight_type = "uint8"'
+    assert not net(tmp_path, end=unsigned).variant("dynamo", 20, "int8-static").reduces_range
+
+
+def test_the_twin_of_8_bits_is_of_those_that_have_7_for_the_cpus_alone(tmp_path):
+    twin = net(tmp_path).variant("dynamo", 20, "int8-static").eight_bits
+    assert twin.quantization.reduce_range is False
+    assert twin.eight_bits is None
+    assert net(tmp_path).variant("dynamo", 20, "fp16").eight_bits is None
+    written = "[models.net.quantization.int8-static]\nreduce_range = true"
+    assert net(tmp_path, end=written).variant("dynamo", 20, "int8-static").eight_bits is None
+    assert (
+        net(tmp_path, model='cpus = ["arm64"]').variant("dynamo", 20, "int8-static").eight_bits
+        is None
+    )
