@@ -30,6 +30,8 @@ IMPORTS = (
 )
 #: seconds after which the kernel ends a run
 LONGEST = 600
+#: exit status of a fork that failed outside pytest, which has none of this number
+NOT_RUN = 70
 
 
 class Warm:
@@ -51,6 +53,8 @@ class Warm:
         self, folder: Path, args: Sequence[str], env: Mapping[str, str]
     ) -> tuple[int, str, str]:
         """Exit status, stdout and stderr of pytest in a folder."""
+        if "_process" in vars(self) and self._process.poll() is not None:
+            del self._process  # it was killed, for want of memory perhaps
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with tempfile.TemporaryDirectory() as temporary:
@@ -60,6 +64,7 @@ class Warm:
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
             assert answer, "the process that forks has ended"
+            assert int(answer) != NOT_RUN, err.read_text()
             return int(answer), out.read_text(), err.read_text()
 
     def close(self) -> None:
@@ -85,6 +90,8 @@ def _run(folder: str, args: list[str], env: dict[str, str], stdout: str, stderr:
 
 
 def _serve() -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what an import prints is no answer
     for name in IMPORTS:
         importlib.import_module(name)
     # numpy has threads of its own, which Python 3.12 warns of; a fork starts them anew
@@ -93,7 +100,7 @@ def _serve() -> None:
     for line in sys.stdin:
         child = os.fork()
         if child == 0:
-            status = 1
+            status = NOT_RUN
             try:
                 status = _run(*json.loads(line))
                 atexit._run_exitfuncs()
@@ -103,7 +110,7 @@ def _serve() -> None:
                 sys.stdout.flush()
                 sys.stderr.flush()
                 os._exit(status)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
 
 
 if __name__ == "__main__":

@@ -642,8 +642,8 @@ class Defaults(Section):
     cpus: Cpus | None = Field(
         None,
         description="CPUs that the artefacts will run on: `x86-vnni`, `x86-avx2` (x86 without "
-        "VNNI, where 8-bit weights saturate) and `arm64`. int8 is made for all of them and judged "
-        "on all of them, wherever the gate runs; default: all three.",
+        "VNNI, where 8-bit weights saturate) and `arm64`. int8 is made for all of them, and judged "
+        "as x86 without VNNI computes it wherever the gate runs; default: all three.",
     )
     draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
         None, description="Seeded input draws per combination of dims."
