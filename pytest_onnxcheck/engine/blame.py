@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.compare import compare
+from pytest_onnxcheck.engine.evaluator import reference_evaluator
 from pytest_onnxcheck.engine.exposed import Exposed
 from pytest_onnxcheck.engine.floor import measure_floor, ties
 from pytest_onnxcheck.engine.inputs import Case, example
@@ -153,9 +154,7 @@ def _evaluated(artefact: Artefact, case: Case, judged: _Judged) -> Step:
         return Step("conversion", _EVALUATOR, note=f"not run: {reason}")
 
     def run() -> tuple[dict[str, Array], str]:
-        from onnx.reference import ReferenceEvaluator
-
-        evaluator = ReferenceEvaluator(str(artefact.path))
+        evaluator = reference_evaluator(str(artefact.path))
         feed = {name: case.inputs[name] for name in evaluator.input_names}
         outputs = evaluator.run(None, feed)
         return dict(zip(evaluator.output_names, outputs, strict=True)), ""

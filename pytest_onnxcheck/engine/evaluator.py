@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "reference_evaluator"]
 
 #: Its convolutions and recurrences are loops in Python: beyond these it takes minutes.
 _MAX_NODES = 500
@@ -39,6 +39,22 @@ class Value:
     type: str
 
 
+def reference_evaluator(model: str | onnx.ModelProto) -> Any:
+    """Onnx's evaluator of a model, or of the file at a path."""
+    from onnx.reference import ReferenceEvaluator
+    from onnx.reference.op_run import OpRun
+
+    class MatMul(OpRun):
+        """In the type of its inputs: onnx before 1.23 makes float32 of bfloat16, and then fails."""
+
+        op_domain = ""
+
+        def _run(self, left: Array, right: Array) -> tuple[Array]:
+            return ((left @ right).astype(left.dtype, copy=False),)
+
+    return ReferenceEvaluator(model, new_ops=[MatMul])
+
+
 class Evaluator:
     """Stands for an `onnxruntime.InferenceSession`."""
 
@@ -51,14 +67,13 @@ class Evaluator:
             RunError: onnx cannot read the model.
         """
         import onnx
-        from onnx.reference import ReferenceEvaluator
 
         with _told():
             loaded = onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model)
             _check_size(loaded.graph)
             if isinstance(model, str):
                 _check_cost(Path(model), loaded.graph)
-            self._evaluator: Any = ReferenceEvaluator(loaded)
+            self._evaluator = reference_evaluator(loaded)
         self._inputs = _values(loaded.graph.input)
         self._outputs = _values(loaded.graph.output)
 

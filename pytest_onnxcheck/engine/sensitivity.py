@@ -315,6 +315,11 @@ class _Pairing:
                 nodes += self._activations(node, made)
         twinned = Exposed(self._exposed.path)
         read = {name for node in nodes for name in node.input}
+        constants = (node for node in self._original.node if node.op_type == "Constant")
+        # the bounds of a Clip, where its exporter and ONNX Runtime leave them in nodes
+        nodes[:0] = [
+            _copy(each, [], _TWIN) for each in constants if f"{each.output[0]}{_TWIN}" in read
+        ]
         for tensor in self._original.initializer:
             if f"{tensor.name}{_TWIN}" in read:
                 tensor.name += _TWIN  # some dequantized weights go by their old name

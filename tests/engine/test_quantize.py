@@ -4,15 +4,16 @@ import dataclasses
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, numpy_helper
-from onnx.reference import ReferenceEvaluator
 
 from pytest_onnxcheck import machine
 from pytest_onnxcheck.engine import quantize as quantize_module
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.calibration import Calibration
+from pytest_onnxcheck.engine.evaluator import reference_evaluator
 from pytest_onnxcheck.engine.export import check_file
 from pytest_onnxcheck.engine.inputs import example
 from pytest_onnxcheck.engine.quantize import prepared, quantize, resolved_options
@@ -322,7 +323,7 @@ def test_bf16_is_a_valid_file_and_as_close_as_pytorchs_own_bfloat16(make, name, 
     fed = inputs["x"]
     if not keep_io_types:
         fed = numpy_helper.to_array(onnx.helper.make_tensor("x", 16, fed.shape, fed.ravel()))
-    (found,) = ReferenceEvaluator(str(made.artefact.path)).run(None, {"x": fed})
+    (found,) = reference_evaluator(str(made.artefact.path)).run(None, {"x": fed})
     assert found.dtype.name == ("float32" if keep_io_types else "bfloat16")
     found = found.astype(np.float32)
 
@@ -348,7 +349,7 @@ def test_bf16_does_not_load_on_the_cpu_which_is_told_in_onnx_runtimes_words(make
 def test_values_beyond_float16_are_kept_by_bf16(make):
     made = make("wide", "bf16")
     x = example(made.reference)["x"]
-    (found,) = ReferenceEvaluator(str(made.artefact.path)).run(None, {"x": x})
+    (found,) = reference_evaluator(str(made.artefact.path)).run(None, {"x": x})
     (expected,) = made.reference.run({"x": x})
     assert expected.max() > 9e5
     assert expected.min() < -9e8
@@ -396,8 +397,10 @@ def test_blocked_operators_and_excluded_nodes_stay_in_float32(make, precision, k
 def test_a_value_that_two_blocked_nodes_read_is_cast_once(make, precision):
     made = make("fork", precision, op_block_list=("Gemm",))
     left, right = made.nodes("Gemm")
-    assert left.input[0] == right.input[0]
-    assert made.type_of(left.input[0]) == "FLOAT"
+    assert made.type_of(left.input[0]) == made.type_of(right.input[0]) == "FLOAT"
+    # before, ONNX Runtime's converter gives each reader a cast of its own
+    recent = tuple(map(int, onnxruntime.__version__.split(".")[:2])) >= (1, 31)
+    assert left.input[0] == right.input[0] or not recent
     checked = check_file(made.artefact)
     assert (checked.checker_error, checked.inference_error, checked.unsorted) == (None, None, False)
 
