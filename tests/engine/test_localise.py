@@ -8,7 +8,9 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import helper, numpy_helper
+from packaging.version import Version
 
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.localise import layer_losses, localise
@@ -176,7 +178,9 @@ def test_a_model_that_does_not_run_in_float64_is_compared_in_float32(nets, tmp_p
 # the zoo
 
 MODELS = ("simple-cnn", "bert-encoder", "bilstm-tagger")
-EXPORTERS = ("dynamo", "torchscript")
+EXPORTERS = {name: ["dynamo", "torchscript"] for name in MODELS}
+if Version(torch.__version__) < Version("2.13"):  # it makes the time of an LSTM constant
+    EXPORTERS["bilstm-tagger"].remove("dynamo")
 FAULTS = 4
 REPLACED = {"Relu": "LeakyRelu", "Gelu": "Relu", "Tanh": "Softsign", "Sigmoid": "HardSigmoid"}
 
@@ -190,7 +194,7 @@ def zoo(tmp_path_factory):
         model = manifest.models[name]
         reference = builds.reference(model)
         variants = {v.exporter: v for v in model.variants if v.precision == "fp32"}
-        paths = {e: builds.artefact(reference, variants[e]).path for e in EXPORTERS}
+        paths = {e: builds.artefact(reference, variants[e]).path for e in EXPORTERS[name]}
         entries[name] = Oracle(reference), paths
     return entries
 
@@ -200,7 +204,7 @@ def test_nine_of_ten_faults_in_the_zoo_are_found_in_their_layer(zoo, tmp_path):
     found, missed = 0, []
     for name, (oracle, paths) in zoo.items():
         modules = [path for path, _ in oracle.reference.module.named_modules()]
-        for exporter in EXPORTERS:
+        for exporter in EXPORTERS[name]:
             for number in range(FAULTS):
                 path = tmp_path / "faulty.onnx"
                 fault, layers = faulty(oracle, paths[exporter], path, modules, rng)
