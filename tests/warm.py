@@ -86,7 +86,11 @@ def _run(folder: str, args: list[str], env: dict[str, str], stdout: str, stderr:
     sys.path[0] = folder  # as of `python -m pytest` there
     import pytest
 
-    return int(pytest.main(args))
+    try:
+        return int(pytest.main(args))
+    except Exception:  # a plugin's: Python would end with 1
+        traceback.print_exc()
+        return 1
 
 
 def _serve() -> None:
