@@ -44,7 +44,7 @@ _CONVOLUTION = frozenset(
 )
 #: Operator -> the attributes that are known here; the others have none.
 _KNOWN = {
-    "DynamicQuantizeLSTM": frozenset(["activations", "direction", "hidden_size"]),
+    "DynamicQuantizeLSTM": frozenset(["activations", "direction", "hidden_size", "input_forget"]),
     "QGemm": frozenset(["alpha", "transA", "transB"]),
     "QLinearConv": _CONVOLUTION,
 }
@@ -475,8 +475,8 @@ def _dynamic_quantize_lstm(
     usual = [b"Sigmoid", b"Tanh", b"Tanh"] * len(weight)
     if attributes.get("activations", usual) != usual:
         raise NotImplementedError("an LSTM with other activations is not known")
-    if read[7] is not None:
-        raise NotImplementedError("an LSTM with peepholes is not known")
+    if read[7] is not None or attributes.get("input_forget", 0):
+        raise NotImplementedError("an LSTM with peepholes or coupled gates is not known")
     if read[4] is not None and (read[4] != len(frames)).any():
         raise NotImplementedError("an LSTM with sequences of several lengths is not known")
     if not len(frames):

@@ -118,6 +118,7 @@ def lstm(**attributes):
         domain="com.microsoft",
         direction=direction,
         hidden_size=size,
+        input_forget=0,
     ), inputs
 
 
