@@ -9,6 +9,7 @@ and the file for the output; the answer is one line with the exit status, negati
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import gc
 import importlib
@@ -18,6 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -28,6 +30,26 @@ IMPORTS = (
     *("pytest", "numpy", "pydantic", "onnx", "onnxruntime.quantization", "onnxscript", "torch"),
     *("torch.export", "torch.onnx._internal.torchscript_exporter.utils", "sklearn.metrics"),
 )
+#: conftest of a run that imports the rest, as pytest does it: with assertions rewritten
+PLUGINS = """
+    import importlib
+    import pkgutil
+
+    import hypothesis
+    import pytest_onnxcheck
+
+    for found in pkgutil.walk_packages(pytest_onnxcheck.__path__, "pytest_onnxcheck."):
+        importlib.import_module(found.name)
+"""
+#: what that run collects, for what is imported when it is
+MANIFEST = """
+    schema = 1
+    [models.net]
+    factory = "nets.py:net"
+    dims.batch = [1]
+    inputs.x.shape = ["batch", 8]
+    outputs.y.shape = ["batch", 4]
+"""
 #: seconds after which the kernel ends a run
 LONGEST = 600
 #: exit status of a fork that failed outside pytest, which has none of this number
@@ -93,11 +115,36 @@ def _run(folder: str, args: list[str], env: dict[str, str], stdout: str, stderr:
         return 1
 
 
+def _import_plugins() -> None:
+    """Collects a manifest in this process, after which all that a run imports is imported."""
+    import pytest
+
+    before = list(sys.path)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        Path("conftest.py").write_text(textwrap.dedent(PLUGINS))
+        Path("models.toml").write_text(textwrap.dedent(MANIFEST))
+        with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            status = pytest.main(
+                [
+                    "--onnxcheck",
+                    "--collect-only",
+                    "-p",
+                    "no:cacheprovider",
+                    "-p",
+                    "no:hypothesispytest",
+                ]
+            )
+    assert status == 0, "the process that forks cannot collect"
+    sys.path[:] = before
+    del sys.modules["conftest"]
+
+
 def _serve() -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what an import prints is no answer
     for name in IMPORTS:
         importlib.import_module(name)
+    _import_plugins()
     # numpy has threads of its own, which Python 3.12 warns of; a fork starts them anew
     warnings.filterwarnings("ignore", category=DeprecationWarning, message=".*fork")
     gc.freeze()  # collecting would copy what the forks share
