@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import Project, mlps
 
-from pytest_onnxcheck.engine import memory
+from pytest_onnxcheck.engine import memory, peak
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.latency import bound, looks
 from pytest_onnxcheck.engine.runtime import open_session
@@ -450,7 +450,7 @@ def test_memory_is_none_where_the_run_fails(tmp_path):
     def broken():
         raise OSError("no")
 
-    assert memory.added_peak(broken) is None
+    assert peak.added_peak(broken) is None
 
 
 def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):

@@ -8,9 +8,10 @@ from typing import Any
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.inputs import example
-from pytest_onnxcheck.engine.macs import inferred, multiplies, multiply_accumulates
+from pytest_onnxcheck.engine.macs import multiplies, multiply_accumulates
 from pytest_onnxcheck.engine.reference import Reference
 from pytest_onnxcheck.engine.runtime import Session, open_session
+from pytest_onnxcheck.engine.shapes import inferred
 from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.measurement import FallenNode, TargetMeasurement
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_onnxcheck.engine import sandbox
-from pytest_onnxcheck.engine.accuracy import Evaluation
 from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
 from pytest_onnxcheck.engine.calibration import Calibration, load_calibration
+from pytest_onnxcheck.engine.evaluation import Evaluation, load_evaluation
 from pytest_onnxcheck.engine.export import export
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.quantize import quantize, resolved_options
@@ -92,9 +92,9 @@ class Builds:
         Raises:
             InputError: They are missing or do not fit, or PyTorch does not run on them.
         """
-        if self._evaluation is None or self._evaluation.reference is not reference:
+        if self._evaluation is None or self._evaluation.task.reference is not reference:
             self._evaluation = self._once(
-                f"evaluation {reference.model!r}", lambda: Evaluation(reference)
+                f"evaluation {reference.model!r}", lambda: load_evaluation(reference)
             )
         return self._evaluation
 

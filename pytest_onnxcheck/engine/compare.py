@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.manifest.sections import Output, Tolerance
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["compare"]
+__all__ = ["compare", "sqnr"]
 
 #: how many of the elements that differ most are kept
 _WORST = 5
@@ -178,3 +179,20 @@ def _worst(expected: Array, actual: Array, error: Array) -> tuple[Element, ...]:
         for position in order
         if flat[position] > 0
     )
+
+
+def sqnr(exact: Array, quantized: Array) -> float | None:
+    """Signal to quantization noise in dB; None where the two cannot be compared."""
+    import numpy as np
+
+    if exact.dtype.kind != "f" or quantized.dtype.kind != "f" or exact.shape != quantized.shape:
+        return None
+    signal, found = exact.astype(np.float64), quantized.astype(np.float64)
+    finite = np.isfinite(signal)
+    if not finite.any() or not np.isfinite(found[finite]).all():
+        return -math.inf if finite.any() else None
+    power = float(np.sum(signal[finite] ** 2))
+    noise = float(np.sum((signal[finite] - found[finite]) ** 2))
+    if not power:
+        return None
+    return 10 * math.log10(power / noise) if noise else math.inf

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.export import check_file
-from pytest_onnxcheck.engine.graphs import constants, holds_weights, nodes_of
+from pytest_onnxcheck.engine.graphs import attributes, constants, holds_weights, nodes_of
 from pytest_onnxcheck.engine.inputs import example_dims
-from pytest_onnxcheck.engine.macs import attributes, inferred, multiply_accumulates, unpacked
+from pytest_onnxcheck.engine.macs import multiply_accumulates
 from pytest_onnxcheck.engine.reference import Reference
+from pytest_onnxcheck.engine.shapes import inferred, unpacked
 from pytest_onnxcheck.engine.weights import lost_weights
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import (

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graphs import nodes_of
+from pytest_onnxcheck.engine.macs import multiply_accumulates
+from pytest_onnxcheck.engine.shapes import inferred
 from pytest_onnxcheck.errors import RunError, Unsupported
 from pytest_onnxcheck.manifest.targets import EVALUATOR
 
@@ -132,9 +134,6 @@ def _check_size(graph: onnx.GraphProto) -> None:
 
 def _check_cost(path: Path, graph: onnx.GraphProto) -> None:
     """Counts at the sizes the graph states, symbolic ones as 1."""
-    # imported here, for it opens sessions itself
-    from pytest_onnxcheck.engine.macs import inferred, multiply_accumulates
-
     shapes = {
         value.name: tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
         for value in graph.input

@@ -5,13 +5,13 @@ Only the top-level graph is opened: what is inside If, Loop and Scan stays insid
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.runtime import import_onnxruntime, narrowed_to_float16
+from pytest_onnxcheck.engine.shapes import value_bytes
 from pytest_onnxcheck.errors import RunError
 
 if TYPE_CHECKING:
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 __all__ = ["Exposed", "plain_session", "run_error"]
-
-#: bytes of initializers that shape inference may read: sizes, axes and indices are smaller
-_SMALL = 1024
 
 
 class Exposed:
@@ -130,49 +127,7 @@ class Exposed:
 
     def sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
         """Bytes of every value whose shape can be inferred from those of the inputs."""
-        import onnx
-
-        try:
-            light = self.skeleton({name: array.shape for name, array in inputs.items()})
-            inferred = onnx.shape_inference.infer_shapes(light, data_prop=True)
-        except Exception:  # an invalid or exotic graph: then nothing is known of its sizes
-            return {}
-        known = (_bytes(value) for value in (*inferred.graph.value_info, *inferred.graph.output))
-        return {name: size for name, size in known if size is not None}
-
-    def skeleton(self, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
-        """The model with the inputs' actual shapes, and without the data of its weights.
-
-        Args:
-            shapes: Shapes by input name.
-        """
-        import onnx
-
-        light = onnx.ModelProto(ir_version=self.model.ir_version)
-        light.opset_import.extend(self.model.opset_import)
-        light.functions.extend(self.model.functions)
-        light.graph.name = self.graph.name
-        light.graph.node.extend(self.graph.node)
-        for value in self.graph.output:
-            kind = onnx.ValueInfoProto()
-            kind.CopyFrom(value)
-            kind.type.tensor_type.ClearField("shape")
-            light.graph.output.append(kind)
-        for value in self.graph.input:
-            if value.name in shapes:
-                kind = onnx.helper.make_tensor_value_info(
-                    value.name, value.type.tensor_type.elem_type, shapes[value.name]
-                )
-                light.graph.input.append(kind)
-        for tensor in self.graph.initializer:
-            if tensor.ByteSize() <= _SMALL:
-                light.graph.initializer.append(tensor)
-            else:
-                kind = onnx.helper.make_tensor_value_info(
-                    tensor.name, tensor.data_type, tensor.dims
-                )
-                light.graph.input.append(kind)
-        return light
+        return value_bytes(self.model, {name: array.shape for name, array in inputs.items()})
 
 
 def plain_session(path: Path, model: bytes | None = None) -> Any:
@@ -219,15 +174,3 @@ def _chunks(names: list[str], sizes: Mapping[str, int], limit: float) -> Iterato
         held += size
     if chunk:
         yield chunk
-
-
-def _bytes(value: onnx.ValueInfoProto) -> tuple[str, int | None]:
-    import onnx
-
-    tensor = value.type.tensor_type
-    if not tensor.elem_type or not tensor.HasField("shape"):
-        return value.name, None
-    if any(dim.WhichOneof("value") != "dim_value" for dim in tensor.shape.dim):
-        return value.name, None
-    item = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
-    return value.name, math.prod(dim.dim_value for dim in tensor.shape.dim) * item

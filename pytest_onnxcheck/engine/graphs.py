@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["WEIGHTED", "constants", "graphs", "holds_weights", "nodes_of", "reads", "tensors"]
+__all__ = [
+    "WEIGHTED",
+    "attributes",
+    "constants",
+    "graphs",
+    "holds_weights",
+    "nodes_of",
+    "reads",
+    "tensors",
+]
 
 #: Operators that hold weights and that int8 is meant for.
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
@@ -49,6 +58,13 @@ def reads(node: onnx.NodeProto) -> list[str]:
             names.update(dict.fromkeys(value.name for value in graph.output))
     names.pop("", None)
     return list(names)
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name."""
+    import onnx
+
+    return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
 
 
 def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pytest_onnxcheck.engine.compare import sqnr
 from pytest_onnxcheck.engine.exposed import Exposed
 from pytest_onnxcheck.engine.inputs import Case
 from pytest_onnxcheck.engine.oracle import Oracle
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["layer_losses", "localise", "sqnr"]
+__all__ = ["layer_losses", "localise"]
 
 _Value = TypeVar("_Value", int, str)
 
@@ -553,20 +554,3 @@ def _is_weighted(one: Exposed, other: Exposed, name: str) -> bool:
         name in side.producers and side.producers[name].op_type in _WEIGHTED
         for side in (one, other)
     )
-
-
-def sqnr(exact: Array, quantized: Array) -> float | None:
-    """Signal to quantization noise in dB; None where the two cannot be compared."""
-    import numpy as np
-
-    if exact.dtype.kind != "f" or quantized.dtype.kind != "f" or exact.shape != quantized.shape:
-        return None
-    signal, found = exact.astype(np.float64), quantized.astype(np.float64)
-    finite = np.isfinite(signal)
-    if not finite.any() or not np.isfinite(found[finite]).all():
-        return -math.inf if finite.any() else None
-    power = float(np.sum(signal[finite] ** 2))
-    noise = float(np.sum((signal[finite] - found[finite]) ** 2))
-    if not power:
-        return None
-    return 10 * math.log10(power / noise) if noise else math.inf

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.exposed import Exposed
-from pytest_onnxcheck.engine.graphs import nodes_of
+from pytest_onnxcheck.engine.graphs import attributes, nodes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -18,7 +15,7 @@ if TYPE_CHECKING:
     Shapes = Mapping[str, Shape]
     Count = Callable[[onnx.NodeProto, Shapes], int | None]
 
-__all__ = ["attributes", "inferred", "multiplies", "multiply_accumulates", "unpacked"]
+__all__ = ["multiplies", "multiply_accumulates"]
 
 #: Position of the kernels [outputs, inputs / group, sizes...].
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
@@ -54,31 +51,6 @@ _OTHERS = frozenset(
     ]
 )
 
-#: ONNX Runtime's own operators -> a standard one of the same shapes, and which inputs it takes.
-_STAND_INS: dict[str, tuple[str, slice]] = {
-    "BiasGelu": ("Identity", slice(1)),
-    "DequantizeLinear": ("Identity", slice(1)),
-    "DynamicQuantizeLSTM": ("LSTM", slice(8)),
-    "DynamicQuantizeMatMul": ("MatMul", slice(2)),
-    "FastGelu": ("Identity", slice(1)),
-    "FusedConv": ("Conv", slice(3)),
-    "FusedGemm": ("Gemm", slice(3)),
-    "Gelu": ("Identity", slice(1)),
-    "MatMulIntegerToFloat": ("MatMul", slice(2)),
-    "QGemm": ("Gemm", slice(0, 4, 3)),
-    "QLinearAdd": ("Add", slice(0, 4, 3)),
-    "QLinearAveragePool": ("AveragePool", slice(1)),
-    "QLinearConcat": ("Concat", slice(2, None, 3)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
-    "QLinearLeakyRelu": ("Identity", slice(1)),
-    "QLinearMul": ("Mul", slice(0, 4, 3)),
-    "QLinearSigmoid": ("Identity", slice(1)),
-    "QLinearSoftmax": ("Identity", slice(1)),
-    "QuantizeLinear": ("Identity", slice(1)),
-    "QuickGelu": ("Identity", slice(1)),
-    "SkipLayerNormalization": ("Identity", slice(1)),
-}
-
 
 def multiply_accumulates(
     graph: onnx.GraphProto, shapes: Shapes
@@ -100,121 +72,6 @@ def multiply_accumulates(
         for attribute in node.attribute:
             for subgraph in (attribute.g, *attribute.graphs):
                 yield from ((inner, None) for inner in nodes_of(subgraph) if _counter(inner))
-
-
-def inferred(
-    path: Path, inputs: Mapping[str, Shape]
-) -> tuple[onnx.GraphProto, dict[str, Shape], dict[str, int]]:
-    """The graph of an artefact, with what onnx's shape inference finds.
-
-    Operators of ONNX Runtime, of which onnx knows no shapes, are replaced by standard ones of the
-    same shapes while they are inferred.
-
-    Args:
-        path: The artefact.
-        inputs: Shapes of its inputs by name.
-
-    Returns:
-        The graph without external data, shapes by value, and element types by value.
-    """
-    import onnx
-    import onnx.inliner
-    from onnxscript.optimizer import fold_constants
-
-    exposed = Exposed(path)
-    if exposed.model.functions:
-        exposed.model = onnx.inliner.inline_local_functions(exposed.model)
-    light = exposed.skeleton(inputs)
-    del light.graph.output[:]  # what is declared of them may contradict the stand-ins
-    tensors = {tensor.name: tensor for tensor in exposed.graph.initializer}
-    nodes = [_stand_in(node, tensors, light.graph) for node in light.graph.node]
-    del light.graph.node[:]
-    light.graph.node.extend(nodes)
-    shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
-    types = {name: tensor.data_type for name, tensor in tensors.items()}
-    with contextlib.suppress(Exception):  # what is wrong with a graph is for onnx.checker to say
-        known = -1
-        while known < len(shapes):  # folding computes sizes in ways that inference does not follow
-            known = len(shapes)
-            light = _infer(light, shapes, types)
-            fold_constants(light)
-            _forget_unknown(light, shapes)
-    return exposed.graph, shapes, types
-
-
-def _infer(
-    model: onnx.ModelProto, shapes: dict[str, Shape], types: dict[str, int]
-) -> onnx.ModelProto:
-    """Adds the shapes and types that can be inferred; returns the model with them."""
-    import onnx
-
-    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    for value in (*model.graph.input, *model.graph.value_info):
-        tensor = value.type.tensor_type
-        types.setdefault(value.name, tensor.elem_type)
-        sizes = [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
-        if tensor.HasField("shape") and len(sizes) == len(tensor.shape.dim):
-            shapes.setdefault(value.name, tuple(sizes))
-    _forget_unknown(model, shapes)
-    return model
-
-
-def _forget_unknown(model: onnx.ModelProto, shapes: Shapes) -> None:
-    """Drops what is recorded of values without a shape: it would be kept rather than inferred."""
-    kept = [value for value in model.graph.value_info if value.name in shapes]
-    del model.graph.value_info[:]
-    model.graph.value_info.extend(kept)
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes by name."""
-    import onnx
-
-    return {entry.name: onnx.helper.get_attribute_value(entry) for entry in node.attribute}
-
-
-def unpacked(node: onnx.NodeProto, tensor: onnx.TensorProto) -> Shape:
-    """The shape of a weight that a node of ONNX Runtime reads, packed or not."""
-    import onnx
-
-    found = attributes(node)
-    if node.op_type in ("MatMulNBits", "MatMulBnb4"):
-        return found["K"], found["N"]
-    shape = tuple(tensor.dims)
-    if node.op_type == "GatherBlockQuantized" and tensor.data_type == onnx.TensorProto.UINT8:
-        return (*shape[:-1], shape[-1] * 8 // found.get("bits", 4))
-    return shape
-
-
-def _stand_in(
-    node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto], graph: onnx.GraphProto
-) -> onnx.NodeProto:
-    """A standard node of the same shapes; a weight that is packed becomes an input of `graph`."""
-    import onnx
-
-    if node.domain != "com.microsoft":
-        return node
-    weight = f"{node.output[0]}.unpacked"
-    if node.op_type in ("MatMulNBits", "MatMulBnb4"):
-        standard = onnx.helper.make_node("MatMul", [node.input[0], weight], node.output)
-        packed = node.input[1]
-    elif node.op_type == "GatherBlockQuantized":
-        axis = attributes(node).get("gather_axis", 0)
-        standard = onnx.helper.make_node("Gather", [weight, node.input[1]], node.output, axis=axis)
-        packed = node.input[0]
-    elif node.op_type in _STAND_INS:
-        operator, taken = _STAND_INS[node.op_type]
-        standard = onnx.helper.make_node(operator, node.input[taken], node.output[:3])
-        standard.attribute.extend(node.attribute)
-        return standard
-    else:
-        return node
-    if packed not in tensors:
-        return node
-    shape = unpacked(node, tensors[packed])
-    kind = onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape)
-    graph.input.append(kind)
-    return standard
 
 
 def _counter(node: onnx.NodeProto) -> Count | None:

@@ -6,8 +6,6 @@ PyTorch in it.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +17,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.cache import Artefact
     from pytest_onnxcheck.engine.runtime import Session
 
-__all__ = ["added_peak", "device_added", "peak"]
+__all__ = ["device_added", "peak"]
 
 
 def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, Any]) -> int | None:
@@ -46,28 +44,6 @@ def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, A
         return sandbox.added_peak(artefact.path, session.on.opening(), threads, file)
 
 
-def added_peak(run: Any) -> int | None:
-    """Bytes that a call adds to this process's peak of resident memory.
-
-    Args:
-        run: The call; what it returns lives until the peak was read.
-    """
-    with contextlib.suppress(OSError, AttributeError):  # glibc only
-        ctypes.CDLL(None).malloc_trim(0)  # freed pages would be used again, and not be seen
-    try:
-        with contextlib.suppress(OSError):  # some containers forbid it
-            Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
-        before, reset = _status("VmRSS"), _status("VmHWM")
-        kept = run()
-        after = _status("VmHWM")
-        del kept
-    except (OSError, ValueError):
-        return None
-    # an earlier peak that could not be reset hides this one unless it is higher
-    hidden = reset > before and after <= reset
-    return None if hidden else after - before
-
-
 def device_added(run: Callable[[], Any], device: str) -> int:
     """Bytes of a GPU's memory that a call takes; never run on a GPU so far.
 
@@ -88,10 +64,3 @@ def device_added(run: Callable[[], Any], device: str) -> int:
     after, _ = torch.cuda.mem_get_info(device)
     del kept
     return max(before - after, 0)
-
-
-def _status(key: str) -> int:
-    """A line of `/proc/self/status`, which counts in kB."""
-    text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    line = next(line for line in text.splitlines() if line.startswith(f"{key}:"))
-    return int(line.split()[1]) * 1024

@@ -22,6 +22,7 @@ import tempfile
 from pathlib import Path
 from typing import IO, Any
 
+from pytest_onnxcheck.engine import peak
 from pytest_onnxcheck.engine.opening import open_handle
 
 __all__ = ["added_peak", "load_problem", "start"]
@@ -157,8 +158,6 @@ def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
 def _added_peak(path: str, opening: dict[str, Any], threads: int, inputs: str) -> int | None:
     import numpy as np
 
-    from pytest_onnxcheck.engine.memory import added_peak
-
     with np.load(inputs) as archive:
         arrays = list(archive.values())
 
@@ -168,7 +167,7 @@ def _added_peak(path: str, opening: dict[str, Any], threads: int, inputs: str) -
         return handle, handle.run(None, dict(zip(names, arrays, strict=True)))
 
     try:
-        return added_peak(run)
+        return peak.added_peak(run)
     except Exception:  # of ONNX Runtime, of several types; the check itself meets it too
         return None
 

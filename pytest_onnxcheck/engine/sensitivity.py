@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine import coverage
 from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.compare import sqnr
 from pytest_onnxcheck.engine.equivalence import measure_case
 from pytest_onnxcheck.engine.exposed import Exposed
 from pytest_onnxcheck.engine.graphs import WEIGHTED
 from pytest_onnxcheck.engine.inputs import Case
-from pytest_onnxcheck.engine.localise import sqnr
 from pytest_onnxcheck.engine.oracle import Oracle
 from pytest_onnxcheck.engine.prepare import matching, prepared
 from pytest_onnxcheck.engine.runtime import open_session

@@ -13,9 +13,9 @@ import torch
 from scipy.stats import binom
 from sklearn import metrics
 
-from pytest_onnxcheck.engine import accuracy
-from pytest_onnxcheck.engine.accuracy import Evaluation
+from pytest_onnxcheck.engine import accuracy, evaluation
 from pytest_onnxcheck.engine.cache import Artefact
+from pytest_onnxcheck.engine.evaluation import load_evaluation
 from pytest_onnxcheck.engine.inputs import generator
 from pytest_onnxcheck.engine.reference import load_reference
 from pytest_onnxcheck.errors import InputError, ManifestError, RunError
@@ -55,7 +55,7 @@ class Bench:
         )
         manifest = load_manifest(path)
         manifest.check()
-        return Evaluation(load_reference(manifest.models["net"]))
+        return load_evaluation(load_reference(manifest.models["net"]))
 
     def artefact(self, body, shape="N, 3", output="y"):
         path = self.path / "net.onnx"
@@ -89,7 +89,7 @@ def noisy(samples, *middle, classes=3, seed=1):
 @pytest.mark.parametrize("average", ["macro", "micro", "weighted"])
 @pytest.mark.parametrize("metric", ["precision", "recall", "f1"])
 def test_averaged_metrics_are_scikit_learns(bench, monkeypatch, metric, average):
-    monkeypatch.setattr(accuracy, "RESAMPLES", 20)
+    monkeypatch.setattr(evaluation, "RESAMPLES", 20)
     x, labels = noisy(60)
     bench.samples(x, labels)
     measured = bench.measure(
@@ -102,7 +102,7 @@ def test_averaged_metrics_are_scikit_learns(bench, monkeypatch, metric, average)
     assert measured.drop == measured.torch - measured.onnxruntime
     assert measured.changed == (biased != x.argmax(1)).sum() > 0
 
-    rng = generator(bench.evaluation().reference.model, "accuracy", "resamples")
+    rng = generator(bench.evaluation().task.reference.model, "accuracy", "resamples")
     drops = []
     for _ in range(20):
         rows = rng.integers(60, size=60)
@@ -237,7 +237,7 @@ def test_the_same_seed_draws_the_same_samples(bench):
 
 
 def test_equal_predictions_lose_nothing_and_are_not_drawn(bench, monkeypatch):
-    monkeypatch.setattr(accuracy, "RESAMPLES", "not drawn")
+    monkeypatch.setattr(evaluation, "RESAMPLES", "not drawn")
     bench.samples(*noisy(60))
     measured = bench.measure("two = Constant <value = float {2.0}> () y = Mul (x, two)")
     assert (measured.drop, measured.low, measured.high, measured.changed) == (0, 0, 0, 0)
@@ -248,7 +248,7 @@ def test_other_samples_have_another_hash(bench):
     hashes = set()
     for given in (labels, np.roll(labels, 1)):
         bench.samples(x, given)
-        hashes.add(bench.evaluation().sha256)
+        hashes.add(bench.evaluation().task.samples.sha256)
     assert len(hashes) == 2
 
 
@@ -338,10 +338,10 @@ def test_a_buffer_that_is_filled_again_is_copied(sources):
 def test_a_source_may_give_tensors_and_draw_with_torchs_random_numbers(sources):
     assert sources.measure(SAME, 'source = "data.py:tensors"').samples == 3
     before = torch.random.get_rng_state()
-    first = sources.evaluation('source = "data.py:drawn"').sha256
+    first = sources.evaluation('source = "data.py:drawn"').task.samples.sha256
     assert torch.equal(torch.random.get_rng_state(), before)
     torch.randn(3)
-    assert sources.evaluation('source = "data.py:drawn"').sha256 == first
+    assert sources.evaluation('source = "data.py:drawn"').task.samples.sha256 == first
 
 
 @pytest.mark.parametrize("given", ['source = "data.py:batches"', 'file = "samples.npz"'])

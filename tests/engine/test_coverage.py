@@ -15,7 +15,8 @@ from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.cache import Artefact
 from pytest_onnxcheck.engine.coverage import covered, measure
 from pytest_onnxcheck.engine.inputs import example
-from pytest_onnxcheck.engine.macs import inferred, multiply_accumulates
+from pytest_onnxcheck.engine.macs import multiply_accumulates
+from pytest_onnxcheck.engine.shapes import inferred
 from pytest_onnxcheck.manifest import load_manifest
 
 NETS = """
