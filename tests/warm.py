@@ -29,6 +29,7 @@ from pathlib import Path
 IMPORTS = (
     *("pytest", "numpy", "pydantic", "onnx", "onnxruntime.quantization", "onnxscript", "torch"),
     *("torch.export", "torch.onnx._internal.torchscript_exporter.utils", "sklearn.metrics"),
+    *("torch._dynamo", "torch.onnx._internal.exporter._core", "networkx"),
 )
 #: conftest of a run that imports the rest, as pytest does it: with assertions rewritten
 PLUGINS = """
