@@ -32,10 +32,11 @@ import numpy as np
 from common import Kept, print_table
 from history_live import Model
 
-from pytest_onnxcheck.engine import latency, timing
-from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.inputs import fill_inputs
-from pytest_onnxcheck.engine.runtime import open_session
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.checks import latency
+from pytest_onnxcheck.engine.inputs.cases import fill_inputs
+from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.engine.speed import timing
 from pytest_onnxcheck.manifest import load_manifest
 
 ROOT = Path(__file__).parent.parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from pytest_onnxcheck.engine.timing import Rounds
+from pytest_onnxcheck.engine.speed.timing import Rounds
 
 __all__ = ["Kept", "print_table"]
 

@@ -30,11 +30,12 @@ from typing import Any
 from common import print_table
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine import latency, timing
+from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.inputs import fill_inputs
-from pytest_onnxcheck.engine.runtime import open_session
+from pytest_onnxcheck.engine.checks import latency
+from pytest_onnxcheck.engine.inputs.cases import fill_inputs
+from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.engine.speed import timing
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint, Timing

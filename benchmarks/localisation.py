@@ -26,8 +26,8 @@ import torch
 from onnx import numpy_helper
 
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.localise import localise
-from pytest_onnxcheck.engine.oracle import Oracle
+from pytest_onnxcheck.engine.diagnosis.localise import localise
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.manifest import load_manifest
 
 ROOT = Path(__file__).parent.parent

@@ -34,8 +34,8 @@ from common import print_table
 
 from pytest_onnxcheck import machine
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.runtime import open_session
-from pytest_onnxcheck.engine.saturation import Emulation
+from pytest_onnxcheck.engine.runtime.saturation import Emulation
+from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.manifest import Model, Variant, load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 

@@ -9,9 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.artefacts.store import Artefact
+    from pytest_onnxcheck.engine.oracle.oracle import Oracle
+    from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import (
+        BehaviourError,
         CheckpointError,
         ExportError,
+        HistoryError,
         InputError,
         ManifestError,
         OnnxCheckError,
@@ -19,16 +24,19 @@ if TYPE_CHECKING:
         RunError,
         StageError,
         TargetAbsent,
+        Unsupported,
     )
     from pytest_onnxcheck.manifest import Manifest, Model, Variant, load_manifest
-    from pytest_onnxcheck.suite import OnnxChecks
+    from pytest_onnxcheck.plugin.suite import OnnxChecks
     from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BehaviourError": "errors",
     "CheckpointError": "errors",
     "ExportError": "errors",
+    "HistoryError": "errors",
     "InputError": "errors",
     "ManifestError": "errors",
     "OnnxCheckError": "errors",
@@ -36,11 +44,15 @@ _HOMES = {
     "RunError": "errors",
     "StageError": "errors",
     "TargetAbsent": "errors",
+    "Unsupported": "errors",
     "Manifest": "manifest",
     "Model": "manifest",
     "Variant": "manifest",
     "load_manifest": "manifest",
-    "OnnxChecks": "suite",
+    "OnnxChecks": "plugin.suite",
+    "Artefact": "engine.artefacts.store",
+    "Oracle": "engine.oracle.oracle",
+    "Reference": "engine.reference.reference",
     "Finding": "verdict",
     "Grade": "verdict",
     "Verdict": "verdict",
@@ -48,8 +60,10 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped for the reader
     # errors
+    "BehaviourError",
     "CheckpointError",
     "ExportError",
+    "HistoryError",
     "InputError",
     "ManifestError",
     "OnnxCheckError",
@@ -57,11 +71,16 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "RunError",
     "StageError",
     "TargetAbsent",
+    "Unsupported",
     # manifest
     "Manifest",
     "Model",
     "Variant",
     "load_manifest",
+    # what fixtures give
+    "Artefact",
+    "Oracle",
+    "Reference",
     # extension
     "OnnxChecks",
     # verdicts

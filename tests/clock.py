@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
-from pytest_onnxcheck.engine import latency, search, timing
+from pytest_onnxcheck.engine.checks import latency
+from pytest_onnxcheck.engine.oracle import search
+from pytest_onnxcheck.engine.speed import timing
 
 
 class Clock:

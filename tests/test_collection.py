@@ -323,9 +323,10 @@ def test_collecting_imports_nothing_heavy(project: Project, args: list[str]):
 def test_importing_the_package_imports_nothing_heavy():
     script = f"""
     import sys
-    import pytest_onnxcheck.plugin, pytest_onnxcheck.collection, pytest_onnxcheck.suite
-    import pytest_onnxcheck.engine.builds, pytest_onnxcheck.engine.latency
-    import pytest_onnxcheck.engine.equivalence, pytest_onnxcheck.report.record
+    import pytest_onnxcheck.plugin.hooks, pytest_onnxcheck.plugin.collection
+    import pytest_onnxcheck.plugin.suite
+    import pytest_onnxcheck.engine.builds, pytest_onnxcheck.engine.checks.latency
+    import pytest_onnxcheck.engine.checks.equivalence, pytest_onnxcheck.report.record
     print([name for name in {HEAVY!r} if name in sys.modules])
     """
     result = subprocess.run(

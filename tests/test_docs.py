@@ -64,7 +64,7 @@ def test_the_reference_is_what_the_command_prints(capsys: pytest.CaptureFixture[
 
 
 def test_every_option_is_in_the_readme():
-    settings = (ROOT / "pytest_onnxcheck" / "settings.py").read_text()
+    settings = (ROOT / "pytest_onnxcheck" / "plugin" / "settings.py").read_text()
     readme = (ROOT / "README.md").read_text()
     options = set(re.findall(r'"(--onnxcheck[a-z-]*)"', settings))
     assert len(options) > 10

@@ -10,7 +10,7 @@ import pytest
 from conftest import MLP, Project
 
 from pytest_onnxcheck.cli import main
-from pytest_onnxcheck.engine.timing import summarised
+from pytest_onnxcheck.engine.speed.timing import summarised
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,

@@ -16,10 +16,10 @@ import pytest
 import torch
 from conftest import Project, mlps
 
-from pytest_onnxcheck.engine import memory, peak
-from pytest_onnxcheck.engine.cache import Artefact
-from pytest_onnxcheck.engine.latency import bound, looks
-from pytest_onnxcheck.engine.runtime import open_session
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.checks.latency import bound, looks
+from pytest_onnxcheck.engine.runtime.session import open_session, peak
+from pytest_onnxcheck.engine.speed import memory
 from pytest_onnxcheck.manifest.targets import CPU, Target
 
 CONVS = """
@@ -315,7 +315,7 @@ import itertools
 
 import pytest
 
-from pytest_onnxcheck.engine import runtime
+from pytest_onnxcheck.engine.runtime import session as runtime
 
 
 @pytest.fixture(autouse=True)

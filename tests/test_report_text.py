@@ -11,7 +11,7 @@ from datetime import datetime
 import pytest
 
 from pytest_onnxcheck import __version__
-from pytest_onnxcheck.engine.timing import summarised
+from pytest_onnxcheck.engine.speed.timing import summarised
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,

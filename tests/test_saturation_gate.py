@@ -31,14 +31,14 @@ def net():
 
 #: A mock: this machine is taken for one of the other kind. What it says of itself is replaced, and
 #: where its own arithmetic is the other, what its sessions give is computed by `Emulation`, which
-#: `tests/engine/test_saturation.py` holds against records of a real one.
+#: `tests/engine/runtime/test_saturation.py` holds against records of a real one.
 CPU = """
 import dataclasses
 from pathlib import Path
 
 from pytest_onnxcheck import machine
-from pytest_onnxcheck.engine import runtime
-from pytest_onnxcheck.engine.saturation import Emulation
+from pytest_onnxcheck.engine.runtime import session as runtime
+from pytest_onnxcheck.engine.runtime.saturation import Emulation
 
 VNNI = {vnni}
 REAL = not machine.saturates()
@@ -63,7 +63,7 @@ if VNNI is not REAL:
             return run(session, inputs)
         return list(emulation.run(session.fed(inputs), saturating=not VNNI)[0].values())
 
-    from pytest_onnxcheck.engine import equivalence
+    from pytest_onnxcheck.engine.checks import equivalence
 
     equivalence.open_session = open_session
     runtime.Session.run = run_there

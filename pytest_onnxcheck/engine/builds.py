@@ -9,14 +9,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pytest_onnxcheck.engine import sandbox
-from pytest_onnxcheck.engine.cache import Artefact, ArtefactStore
-from pytest_onnxcheck.engine.calibration import Calibration, load_calibration
-from pytest_onnxcheck.engine.evaluation import Evaluation, load_evaluation
-from pytest_onnxcheck.engine.export import export
-from pytest_onnxcheck.engine.oracle import Oracle
-from pytest_onnxcheck.engine.quantize import quantize, resolved_options
-from pytest_onnxcheck.engine.reference import Reference, load_reference
+from pytest_onnxcheck import places
+from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore
+from pytest_onnxcheck.engine.convert.export import export
+from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
+from pytest_onnxcheck.engine.inputs.calibration import Calibration, load_calibration
+from pytest_onnxcheck.engine.oracle.evaluation import Evaluation, load_evaluation
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
+from pytest_onnxcheck.engine.reference.reference import Reference, load_reference
+from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.files import file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Model, Variant
@@ -25,6 +26,9 @@ from pytest_onnxcheck.versions import installed_versions
 __all__ = ["Builds"]
 
 _T = TypeVar("_T")
+
+#: rooms whose code has a part in what is built
+_SHAPING = ("graph", "reference", "inputs", "artefacts", "oracle", "runtime", "convert")
 
 #: packages whose version decides what is built
 _PACKAGES = (
@@ -231,5 +235,7 @@ def _nothing(record: logging.LogRecord) -> bool:
 
 @functools.cache
 def _own_code() -> str:
-    """Hash of the code that builds artefacts: ours."""
-    return files_sha256(sorted(Path(__file__).parent.glob("*.py")))
+    """Hash of our own code that has a part in an artefact."""
+    folders = (places.PACKAGE / "engine" / room for room in _SHAPING)
+    files = (file for folder in folders for file in folder.rglob("*.py"))
+    return files_sha256(sorted([Path(__file__), *files]))

@@ -1,15 +1,15 @@
 """Measurement against tolerance or budget gives a verdict. Pure: no model runs here."""
 
-from pytest_onnxcheck.judge.advice import fault, recommend
+from pytest_onnxcheck.judge.accuracy import accuracy
 from pytest_onnxcheck.judge.artefacts import export, quantization
-from pytest_onnxcheck.judge.contract import structure
-from pytest_onnxcheck.judge.faults import mutation
-from pytest_onnxcheck.judge.outputs import VACUOUS, equivalence, problem
-from pytest_onnxcheck.judge.presence import changes, vanished
+from pytest_onnxcheck.judge.equivalence import VACUOUS, equivalence, problem
+from pytest_onnxcheck.judge.latency import latency
+from pytest_onnxcheck.judge.mutation import mutation
+from pytest_onnxcheck.judge.recommend import fault, recommend
 from pytest_onnxcheck.judge.regression import regression
-from pytest_onnxcheck.judge.speed import latency
-from pytest_onnxcheck.judge.targets import target
-from pytest_onnxcheck.judge.task import accuracy
+from pytest_onnxcheck.judge.structure import structure
+from pytest_onnxcheck.judge.target import target
+from pytest_onnxcheck.judge.vanished import changes, vanished
 
 __all__ = [
     "VACUOUS",

@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from pytest_onnxcheck.engine import calibration as calibration_module
 from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.inputs import calibration as calibration_module
 from pytest_onnxcheck.errors import QuantizeError
 from pytest_onnxcheck.manifest import load_manifest
 

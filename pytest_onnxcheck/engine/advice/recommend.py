@@ -1,0 +1,291 @@
+"""Tries precisions and options that the manifest does not list, and says which is best."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pytest_onnxcheck.engine.advice import sensitivity
+from pytest_onnxcheck.engine.advice.sensitivity import measure_cases
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.checks import accuracy
+from pytest_onnxcheck.engine.checks import quantization as coverage
+from pytest_onnxcheck.engine.checks.latency import open_sides, timed
+from pytest_onnxcheck.engine.convert import export
+from pytest_onnxcheck.engine.convert.quantize import resolved_options
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.errors import StageError
+from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
+from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    ExportMeasurement,
+    LatencyMeasurement,
+    QuantizationMeasurement,
+    RecipeTrial,
+    RecommendMeasurement,
+)
+from pytest_onnxcheck.preference import preferred
+
+__all__ = ["RECIPES", "Fault", "measure"]
+
+Measured = (
+    ExportMeasurement
+    | QuantizationMeasurement
+    | EquivalenceMeasurement
+    | AccuracyMeasurement
+    | LatencyMeasurement
+)
+#: says which tolerance or budget of a variant is not met; None when all are
+Fault = Callable[[Measured, Variant], str | None]
+Options = dict[str, Any]
+
+#: what is tried, in this order (what mostly pays on a CPU first, and entropy late, which takes long
+#: to build): precision, and options beside those of the manifest; behind them, where no int8-static
+#: will do, that of the manifest with its most sensitive nodes in float
+RECIPES: tuple[tuple[str, Options], ...] = (
+    ("int8-dynamic", {}),
+    ("int8-static", {}),
+    ("fp16", {}),
+    ("int8-static", {"method": "percentile", "percentile": 99.99}),
+    ("int8-static", {"symmetric": True, "activation_type": "int8"}),
+    ("int8-static", {"method": "entropy"}),
+    ("int4-weight", {}),
+    ("int4-weight", {"block_size": 128}),
+)
+
+_TIMED_SECONDS = 0.3
+
+
+def measure(
+    builds: Builds,
+    reference: Reference,
+    variant: Variant,
+    target: Target,
+    seconds: float,
+    fault: Fault,
+) -> RecommendMeasurement:
+    """Tries recipes on the declared cases until the time is spent.
+
+    Args:
+        builds: Makes the artefacts.
+        reference: The model.
+        variant: The fp32 variant they are made from.
+        target: Where to run them.
+        seconds: How long to try, with what is needed before the first; none is begun that would
+            take longer if it took as long as the last.
+        fault: The gate's own judgement of each measurement.
+
+    Raises:
+        ExportError: There is no fp32 artefact.
+        InputError: PyTorch does not run on the inputs, or on the labelled samples.
+        TargetAbsent: The target is not on this machine.
+        RunError: The fp32 artefact does not load there.
+    """
+    until = time.monotonic() + seconds
+    trials = _Trials(builds, reference, variant, target, fault)
+    untried = 0
+    for index, recipe in enumerate(recipes := trials.recipes()):
+        last = trials.tried[-1].seconds if trials.tried else 0.0
+        if time.monotonic() + last > until:
+            untried = len(recipes) - index
+            break
+        trials.attempt(*recipe)
+    if not untried and (options := trials.exclusion(until - time.monotonic())) is not None:
+        trials.attempt("int8-static", options)
+    costs = [_costs(trial) for trial in trials.tried]
+    best = preferred(costs)
+    pays = best is not None and preferred([trials.costs_of_fp32(), costs[best]]) == 1
+    return RecommendMeasurement(
+        target.name,
+        seconds,
+        tuple(trials.tried),
+        untried,
+        best,
+        pays,
+        _toml(reference.model, *trials.made[best]) if best is not None and pays else None,
+    )
+
+
+class _Trials:
+    """The recipes tried so far.
+
+    Attributes:
+        tried: What came of them.
+        made: Their variants and, where they could be built, artefacts.
+    """
+
+    def __init__(
+        self,
+        builds: Builds,
+        reference: Reference,
+        variant: Variant,
+        target: Target,
+        fault: Fault,
+    ) -> None:
+        self.tried: list[RecipeTrial] = []
+        self.made: list[tuple[Variant, Artefact | None]] = []
+        self._builds, self._reference, self._fault = builds, reference, fault
+        self._variant, self._target = variant, target
+        self._float = builds.artefact(reference, variant)
+        # what would stop every recipe is told at once
+        open_session(self._float, target)
+        self._oracle = builds.oracle(reference)
+        if reference.model.accuracy is not None:
+            builds.evaluation(reference)
+
+    def recipes(self) -> list[tuple[str, Options]]:
+        """The recipes, without those that the manifest's own options make the same."""
+        distinct: dict[str, tuple[str, Options]] = {}
+        for precision, options in RECIPES:
+            made = resolved_options(self._variant_of(precision, options))
+            distinct.setdefault(f"{precision} {made}", (precision, options))
+        return list(distinct.values())
+
+    def costs_of_fp32(self) -> tuple[float, float, float] | None:
+        """Those of the fp32 artefact; None where the file is not sound, or breaks its budget."""
+        file = export.measure(self._float, self._reference, self._variant)
+        if self._fault(file, self._variant) is not None:
+            return None
+        return 1.0, self._float.size_bytes, 0.0
+
+    def attempt(self, precision: str, options: Options) -> None:
+        """Builds, measures and judges one recipe; what goes wrong is its problem."""
+        started = time.monotonic()
+        variant = self._variant_of(precision, options)
+        facts: dict[str, Any] = {}
+        self.made.append((variant, None))
+        try:
+            problem = next((found for found in self._problems(variant, facts) if found), None)
+        except StageError as error:
+            problem = str(error)
+        seconds = round(time.monotonic() - started, 3)
+        self.tried.append(
+            RecipeTrial(precision, _written(variant), problem=problem, seconds=seconds, **facts)
+        )
+
+    def _variant_of(self, precision: str, options: Options) -> Variant:
+        model = self._reference.model
+        variant = model.variant(self._variant.exporter, self._variant.opset, precision)
+        quantization = variant.quantization.model_copy(update=options)
+        return dataclasses.replace(variant, quantization=quantization)
+
+    def _problems(self, variant: Variant, facts: dict[str, Any]) -> Iterator[str | None]:
+        """Measures from what costs least to what costs most, and judges each at once."""
+        artefact = self._builds.artefact(self._reference, variant)
+        self.made[-1] = variant, artefact
+        facts |= {
+            "size_bytes": artefact.size_bytes,
+            "size_ratio": artefact.size_bytes / self._float.size_bytes,
+        }
+        file = coverage.measure(artefact, self._float, self._reference, variant)
+        facts["coverage"] = file.coverage.compute if file.coverage is not None else None
+        yield self._fault(file, variant)
+        cases = self._oracle.declared
+        outputs = measure_cases(artefact, self._oracle, variant, self._target, cases)
+        facts["rel_rms"] = outputs.worst("rel_rms")
+        yield self._fault(outputs, variant)
+        if self._reference.model.accuracy is not None:
+            evaluation = self._builds.evaluation(self._reference)
+            yield self._fault(accuracy.measure(artefact, evaluation, self._target), variant)
+        speed = self._speed(artefact)
+        facts |= {"speedup": speed.speedup, "speedup_over_fp32": speed.speedup_over_fp32}
+        yield self._fault(speed, variant)
+
+    def _speed(self, artefact: Artefact) -> LatencyMeasurement:
+        """A short measurement at the first point of the manifest's."""
+        dims = next(iter(self._reference.model.latency_points().values()))
+        sides = open_sides(artefact, self._float, self._reference, self._target)
+        return timed(sides, self._reference, dims, _TIMED_SECONDS)
+
+    def exclusion(self, seconds: float) -> Options | None:
+        """Options with which the manifest's int8-static leaves its worst nodes in float.
+
+        None where an int8-static already meets everything, or none could be run.
+        """
+        candidates = [
+            (trial, *made)
+            for trial, made in zip(self.tried, self.made, strict=True)
+            if trial.precision == "int8-static" and trial.rel_rms is not None
+        ]
+        if not candidates or any(trial.problem is None for trial, *_ in candidates):
+            return None
+        trial, variant, artefact = candidates[0]
+        assert artefact is not None
+        cases = measure_cases(artefact, self._oracle, variant, self._target, self._oracle.declared)
+        if self._fault(cases, variant) is None:  # it is size or speed that will not do
+            return None
+        worst = max(cases.cases, key=_loss)
+        case = self._oracle.case(worst.case)
+        assert case is not None
+        try:
+            found = sensitivity.measure(
+                artefact,
+                self._float,
+                self._oracle,
+                variant,
+                self._target,
+                case,
+                build=lambda changed: self._builds.artefact(self._reference, changed),
+                problem=lambda measured: self._fault(measured, variant),
+                seconds=seconds,
+            )
+        except StageError:
+            return None
+        if not found.tried:
+            return None
+        return {**trial.options, "exclude_nodes": found.tried[-1].nodes}
+
+
+def _loss(case: CaseMeasurement) -> float:
+    return max((output.rel_rms or 0.0 for output in case.outputs), default=0.0)
+
+
+def _costs(trial: RecipeTrial) -> tuple[float, float, float] | None:
+    """Its time as a share of fp32's, its bytes and its loss; None where it will not do."""
+    if trial.problem is not None or trial.speedup_over_fp32 is None or trial.size_bytes is None:
+        return None
+    return 1 / trial.speedup_over_fp32, trial.size_bytes, trial.rel_rms or 0.0
+
+
+def _written(variant: Variant) -> Options:
+    """The options a manifest must name for a variant: those that are not built in."""
+    builtin = BUILTIN_QUANTIZATION[variant.precision]
+    values = {
+        name: getattr(variant.quantization, name)
+        for name in sorted(builtin.model_fields_set)
+        if getattr(variant.quantization, name) != getattr(builtin, name)
+    }
+    if variant.quantization.method != "percentile":
+        values.pop("percentile", None)
+    return values
+
+
+def _toml(model: Model, variant: Variant, artefact: Artefact | None) -> str:
+    """What the manifest must say for a variant to be one of the model's.
+
+    The model's own table is named in a comment, since it is there already; what is left can be put
+    at the manifest's end.
+    """
+    if variant.precision in (each.precision for each in model.variants):
+        lines = [f"# already in the manifest: {variant.precision}"]
+    else:
+        precisions = json.dumps(["fp32", variant.precision])
+        lines = [f"# in [{sensitivity.table(model)}] set precisions = {precisions}"]
+    own = model.variant(variant.exporter, variant.opset, variant.precision).quantization
+    written = _written(variant).items()
+    options = {name: value for name, value in written if value != getattr(own, name)}
+    if options:
+        lines.append(sensitivity.as_toml(model, variant, options))
+    calibration = artefact.notes.get("calibration") if artefact is not None else None
+    if calibration and calibration["random"]:
+        lines.append("# its ranges come from random draws: name real data in calibration")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""One file a check, with one `measure` each."""

@@ -1,0 +1,344 @@
+"""Runs every case on PyTorch and on the artefact, and measures how they differ."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.oracle.compare import compare
+from pytest_onnxcheck.engine.oracle.floor import classes, measure_floor, ties
+from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.runtime import saturation
+from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
+from pytest_onnxcheck.engine.runtime.session import Session, open_session
+from pytest_onnxcheck.errors import InputError, RunError
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.targets import CPU, Target
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    OutputMeasurement,
+    PortabilityMeasurement,
+    SaturationMeasurement,
+)
+from pytest_onnxcheck.terms import WITHOUT_VNNI
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["beside_eight_bits", "measure", "measure_case", "searched"]
+
+_LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
+
+
+def measure(
+    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target
+) -> EquivalenceMeasurement:
+    """Compares an artefact with PyTorch on a target, case by case.
+
+    PyTorch always runs on the CPU: its outputs are the reference for every target alike. The
+    first case is run once more at the end, after all the others. An artefact whose 8-bit products
+    saturate on CPUs unlike this one is computed for those as well.
+
+    Raises:
+        TargetAbsent: The target is not on this machine.
+        RunError: The artefact does not load there.
+        InputError: PyTorch itself does not run on a declared case.
+    """
+    session = open_session(artefact, target)
+    cases = list(oracle.cases(variant))
+    measured = [
+        found
+        for case in cases
+        if (found := measure_case(session, oracle, variant, case)) is not None
+    ]
+    if variant.precision in ("fp16", "half") and session.provider == CPU.provider:
+        largest = max(oracle.declared, key=_magnitude)
+        lost = _underflowed(artefact, session, oracle, largest)
+        measured = [
+            dataclasses.replace(entry, underflowed=lost) if entry.case == largest.name else entry
+            for entry in measured
+        ]
+        found = _as_stored(artefact, session, oracle, variant, largest)
+        measured += [found] if found is not None else []
+    first = oracle.expected(cases[0])
+    again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
+    if len(cases) > 1 and measured[0].error is None:
+        measured.append(_measured(session, oracle, variant, again, first))
+    ran = [case for case in oracle.declared if _ran(case, measured)]
+    saturated, computed = _on_other_cpus(artefact, session, oracle, variant, ran)
+    if computed and saturated is not None and saturated.here:
+        text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
+        measured = [
+            entry if entry.error else dataclasses.replace(entry, lenient=text) for entry in measured
+        ]
+    return EquivalenceMeasurement(
+        target.name,
+        session.provider,
+        (*measured, *computed),
+        notes=tuple(oracle.notes),
+        no_float64=first.problem,
+        saturation=saturated,
+    )
+
+
+def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
+    return any(entry.case == case.name and entry.error is None for entry in measured)
+
+
+def _on_other_cpus(
+    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, ran: list[Case]
+) -> tuple[SaturationMeasurement | None, list[CaseMeasurement]]:
+    """The same cases on CPUs that saturate where this one does not, or the other way round."""
+    cases = {case.name: case for case in ran}
+    feeds = {name: session.fed(case.inputs) for name, case in cases.items()}
+    found, outputs = saturation.measure(artefact.path, session, variant, feeds)
+    if found is None:
+        return None, []
+    cpu, name = ("x86-vnni", "with VNNI") if found.here else (WITHOUT_VNNI, "without VNNI")
+    measured = []
+    for case, given in outputs.items():
+        named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
+        expected = oracle.expected(cases[case])
+        own = _compared(oracle, variant, named, expected, session.widened(given))
+        lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
+        measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
+    return found, measured
+
+
+def beside_eight_bits(
+    measured: EquivalenceMeasurement, eight: Artefact, oracle: Oracle, variant: Variant
+) -> EquivalenceMeasurement:
+    """Adds what weights of 7 bits cost an artefact.
+
+    Args:
+        measured: What was measured of the artefact.
+        eight: The same variant with weights of 8 bits.
+        oracle: What both should give.
+        variant: The variant of 7 bits.
+
+    Raises:
+        RunError: The one of 8 bits does not load or run.
+    """
+    session = open_session(eight, oracle.reference.model.target(measured.target))
+    run = saturation.unsaturated(eight.path, session)
+    cases = [
+        _compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
+        for case in oracle.declared
+    ]
+    beside = dataclasses.replace(measured, cases=tuple(cases)).sqnr_db
+    own = measured.sqnr_db
+    if own is None or beside is None:
+        return measured
+    return dataclasses.replace(measured, portability=PortabilityMeasurement(own, beside))
+
+
+def searched(
+    measured: EquivalenceMeasurement,
+    artefact: Artefact,
+    oracle: Oracle,
+    variant: Variant,
+    seconds: float,
+    problem: Callable[[EquivalenceMeasurement], str | None],
+) -> EquivalenceMeasurement:
+    """Looks for an input on which the artefact fails, and adds the smallest one it finds.
+
+    Args:
+        measured: What was measured on the other cases.
+        artefact: The artefact.
+        oracle: What it should give.
+        variant: Its variant.
+        seconds: How long to look.
+        problem: Says what is wrong with a measurement; None when nothing is.
+
+    Returns:
+        The measurement with that input as a case, or as it was: also for a variant that is made
+        for the values it will meet and gets no probes either.
+
+    Raises:
+        OnnxCheckError: hypothesis is not installed.
+    """
+    from pytest_onnxcheck.engine.oracle.search import search
+
+    if not oracle.probed(variant):
+        return measured
+    session = open_session(artefact, oracle.reference.model.target(measured.target))
+
+    def tried(case: Case) -> EquivalenceMeasurement | None:
+        found = measure_case(session, oracle, variant, case)
+        if found is None or not (found.error or any(o.elements for o in found.outputs)):
+            return None
+        return dataclasses.replace(measured, cases=(found,))
+
+    def fails(case: Case) -> str | None:
+        alone = tried(case)
+        return None if alone is None else problem(alone)
+
+    found = search(oracle, seconds, fails)
+    alone = None if found is None else tried(found.case)
+    if alone is None:
+        return measured
+    return dataclasses.replace(measured, cases=(*measured.cases, *alone.cases))
+
+
+def measure_case(
+    session: Session, oracle: Oracle, variant: Variant, case: Case
+) -> CaseMeasurement | None:
+    """Compares one case; None for a probe that PyTorch itself does not take.
+
+    Raises:
+        InputError: PyTorch itself does not run on a declared case.
+    """
+    try:
+        expected = oracle.expected(case)
+    except InputError:
+        if case.probe:
+            return None
+        raise
+    return _measured(session, oracle, variant, case, expected)
+
+
+def _measured(
+    session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
+) -> CaseMeasurement:
+    try:
+        outputs = session.run(case.inputs)
+    except RunError as error:
+        return _compared(oracle, variant, case, expected, str(error))
+    actual = dict(zip(session.outputs, outputs, strict=True))
+    return _compared(oracle, variant, case, expected, actual)
+
+
+def _magnitude(case: Case) -> float:
+    """The largest finite magnitude among the inputs."""
+    import numpy as np
+
+    floats = [array for array in case.inputs.values() if array.dtype.kind == "f"]
+    return max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in floats), default=0.0)
+
+
+def _underflowed(
+    artefact: Artefact, session: Session, oracle: Oracle, case: Case
+) -> tuple[str, ...]:
+    """The values of a float16 artefact that underflow."""
+    if oracle.expected(case).cost.smallest >= TINY:
+        return ()
+    return tuple(underflowed(artefact.path, session.fed(case.inputs)))
+
+
+def _as_stored(
+    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, case: Case
+) -> CaseMeasurement | None:
+    """Compares what a float16 artefact gives where overflowing values are stored as infinity."""
+    expected = oracle.expected(case)
+    if expected.cost.largest < LARGE:
+        return None
+    found = stored_outputs(artefact.path, session.fed(case.inputs))
+    if found is None:
+        return None
+    overflowed, outputs = found
+    shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
+    case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
+    measured = _compared(oracle, variant, case, expected, session.widened(outputs))
+    return dataclasses.replace(measured, overflowed=tuple(overflowed))
+
+
+def _compared(
+    oracle: Oracle,
+    variant: Variant,
+    case: Case,
+    expected: Expected,
+    actual: dict[str, Array] | str,
+) -> CaseMeasurement:
+    """Compares outputs by name; in place of outputs, why there are none."""
+    declared = oracle.reference.model.outputs
+    measured = CaseMeasurement(case.name, lenient=_lenient(case, expected), probe=case.probe)
+    if isinstance(actual, str):
+        return dataclasses.replace(measured, error=actual)
+    if set(actual) != set(declared):
+        text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
+        return dataclasses.replace(measured, error=text)
+    outputs = list(_outputs(oracle, variant, expected, actual))
+    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
+
+
+def _lenient(case: Case, expected: Expected) -> str | None:
+    """Why what differs is told rather than failed; None where it is failed."""
+    if case.probe and case.outside_range:
+        return "no range is declared that holds such magnitudes"
+    if case.outside_range:
+        return "the manifest declares this case outside the model's range"
+    return None
+
+
+def _has_nan(array: Array) -> bool:
+    import numpy as np
+
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
+    """Whether a probe leads PyTorch to NaN or infinity that an ordinary case does not have."""
+    import numpy as np
+
+    case, own = expected.case, expected.outputs[index]
+    inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
+    if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
+        return False
+    usual = oracle.expected(oracle.declared[0]).outputs[index]
+    return not set(np.unique(classes(own))) <= {0, *np.unique(classes(usual))}
+
+
+def _outputs(
+    oracle: Oracle, variant: Variant, expected: Expected, actual: dict[str, Array]
+) -> Iterator[OutputMeasurement]:
+    tolerance = variant.tolerance
+    for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
+        own, found = expected.outputs[index], actual[name]
+        measured = dataclasses.replace(
+            compare(name, declared, own, found, tolerance),
+            undefined=_undefined(oracle, expected, index),
+            given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
+        )
+        comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
+        if not comparable or tolerance.policy != "noise-floor":
+            yield measured
+        elif own.dtype.kind == "f":
+            assert tolerance.safety is not None
+            floor = measure_floor(
+                expected, index, found, variant.precision, tolerance.safety, oracle.typical(index)
+            )
+            yield dataclasses.replace(measured, floor=floor)
+        elif measured.differing:
+            tied, margin = ties(expected, index, found, variant.precision)
+            yield dataclasses.replace(measured, tied=tied, margin=margin)
+        else:
+            yield measured
+
+
+def _swaps(
+    outputs: list[OutputMeasurement], expected: Expected, actual: dict[str, Array]
+) -> Iterator[OutputMeasurement]:
+    """Notices outputs that carry the values of another one."""
+    import numpy as np
+
+    for output in outputs:
+        found = actual[output.name]
+        own_error = output.max_abs
+        if own_error and not output.nonfinite:
+            for other, wanted in zip(outputs, expected.outputs, strict=True):
+                if other is output or wanted.shape != found.shape or wanted.dtype != found.dtype:
+                    continue
+                both = np.isfinite(wanted) & np.isfinite(found)
+                if (np.isfinite(wanted) != np.isfinite(found)).any() or not both.any():
+                    continue
+                apart = np.abs(wanted[both].astype(float) - found[both].astype(float)).max()
+                if apart < own_error * 1e-3:
+                    output = dataclasses.replace(output, swapped_with=other.name)
+                    break
+        yield output

@@ -1,0 +1,164 @@
+"""What an artefact's graph is made of: inputs, outputs, operators."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.graph.walk import nodes_of
+from pytest_onnxcheck.engine.inputs.cases import example
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+
+if TYPE_CHECKING:
+    import onnx
+
+__all__ = ["measure"]
+
+_RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
+
+def measure(artefact: Artefact, reference: Reference, variant: Variant) -> StructureMeasurement:
+    """Reads an artefact's graph from disk; its weights are not loaded."""
+    import onnx
+
+    return measure_model(onnx.load(artefact.path, load_external_data=False), reference, variant)
+
+
+def measure_model(
+    model: onnx.ModelProto, reference: Reference, variant: Variant
+) -> StructureMeasurement:
+    """Looks at a graph in memory."""
+    graph = model.graph
+    nodes = list(nodes_of(graph))
+    constants = {tensor.name for tensor in graph.initializer}
+    # before IR version 4 initializers were listed among the inputs
+    inputs = [value for value in graph.input if value.name not in constants]
+    unused = tuple(_unused([value.name for value in inputs], graph, nodes))
+    outputs = tuple(_spec(value) for value in graph.output)
+    return StructureMeasurement(
+        inputs=tuple(_spec(value) for value in inputs),
+        outputs=outputs,
+        expected_inputs=tuple(
+            TensorSpec(name, variant.io_dtype(entry.dtype), reference.shapes[name])
+            for name, entry in reference.model.inputs.items()
+        ),
+        expected_outputs=tuple(
+            TensorSpec(name, _output_dtype(name, entry.dtype, variant, outputs), entry.shape)
+            for name, entry in reference.model.outputs.items()
+        ),
+        opset=max(
+            (e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0
+        ),
+        expected_opset=variant.opset,
+        nodes=len(nodes),
+        operators=dict(Counter(node.op_type for node in nodes).most_common()),
+        training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
+        random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
+        unused_inputs=unused,
+        ignored_inputs=tuple(name for name in unused if _ignores(reference, name)),
+        unreached_outputs=tuple(_unreached([value.name for value in inputs], graph)),
+    )
+
+
+def _output_dtype(name: str, declared: str, variant: Variant, outputs: Iterable[TensorSpec]) -> str:
+    """The dtype an output should have; a module in `half` may itself cast one back."""
+    itself = variant.precision == "half" and (name, declared) in {
+        (spec.name, spec.dtype) for spec in outputs
+    }
+    return declared if itself else variant.io_dtype(declared)
+
+
+def _spec(value: onnx.ValueInfoProto) -> TensorSpec:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.elem_type:
+        return TensorSpec(value.name, value.type.WhichOneof("value") or "unknown", None)
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    if not tensor.HasField("shape"):
+        return TensorSpec(value.name, dtype, None)
+    shape: list[int | str | None] = []
+    for dim in tensor.shape.dim:
+        kind = dim.WhichOneof("value")
+        shape.append(getattr(dim, kind) if kind else None)
+    return TensorSpec(value.name, dtype, tuple(shape))
+
+
+def _training(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    import onnx
+
+    for node in nodes:
+        if node.op_type == "Dropout" and len(node.input) > 2 and node.input[2]:
+            mode = _constant(graph, node.input[2])
+            if mode is None or onnx.numpy_helper.to_array(mode).any():
+                yield node
+        elif node.op_type == "BatchNormalization":
+            attributes = {entry.name: entry.i for entry in node.attribute}
+            if attributes.get("training_mode") or len([name for name in node.output if name]) > 1:
+                yield node
+
+
+def _constant(graph: onnx.GraphProto, name: str) -> onnx.TensorProto | None:
+    tensors: list[onnx.TensorProto] = [t for t in graph.initializer if t.name == name]
+    tensors += [
+        attribute.t
+        for node in nodes_of(graph)
+        if node.op_type == "Constant" and node.output[0] == name
+        for attribute in node.attribute
+        if attribute.name == "value"
+    ]
+    return tensors[0] if tensors else None
+
+
+def _unused(
+    inputs: list[str], graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]
+) -> Iterator[str]:
+    read = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
+    return (name for name in inputs if name not in read)
+
+
+def _ignores(reference: Reference, name: str) -> bool:
+    """Whether PyTorch's outputs stay the same, bit by bit, whether an input is zero or one."""
+    import numpy as np
+
+    inputs = example(reference)
+    others = (np.zeros_like(inputs[name]), np.ones_like(inputs[name]))
+    try:
+        usual = reference.run(inputs)
+        found = [reference.run({**inputs, name: other}) for other in others]
+    except InputError:
+        return False
+    return all(all(map(np.array_equal, usual, outputs)) for outputs in found)
+
+
+def _unreached(inputs: list[str], graph: onnx.GraphProto) -> Iterator[str]:
+    """Outputs whose value cannot depend on any input, whatever the nodes compute."""
+    reads = [set(node.input) | {n for i in _inner(node) for n in i.input} for node in graph.node]
+    reached = set(inputs)
+    known = -1
+    while known < len(reached):  # more than one pass only where nodes are out of order
+        known = len(reached)
+        for node, read in zip(graph.node, reads, strict=True):
+            if read & reached:
+                reached.update(node.output)
+    return (value.name for value in graph.output if value.name not in reached)
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for attribute in node.attribute:
+        for subgraph in (attribute.g, *attribute.graphs):
+            yield from nodes_of(subgraph)

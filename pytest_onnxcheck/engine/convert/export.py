@@ -1,0 +1,289 @@
+"""PyTorch to ONNX, by both exporters, and what is written on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gc
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.inputs.cases import example
+from pytest_onnxcheck.engine.reference.reference import Reference, tensors_of, user_frames
+from pytest_onnxcheck.errors import ExportError
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["MAX_INLINE_BYTES", "check_file", "export", "measure"]
+
+#: protobuf refuses files above 2^31 bytes; room is left for the graph itself
+MAX_INLINE_BYTES = 2**31 - 2**24
+
+
+def export(
+    reference: Reference, variant: Variant, path: Path, *, half: bool = False
+) -> dict[str, str]:
+    """Exports the reference to a file.
+
+    Works on a copy of the module, because tracing may change its state.
+
+    Args:
+        reference: The PyTorch model.
+        variant: Exporter and opset.
+        path: The file to write; weights above 2 GB go to `PATH.data` beside it.
+        half: Whether to cast the module to float16 first, and the float32 inputs with it.
+
+    Raises:
+        InputError: PyTorch itself does not run, or returns other outputs than declared.
+        ExportError: The exporter failed; the text ends with the user's frames.
+    """
+    inputs = example(reference)
+    reference.run(inputs)  # says what is wrong better than an exporter does
+    module = copy.deepcopy(reference.module)
+    tensors = tensors_of(inputs)
+    run = _dynamo if variant.exporter == "dynamo" else _torchscript
+    try:
+        if half:
+            module, tensors = _halved(module, tensors)
+        args, kwargs = reference.arguments(tensors)
+        with _quiet() as warned, _rare_garbage_collection():
+            run(reference, variant, module, args, kwargs, path)
+    except Exception as error:
+        what = "export of the module in float16" if half else "export"
+        raise ExportError(
+            f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
+            f"{_cause(error)}\n{user_frames(_root(error))}"
+        ) from error
+    return {"traced": "\n".join(_traced(warned))}
+
+
+def measure(artefact: Artefact, reference: Reference, variant: Variant) -> ExportMeasurement:
+    """Re-loads the exported file and checks it."""
+    return ExportMeasurement(
+        file=check_file(artefact),
+        exporter=variant.exporter,
+        opset=variant.opset,
+        seconds=artefact.seconds,
+        cached=artefact.cached,
+        checkpoint_sha256=reference.checkpoint_sha256,
+        notes=(*reference.notes, *artefact.notes.get("traced", "").splitlines()),
+    )
+
+
+def check_file(artefact: Artefact) -> FileCheck:
+    """Runs onnx's full checker and strict shape inference on the file, read from disk."""
+    checker_error, inference_error = _checked(artefact.path)
+    unsorted = checker_error is not None and "topologically sorted" in checker_error
+    if unsorted:
+        with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
+            checker_error, inference_error = _checked(_sorted(artefact.path, Path(folder)))
+    return FileCheck(
+        path=str(artefact.path),
+        sha256=artefact.sha256,
+        size_bytes=artefact.size_bytes,
+        checker_error=checker_error,
+        inference_error=inference_error,
+        unsorted=unsorted,
+    )
+
+
+def _checked(path: Path) -> tuple[str | None, str | None]:
+    """What the checker and strict shape inference complain of."""
+    import onnx
+
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except Exception as error:
+        return _one_line(error), None
+    try:
+        # strict shape inference is the second half of the full check
+        onnx.checker.check_model(str(path), full_check=True)
+    except Exception as error:
+        return None, _one_line(error)
+    return None, None
+
+
+def _sorted(path: Path, folder: Path) -> Path:
+    """A copy of the file whose nodes stand in topological order."""
+    import onnx_ir
+    from onnx_ir.passes.common import TopologicalSortPass
+
+    copied = folder / path.name
+    onnx_ir.save(TopologicalSortPass()(onnx_ir.load(path)).model, copied)
+    return copied
+
+
+def _dynamo(
+    reference: Reference,
+    variant: Variant,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    path: Path,
+) -> None:
+    import torch
+
+    for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
+        # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
+        # make every later one fail (torch 2.13)
+        cache = getattr(operator.input, "_dispatch_cache", None)  # private: may go away
+        if cache is not None:
+            cache.clear()
+    shapes: Any = {
+        name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+        for name, shape in reference.shapes.items()
+    }
+    program = torch.onnx.export(
+        module,
+        args,
+        kwargs=kwargs or None,
+        dynamo=True,
+        input_names=list(reference.model.inputs),
+        output_names=list(reference.model.outputs),
+        opset_version=variant.opset,
+        dynamic_shapes=shapes if kwargs else tuple(shapes.values()),
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path), external_data=_parameter_bytes(module) > MAX_INLINE_BYTES)
+
+
+def _torchscript(
+    reference: Reference,
+    variant: Variant,
+    module: torch.nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    path: Path,
+) -> None:
+    import torch
+
+    shapes = reference.shapes | {
+        name: output.shape for name, output in reference.model.outputs.items()
+    }
+    if kwargs:
+        # the tracer would put the inputs into the order of forward's parameters
+        module, args = _positional(module, list(kwargs)), tuple(kwargs.values())
+    torch.onnx.export(
+        module,
+        args,
+        str(path),
+        dynamo=False,
+        input_names=list(reference.model.inputs),
+        output_names=list(reference.model.outputs),
+        opset_version=variant.opset,
+        dynamic_axes={
+            name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+            for name, shape in shapes.items()
+        },
+        external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
+    )
+
+
+def _halved(
+    module: torch.nn.Module, tensors: dict[str, torch.Tensor]
+) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
+    """The module, and the inputs that are float32, in float16."""
+    import torch
+
+    return module.half(), {
+        name: tensor.half() if tensor.dtype is torch.float32 else tensor
+        for name, tensor in tensors.items()
+    }
+
+
+def _positional(module: torch.nn.Module, names: list[str]) -> torch.nn.Module:
+    """A module that takes by position what another takes by name."""
+    import torch
+
+    class Positional(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = module
+
+        def forward(self, *args: Any) -> Any:
+            return self.module(**dict(zip(names, args, strict=True)))
+
+    return Positional().eval()
+
+
+def _parameter_bytes(module: torch.nn.Module) -> int:
+    tensors = [*module.parameters(), *module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _traced(warned: list[warnings.WarningMessage]) -> Iterator[str]:
+    """Where the tracer turned something that follows the inputs into a constant."""
+    from torch.jit._trace import TracerWarning
+
+    places = {}
+    for entry in warned:
+        if issubclass(entry.category, TracerWarning):
+            places[f"{entry.filename}:{entry.lineno}"] = str(entry.message)
+    for place, message in places.items():
+        what = " ".join(message.split()).partition(". ")[0]
+        yield (
+            f"{place}: the tracer says: {what}. Whatever the example gives there stays for "
+            "every input"
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[list[warnings.WarningMessage]]:
+    """Keeps the exporters' progress and warnings out of the report; gives the warnings."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            warnings.catch_warnings(record=True) as warned,
+        ):
+            warnings.simplefilter("always")
+            yield warned
+    finally:
+        logging.disable(disabled)
+
+
+@contextlib.contextmanager
+def _rare_garbage_collection() -> Iterator[None]:
+    """Collects cyclic garbage a hundred times less often, and then leaves libraries out of it.
+
+    An export makes millions of objects that live to its end, and the first one imports libraries
+    whose objects live as long as the process. Walking them again and again takes 7 to 18% of an
+    export (ResNet-18, dynamo), and half a second when pytest collects garbage five times at exit.
+    """
+    threshold = gc.get_threshold()
+    gc.set_threshold(threshold[0] * 100, *threshold[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*threshold)
+        if not gc.get_freeze_count():
+            gc.collect()
+            gc.freeze()
+
+
+def _root(error: BaseException) -> BaseException:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _cause(error: BaseException) -> str:
+    """The innermost error in one line: exporters wrap it in pages of advice."""
+    root = _root(error)
+    return f"{type(root).__name__}: {_one_line(root)}"
+
+
+def _one_line(error: BaseException, limit: int = 600) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[:limit] + " …"

@@ -1,0 +1,1 @@
+"""ONNX in memory: no session is opened here."""

@@ -1,0 +1,83 @@
+"""Weights that float16 does not hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.graph.walk import constants
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["lost_weights"]
+
+#: Share of a tensor's elements from which on vanished ones are told: of millions of weights drawn
+#: at random, a few lie next to zero.
+_TOLD = 0.01
+
+#: Values as close together as this stand for minus infinity in one mask, whatever is added to it.
+_ALIKE = 0.01
+
+
+def lost_weights(
+    path: Path, float_path: Path, precision: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Weights of the fp32 artefact that are beyond float16, or too small for it.
+
+    Masks and constants are no weights: tensors whose elements are zero or one same value, e.g.
+    minus infinity written as -1e9, and that value beside others that float16 holds (a mask added
+    to a bias). bfloat16 has the range of float32 and loses none.
+
+    Args:
+        path: The artefact; only what it holds in float16 counts, by name. Under `half` the
+            module was cast, not the graph: everything counts.
+        float_path: The fp32 artefact.
+        precision: The artefact's precision.
+
+    Returns:
+        Those beyond it and those too small for it, as `NAME (3 of 512 elements)`: finite elements
+        beyond 65504, and elements that are not zero but no larger than half the smallest
+        subnormal, in tensors of which they are at least a hundredth.
+    """
+    import numpy as np
+    import onnx
+
+    if precision not in ("fp16", "half"):
+        return (), ()
+    limits = np.finfo(np.float16)
+    stored = {
+        name
+        for name, tensor in constants(onnx.load(path, load_external_data=False).graph)
+        if tensor.data_type == onnx.TensorProto.FLOAT16
+    }
+    clipped, vanished = [], []
+    for name, tensor in constants(onnx.load(float_path).graph):
+        converted = precision == "half" or name in stored
+        if tensor.data_type != onnx.TensorProto.FLOAT or not converted:
+            continue
+        values = onnx.numpy_helper.to_array(tensor)
+        size = np.abs(values)
+        beyond = values[(size > float(limits.max)) & np.isfinite(size)]
+        gone = int(((size > 0) & (size <= float(limits.smallest_subnormal) / 2)).sum())
+        if not (beyond.size or gone) or _one_value(values):
+            continue
+        if beyond.size and not _mask(beyond):
+            clipped.append(f"{name} ({beyond.size} of {values.size} elements)")
+        if gone >= _TOLD * values.size:
+            vanished.append(f"{name} ({gone} of {values.size} elements)")
+    return tuple(clipped), tuple(vanished)
+
+
+def _one_value(values: Array) -> bool:
+    nonzero = values[values != 0]
+    return bool((nonzero == nonzero[0]).all())
+
+
+def _mask(beyond: Array) -> bool:
+    """Whether these are many and (nearly) one: a weight that is too large stands alone."""
+    import numpy as np
+
+    return beyond.size > 1 and bool(np.allclose(beyond, beyond[0], rtol=_ALIKE, atol=0))

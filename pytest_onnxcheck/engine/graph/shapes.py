@@ -1,0 +1,220 @@
+"""Shapes and types of a graph's values, inferred without a session and without weights' data."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.engine.graph.walk import attributes
+
+if TYPE_CHECKING:
+    import onnx
+
+    Shape = tuple[int, ...]
+    Shapes = Mapping[str, Shape]
+
+__all__ = ["inferred", "skeleton", "unpacked", "value_bytes"]
+
+#: bytes of initializers that shape inference may read: sizes, axes and indices are smaller
+_SMALL = 1024
+
+
+#: ONNX Runtime's own operators -> a standard one of the same shapes, and which inputs it takes.
+_STAND_INS: dict[str, tuple[str, slice]] = {
+    "BiasGelu": ("Identity", slice(1)),
+    "DequantizeLinear": ("Identity", slice(1)),
+    "DynamicQuantizeLSTM": ("LSTM", slice(8)),
+    "DynamicQuantizeMatMul": ("MatMul", slice(2)),
+    "FastGelu": ("Identity", slice(1)),
+    "FusedConv": ("Conv", slice(3)),
+    "FusedGemm": ("Gemm", slice(3)),
+    "Gelu": ("Identity", slice(1)),
+    "MatMulIntegerToFloat": ("MatMul", slice(2)),
+    "QGemm": ("Gemm", slice(0, 4, 3)),
+    "QLinearAdd": ("Add", slice(0, 4, 3)),
+    "QLinearAveragePool": ("AveragePool", slice(1)),
+    "QLinearConcat": ("Concat", slice(2, None, 3)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
+    "QLinearLeakyRelu": ("Identity", slice(1)),
+    "QLinearMul": ("Mul", slice(0, 4, 3)),
+    "QLinearSigmoid": ("Identity", slice(1)),
+    "QLinearSoftmax": ("Identity", slice(1)),
+    "QuantizeLinear": ("Identity", slice(1)),
+    "QuickGelu": ("Identity", slice(1)),
+    "SkipLayerNormalization": ("Identity", slice(1)),
+}
+
+
+def skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
+    """A model with the inputs' actual shapes, and without the data of its weights.
+
+    Args:
+        model: The model.
+        shapes: Shapes by input name.
+    """
+    import onnx
+
+    light = onnx.ModelProto(ir_version=model.ir_version)
+    light.opset_import.extend(model.opset_import)
+    light.functions.extend(model.functions)
+    light.graph.name = model.graph.name
+    light.graph.node.extend(model.graph.node)
+    for value in model.graph.output:
+        kind = onnx.ValueInfoProto()
+        kind.CopyFrom(value)
+        kind.type.tensor_type.ClearField("shape")
+        light.graph.output.append(kind)
+    for value in model.graph.input:
+        if value.name in shapes:
+            kind = onnx.helper.make_tensor_value_info(
+                value.name, value.type.tensor_type.elem_type, shapes[value.name]
+            )
+            light.graph.input.append(kind)
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() <= _SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            kind = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            light.graph.input.append(kind)
+    return light
+
+
+def value_bytes(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> dict[str, int]:
+    """Bytes of every value whose shape can be inferred.
+
+    Args:
+        model: The model.
+        shapes: Shapes of its inputs by name.
+    """
+    import onnx
+
+    try:
+        light = skeleton(model, shapes)
+        graph = onnx.shape_inference.infer_shapes(light, data_prop=True).graph
+    except Exception:  # an invalid or exotic graph: then nothing is known of its sizes
+        return {}
+    known = (_bytes(value) for value in (*graph.value_info, *graph.output))
+    return {name: size for name, size in known if size is not None}
+
+
+def inferred(
+    path: Path, inputs: Mapping[str, Shape]
+) -> tuple[onnx.GraphProto, dict[str, Shape], dict[str, int]]:
+    """The graph of an artefact, with what onnx's shape inference finds.
+
+    Operators of ONNX Runtime, of which onnx knows no shapes, are replaced by standard ones of the
+    same shapes while they are inferred.
+
+    Args:
+        path: The artefact.
+        inputs: Shapes of its inputs by name.
+
+    Returns:
+        The graph without external data, shapes by value, and element types by value.
+    """
+    import onnx
+    import onnx.inliner
+    from onnxscript.optimizer import fold_constants
+
+    model = onnx.load(path, load_external_data=False)
+    if model.functions:
+        model = onnx.inliner.inline_local_functions(model)
+    light = skeleton(model, inputs)
+    del light.graph.output[:]  # what is declared of them may contradict the stand-ins
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = [_stand_in(node, tensors, light.graph) for node in light.graph.node]
+    del light.graph.node[:]
+    light.graph.node.extend(nodes)
+    shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
+    types = {name: tensor.data_type for name, tensor in tensors.items()}
+    with contextlib.suppress(Exception):  # what is wrong with a graph is for onnx.checker to say
+        known = -1
+        while known < len(shapes):  # folding computes sizes in ways that inference does not follow
+            known = len(shapes)
+            light = _infer(light, shapes, types)
+            fold_constants(light)
+            _forget_unknown(light, shapes)
+    return model.graph, shapes, types
+
+
+def _infer(
+    model: onnx.ModelProto, shapes: dict[str, Shape], types: dict[str, int]
+) -> onnx.ModelProto:
+    """Adds the shapes and types that can be inferred; returns the model with them."""
+    import onnx
+
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    for value in (*model.graph.input, *model.graph.value_info):
+        tensor = value.type.tensor_type
+        types.setdefault(value.name, tensor.elem_type)
+        sizes = [dim.dim_value for dim in tensor.shape.dim if dim.HasField("dim_value")]
+        if tensor.HasField("shape") and len(sizes) == len(tensor.shape.dim):
+            shapes.setdefault(value.name, tuple(sizes))
+    _forget_unknown(model, shapes)
+    return model
+
+
+def _forget_unknown(model: onnx.ModelProto, shapes: Shapes) -> None:
+    """Drops what is recorded of values without a shape: it would be kept rather than inferred."""
+    kept = [value for value in model.graph.value_info if value.name in shapes]
+    del model.graph.value_info[:]
+    model.graph.value_info.extend(kept)
+
+
+def unpacked(node: onnx.NodeProto, tensor: onnx.TensorProto) -> Shape:
+    """The shape of a weight that a node of ONNX Runtime reads, packed or not."""
+    import onnx
+
+    found = attributes(node)
+    if node.op_type in ("MatMulNBits", "MatMulBnb4"):
+        return found["K"], found["N"]
+    shape = tuple(tensor.dims)
+    if node.op_type == "GatherBlockQuantized" and tensor.data_type == onnx.TensorProto.UINT8:
+        return (*shape[:-1], shape[-1] * 8 // found.get("bits", 4))
+    return shape
+
+
+def _stand_in(
+    node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto], graph: onnx.GraphProto
+) -> onnx.NodeProto:
+    """A standard node of the same shapes; a weight that is packed becomes an input of `graph`."""
+    import onnx
+
+    if node.domain != "com.microsoft":
+        return node
+    weight = f"{node.output[0]}.unpacked"
+    if node.op_type in ("MatMulNBits", "MatMulBnb4"):
+        standard = onnx.helper.make_node("MatMul", [node.input[0], weight], node.output)
+        packed = node.input[1]
+    elif node.op_type == "GatherBlockQuantized":
+        axis = attributes(node).get("gather_axis", 0)
+        standard = onnx.helper.make_node("Gather", [weight, node.input[1]], node.output, axis=axis)
+        packed = node.input[0]
+    elif node.op_type in _STAND_INS:
+        operator, taken = _STAND_INS[node.op_type]
+        standard = onnx.helper.make_node(operator, node.input[taken], node.output[:3])
+        standard.attribute.extend(node.attribute)
+        return standard
+    else:
+        return node
+    if packed not in tensors:
+        return node
+    shape = unpacked(node, tensors[packed])
+    kind = onnx.helper.make_tensor_value_info(weight, onnx.TensorProto.FLOAT, shape)
+    graph.input.append(kind)
+    return standard
+
+
+def _bytes(value: onnx.ValueInfoProto) -> tuple[str, int | None]:
+    import onnx
+
+    tensor = value.type.tensor_type
+    if not tensor.elem_type or not tensor.HasField("shape"):
+        return value.name, None
+    if any(dim.WhichOneof("value") != "dim_value" for dim in tensor.shape.dim):
+        return value.name, None
+    item = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).itemsize
+    return value.name, math.prod(dim.dim_value for dim in tensor.shape.dim) * item

@@ -1,0 +1,410 @@
+"""The data of static quantization: read, checked and hashed before anything is built from it.
+
+What is wrong with it is reported here, as a fault of the data: ONNX Runtime would name the model,
+or take ranges from it without a word.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.inputs.cases import (
+    arrays_sha256,
+    batch_dim,
+    copied,
+    example_dims,
+    fill_inputs,
+    generator,
+    given_arrays,
+    load_arrays,
+    runs_of,
+    seeded,
+)
+from pytest_onnxcheck.engine.reference.reference import Reference, import_named, user_frames
+from pytest_onnxcheck.errors import InputError, QuantizeError, StageError
+from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.measurement import CalibrationMeasurement
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Batch = dict[str, np.ndarray[Any, Any]]
+    #: where it comes from, for an error, and its arrays
+    Given = tuple[str, Batch]
+
+__all__ = ["Calibration", "load_calibration"]
+
+#: examples or batches that are taken when `count` is not written
+_AT_MOST = 64
+
+#: random draws when `count` is not written
+_DRAWS = 16
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration data.
+
+    Attributes:
+        batches: Inputs by name, ready to run.
+        measured: Where they come from, their hash, and what is suspicious about them.
+    """
+
+    batches: list[Batch]
+    measured: CalibrationMeasurement
+
+
+def load_calibration(reference: Reference) -> Calibration:
+    """The data that `[models.NAME.calibration]` names, or draws of the declared inputs.
+
+    In files the first axis counts examples: rows, or whole inputs (`inputs.runs_of`).
+
+    Raises:
+        QuantizeError: The data is missing, unreadable or too little, or its names, dtypes, shapes
+            or values are not those of the declared inputs.
+        InputError: There is none, and the declared inputs cannot be drawn.
+    """
+    model = reference.model
+    wanted = model.calibration or s.Calibration()
+    random, number = False, None
+    _check_batch(reference, wanted.batch)
+    if wanted.source is not None:
+        batches = _of_source(reference, wanted.source, wanted.count)
+        origin = f"{len(batches)} batches of {wanted.source}"
+    elif wanted.file is not None or wanted.folder is not None:
+        examples = _of_files(reference, wanted)
+        batches = _stacked(reference, examples, wanted.batch)
+        origin = f"{len(examples)} examples of {wanted.file or wanted.folder}"
+    else:
+        drawn = _draws(reference, wanted.count or _DRAWS)
+        batches = _stacked(reference, drawn, wanted.batch)
+        random = any(
+            entry.file is None and entry.fill != "constant" for entry in model.inputs.values()
+        )
+        if random:
+            origin = f"{len(drawn)} random draws"
+        else:
+            number = _distinct(reference, batches)
+            origin = f"{number} examples in {len(drawn)} draws of the inputs' files"
+    constant, varies = _constant(model, batches)
+    measured = CalibrationMeasurement(
+        origin=origin,
+        examples=_number(reference, batches) if number is None else number,
+        sha256=arrays_sha256(batches),
+        random=random,
+        constant=constant,
+        varies=varies,
+    )
+    return Calibration(batches, measured)
+
+
+def _number(reference: Reference, batches: list[Batch]) -> int:
+    """Rows of the first input that has them, or else runs."""
+    rows = next((name for name in reference.model.inputs if _has_rows(reference, name)), None)
+    return len(batches) if rows is None else sum(len(batch[rows]) for batch in batches)
+
+
+def _distinct(reference: Reference, batches: list[Batch]) -> int:
+    """Examples that differ: draws begin a file anew when it ends."""
+    cut = [name for name in reference.model.inputs if _has_rows(reference, name)]
+    found = set()
+    for batch in batches:
+        for row in range(len(batch[cut[0]]) if cut else 1):
+            example = {name: array[row] if name in cut else array for name, array in batch.items()}
+            found.add(arrays_sha256([example]))
+    return len(found)
+
+
+def _check_batch(reference: Reference, batch: int) -> None:
+    fixed = [name for name in reference.model.inputs if not _has_rows(reference, name)]
+    if batch > 1 and fixed:
+        raise QuantizeError(
+            f"{reference.model.name}: calibration.batch = {batch}, but input {fixed[0]!r} has "
+            f"shape {_shape(reference, fixed[0])}, whose first size is not the batch: each example "
+            'is a whole input. Drop batch, or make the first size a symbolic dim named "batch"'
+        )
+
+
+def _of_files(reference: Reference, wanted: s.Calibration) -> list[Given]:
+    """The examples of file or folder that `count` and `seed` choose."""
+    model = reference.model
+    files = _files(model, wanted)
+    limit = wanted.count or _AT_MOST
+    if wanted.seed is None:
+        taken = list(itertools.islice(_examples(reference, files), limit))
+    else:
+        # read twice, so that only what is chosen is held
+        total = sum(1 for _ in _examples(reference, files))
+        shuffled = generator(model, "calibration", str(wanted.seed)).permutation(total)
+        order = shuffled[:limit].tolist()
+        chosen = set(order)
+        read = enumerate(_examples(reference, files))
+        held = {index: example for index, example in read if index in chosen}
+        taken = [held[index] for index in order]
+    where = wanted.file or wanted.folder
+    if not taken:
+        raise QuantizeError(
+            f"{model.name}: {where} holds no examples to calibrate with: their number is the size "
+            "of the first axis; put some in"
+        )
+    if len(taken) < (wanted.count or 0):
+        raise QuantizeError(
+            f"{model.name}: {where} holds {len(taken)} examples, calibration.count asks for "
+            f"{wanted.count}: give more, or set count = {len(taken)}"
+        )
+    for name, example in taken:
+        _check(reference, name, example)
+    return taken
+
+
+def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
+    """Name for a person -> path, in the order in which they are read."""
+    relative = f"relative to the manifest's folder {model.root}"
+    if wanted.file is not None:
+        path = model.root / wanted.file
+        if path.is_dir():
+            raise QuantizeError(
+                f"{model.name}: calibration file {path} is a folder: write calibration.folder = "
+                f"{wanted.file!r} instead"
+            )
+        if not path.is_file():
+            raise QuantizeError(
+                f"{model.name}: calibration file {path} not found: write it with "
+                f"{_recipe(model)}, or correct calibration.file, {relative}"
+            )
+        return {wanted.file: path}
+    assert wanted.folder is not None
+    folder = model.root / wanted.folder
+    if not folder.is_dir():
+        raise QuantizeError(
+            f"{model.name}: calibration folder {folder} not found: make it, or correct "
+            f"calibration.folder, {relative}"
+        )
+    files = sorted(path for path in folder.iterdir() if path.suffix in {".npy", ".npz"})
+    if not files:
+        raise QuantizeError(
+            f"{model.name}: calibration folder {folder} holds no .npz and no .npy: write some "
+            f"with {_recipe(model)}"
+        )
+    return {f"{wanted.folder}/{path.name}": path for path in files}
+
+
+def _examples(reference: Reference, files: Mapping[str, Path]) -> Iterator[Given]:
+    model = reference.model
+    for name, path in files.items():
+        try:
+            loaded = load_arrays(path, list(model.inputs))
+        except StageError as error:
+            raise QuantizeError(
+                f"{model.name}: calibration data: {error}: write it with {_recipe(model)}"
+            ) from error
+        arrays = _by_input(model, name, loaded)
+        _check_lengths(reference, name, arrays)
+        cut = {key: runs_of(reference, key, array, 1) for key, array in arrays.items()}
+        for run in range(min(map(len, cut.values()))):
+            yield f"{name}[{run}]", {key: copied(runs[run]) for key, runs in cut.items()}
+
+
+def _by_input(model: Model, where: str, arrays: object) -> Batch:
+    """One array of the declared dtype for each input, in the order of the inputs."""
+    try:
+        return given_arrays(model, f"calibration data, {where}", arrays)
+    except InputError as error:
+        raise QuantizeError(str(error)) from None
+
+
+def _check_lengths(reference: Reference, name: str, arrays: Batch) -> None:
+    """Every array of a file holds the same number of examples."""
+    single = any(not array.ndim for array in arrays.values())
+    if single or len({len(runs_of(reference, key, arrays[key], 1)) for key in arrays}) > 1:
+        held = ", ".join(f"{key} {list(array.shape)}" for key, array in arrays.items())
+        raise QuantizeError(
+            f"{reference.model.name}: calibration data, {name}: the first axis of every array "
+            f"counts examples, and here is {held}: give the same number of each"
+        )
+
+
+def _of_source(reference: Reference, source: str, count: int | None) -> list[Batch]:
+    """The batches of a callable or an iterable; torch's random numbers are seeded for it."""
+    model = reference.model
+    try:
+        target = import_named(source, model.root)
+    except StageError as error:
+        raise QuantizeError(f"{model.name}: calibration.source: {error}") from error
+    try:
+        with seeded(model):
+            given = target() if callable(target) else target
+            several = [given] if isinstance(given, Mapping) else given
+            # copied at once: what is yielded may be one buffer that is filled again
+            batches = [_copied(b) for b in itertools.islice(several, count or _AT_MOST)]
+    except Exception as error:
+        raise QuantizeError(
+            f"{model.name}: calibration source {source} failed, which must be or return an "
+            f"iterable of {{input: array}} batches: {type(error).__name__}: {error}\n"
+            f"{user_frames(error)}".rstrip()
+        ) from error
+    if not batches:
+        raise QuantizeError(
+            f"{model.name}: calibration source {source} gives no batches: give at least one; an "
+            "iterator can be read only once, so name a callable that makes a new one"
+        )
+    if len(batches) < (count or 0):
+        raise QuantizeError(
+            f"{model.name}: {source} gives {len(batches)} batches, calibration.count asks for "
+            f"{count}: give more, or set count = {len(batches)}"
+        )
+    names = [f"{source}[{index}]" for index in range(len(batches))]
+    checked = [_by_input(model, name, batch) for name, batch in zip(names, batches, strict=True)]
+    for name, batch in zip(names, checked, strict=True):
+        _check(reference, name, batch)
+    return checked
+
+
+def _copied(batch: Any) -> Any:
+    """A batch with its arrays and tensors as new arrays; what is no batch stays as it is."""
+    if not isinstance(batch, Mapping):
+        return batch
+    return {name: copied(value) for name, value in batch.items()}
+
+
+def _draws(reference: Reference, count: int) -> list[Given]:
+    dims = example_dims(reference.model)
+    drawn = [
+        (f"draw {draw}", fill_inputs(reference, dims, f"calibration{draw}", draw))
+        for draw in range(count)
+    ]
+    for name, example in drawn:
+        _check(reference, name, example)
+    return drawn
+
+
+def _stacked(reference: Reference, examples: list[Given], batch: int) -> list[Batch]:
+    """Examples joined along their first axis, `batch` of them in one run."""
+    import numpy as np
+
+    if batch == 1:
+        return [example for _, example in examples]
+    joined = []
+    for start in range(0, len(examples), batch):
+        group = examples[start : start + batch]
+        for name in reference.model.inputs:
+            shapes = {example[name].shape[1:]: where for where, example in group}
+            if len(shapes) > 1:
+                held = ", ".join(f"{list(shape)} in {where}" for shape, where in shapes.items())
+                raise QuantizeError(
+                    f"{reference.model.name}: calibration data: rows of input {name!r} are {held}, "
+                    f"which cannot be put into one run: drop calibration.batch = {batch}, or give "
+                    "examples of one shape"
+                )
+        arrays = {
+            name: np.concatenate([example[name] for _, example in group])
+            for name in reference.model.inputs
+        }
+        _check_shapes(reference, f"{group[0][0]} to {group[-1][0]} in one run", arrays)
+        joined.append(arrays)
+    return joined
+
+
+def _check(reference: Reference, where: str, arrays: Batch) -> None:
+    _check_shapes(reference, where, arrays)
+    for name, array in arrays.items():
+        _check_values(reference.model, where, name, array)
+
+
+def _check_shapes(reference: Reference, where: str, arrays: Batch) -> None:
+    """The declared shapes, with one size for each symbolic dim, and nothing empty."""
+    sizes: dict[str, int] = {}
+    for name, array in arrays.items():
+        declared = reference.shapes[name]
+        known = dict(sizes)
+        fits = array.ndim == len(declared) and all(
+            size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) and size > 0
+            for dim, size in zip(declared, array.shape, strict=True)
+        )
+        if not fits:
+            given = "".join(f", {dim} = {known[dim]}" for dim in declared if dim in known)
+            raise QuantizeError(
+                f"{reference.model.name}: calibration data, {where}: input {name!r} has shape "
+                f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
+                f"{_shape_advice(reference, name)}"
+            )
+
+
+def _shape_advice(reference: Reference, name: str) -> str:
+    wanted = reference.model.calibration
+    if wanted is not None and wanted.source is not None:
+        return "Give each batch in the declared shape"
+    declared = reference.shapes[name]
+    whole = f"[{', '.join(map(str, ('examples', *declared)))}]"
+    if not _has_rows(reference, name) and not (declared and isinstance(declared[0], int)):
+        return f"The file must hold whole inputs, {whole}"
+    number = "examples" if _has_rows(reference, name) else f"examples x {declared[0]}"
+    rows = f"[{', '.join(map(str, (number, *declared[1:])))}]"
+    return f"The file must hold it as {rows} or {whole}"
+
+
+def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, Any]) -> None:
+    import numpy as np
+
+    finite = np.isfinite(array)
+    if not finite.all():
+        index = np.argwhere(~finite)[0].tolist()
+        raise QuantizeError(
+            f"{model.name}: calibration data, {where}: input {name!r} is {array[tuple(index)]} at "
+            f"{index} ({int((~finite).sum())} of {array.size} elements are not finite): no range "
+            "follows from it. Mend or remove this example"
+        )
+    if (allowed := model.inputs[name].range) is None:
+        return
+    # a float64 bound such as 0.1 is not a float32
+    low, high = np.asarray(allowed, array.dtype)
+    if array.min() < low or array.max() > high:
+        raise QuantizeError(
+            f"{model.name}: calibration data, {where}: input {name!r} goes from {array.min():.6g} "
+            f"to {array.max():.6g}, declared range [{allowed[0]:g}, {allowed[1]:g}]. Scale the "
+            "data as the model's inputs are scaled, or correct the range"
+        )
+
+
+def _constant(model: Model, batches: list[Batch]) -> tuple[dict[str, float], bool]:
+    """Inputs that are one value everywhere, and whether there are others.
+
+    Left out are those that are declared to be constant, booleans (masks), and integers beside
+    integers that vary (masks and segments beside token ids).
+    """
+    looked_at = {
+        name: entry.dtype.startswith("float")
+        for name, entry in model.inputs.items()
+        if entry.fill != "constant" and entry.dtype != "bool"
+    }
+    constant = {}
+    for name in looked_at:
+        arrays = [batch[name] for batch in batches]
+        first = arrays[0].flat[0]
+        several = sum(array.size for array in arrays) > 1
+        if several and all((array == first).all() for array in arrays):
+            constant[name] = float(first)
+    varies = [name for name in looked_at if name not in constant]
+    if not all(looked_at[name] for name in varies):
+        constant = {name: value for name, value in constant.items() if looked_at[name]}
+    return constant, bool(varies)
+
+
+def _has_rows(reference: Reference, name: str) -> bool:
+    """Whether the first axis of an input is the batch."""
+    shape = reference.shapes[name]
+    return bool(shape) and shape[0] == batch_dim(reference)
+
+
+def _shape(reference: Reference, name: str) -> str:
+    return f"[{', '.join(map(str, reference.shapes[name]))}]"
+
+
+def _recipe(model: Model) -> str:
+    """How to write a file that fits."""
+    return f"numpy.savez(path, {', '.join(f'{name}=...' for name in model.inputs)})"

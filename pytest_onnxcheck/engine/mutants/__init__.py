@@ -1,0 +1,1 @@
+"""Faulty copies of an artefact."""

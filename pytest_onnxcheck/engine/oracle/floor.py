@@ -1,0 +1,182 @@
+"""The noise floor: how far rounding alone moves an output, and how far the artefact is from it.
+
+Two estimates, and the floor is the larger: the error of PyTorch's own float32 run against float64
+(for fp16 and half, in proportion), and the spread of runs perturbed by the rounding of the
+precision under test (`precision`). The second costs several runs and can only raise the floor, so
+runs are added one by one while an error is not explained. Nothing is expected to be more exact
+than one rounding of the output itself.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.oracle.oracle import Expected
+from pytest_onnxcheck.engine.oracle.rounding import UNIT
+from pytest_onnxcheck.measurement import FloorMeasurement
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+#: Of thousands of elements that tie, some draws move none: where all but this share are seen to
+#: tie, the others are taken to.
+_TIED = 0.95
+
+__all__ = ["classes", "measure_floor", "ties"]
+
+
+def measure_floor(
+    expected: Expected,
+    index: int,
+    actual: Array,
+    precision: str,
+    safety: float,
+    typical: float,
+) -> FloorMeasurement:
+    """Measures the error of a floating output in noise floors.
+
+    Args:
+        expected: What the case should give.
+        index: Which output.
+        actual: The artefact's output, of PyTorch's shape.
+        precision: `fp32`, `fp16` or `half`.
+        safety: Up to this many floors the second estimate is not needed.
+        typical: max |y| of this output in an ordinary case: an output that happens to be small
+            is not asked to be more exact than it usually is.
+    """
+    own = expected.outputs[index]
+    exact = own if expected.exact is None else expected.exact[index]
+    source = "float64" if expected.exact is not None else "float32"
+    unstable = classes(own) != classes(exact)
+    finite = _finite(own, exact, actual)
+    floors = _rounding(exact[finite], precision, typical)
+    # to first order, rounding errors grow in proportion to the unit of rounding
+    scale = UNIT[precision] / UNIT["fp32"]
+    worst, rms = _size(own[finite] - exact[finite])
+    floors = _larger(floors, (worst * scale, rms * scale))
+    measured = _measured(own, exact, actual, finite, unstable, floors, source, safety)
+    draws = expected.draws(precision)
+    count = 0
+    while measured.ratio > safety or measured.nonfinite:
+        draw = next(draws, None)
+        if draw is None:
+            break
+        count += 1
+        unstable |= classes(draw[index]) != classes(exact)
+        finite &= _finite(draw[index])
+        floors = _larger(floors, _size(draw[index][finite] - exact[finite]))
+        told = f"{source}, {count} perturbed run{'s' * (count > 1)}"
+        measured = _measured(own, exact, actual, finite, unstable, floors, told, safety)
+    return measured
+
+
+def ties(expected: Expected, index: int, actual: Array, precision: str) -> tuple[int, float]:
+    """How many of the elements that differ rounding alone changes too, for exact outputs.
+
+    Args:
+        expected: What the case should give.
+        index: Which output, of an integer or boolean dtype.
+        actual: The artefact's output, of PyTorch's shape.
+        precision: The precision under test.
+
+    Returns:
+        Their number, and by how many roundings at most everything was moved to change them all.
+    """
+    import numpy as np
+
+    own = expected.outputs[index]
+    differs = own != actual
+    if not differs.any():
+        return 0, 0.0
+    tied = np.zeros_like(differs)
+    if expected.exact is not None:
+        tied |= expected.exact[index] != own
+    margin = 0.0
+    for margin in (1.0, 8.0):
+        for draw in expected.draws(precision, margin):
+            tied |= draw[index] != own
+        if tied[differs].mean() >= _TIED:
+            return int(differs.sum()), margin
+    return int((tied & differs).sum()), margin
+
+
+def classes(array: Array) -> Array:
+    """0 for finite elements, 1 for NaN, 2 and 3 for positive and negative infinity."""
+    import numpy as np
+
+    infinity = np.where(array > 0, 2, 3)
+    return np.where(np.isnan(array), 1, np.where(np.isinf(array), infinity, 0)).astype(np.int8)
+
+
+def _measured(
+    own: Array,
+    exact: Array,
+    actual: Array,
+    finite: Array,
+    unstable: Array,
+    floors: tuple[float, float],
+    source: str,
+    safety: float,
+) -> FloorMeasurement:
+    import numpy as np
+
+    error = np.abs(actual[finite].astype(np.float64) - exact[finite])
+    worst, rms = _size(error)
+    return FloorMeasurement(
+        source=source,
+        ratio=max(_ratio(worst, floors[0]), _ratio(rms, floors[1])),
+        error_worst=worst,
+        error_rms=rms,
+        floor_worst=floors[0],
+        floor_rms=floors[1],
+        torch_worst=_size(own[finite] - exact[finite])[0],
+        outside=float((error > safety * floors[0]).mean()) if error.size else 0.0,
+        unstable=int(unstable.sum()),
+        nonfinite=int(_differs(own, actual, unstable).sum()),
+    )
+
+
+def _ratio(error: float, floor: float) -> float:
+    if not floor:
+        return math.inf if error else 0.0
+    return error / floor
+
+
+def _differs(own: Array, actual: Array, unstable: Array) -> Array:
+    """Elements that are NaN or infinite in another way, which rounding does not explain."""
+    differs: Array = (classes(own) != classes(actual)) & ~unstable
+    return differs
+
+
+def _finite(*arrays: Array) -> Array:
+    import numpy as np
+
+    finite: Array = np.logical_and.reduce([np.isfinite(array) for array in arrays])
+    return finite
+
+
+def _rounding(exact: Array, precision: str, typical: float) -> tuple[float, float]:
+    """One rounding of the output itself; uniform errors have an RMS of 1 / sqrt(3) of the most."""
+    unit = UNIT[precision]
+    worst, rms = _size(exact)
+    return unit * max(worst, typical), unit * max(rms, typical) / 3**0.5
+
+
+def _larger(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return max(one[0], other[0]), max(one[1], other[1])
+
+
+def _size(values: Array) -> tuple[float, float]:
+    """Largest magnitude and root mean square; scaled first, so that squares do not overflow."""
+    import numpy as np
+
+    if not values.size:
+        return 0.0, 0.0
+    magnitude = np.abs(values.astype(np.float64))
+    worst = float(magnitude.max())
+    if not worst:
+        return 0.0, 0.0
+    return worst, worst * float(np.sqrt(np.mean((magnitude / worst) ** 2)))

@@ -1,0 +1,1 @@
+"""PyTorch: found, loaded, called."""

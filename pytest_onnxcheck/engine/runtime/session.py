@@ -1,0 +1,354 @@
+"""ONNX Runtime sessions: the right provider or an error, and no crash of the test process."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
+from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
+from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+    Arrays = Mapping[str, Array]
+
+__all__ = [
+    "Session",
+    "import_onnxruntime",
+    "narrowed_to_float16",
+    "open_model",
+    "open_session",
+    "torch_device",
+]
+
+#: how much of ONNX Runtime's words is repeated where a check is skipped
+_SHORT = 200
+
+#: ONNX Runtime's numbers of what it logs
+_WARNING, _ERROR = 2, 3
+
+#: lines of what ONNX Runtime printed that are repeated where it falls back
+_SAID = 2
+
+#: what is known about opening artefacts on targets in this process: None when the child did
+_probed: dict[tuple[str, str], StageError | None] = {}
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        RunError: None is installed.
+    """
+    try:
+        onnxruntime = importlib.import_module("onnxruntime")
+    except ImportError as error:
+        raise RunError(
+            f"onnxruntime cannot be imported ({error}). Install exactly one of "
+            "pip install 'pytest-onnxcheck[cpu]', 'pytest-onnxcheck[gpu]' or "
+            "'pytest-onnxcheck[openvino]': two of them overwrite each other"
+        ) from error
+    # its C++ side logs warnings to stderr, among them one per initializer it removes
+    onnxruntime.set_default_logger_severity(_ERROR)
+    return onnxruntime
+
+
+def torch_device(target: Target) -> str:
+    """The torch device that PyTorch is timed on; on a GPU, TF32 is turned off for good.
+
+    Raises:
+        TargetAbsent: The target's device is a GPU and torch has none.
+        RunError: Torch knows no such device.
+    """
+    import torch
+
+    try:
+        torch.device(target.device)
+    except RuntimeError as error:
+        first = str(error).partition(":")[0]
+        raise RunError(
+            f"[targets.{target.name}] torch_device {target.device!r}: {first}"
+        ) from error
+    if target.device.startswith("cuda"):
+        if not torch.cuda.is_available():
+            raise TargetAbsent(f"{target.name}: torch {torch.__version__} sees no CUDA device.")
+        index, count = torch.device(target.device).index or 0, torch.cuda.device_count()
+        if index >= count:
+            raise TargetAbsent(f"{target.name}: torch sees {count} GPUs, and no {target.device}.")
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+    return target.device
+
+
+def narrowed_to_float16(array: Array) -> Array:
+    """The array in float16; what is beyond its range becomes infinite."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open session that runs on the provider asked for.
+
+    Attributes:
+        on: The target.
+        inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
+        outputs: Output names.
+        narrowed: Inputs and outputs that the manifest declares as float32 and the variant makes
+            float16: they are cast on the way in and out.
+        said: What ONNX Runtime printed to stderr while it was opened.
+    """
+
+    on: Target
+    inputs: dict[str, str]
+    outputs: list[str]
+    handle: Any
+    narrowed: frozenset[str] = frozenset()
+    said: tuple[str, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """The target's name."""
+        return self.on.name
+
+    @property
+    def provider(self) -> str:
+        """Its execution provider."""
+        return self.on.provider
+
+    def run(self, inputs: Arrays) -> list[Array]:
+        """Runs the artefact; arrays by input name, outputs in the artefact's order.
+
+        Raises:
+            RunError: ONNX Runtime refused, or fell back to another provider while running.
+        """
+        call = self.call(inputs)
+        try:
+            outputs = call()
+        except Exception as error:
+            shapes = ", ".join(f"{name} {list(inputs[name].shape)}" for name in self.inputs)
+            raise RunError(
+                f"ONNX Runtime failed on {shapes}: {' '.join(str(error).split())}"
+            ) from error
+        self.check_provider("while running")
+        named = dict(zip(self.outputs, outputs, strict=True))
+        return list(self.widened(named).values())
+
+    def call(self, inputs: Arrays) -> Callable[[], list[Array]]:
+        """A bare call of the session on these inputs, for timing; casts are made beforehand.
+
+        Raises:
+            RunError: The artefact needs an input that is not among them.
+        """
+        return partial(self.handle.run, None, self.fed(inputs))
+
+    def fed(self, inputs: Arrays) -> dict[str, Array]:
+        """What the artefact takes, with float32 as float16 where the variant takes that.
+
+        Raises:
+            RunError: The artefact needs an input that is not among them.
+        """
+        import numpy as np
+
+        missing = [name for name in self.inputs if name not in inputs]
+        if missing:
+            raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
+        return {
+            name: narrowed_to_float16(array)
+            if name in self.narrowed
+            and self.inputs[name] == "tensor(float16)"
+            and array.dtype == np.float32
+            else array
+            for name, array in ((name, inputs[name]) for name in self.inputs)
+        }
+
+    def widened(self, outputs: Arrays) -> dict[str, Array]:
+        """The outputs, with float16 as float32 where the variant gives that."""
+        import numpy as np
+
+        return {
+            name: array.astype(np.float32)
+            if name in self.narrowed and array.dtype == np.float16
+            else array
+            for name, array in outputs.items()
+        }
+
+    def check_provider(self, when: str) -> None:
+        """Raises a RunError if the session no longer runs on its provider first."""
+        providers = self.handle.get_providers()
+        if providers[0] != self.provider:
+            raise RunError(
+                f"{self.target}: ONNX Runtime fell back to {providers[0]} {when}: asked for "
+                f"{self.provider}. {self._why()}"
+            )
+
+    def _why(self) -> str:
+        """What ONNX Runtime printed, its errors first, or what may be the matter."""
+        if self.said:
+            return f"It said: {'; '.join(self.said[:_SAID])}"
+        return (
+            "The library is built with it, but it does not load here: check its CUDA/cuDNN (or "
+            "OpenVINO) libraries and drivers"
+        )
+
+
+def open_session(
+    artefact: Artefact, target: Target, *, threads: int | None = None, optimise: bool = True
+) -> Session:
+    """Opens an artefact on a target, first in a child process that may crash in our place.
+
+    Args:
+        artefact: What to run.
+        target: Where to run it, and with which options.
+        threads: Intra-op threads; None leaves what the target's options or ONNX Runtime say.
+        optimise: Whether ONNX Runtime may rewrite the graph, as it does by default.
+
+    Raises:
+        TargetAbsent: This onnxruntime has no such provider, or the machine no such device.
+        Unsupported: The artefact is bfloat16, and the provider has no kernels for it; or the
+            target is the reference evaluator, and the artefact too large for it.
+        RunError: The artefact does not load, crashes the runtime, or falls back.
+    """
+    _check_available(target)
+    _probe(artefact, target)
+    narrowed = frozenset(artefact.notes.get("narrowed", ()))
+    try:
+        return _open(str(artefact.path), target, threads, optimise, narrowed)
+    except RunError as error:  # one failure, which the other checks then name
+        _probed[artefact.sha256, target.key] = error
+        raise
+    except Exception as error:  # it opened in the child, with the target's own number of threads
+        raise _does_not_load(error) from error
+
+
+def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozenset()) -> Session:
+    """Opens a model in memory, without the child process: only for what is known to load.
+
+    Args:
+        model: The model, serialised.
+        target: Where to run it.
+        narrowed: See `Session`.
+
+    Raises:
+        TargetAbsent: This onnxruntime has no such provider.
+        RunError: ONNX Runtime refuses the model, or falls back.
+    """
+    _check_available(target)
+    try:
+        return _open(model, target, None, True, narrowed)
+    except RunError:
+        raise
+    except Exception as error:
+        raise _does_not_load(error) from error
+
+
+def _does_not_load(error: Exception) -> RunError:
+    return RunError(f"does not load in ONNX Runtime: {' '.join(str(error).split())}")
+
+
+def _check_available(target: Target) -> None:
+    """Raises where this onnxruntime lacks the target's provider."""
+    if target.provider == EVALUATOR:
+        return
+    onnxruntime = import_onnxruntime()
+    available = onnxruntime.get_available_providers()
+    if target.provider in available:
+        return
+    known = onnxruntime.get_all_providers()
+    if target.provider not in known:
+        close = difflib.get_close_matches(target.provider, [*known, EVALUATOR], n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+        raise RunError(
+            f"{target.name}: onnxruntime {onnxruntime.__version__} knows no provider "
+            f"{target.provider!r} ({hint}); mend [targets.{target.name}] provider"
+        )
+    raise TargetAbsent(
+        f"{target.name}: {target.provider} is not in this onnxruntime {onnxruntime.__version__}, "
+        f"which has {', '.join(available)}."
+    )
+
+
+def _open(
+    model: str | bytes,
+    target: Target,
+    threads: int | None,
+    optimise: bool,
+    narrowed: frozenset[str],
+) -> Session:
+    said: list[str] = []
+    if target.provider == EVALUATOR:
+        handle: Any = Evaluator(model)
+    else:
+        with _talkative(), printed() as said:
+            handle = open_handle(model, **target.opening(), threads=threads, optimise=optimise)
+    session = Session(
+        on=target,
+        inputs={value.name: value.type for value in handle.get_inputs()},
+        outputs=[value.name for value in handle.get_outputs()],
+        handle=handle,
+        narrowed=narrowed,
+        said=tuple(said),
+    )
+    session.check_provider("when the session was opened")
+    wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]
+    wide += [value.name for value in handle.get_outputs() if value.type == "tensor(bfloat16)"]
+    if wide:
+        raise RunError(
+            f"{', '.join(wide)}: bfloat16, which ONNX Runtime does not exchange with numpy: it "
+            "cannot be run from Python. Keep inputs and outputs in float32 (keep_io_types = true)"
+        )
+    return session
+
+
+@contextlib.contextmanager
+def _talkative() -> Iterator[None]:
+    """Lets ONNX Runtime tell its warnings: why a provider does not load is one of them."""
+    onnxruntime = import_onnxruntime()
+    onnxruntime.set_default_logger_severity(_WARNING)
+    try:
+        yield
+    finally:
+        onnxruntime.set_default_logger_severity(_ERROR)
+
+
+def _probe(artefact: Artefact, target: Target) -> None:
+    key = (artefact.sha256, target.key)
+    if key not in _probed and target.provider != EVALUATOR:
+        problem = sandbox.load_problem(Path(artefact.path), target.opening())
+        refused = None if problem is None else _refused(artefact.path, problem, target.provider)
+        _probed[key] = refused
+    error = _probed.get(key)
+    if error is not None:
+        raise error
+
+
+def _refused(path: Path, problem: str, provider: str) -> RunError:
+    """Why an artefact does not load: a failure, unless all that is missing is bfloat16."""
+    said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
+    if said == problem or not _holds_bfloat16(path):
+        return RunError(f"{path}: {problem}")
+    short = said if len(said) <= _SHORT else said[:_SHORT] + " …"
+    return Unsupported(f"bf16 does not load on {provider}: {short}")
+
+
+def _holds_bfloat16(path: Path) -> bool:
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    held = {tensor.data_type for tensor in graph.initializer}
+    held |= {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
+    return onnx.TensorProto.BFLOAT16 in held

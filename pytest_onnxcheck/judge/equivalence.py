@@ -1,0 +1,304 @@
+"""Judges what an artefact computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from pytest_onnxcheck.judge.saturation import portability, saturation
+from pytest_onnxcheck.judge.structure import structure
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    FloorMeasurement,
+    OutputMeasurement,
+    StructureMeasurement,
+)
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__all__ = ["VACUOUS", "equivalence", "problem"]
+
+#: An output no larger than this on any case says nothing about the artefact: whatever is compared
+#: with it agrees. Randomly initialised MobileNets give 1e-31.
+VACUOUS = 1e-12
+
+#: What is written behind a metric's value.
+_UNITS = {"sqnr_db": " dB"}
+
+#: How many names a message lists.
+_NAMED = 5
+
+#: A floor that is this part of the output hides everything.
+_BLIND = 8.0
+
+
+_FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+
+
+def problem(
+    measured: StructureMeasurement | EquivalenceMeasurement, tolerance: s.Tolerance
+) -> str | None:
+    """The worst failure of a structure or of cases, in one line; None when there is none."""
+    if isinstance(measured, StructureMeasurement):
+        verdict = structure(measured)
+    else:
+        verdict = equivalence(measured, tolerance)
+    return verdict.reason if verdict.grade is _FAIL else None
+
+
+def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
+    """Judges every output of every case."""
+    findings = [finding for case in measured.cases for finding in _case(case, tolerance)]
+    notes = [Finding(_WARN, "reference", note) for note in measured.notes]
+    if measured.no_float64 and tolerance.policy == "noise-floor":
+        notes.append(
+            Finding(
+                _WARN,
+                "reference",
+                f"does not run in float64 ({measured.no_float64}): the noise floor is measured "
+                "by perturbed runs in float32",
+            )
+        )
+    failing = frozenset(finding.where for finding in findings if finding.grade is _FAIL)
+    return Verdict.of(
+        [
+            *findings,
+            *saturation(measured, failing),
+            *portability(measured.portability, blamed=bool(findings)),
+            *_uncompared(measured),
+            *_rowless(measured, tolerance),
+            *_vacuous(measured),
+            *notes,
+        ]
+    )
+
+
+def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    compared = sum(output.elements for case in measured.cases for output in case.outputs)
+    if not compared and not any(case.error for case in measured.cases):
+        yield Finding(
+            _FAIL, "outputs", f"nothing was compared: {len(measured.cases)} cases, no elements"
+        )
+
+
+def _rowless(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
+    outputs = [output for case in measured.cases for output in case.outputs]
+    shaped = any(output.expected_shape == output.actual_shape for output in outputs)
+    if isinstance(tolerance.top1, s.Bounds) and shaped and measured.worst("top1") is None:
+        yield Finding(
+            _WARN,
+            "top1",
+            "not measured: no output has rows of at least two floats (tolerance.top1). "
+            "Bound rel_rms or sqnr_db instead",
+        )
+
+
+def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
+    found: list[tuple[Grade, str, str]] = []
+    if case.error is not None:
+        found.append((_FAIL, "run", case.error))
+    for output in case.outputs:
+        for grade, what, text in _output(output, tolerance, case.probe):
+            if output.undefined and grade is _FAIL and what not in ("dtype", "shape"):
+                grade = _WARN
+                text += "; no failure, since PyTorch itself gives NaN or infinity on this probe"
+            found.append((grade, f"output {output.name!r} {what}", text))
+    if case.underflowed:
+        found.append(
+            (
+                _WARN,
+                "float16 underflow",
+                f"most elements of {_several(case.underflowed)} turn to zero where they are stored "
+                "in float16, as on a GPU; here ONNX Runtime keeps them in float32. Leave their "
+                "nodes in float32 (exclude_nodes or op_block_list), or use bf16",
+            )
+        )
+    for grade, what, text in found:
+        if case.lenient and grade is _FAIL:
+            yield Finding(_WARN, what, f"{text}; no failure, since {case.lenient}", case.case)
+        else:
+            yield Finding(grade, what, text, case.case)
+
+
+def _output(
+    output: OutputMeasurement, tolerance: s.Tolerance, probe: bool
+) -> Iterator[tuple[Grade, str, str]]:
+    if output.expected_dtype != output.actual_dtype:
+        yield _FAIL, "dtype", f"{output.actual_dtype}, PyTorch gives {output.expected_dtype}"
+    if output.expected_shape != output.actual_shape:
+        yield (
+            _FAIL,
+            "shape",
+            f"{list(output.actual_shape)}, PyTorch gives {list(output.expected_shape)}",
+        )
+        return
+    if output.swapped_with is not None:
+        yield _FAIL, "values", f"are those of output {output.swapped_with!r}: outputs are mixed up"
+    yield from _nonfinite(output, probe)
+    yield from _range(output)
+    yield from _noise(output, tolerance)
+    yield from _metrics(output, tolerance)
+
+
+def _several(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:_NAMED]) + (
+        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    )
+
+
+def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
+    floor = output.floor
+    differ = output.nonfinite if floor is None else floor.nonfinite
+    if differ:
+        yield (
+            _FAIL,
+            "NaN or infinity",
+            f"{differ} of {output.elements} elements are NaN or infinite on one side "
+            "only, or with another sign",
+        )
+    elif output.nonfinite:
+        yield (
+            _WARN,
+            "NaN or infinity",
+            f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
+            "only, which rounding alone does to them",
+        )
+    if output.expected_nan and not probe and not output.given_nan:
+        yield (
+            _WARN,
+            "NaN",
+            f"PyTorch itself gives NaN in {output.expected_nan} of {output.elements} elements, "
+            "of which only the place is compared: the model or the case is wrong",
+        )
+
+
+def _noise(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
+    floor, safety = output.floor, tolerance.safety
+    if tolerance.policy != "noise-floor" or floor is None or safety is None:
+        return
+    if floor.ratio <= safety:
+        return
+    text = (
+        f"{floor.ratio:.3g} noise floors, allowed {safety:g}: worst {floor.error_worst:.3g} "
+        f"against {floor.floor_worst:.3g}, root mean square {floor.error_rms:.3g} against "
+        f"{floor.floor_rms:.3g}"
+    )
+    if floor.torch_worst > floor.error_worst:
+        text += f"; PyTorch's own error is larger ({floor.torch_worst:.3g})"
+    yield _FAIL, "error", text
+
+
+def _range(output: OutputMeasurement) -> Iterator[tuple[Grade, str, str]]:
+    if output.expected_outside_range:
+        yield (
+            _FAIL,
+            "range",
+            f"PyTorch itself gives {output.expected_outside_range:.2%} of the elements outside the "
+            "declared range: the declaration or the model is wrong",
+        )
+    elif output.outside_range:
+        yield (
+            _FAIL,
+            "range",
+            f"{output.outside_range:.2%} of the elements are outside the declared range",
+        )
+
+
+def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
+    exact = not output.expected_dtype.startswith("float")
+    if exact:
+        if output.differing:
+            yield _exact(output)
+        return
+    for metric, larger_is_better in s.METRICS.items():
+        bounds, value = getattr(tolerance, metric), getattr(output, metric)
+        if not isinstance(bounds, s.Bounds) or value is None:
+            continue
+        grade = _graded(value, bounds, larger_is_better)
+        if grade is not _PASS:
+            sign = "at least" if larger_is_better else "at most"
+            unit = _UNITS.get(metric, "")
+            allowed = f"pass is {sign} {bounds.passes:g}{unit}, fail beyond {bounds.fails:g}{unit}"
+            yield grade, metric, f"{_beside(value, bounds)}{unit}, {allowed}"
+    if output.outside_allclose:
+        yield (
+            _FAIL,
+            "allclose",
+            f"{output.outside_allclose:.2%} of the elements are outside "
+            f"atol {tolerance.atol:g} + rtol {tolerance.rtol:g} x |PyTorch|",
+        )
+
+
+def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
+    # where the artefact gives floats, all of them may be NaN
+    most = "" if output.max_abs is None else f", by up to {output.max_abs:g}"
+    text = (
+        f"differ in {output.differing} of {output.elements} elements{most}; "
+        f"{output.expected_dtype} outputs are exact"
+    )
+    if output.tied < output.differing:
+        return _FAIL, "values", text
+    return (
+        _WARN,
+        "values",
+        f"{text}, but the floats that decide these tie: PyTorch itself gives other values when its "
+        f"arithmetic is moved by {output.margin:g} rounding{'s' * (output.margin != 1)}",
+    )
+
+
+def _beside(value: float, bounds: s.Bounds) -> str:
+    """The value in six digits, or in as many as tell it from its bounds."""
+    shown = f"{value:.6g}"
+    return repr(value) if float(shown) in (bounds.passes, bounds.fails) else shown
+
+
+def _graded(value: float, bounds: s.Bounds, larger_is_better: bool) -> Grade:
+    if math.isnan(value):
+        return _FAIL
+    sign = -1.0 if larger_is_better else 1.0
+    if sign * value <= sign * bounds.passes:
+        return _PASS
+    return _FAIL if sign * value > sign * bounds.fails else _WARN
+
+
+def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    scales: dict[str, float] = {}
+    for case in measured.cases:
+        for output in case.outputs:
+            if output.elements:
+                scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
+    yield from _unchecked(measured)
+    for name, scale in scales.items():
+        if scale <= VACUOUS:
+            yield Finding(
+                _WARN,
+                f"output {name!r}",
+                f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
+                "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
+            )
+
+
+def _unchecked(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Outputs whose floor leaves nothing to compare in any case."""
+    floors: dict[str, list[tuple[OutputMeasurement, FloorMeasurement]]] = {}
+    for case in measured.cases:
+        for output in case.outputs:
+            if output.floor is not None and output.scale > VACUOUS:
+                floors.setdefault(output.name, []).append((output, output.floor))
+    for name, found in floors.items():
+        if all(floor.unstable == output.elements for output, floor in found):
+            yield Finding(
+                _FAIL,
+                f"output {name!r}",
+                "nothing was compared: in every case rounding alone, or float64 in place of "
+                "float32, makes all its elements finite or not",
+            )
+        elif all(_BLIND * floor.floor_worst >= output.scale for output, floor in found):
+            yield Finding(
+                _WARN,
+                f"output {name!r}",
+                "vacuous: in every case rounding alone may move it by its own size, so that "
+                "almost anything agrees with it. The model is ill-conditioned, or behaves "
+                "differently in float64",
+            )

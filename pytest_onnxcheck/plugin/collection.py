@@ -1,0 +1,390 @@
+"""models.toml as pytest nodes: the only code that knows pytest's node API.
+
+::
+
+    ModelsFile (pytest.Module)  >  ModelNode (pytest.Collector)
+        >  VariantNode (pytest.Class)  >  CheckItem (pytest.Function)
+
+Why these bases: a Function needs a Module ancestor for module-scoped fixtures, and a Class of its
+own per variant keeps class-scoped fixtures from being reordered across models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_onnxcheck.errors import (
+    ExportError,
+    ManifestError,
+    QuantizeError,
+    StageError,
+    TargetAbsent,
+    Unsupported,
+)
+from pytest_onnxcheck.manifest import (
+    Manifest,
+    Model,
+    Problem,
+    Variant,
+    carries_schema,
+    load_manifest,
+)
+from pytest_onnxcheck.manifest.rules import unknown_target
+from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.verdict import Grade, Verdict
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.manifest.sections import Mark
+    from pytest_onnxcheck.plugin.suite import OnnxChecks
+
+__all__ = ["ENTRY", "CheckItem", "ModelNode", "ModelsFile", "VariantNode", "collect_manifest"]
+
+#: check -> the failure of a stage that is its own subject
+_OWN_STAGE: dict[str, type[StageError]] = {
+    "export": ExportError,
+    "quantization": QuantizeError,
+}
+
+#: what a check found, for the record: filled by the `onnxcheck_report` fixture
+ENTRY = pytest.StashKey[dict[str, Any]]()
+
+
+def collect_manifest(path: Path, parent: pytest.Collector) -> ModelsFile | None:
+    """Collects a TOML file if it is ours to collect.
+
+    `models.toml` is a generic name: a file is taken when it was named (as an argument, or as
+    `--onnxcheck-manifest`), or, with `--onnxcheck` on, when it carries our schema key.
+    """
+    settings = parent.config.stash[SETTINGS]
+    named = parent.session.isinitpath(path)
+    if settings.enabled:
+        ours = named or path == settings.manifest
+        ours = ours or (path.name == "models.toml" and carries_schema(path))
+    else:
+        ours = named and carries_schema(path)
+    return ModelsFile.from_parent(parent, path=path) if ours else None
+
+
+class ModelsFile(pytest.Module):
+    """The manifest file."""
+
+    def _getobj(self) -> types.ModuleType:
+        return types.ModuleType("models_toml", "Stands for a manifest, which is no Python module.")
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        """The manifest, parsed on first use."""
+        try:
+            shown = self.path.relative_to(self.config.rootpath)
+        except ValueError:
+            shown = self.path
+        try:
+            targets: dict[str, dict[str, Any]] = {}
+            for given in self.ihook.pytest_onnxcheck_targets(config=self.config):
+                targets |= given
+            return load_manifest(self.path, shown=str(shown), targets=targets)
+        except ManifestError as error:
+            raise self.CollectError(str(error)) from error
+
+    def collect(self) -> Iterator[ModelNode]:
+        """Yields one node per model, also for those that are wrong: they fail when expanded."""
+        manifest, settings = self.manifest, self.config.stash[SETTINGS]
+        general = [problem for problem in manifest.problems if problem.model is None]
+        if general:
+            raise self.CollectError("\n".join(problem.text for problem in manifest.problems))
+        wrong: dict[str, list[Problem]] = {}
+        for problem in manifest.problems:
+            wrong.setdefault(str(problem.model), []).append(problem)
+        names = list(dict.fromkeys([*manifest.models, *wrong]))
+        chosen = [
+            name
+            for name in names
+            if not settings.models
+            or any(fnmatch.fnmatchcase(name, pattern) for pattern in settings.models)
+        ]
+        if not chosen:
+            raise self.CollectError(
+                f"{self.path.name}: no model matches --onnxcheck-model "
+                f"{' '.join(settings.models)} (there are: {', '.join(names)})"
+            )
+        self._check_targets([manifest.models[name] for name in chosen if name in manifest.models])
+        for name in chosen:
+            model = None if name in wrong else manifest.models[name]
+            if model is not None and settings.targets:
+                model = dataclasses.replace(model, targets=settings.targets)
+            yield ModelNode.build(self, name, model, wrong.get(name, []))
+
+    def _check_targets(self, models: list[Model]) -> None:
+        """Refuses targets of the command line that nobody declares, or that nothing runs on."""
+        settings = self.config.stash[SETTINGS]
+        named = {"target": settings.targets, "require": settings.required_targets}
+        for model in models[:1]:  # all of a manifest have the same
+            for option, names in named.items():
+                for name in [name for name in names if name not in model.declared]:
+                    text = unknown_target(name, model.declared)
+                    raise self.CollectError(f"--onnxcheck-{option}: {text}")
+        used = settings.targets or {target for model in models for target in model.targets}
+        for name in settings.required_targets if models else ():
+            if name not in used:
+                raise self.CollectError(
+                    f"--onnxcheck-require={name}: no model chosen here runs on it (targets: "
+                    f"{', '.join(sorted(used))}); add it to their targets, or --onnxcheck-target"
+                )
+
+
+class ModelNode(pytest.Collector):
+    """One model. Expanding it is what costs, so one of a thousand can be selected cheaply."""
+
+    model: Model | None
+    problems: list[Problem]
+
+    @classmethod
+    def build(
+        cls, parent: ModelsFile, name: str, model: Model | None, problems: list[Problem]
+    ) -> ModelNode:
+        """Makes the node of a valid model, or of a wrong one with its problems."""
+        node: ModelNode = cls.from_parent(parent, name=name)
+        node.model = model
+        node.problems = problems
+        for mark in model.marks if model else ():
+            node.add_marker(mark)
+        return node
+
+    def collect(self) -> Iterator[VariantNode]:
+        """Yields one node per variant."""
+        if self.model is None:
+            raise self.CollectError("\n".join(problem.text for problem in self.problems))
+        suite = self.ihook.pytest_onnxcheck_suite(config=self.config, model=self.model)
+        if suite is None:
+            from pytest_onnxcheck.plugin.suite import OnnxChecks as suite  # noqa: N813
+        for variant in self.model.variants:
+            yield VariantNode.build(self, self.model, variant, suite)
+
+
+class VariantNode(pytest.Class):
+    """One variant: a class of checks, each variant a subclass of the suite's of its own."""
+
+    model: Model
+    variant: Variant
+    suite: type[OnnxChecks]
+    checks: int
+
+    @classmethod
+    def build(
+        cls, parent: ModelNode, model: Model, variant: Variant, suite: type[OnnxChecks]
+    ) -> VariantNode:
+        """Makes the node of a variant."""
+        node: VariantNode = cls.from_parent(parent, name=variant.name)
+        node.model = model
+        node.variant = variant
+        node.suite = suite
+        return node
+
+    def position(self) -> list[int]:
+        """Its place in the manifest; the models of one glob of checkpoints share a line."""
+        file = self.getparent(ModelsFile)
+        assert file is not None
+        models = list(file.manifest.models)
+        model = self.model
+        return [model.line, models.index(model.name), model.variants.index(self.variant)]
+
+    def planned(self) -> dict[str, Any]:
+        """What the manifest asks for, to tell a whole run from one of some checks."""
+        return {
+            "variants": len(self.model.variants),
+            "checks": self.checks,
+            "speed_budget": sorted(self.variant.budget.speed_targets()),
+        }
+
+    def _getobj(self) -> type[OnnxChecks]:
+        settings = self.config.stash[SETTINGS]
+        return self.suite.of(
+            self.model,
+            self.variant,
+            settings.mutants,
+            settings.search_seconds,
+            settings.recommend_seconds,
+        )
+
+    def funcnamefilter(self, name: str) -> bool:
+        """Checks are called `test_...`, whatever the project's `python_functions` say."""
+        return name.startswith("test_")
+
+    def classnamefilter(self, name: str) -> bool:
+        """A suite has no nested classes of tests."""
+        return False
+
+    def collect(self) -> Iterator[CheckItem]:
+        """Yields the checks, made from the items pytest itself makes of the suite's methods."""
+        self.checks = 0
+        for item in super().collect():
+            if isinstance(item, pytest.Function):
+                # Re-classed rather than rebuilt: rebuilding a parametrized Function needs private
+                # arguments that differ between pytest 8 and 9.2.
+                item.__class__ = CheckItem
+                assert isinstance(item, CheckItem)
+                item.apply_marks()
+                self.checks += 1
+                yield item
+
+
+class CheckItem(pytest.Function):
+    """One check of one variant."""
+
+    parent: VariantNode
+
+    @property
+    def check(self) -> str:
+        """The check's name without `test_` and parameters."""
+        return self.originalname.removeprefix("test_")
+
+    @property
+    def target(self) -> str | None:
+        """The target it runs on, if it runs on one."""
+        callspec = getattr(self, "callspec", None)
+        return callspec.params.get("onnxcheck_target") if callspec else None
+
+    def benchmark_labels(self) -> tuple[str, str, str]:
+        """Group, name and full name of its pytest-benchmark entries."""
+        point = self.callspec.id if hasattr(self, "callspec") else ""
+        variant = f"{self.parent.model.name}::{self.parent.variant.name}"
+        return f"{variant} {point}".strip(), f"{variant}-{point}".strip("-"), self.nodeid
+
+    def apply_marks(self) -> None:
+        """Puts the manifest's xfail and skip on the item."""
+        for entry in self.parent.model.xfail:
+            if self._selected(entry):
+                self.add_marker(pytest.mark.xfail(reason=entry.reason, strict=True))
+        for entry in self.parent.model.skip:
+            if self._selected(entry):
+                self.add_marker(pytest.mark.skip(reason=entry.reason))
+
+    def _selected(self, mark: Mark) -> bool:
+        variant = self.parent.variant.name
+        return (
+            (mark.checks is None or self.check in mark.checks)
+            and (mark.targets is None or self.target in mark.targets)
+            and (
+                mark.variants is None
+                or any(fnmatch.fnmatchcase(variant, pattern) for pattern in mark.variants)
+            )
+        )
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        """Points at the model's table in the manifest."""
+        name = f"{self.parent.model.name}::{self.parent.name}::{self.name}"
+        return self.path, self.parent.model.line - 1, name
+
+    def setup(self) -> None:
+        """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
+        self._setup_error: StageError | None = None
+        try:
+            super().setup()
+        except StageError as error:
+            self._setup_error = error
+
+    def runtest(self) -> None:
+        """Runs the check; a stage that fails is an outcome, not a crash."""
+        with self._outcomes():
+            if self._setup_error is not None:
+                raise self._setup_error
+            super().runtest()
+
+    @contextmanager
+    def _outcomes(self) -> Iterator[None]:
+        """Turns errors of a stage into one failure; checks that depend on it skip and name it."""
+        try:
+            yield
+        except (TargetAbsent, Unsupported) as error:
+            asked = self._requires_target()
+            if asked is not None and isinstance(error, TargetAbsent):
+                raise pytest.fail.Exception(f"{error} {asked}", pytrace=False) from None
+            raise pytest.skip.Exception(str(error)) from None
+        except StageError as error:
+            if error.reported_by not in (None, self.nodeid):
+                text = f"needs what failed in {error.reported_by}"
+                raise pytest.skip.Exception(text) from None
+            # an expected failure answers only for its own stage: if it fails for another reason,
+            # the next check that needs the same thing reports it
+            expected = self.get_closest_marker("xfail") is not None
+            if not expected or isinstance(error, _OWN_STAGE.get(self.check, ())):
+                error.reported_by = self.nodeid
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+
+    def _requires_target(self) -> str | None:
+        """Who asks for the target to be there, as a sentence."""
+        if self.target in self.parent.model.required_targets:
+            return "The manifest requires this target (required_targets)."
+        if self.target in self.config.stash[SETTINGS].required_targets:
+            return f"--onnxcheck-require={self.target} requires this target."
+        return None
+
+    def report(self, verdict: Verdict, measurement: Any) -> None:
+        """Keeps verdict and measurement for the record; fails the check on a failure.
+
+        With `--onnxcheck-strict` that is also what the measurement could not tell.
+        """
+        from pytest_onnxcheck.report.text import failure_text, junit_properties
+
+        if self.config.stash[SETTINGS].strict:
+            verdict = verdict.strict()
+        self.stash[ENTRY] = {
+            "grade": str(verdict.grade),
+            "reason": verdict.reason,
+            "findings": [
+                {**dataclasses.asdict(finding), "grade": str(finding.grade)}
+                for finding in verdict.findings
+            ],
+            "measurement": dataclasses.asdict(measurement),
+        }
+        self.user_properties += junit_properties(verdict, measurement)
+        if verdict.grade is Grade.FAIL:
+            model, variant = self.parent.model.name, self.parent.variant.name
+            pytest.fail(failure_text(model, variant, verdict, measurement), pytrace=False)
+
+    def complete(self, report: pytest.TestReport) -> None:
+        """Adds to a report what the check found, which reaches the record also through xdist."""
+        if report.when == "teardown" or (report.when == "setup" and report.passed):
+            return
+        report.onnxcheck = self._entry(report)  # type: ignore[attr-defined]
+        if report.skipped and not hasattr(report, "wasxfail"):
+            # skipped for the manifest's reasons, not at some line of this module
+            report.longrepr = (str(self.path), None, report.onnxcheck["reason"])  # type: ignore
+
+    def _entry(self, report: pytest.TestReport) -> dict[str, Any]:
+        model, found = self.parent.model, self.stash.get(ENTRY, {})
+        reason = found.get("reason", "")
+        if report.skipped and not hasattr(report, "wasxfail"):
+            reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else reason
+        elif not report.passed and not reason:
+            reason = str(report.longrepr).strip()
+        return {
+            "nodeid": report.nodeid,
+            "manifest": str(self.path),
+            "position": self.parent.position(),
+            "planned": self.parent.planned(),
+            "model": model.name,
+            "variant": self.parent.variant.name,
+            "check": self.check,
+            "target": self.target,
+            "outcome": _outcome(report),
+            "expected_failure": getattr(report, "wasxfail", None),
+            "seconds": round(report.duration, 4),
+            **found,
+            "reason": reason.removeprefix("Skipped: "),
+        }
+
+
+def _outcome(report: pytest.TestReport) -> str:
+    if hasattr(report, "wasxfail"):
+        return "xpassed" if report.passed else "xfailed"
+    return report.outcome

@@ -1,0 +1,95 @@
+"""Hooks and options: thin, and free of heavy imports, for every pytest run pays for them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_onnxcheck.plugin import hookspecs
+from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.results import Results
+from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.plugin.collection import ModelsFile
+
+_MARKERS = {
+    "onnxcheck": "every check generated from a models.toml",
+    "export": "the model exports to a valid ONNX file",
+    "structure": "the artefact has the declared inputs, outputs, opset and no training operators",
+    "quantization": "the artefact carries its precision and stays within its size budget",
+    "target": "an accelerator is there and runs the artefact itself, rather than the CPU",
+    "equivalence": "the artefact computes what PyTorch computes",
+    "accuracy": "the artefact is as good at its task as PyTorch, on labelled data",
+    "mutation": "the checks notice faults put into the artefact",
+    "latency": "the artefact is fast enough",
+    "recommend": "tries precisions that the manifest does not list",
+}
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Registers the extension hooks."""
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declares the options, in a group of their own, and their ini equivalents."""
+    add_options(parser)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers the markers; with `--onnxcheck`, chooses what to collect."""
+    for name, text in _MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {text}")
+    settings = config.stash[SETTINGS] = Settings.of(config)
+    wanted = settings.enabled or any(".toml" in argument for argument in config.args)
+    if wanted and settings.history.is_file():
+        raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
+    if settings.in_vain and not wanted:
+        raise pytest.UsageError(
+            f"{settings.in_vain} does nothing without --onnxcheck, or a manifest as an argument"
+        )
+    if settings.search_seconds and find_spec("hypothesis") is None:
+        raise pytest.UsageError(
+            "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
+        )
+    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if wanted and "torch" not in sys.modules:
+        # its threads must not take the processor from ONNX Runtime's; read when torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        if not settings.manifest.is_file():
+            raise pytest.UsageError(
+                f"--onnxcheck: no manifest at {settings.manifest}: write one (see the README), or "
+                "name it with --onnxcheck-manifest=PATH. The folder is pytest's rootdir; if it is "
+                "not the one you mean, write every path option with '=' (pytest takes a bare path "
+                "to an existing file for a hint where the rootdir is)"
+            )
+        config.args = [str(settings.manifest)]
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelsFile | None:
+    """Collects a manifest named on the command line, or found while `--onnxcheck` is on."""
+    if file_path.suffix != ".toml":
+        return None
+    from pytest_onnxcheck.plugin.collection import collect_manifest
+
+    return collect_manifest(file_path, parent)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Sends what a check found along with its report, also from an xdist worker."""
+    report = yield
+    complete = getattr(item, "complete", None)  # only our items have it; nothing is imported
+    if complete is not None:
+        complete(report)
+    return report

@@ -1,0 +1,190 @@
+"""What the checks of one session found: kept as reports come in, shown and written at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_onnxcheck.errors import HistoryError
+from pytest_onnxcheck.plugin.settings import SETTINGS
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.manifest import Manifest
+    from pytest_onnxcheck.measurement import SpeedPoint
+
+__all__ = ["Results"]
+
+_TOLD = "history  "
+
+
+class Results:
+    """A plugin of its own, so that its state lives and dies with the session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.entries: list[dict[str, Any]] = []
+        self.errors: list[dict[str, str]] = []
+        self.manifests: dict[str, Manifest] = {}
+        self.told: list[tuple[str, dict[str, bool]]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Keeps what a check found."""
+        entry = getattr(report, "onnxcheck", None)
+        if entry is not None:
+            self.entries.append(entry)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Keeps what could not be collected: a wrong manifest or model."""
+        if report.failed:
+            self.errors.append({"nodeid": report.nodeid, "error": str(report.longrepr)})
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Keeps the manifests, whatever of them is selected."""
+        for item in session.items:
+            for node in item.listchain():
+                manifest = getattr(node, "manifest", None)  # only our files have it
+                if manifest is not None:
+                    self.manifests[str(node.path)] = manifest
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Writes record and history in the process that saw every report."""
+        if hasattr(self.config, "workerinput") or self.config.option.collectonly:
+            return
+        if self.entries and not self._write_history(exitstatus) and not exitstatus:
+            exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        self._write_record(exitstatus)
+
+    def _write_record(self, exitstatus: int) -> None:
+        path = self.config.stash[SETTINGS].json
+        if path is None:
+            return
+        from pytest_onnxcheck.report.record import make_record, write_record
+
+        record = make_record(self.entries, self.errors, int(exitstatus))
+        record["history"] = [text.removeprefix(_TOLD) for text, _ in self.told]
+        self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
+        write_record(record, path)
+
+    def _write_history(self, exitstatus: int) -> bool:
+        """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
+        from pytest_onnxcheck import judge
+        from pytest_onnxcheck.history import History, entry_key, points_of, relative
+
+        settings, root = self.config.stash[SETTINGS], self.config.rootpath
+        history = History(settings.history)
+        if not (history or settings.history_given or settings.accept):
+            return True
+        manifests = {relative(path, root): found for path, found in self.manifests.items()}
+        checks = {
+            name: _latency_checks(name, manifest, settings.targets)
+            for name, manifest in manifests.items()
+        }
+        # of a manifest with mistakes it is not known what it has
+        known = {name: found for name, found in checks.items() if not manifests[name].problems}
+        limits = {key: limit for found in checks.values() for key, limit in found.items()}
+        points = points_of(self.entries, root, limits)
+        skipped = {
+            entry_key(entry, root): entry["reason"]
+            for entry in self.entries
+            if entry["check"] == "latency" and entry["outcome"] == "skipped"
+        }
+        gone = judge.vanished(history.baseline, points, known, root, settings.targets)
+        self._tell(*history.problems)
+        if not settings.accept:
+            self._tell(*gone.values(), *judge.changes(history.baseline, points, skipped))
+            if gone and settings.strict:
+                self._tell(
+                    "--onnxcheck-strict: what vanished is a failure; --onnxcheck-accept takes it "
+                    "out of the baseline"
+                )
+                return False
+        if not (settings.history_given or settings.accept):
+            return True
+        if exitstatus:
+            self._tell("nothing stored: the run failed")
+            return not settings.accept
+        if settings.history_given and points:
+            try:
+                self._tell(f"stored in {history.append(points)}", yellow=False)
+            except HistoryError as error:
+                self._tell(f"nothing stored: {error}")
+        return not settings.accept or self._accept(history, points, gone)
+
+    def _accept(
+        self, history: History, points: dict[str, SpeedPoint], gone: dict[str, str]
+    ) -> bool:
+        if not points:
+            self._tell("--onnxcheck-accept: no latency was measured, nothing is accepted")
+            return False
+        try:
+            path = history.accept(points, gone)
+        except HistoryError as error:
+            self._tell(f"--onnxcheck-accept: nothing is accepted: {error}")
+            return False
+        noisy = [check for check, point in points.items() if point.noisy]
+        self._tell(f"accepted {len(points)} as the baseline: {path}", yellow=False)
+        self._tell(*(f"no longer in the baseline: {check}" for check in gone), yellow=False)
+        self._tell(*(f"accepted, but measured on a busy machine: {check}" for check in noisy))
+        return True
+
+    def _tell(self, *texts: str, yellow: bool = True) -> None:
+        self.told += [(f"{_TOLD}{text}", {"yellow": yellow}) for text in texts]
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_terminal_summary(
+        self, terminalreporter: pytest.TerminalReporter
+    ) -> Generator[None, Any, Any]:
+        """Prints the table of models and variants last.
+
+        `--benchmark-compare-fail` raises in the summary of pytest-benchmark.
+        """
+        try:
+            return (yield)
+        finally:
+            self._print(terminalreporter)
+
+    def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Prints the table, what the history says, and where the record is."""
+        if not self.entries:
+            if self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
+                terminalreporter.section("onnxcheck", red=True)
+                terminalreporter.write_line("no model was checked", red=True)
+            return
+        from pytest_onnxcheck.report.terminal import summary
+
+        settings = self.config.stash[SETTINGS]
+        terminalreporter.section("onnxcheck")
+        for line, markup in summary(self.entries, whole_frontier=settings.frontier):
+            terminalreporter.write_line(line, **markup)
+        for text, markup in self.told:
+            terminalreporter.write_line(text, **markup)
+        if settings.json is not None:
+            terminalreporter.write_line(f"record: {settings.json}")
+
+
+def _latency_checks(
+    name: str, manifest: Manifest, targets: Sequence[str]
+) -> dict[str, float | None]:
+    """The latency checks a manifest has, with their `max_regression`.
+
+    Args:
+        name: The manifest's, as the history has it.
+        manifest: The manifest.
+        targets: Take these in place of the manifest's.
+    """
+    from pytest_onnxcheck.history import check_key
+    from pytest_onnxcheck.manifest.resolve import latency_id
+
+    return {
+        check_key(name, model.name, variant.name, latency_id(target, point)): (
+            variant.budget.max_regression
+        )
+        for model in manifest.models.values()
+        for variant in model.variants
+        for target in targets or model.targets
+        for point in model.latency_points()
+    }

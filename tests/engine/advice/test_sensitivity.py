@@ -1,0 +1,326 @@
+"""Sensitivity: the node that int8 hurts is ranked first, and the artefact passes without it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+import onnx
+import pytest
+
+from pytest_onnxcheck.engine.advice.sensitivity import as_toml, layers, measure, measure_cases
+from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.manifest.targets import CPU
+from pytest_onnxcheck.measurement import QuantizationMeasurement
+
+NETS = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, activation=nn.ReLU, outlier=True, kernel=9):
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, kernel, padding=kernel // 2)
+        self.second = nn.Conv2d(16, 16, 3, padding=1)
+        self.third = nn.Conv2d(16, 16, 3, padding=1)
+        self.last = nn.Linear(16, 4)
+        self.act = activation()
+        if outlier:
+            # a loud channel that the next layer hardly listens to: beside it the rest vanishes
+            with torch.no_grad():
+                self.second.weight[0] *= 3000
+                self.third.weight[:, 0] *= 0.0003
+
+    def forward(self, x):
+        for layer in (self.first, self.second, self.third):
+            x = self.act(layer(x))
+        return self.last(x.mean((2, 3)))
+
+
+def small():
+    return Net(kernel=3)
+
+
+def calm():
+    return Net(outlier=False)
+
+
+def clipped():
+    class Sixth(nn.Hardtanh):
+        def __init__(self):
+            super().__init__(0.0, 0.1)
+    return Net(Sixth, outlier=False)
+
+
+class Mlp(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 4)
+        with torch.no_grad():
+            self.second.weight[0, 0] = 300.0
+
+    def forward(self, x):
+        return self.third(torch.sigmoid(self.second(torch.relu(self.first(x)))))
+"""
+IMAGE = """
+[models.{name}]
+factory = "nets_sensitivity.py:{factory}"
+dims = {{ batch = [1, 2] }}
+inputs.x.shape = ["batch", 3, 12, 12]
+outputs.y.shape = ["batch", 4]
+[models.{name}.quantization.int8-static]
+reduce_range = false
+{options}
+"""
+MLP = """
+[models.mlp]
+factory = "nets_sensitivity.py:Mlp"
+dims = { batch = [1, 4] }
+inputs.x.shape = ["batch", 8]
+outputs.y.shape = ["batch", 4]
+[models.mlp.quantization.int8-static]
+per_channel = false
+reduce_range = false
+"""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """By model: its reference's oracle, variant, artefact, fp32 artefact, and what builds more."""
+    root = tmp_path_factory.mktemp("nets")
+    (root / "nets_sensitivity.py").write_text(NETS, encoding="utf-8")
+    text = 'schema = 1\n[defaults]\nexporters = ["torchscript"]\nopsets = [17]\n'
+    text += 'precisions = ["fp32", "int8-static"]\n'
+    text += IMAGE.format(name="loud", factory="Net", options="")
+    text += IMAGE.format(name="small", factory="small", options="")
+    text += IMAGE.format(name="symmetric", factory="Net", options="symmetric = true")
+    text += IMAGE.format(name="calm", factory="calm", options="")
+    text += IMAGE.format(name="clipped", factory="clipped", options="")
+    text += IMAGE.format(
+        name="excluded", factory="Net", options='exclude_nodes = ["/third/*", "/second/Conv"]'
+    )
+    (root / "models.toml").write_text(text + MLP, encoding="utf-8")
+    manifest = load_manifest(root / "models.toml")
+    manifest.check()
+    models = manifest.models
+    builds = Builds(root / "artefacts")
+
+    def make(name):
+        reference = builds.reference(models[name])
+        (variant,) = (each for each in models[name].variants if each.precision != "fp32")
+        return (
+            builds.oracle(reference),
+            variant,
+            builds.artefact(reference, variant),
+            builds.float_artefact(reference, variant),
+            lambda changed: builds.artefact(reference, changed),
+        )
+
+    return make
+
+
+def ranked(made, name):
+    oracle, variant, artefact, source, _ = made(name)
+    inputs = oracle.declared[0].inputs
+    return layers(source.path, artefact.path, inputs, variant.quantization.exclude_nodes)
+
+
+def sensitivity(made, name, bound, seconds=60.0, of_file=None):
+    oracle, variant, artefact, source, build = made(name)
+    seen = []
+
+    def problem(measured):
+        if isinstance(measured, QuantizationMeasurement):
+            return of_file
+        seen.append([case.case for case in measured.cases])
+        error = measured.worst("rel_rms")
+        return None if error <= bound else f"{error} is more than {bound}"
+
+    case = oracle.declared[0]
+    found = measure(
+        artefact,
+        source,
+        oracle,
+        variant,
+        CPU,
+        case,
+        build=build,
+        problem=problem,
+        seconds=seconds,
+    )
+    assert all(names == [each.name for each in oracle.declared] for names in seen)
+    return found
+
+
+def test_the_layer_that_hears_nothing_beside_an_outlier_is_ranked_first(made):
+    worst, *others = (layer.loss for layer in ranked(made, "loud"))
+    assert (worst.value, worst.operator) == ("/third/Conv", "Conv")
+    assert worst.sqnr_db < 10
+    # not the one behind it, whose input is ruined already: its own loss is small
+    assert {"/first/Conv", "/second/Conv", "/last/Gemm"} <= {loss.value for loss in others}
+    assert all(loss.sqnr_db > 25 for loss in others)
+    assert others == sorted(others, key=lambda loss: loss.sqnr_db)
+
+
+def test_an_outlier_weight_with_a_scale_per_tensor_is_ranked_first(made):
+    found = ranked(made, "mlp")
+    assert found[0].loss.value == "/second/Gemm"
+    assert found[0].loss.sqnr_db < found[1].loss.sqnr_db - 3
+
+
+@pytest.mark.parametrize("name", ["calm", "clipped"])
+def test_an_activation_left_to_the_range_of_a_quantizer_is_no_loss(made, name):
+    _, _, artefact, *_ = made(name)
+    import onnx
+
+    kinds = {node.op_type for node in onnx.load(artefact.path).graph.node}
+    assert not kinds & {"Relu", "Clip"}
+    losses = [layer.loss for layer in ranked(made, name)]
+    assert len(losses) >= 4
+    assert all(loss.sqnr_db > 25 for loss in losses)
+
+
+def test_leaving_it_and_what_feeds_it_in_float_passes(made):
+    oracle, variant, artefact, _, _ = made("loud")
+    before = measure_cases(artefact, oracle, variant, CPU, oracle.declared).worst("rel_rms")
+    assert before > 0.05
+    found = sensitivity(made, "loud", 0.02)
+    first, last = found.tried
+    # the convolution alone does not help: the one before it still quantizes its output
+    assert first.nodes == ("/third/Conv",)
+    assert first.problem is not None
+    assert set(last.nodes) == {"/third/Conv", "/second/Conv"}
+    assert last.problem is None
+    assert last.rel_rms < 0.02 < before
+    assert 0.4 < last.size_ratio < 1
+    assert found.layers[0].value == "/third/Conv"
+    head = "[models.loud.quantization.torchscript-op17-int8-static]"
+    assert found.toml == f'{head}\nexclude_nodes = ["/third/Conv", "/second/Conv"]'
+
+
+@pytest.mark.parametrize(
+    ("name", "of_file", "problem"),
+    [("loud", "too large", "too large"), ("small", None, "no smaller than fp32")],
+)
+def test_what_breaks_a_budget_or_is_no_smaller_than_fp32_is_not_advised(
+    made, name, of_file, problem
+):
+    found = sensitivity(made, name, 0.02, of_file=of_file)
+    assert [each.problem == problem for each in found.tried] == [False, True]
+    assert found.toml is None
+
+
+PLAIN = """
+schema = 1
+[defaults]
+opsets = [17]
+precisions = ["fp32", "int8-static"]
+exporters = ["dynamo", "torchscript"]
+[models.{name}]
+factory = "nets.py:net"
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+{more}
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "model"),
+    [
+        ("net", "", "net"),
+        ('"net.1"', "", "net.1"),
+        ("net", "checkpoint = 'c_*.pt'", "net-c_a"),
+        ("net", "[models.net.quantization.'*-static']\nexclude_nodes = ['/a']", "net"),
+    ],
+)
+def test_the_toml_can_be_pasted_at_the_end_of_the_manifest(tmp_path, name, more, model):
+    (tmp_path / "c_a.pt").touch()
+    path = tmp_path / "models.toml"
+
+    def variants(pasted):
+        path.write_text(PLAIN.format(name=name, more=more) + pasted)
+        manifest = load_manifest(path)
+        manifest.check()
+        return manifest.models[model], manifest.models[model].variants
+
+    loaded, (_, variant, _, before) = variants("")
+    toml = as_toml(loaded, variant, {"exclude_nodes": ("/b", "/c")})
+    again, (_, changed, _, other) = variants(toml)
+    assert changed.quantization.exclude_nodes == ("/b", "/c")
+    assert other == before  # its nodes have other names
+    # the table is there now, and a second one would be an error
+    assert as_toml(again, variant, {"symmetric": True}).startswith(f"# in [models.{name}.quant")
+
+
+def test_what_feeds_it_is_seen_through_an_activation_that_is_quantized_itself(made):
+    (worst, *_) = ranked(made, "symmetric")
+    assert worst.loss.value == "/third/Conv"
+    assert "/second/Conv" in worst.neighbours
+    assert any("elu" in name for name in worst.neighbours)
+    assert sensitivity(made, "symmetric", 0.02).tried[-1].problem is None
+
+
+def test_the_names_are_those_that_exclude_nodes_takes(made):
+    oracle, variant, _, _, build = made("loud")
+    found = sensitivity(made, "loud", 0.02).tried[-1]
+    options = {"exclude_nodes": found.nodes}
+    changed = dataclasses.replace(
+        variant, quantization=variant.quantization.model_copy(update=options)
+    )
+    again = measure_cases(build(changed), oracle, changed, CPU, oracle.declared)
+    assert again.worst("rel_rms") == found.rel_rms
+
+
+def test_nodes_in_float_already_are_not_told_and_stay_there(made):
+    names = [layer.loss.value for layer in ranked(made, "excluded")]
+    assert sorted(names) == ["/first/Conv", "/last/Gemm"] or "/first/Conv" in names
+    assert not {"/second/Conv", "/third/Conv"} & set(names)
+    tried = sensitivity(made, "excluded", 0.0).tried
+    assert all(each.nodes[:2] == ("/third/*", "/second/Conv") for each in tried)
+
+
+def test_never_all_of_the_weights_are_left_in_float(made):
+    found = sensitivity(made, "loud", -math.inf)
+    assert found.tried
+    convolutions = {"/first/Conv", "/second/Conv", "/third/Conv", "/last/Gemm"}
+    for each in found.tried:
+        assert "is more than" in each.problem
+        assert not convolutions <= set(each.nodes)
+    sizes = [len(each.nodes) for each in found.tried]
+    assert sizes == sorted(set(sizes))
+
+
+def test_nothing_is_tried_once_the_time_is_over(made):
+    found = sensitivity(made, "loud", 0.02, seconds=0.0)
+    assert found.layers[0].value == "/third/Conv"
+    assert found.tried == ()
+
+
+def test_the_artefact_stays_as_it_is(made):
+    _, _, artefact, source, _ = made("loud")
+    folders = [Path(each.path).parent for each in (artefact, source)]
+    before = [sorted(path.name for path in folder.iterdir()) for folder in folders]
+    content = artefact.path.read_bytes()
+    ranked(made, "loud")
+    assert artefact.path.read_bytes() == content
+    assert [sorted(path.name for path in folder.iterdir()) for folder in folders] == before
+
+
+def test_a_node_is_excluded_by_its_name_though_that_reads_as_a_glob(made, tmp_path):
+    oracle, _, artefact, source, _ = made("loud")
+    renamed = []
+    for path in (source.path, artefact.path):
+        model = onnx.load(path)
+        for node in model.graph.node:
+            node.name = "[third]" if node.name == "/third/Conv" else node.name
+        renamed.append(tmp_path / f"{len(renamed)}.onnx")
+        onnx.save(model, renamed[-1])
+
+    def names(*excluded):
+        found = layers(*renamed, oracle.declared[0].inputs, excluded)
+        return {layer.loss.value for layer in found}
+
+    assert names() - names("[third]") == {"[third]"}

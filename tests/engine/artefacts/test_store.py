@@ -1,0 +1,226 @@
+"""Artefacts are built once, under a key, and only whole ones are ever used."""
+
+import multiprocessing
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore, artefact_files
+from pytest_onnxcheck.files import file_sha256
+
+FOLDER = "net/dynamo-op20-fp32"
+
+
+def graph(value=1.0, size=4):
+    weights = numpy_helper.from_array(np.full(size, value, "float32"), "weights")
+    return helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Add", ["x", "weights"], ["y"])],
+            "net",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [size])],
+            [weights],
+        )
+    )
+
+
+class Builder:
+    """Builds a small file, and counts."""
+
+    def __init__(self, value=1.0, *, external=False):
+        self.count = 0
+        self.value = value
+        self.external = external
+
+    def __call__(self, path):
+        self.count += 1
+        onnx.save(
+            graph(self.value, 64),
+            path,
+            save_as_external_data=self.external,
+            location="model.onnx.data",
+            size_threshold=0,
+        )
+        return {"note": "kept"}
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ArtefactStore(tmp_path / "artefacts")
+
+
+def leftovers(store):
+    """What is in the folder, locks aside."""
+    return [p.name for p in (store.root / FOLDER).iterdir() if p.suffix != ".lock"]
+
+
+def test_an_artefact_is_built_once(store):
+    build = Builder()
+    first, second = store.get(FOLDER, "key", build), store.get(FOLDER, "key", build)
+    assert build.count == 1
+    assert (first.cached, second.cached) == (False, True)
+    assert (first.sha256, first.notes) == (second.sha256, {"note": "kept"})
+    assert second.notes == first.notes
+    assert first.path == second.path
+    assert onnx.load(first.path).graph.name == "net"
+
+
+def test_another_store_on_the_same_folder_reuses_it(store):
+    build = Builder()
+    store.get(FOLDER, "key", build)
+    assert ArtefactStore(store.root).get(FOLDER, "key", build).cached
+    assert build.count == 1
+
+
+def test_another_key_builds_anew_and_keeps_the_first(store):
+    first = store.get(FOLDER, "one", Builder(1.0))
+    second = store.get(FOLDER, "two", Builder(2.0))
+    assert not second.cached
+    assert first.sha256 != second.sha256
+    assert store.get(FOLDER, "one", Builder()).cached
+
+
+def test_keys_lie_in_a_folder_that_people_can_find(store):
+    path = store.get(FOLDER, "key", Builder()).path
+    assert path.is_relative_to(store.root / FOLDER)
+
+
+def test_git_ignores_the_folder(store):
+    store.get(FOLDER, "key", Builder())
+    assert (store.root / ".gitignore").read_text().splitlines()[-1] == "*"
+
+
+def test_nothing_is_written_before_the_first_artefact(store):
+    assert not store.root.exists()
+
+
+def test_a_failed_build_leaves_nothing_behind_and_can_be_repeated(store):
+    def fail(path):
+        path.write_bytes(b"half a file")
+        (path.parent / "more.data").write_bytes(b"more")
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        store.get(FOLDER, "key", fail)
+    assert leftovers(store) == []
+    assert not store.get(FOLDER, "key", Builder()).cached
+
+
+def test_a_build_that_writes_no_file_leaves_nothing_behind(store):
+    with pytest.raises(OSError, match=r"model\.onnx"):
+        store.get(FOLDER, "key", lambda path: {})
+    assert leftovers(store) == []
+
+
+def truncate(home):
+    path = home / "model.onnx"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+TAMPERING = {
+    "another valid file": lambda home: onnx.save(graph(3.0, 64), home / "model.onnx"),
+    "truncated": truncate,
+    "garbage": lambda home: (home / "model.onnx").write_bytes(b"garbage"),
+    "deleted": lambda home: (home / "model.onnx").unlink(),
+    "record cut short": lambda home: (home / "build.json").write_text('{"seconds": 1'),
+    "record of an older version": lambda home: (home / "build.json").write_text("{}"),
+    "record deleted": lambda home: (home / "build.json").unlink(),
+}
+
+
+@pytest.mark.parametrize("how", TAMPERING)
+def test_what_was_changed_since_is_built_again(store, how):
+    first = store.get(FOLDER, "key", Builder())
+    TAMPERING[how](first.path.parent)
+    build = Builder()
+    again = store.get(FOLDER, "key", build)
+    assert build.count == 1
+    assert not again.cached
+    assert again.sha256 == first.sha256
+    assert store.get(FOLDER, "key", build).cached
+
+
+@pytest.mark.parametrize("change", ["overwrite", "delete"])
+def test_changed_external_data_is_built_again(store, change):
+    first = store.get(FOLDER, "key", Builder(external=True))
+    data = first.path.parent / "model.onnx.data"
+    if change == "delete":
+        data.unlink()
+    else:
+        data.write_bytes(bytes(data.stat().st_size))
+    again = store.get(FOLDER, "key", Builder(external=True))
+    assert not again.cached
+    assert again.sha256 == first.sha256
+
+
+def test_external_data_counts_in_size_and_hash(tmp_path):
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder, value in zip(folders, (1.0, 2.0), strict=True):
+        folder.mkdir()
+        Builder(value, external=True)(folder / "model.onnx")
+    one, two = (folder / "model.onnx" for folder in folders)
+    assert one.read_bytes() == two.read_bytes()
+    first, second = Artefact.given(one), Artefact.given(two)
+    data = one.with_name("model.onnx.data")
+    assert first.size_bytes == one.stat().st_size + data.stat().st_size
+    assert first.size_bytes > 64 * 4
+    assert first.sha256 != second.sha256
+
+
+def test_external_data_in_a_subgraph_and_in_attributes_is_found(tmp_path):
+    inner = numpy_helper.from_array(np.ones(4, "float32"), "inner")
+    attribute = numpy_helper.from_array(np.ones(4, "float32"), "attribute")
+    for tensor, location in ((inner, "inner.data"), (attribute, "attribute.data")):
+        (tmp_path / location).write_bytes(tensor.raw_data)
+        tensor.ClearField("raw_data")
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value=location)
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["c"], value=attribute)], "branch", [], [], [inner]
+    )
+    node = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
+    model = helper.make_model(helper.make_graph([node], "net", [], []))
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert [file.name for file in artefact_files(path)] == [
+        "model.onnx",
+        "attribute.data",
+        "inner.data",
+    ]
+
+
+def test_a_given_file_is_hashed_as_it_is(tmp_path):
+    path = tmp_path / "given.onnx"
+    Builder()(path)
+    artefact = Artefact.given(path)
+    assert artefact.sha256 == file_sha256(path)
+    assert artefact.size_bytes == path.stat().st_size
+    assert (artefact.cached, artefact.seconds, artefact.notes) == (False, 0.0, {})
+
+
+def _get(root, log, start):
+    def build(path):
+        with log.open("a") as file:
+            file.write("built\n")
+        time.sleep(0.3)  # long enough for the other process to come to the lock
+        return Builder()(path)
+
+    start.wait()
+    ArtefactStore(root).get(FOLDER, "key", build)
+
+
+def test_two_processes_build_one_key_once(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    start, log = context.Barrier(2, timeout=60), tmp_path / "log"
+    processes = [
+        context.Process(target=_get, args=(tmp_path / "artefacts", log, start)) for _ in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert log.read_text() == "built\n"
