@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from conftest import Project
+from project import Project
 from torch import nn
 
 MODEL = """

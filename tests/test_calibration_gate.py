@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import Project, mlps
+from project import Project, mlps
 
 STATIC = "torchscript-op17-int8-static"
 QUANTIZATION = f"net::{STATIC}::test_quantization"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import mlps
+from project import mlps
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.cli import main

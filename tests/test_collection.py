@@ -8,8 +8,8 @@ import textwrap
 from xml.etree import ElementTree
 
 import pytest
-from conftest import LEAN, mlps
-from conftest import Project as _Project
+from project import LEAN, mlps
+from project import Project as _Project
 
 import pytest_onnxcheck.manifest  # noqa: F401 - or every in-process run builds its classes anew
 

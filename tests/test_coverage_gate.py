@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 import torch
-from conftest import Project
+from project import Project
 from torch import nn
 
 NETS = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnxruntime
 import pytest
 import torch
-from conftest import Project, mlps
+from project import Project, mlps
 
 pytestmark = pytest.mark.skipif(
     "CUDAExecutionProvider" not in onnxruntime.get_available_providers()

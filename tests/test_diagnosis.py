@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import Project
+from project import Project
 from torch import nn
 
 NETS = '''

@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from conftest import MLP, Project
+from project import MLP, Project
 
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.engine.speed.timing import summarised

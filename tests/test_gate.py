@@ -7,7 +7,7 @@ import importlib.metadata
 import numpy as np
 import pytest
 import torch
-from conftest import NETS, Project, mlps
+from project import NETS, Project, mlps
 from torch import nn
 
 FP32 = "torchscript-op17-fp32"

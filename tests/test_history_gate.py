@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx
 import pytest
-from conftest import Project, Result, mlps
+from project import Project, Result, mlps
 
 from pytest_onnxcheck.manifest import load_manifest
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from conftest import Project, mlps
+from project import Project, mlps
 from torch import nn
 
 FP32 = "torchscript-op17-fp32"

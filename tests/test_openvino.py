@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnxruntime
 import pytest
-from conftest import Project, mlps
+from project import Project, mlps
 
 pytestmark = pytest.mark.skipif(
     "OpenVINOExecutionProvider" not in onnxruntime.get_available_providers(),

@@ -8,8 +8,8 @@ import sys
 
 import onnx
 import torch
-from conftest import MLP, Project, mlps
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from project import MLP, Project, mlps
 
 NAME = "net::torchscript-op17-{}::test_{}"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import Project, mlps
+from project import Project, mlps
 
 FP32 = "torchscript-op17-fp32"
 INT8 = "torchscript-op17-int8-static"

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import MLP, Project, mlps
+from project import MLP, Project, mlps
 
 #: the provider is part of every onnxruntime, and takes no node of these models
 AZURE = '[targets.azure]\nprovider = "AzureExecutionProvider"\n'
