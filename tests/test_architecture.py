@@ -18,6 +18,7 @@ LIBRARIES = {
     "history": {"filelock", "pydantic"},
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
+    "record": {"pydantic"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch"},
     "engine.inputs": {"numpy", "torch"},
