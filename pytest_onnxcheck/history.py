@@ -18,17 +18,16 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.files import write_atomically
 from pytest_onnxcheck.machine import fingerprint
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, SpeedPoint
+from pytest_onnxcheck.record.encoding import read
 from pytest_onnxcheck.record.entry import Entry
 
 __all__ = ["FORMAT", "History", "check_key", "entry_key", "points_of", "relative"]
@@ -267,9 +266,9 @@ def _read_baseline(path: Path) -> dict[str, tuple[SpeedPoint, ...]]:
         if not isinstance(points, list):
             raise HistoryError(f"{path}: {check}: not a list of points")
         for point in points:
-            read = _read_point(path, check, point)
-            key = _named(check, read)
-            baseline[key] = (*baseline.get(key, ()), read)
+            found = _read_point(path, check, point)
+            key = _named(check, found)
+            baseline[key] = (*baseline.get(key, ()), found)
     return baseline
 
 
@@ -294,31 +293,21 @@ def _checks(path: Path) -> dict[str, Any]:
     return checks
 
 
-@cache
-def _adapter() -> TypeAdapter[SpeedPoint]:
-    """Building one takes longer than what it reads."""
-    return TypeAdapter(SpeedPoint)
-
-
 def _read_point(path: Path, check: str, point: Any) -> SpeedPoint:
     try:
-        read = _adapter().validate_python(point)
-        datetime.fromisoformat(read.created)
-        if not isinstance(read.machine.get("cpu"), str):
+        found = read(SpeedPoint, point)
+        datetime.fromisoformat(found.created)
+        if not isinstance(found.machine.get("cpu"), str):
             raise ValueError("machine.cpu: not a name")
-        if not isinstance(read.machine.get("packages", {}), dict):
+        if not isinstance(found.machine.get("packages", {}), dict):
             raise ValueError("machine.packages: not a table")
-        times = {"onnxruntime": math.nan, **read.median_seconds}
-        numbers = (read.normalised, *read.interval, read.speedup, *read.speedup_interval)
+        times = {"onnxruntime": math.nan, **found.median_seconds}
+        numbers = (found.normalised, *found.interval, found.speedup, *found.speedup_interval)
         if not all(0 < number < math.inf for number in (*numbers, *times.values())):
             raise ValueError("a time or ratio is missing, or not a positive number")
-        if read.limit is not None and not math.isfinite(read.limit):
+        if found.limit is not None and not math.isfinite(found.limit):
             raise ValueError("limit: not a number")
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except ValueError as error:
-        problem = str(error)
-    else:
-        return read
-    raise HistoryError(f"{path}: {check}: not a point of --onnxcheck-history: {problem}")
+        text = f"{path}: {check}: not a point of --onnxcheck-history: {error}"
+        raise HistoryError(text) from error
+    return found

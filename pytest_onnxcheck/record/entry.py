@@ -167,12 +167,23 @@ def _graded(written: Any) -> Any:
 def _measurement(written: Mapping[str, Any]) -> object:
     """A check's measurement as its class; a dict where a project's suite measures other things."""
     kind, measurement = _MEASUREMENTS.get(str(written.get("check"))), written.get("measurement")
-    if kind is None or measurement is None:
+    if kind is None or not isinstance(measurement, Mapping):
+        return measurement
+    if not _needed(kind) <= measurement.keys():
         return measurement
     try:
         return read(kind, measurement)
-    except ValueError:
-        return measurement
+    except ValueError as error:
+        raise ValueError(f"measurement.{error}") from error
+
+
+def _needed(kind: type[Any]) -> set[str]:
+    """The fields that a measurement of the class always has."""
+    return {
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    }
 
 
 def _of_earlier(written: Mapping[str, Any]) -> dict[str, object]:

@@ -144,6 +144,10 @@ def test_what_an_earlier_version_did_not_write_is_in_the_names(variant: str, exp
         ({"findings": [{"grade": "bad", "what": "a", "text": "b"}]}, "findings.0.grade: "),
         ({"findings": None}, "findings: "),
         ({"findings": [3]}, "findings.0: "),
+        (
+            {"measurement": dataclasses.asdict(LATENCY) | {"threads": "many"}},
+            "measurement.threads: Input should be a valid integer",
+        ),
     ],
 )
 def test_what_is_no_entry_says_what_is_wrong(change: dict[str, object], text: str):

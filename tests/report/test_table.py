@@ -150,43 +150,6 @@ def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
     assert shown_of(entry("export", EXPORT), failed)["size"] == "-"
 
 
-@pytest.mark.parametrize(
-    ("states", "shown"),
-    [
-        (["passed"], "pass"),
-        (["passed", "skipped"], "pass"),
-        (["skipped"], "skip"),
-        (["passed", "xfailed"], "xfail"),
-        (["warn", "xfailed"], "xfail"),
-        (["passed", "warn", "xpassed"], "XPASS"),
-        (["xpassed", "failed", "passed"], "FAIL"),
-    ],
-)
-def test_the_worst_outcome_is_the_verdict(states, shown):
-    entries = [
-        entry("export", outcome="passed", grade=Grade.WARN)
-        if state == "warn"
-        else entry("export", outcome=state)
-        for state in states
-    ]
-    (row,) = rows(entries)
-    assert row.state() == row.state("export") == shown
-
-
-def test_rows_come_in_the_order_of_the_manifest():
-    entries = [
-        entry("export", variant="b", position=(3, 1)),
-        entry("export", model="last", position=(30, 0)),
-        entry("export", variant="a", position=(3, 0)),
-        entry("structure", variant="b", position=(3, 1)),
-    ]
-    assert [(row.model, row.variant, len(row.entries)) for row in rows(entries)] == [
-        ("net", "a", 1),
-        ("net", "b", 2),
-        ("last", "dynamo-op20-fp32", 1),
-    ]
-
-
 def test_markdown_is_a_table():
     assert markdown([entry("export", EXPORT)]) == (
         "| model | variant | export | quant | struct | equal | loss | drop "
