@@ -5,6 +5,7 @@
     OnnxCheckError
     ├── ManifestError         models.toml is wrong (every problem at once)
     ├── HistoryError          the history of latencies cannot be read
+    ├── RecordError           the record of a run cannot be read
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -29,6 +30,7 @@ __all__ = [
     "ManifestError",
     "OnnxCheckError",
     "QuantizeError",
+    "RecordError",
     "RunError",
     "StageError",
     "TargetAbsent",
@@ -46,6 +48,10 @@ class ManifestError(OnnxCheckError):
 
 class HistoryError(OnnxCheckError):
     """A file of `--onnxcheck-history` cannot be read; it is left as it is."""
+
+
+class RecordError(OnnxCheckError):
+    """A file of `--onnxcheck-json` cannot be read."""
 
 
 class StageError(OnnxCheckError):

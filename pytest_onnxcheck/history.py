@@ -18,17 +18,17 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import TypeAdapter, ValidationError
 
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.files import write_atomically
 from pytest_onnxcheck.machine import fingerprint
-from pytest_onnxcheck.measurement import Before, SpeedPoint
+from pytest_onnxcheck.measurement import Before, LatencyMeasurement, SpeedPoint
+from pytest_onnxcheck.record.encoding import read
+from pytest_onnxcheck.record.entry import Entry
 
 __all__ = ["FORMAT", "History", "check_key", "entry_key", "points_of", "relative"]
 
@@ -164,7 +164,7 @@ def check_key(manifest: str, model: str, variant: str, point: str) -> str:
 
 
 def points_of(
-    entries: Iterable[Mapping[str, Any]], root: Path, limits: Mapping[str, float | None]
+    entries: Iterable[Entry], root: Path, limits: Mapping[str, float | None]
 ) -> dict[str, SpeedPoint]:
     """The points of a record's latency checks that passed, by check.
 
@@ -177,27 +177,25 @@ def points_of(
     machine = fingerprint()
     points = {}
     for entry in entries:
-        measured = entry.get("measurement")
-        if entry["check"] != "latency" or entry["outcome"] != "passed" or not measured:
+        measured = entry.measurement
+        if entry.check != "latency" or entry.outcome != "passed":
             continue
-        if "kernel" not in measured["ratios"]:
+        if not isinstance(measured, LatencyMeasurement) or "kernel" not in measured.ratios:
             continue
         key = entry_key(entry, root)
         points[key] = _point(
             measured,
             created=created,
             machine=machine,
-            manifest=relative(entry["manifest"], root),
+            manifest=relative(entry.manifest, root),
             limit=limits.get(key),
         )
     return points
 
 
-def entry_key(entry: Mapping[str, Any], root: Path) -> str:
+def entry_key(entry: Entry, root: Path) -> str:
     """The key of a record's latency check."""
-    # a folder may have brackets too
-    point = entry["nodeid"].rpartition("[")[2].removesuffix("]")
-    return check_key(relative(entry["manifest"], root), entry["model"], entry["variant"], point)
+    return check_key(relative(entry.manifest, root), entry.model, entry.variant, entry.point)
 
 
 def relative(manifest: str | Path, root: Path) -> str:
@@ -206,25 +204,30 @@ def relative(manifest: str | Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def _point(measured: Mapping[str, Any], **where: Any) -> SpeedPoint:
-    kernel, torch = measured["ratios"]["kernel"], measured["ratios"]["torch"]
-    sides = ("torch", "onnxruntime", "fp32", "kernel", "baseline")
-    timed = {side: measured[side] for side in sides if measured.get(side)}
+def _point(measured: LatencyMeasurement, **where: Any) -> SpeedPoint:
+    kernel, torch = measured.ratios["kernel"], measured.ratios["torch"]
+    timed = {
+        "torch": measured.torch,
+        "onnxruntime": measured.onnxruntime,
+        "fp32": measured.fp32,
+        "kernel": measured.kernel,
+        "baseline": measured.baseline,
+    }
     return SpeedPoint(
-        target=measured["target"],
-        normalised=1 / kernel["value"],
-        interval=(1 / kernel["high"], 1 / kernel["low"]),
-        speedup=torch["value"],
-        speedup_interval=(torch["low"], torch["high"]),
-        median_seconds={side: timing["median"] for side, timing in timed.items()},
-        sha256=measured["sha256"],
-        kernel=measured["kernel_name"],
-        threads=measured["threads"],
-        noisy=kernel["interrupted"] > _NOISY,
-        clock=kernel.get("clock"),
-        boundary=measured.get("boundary"),
-        dims=measured.get("dims"),
-        device=measured.get("device"),
+        target=measured.target,
+        normalised=1 / kernel.value,
+        interval=(1 / kernel.high, 1 / kernel.low),
+        speedup=torch.value,
+        speedup_interval=(torch.low, torch.high),
+        median_seconds={side: timing.median for side, timing in timed.items() if timing},
+        sha256=measured.sha256,
+        kernel=measured.kernel_name,
+        threads=measured.threads,
+        noisy=kernel.interrupted > _NOISY,
+        clock=kernel.clock,
+        boundary=measured.boundary,
+        dims=measured.dims,
+        device=measured.device,
         **where,
     )
 
@@ -263,9 +266,9 @@ def _read_baseline(path: Path) -> dict[str, tuple[SpeedPoint, ...]]:
         if not isinstance(points, list):
             raise HistoryError(f"{path}: {check}: not a list of points")
         for point in points:
-            read = _read_point(path, check, point)
-            key = _named(check, read)
-            baseline[key] = (*baseline.get(key, ()), read)
+            found = _read_point(path, check, point)
+            key = _named(check, found)
+            baseline[key] = (*baseline.get(key, ()), found)
     return baseline
 
 
@@ -290,31 +293,21 @@ def _checks(path: Path) -> dict[str, Any]:
     return checks
 
 
-@cache
-def _adapter() -> TypeAdapter[SpeedPoint]:
-    """Building one takes longer than what it reads."""
-    return TypeAdapter(SpeedPoint)
-
-
 def _read_point(path: Path, check: str, point: Any) -> SpeedPoint:
     try:
-        read = _adapter().validate_python(point)
-        datetime.fromisoformat(read.created)
-        if not isinstance(read.machine.get("cpu"), str):
+        found = read(SpeedPoint, point)
+        datetime.fromisoformat(found.created)
+        if not isinstance(found.machine.get("cpu"), str):
             raise ValueError("machine.cpu: not a name")
-        if not isinstance(read.machine.get("packages", {}), dict):
+        if not isinstance(found.machine.get("packages", {}), dict):
             raise ValueError("machine.packages: not a table")
-        times = {"onnxruntime": math.nan, **read.median_seconds}
-        numbers = (read.normalised, *read.interval, read.speedup, *read.speedup_interval)
+        times = {"onnxruntime": math.nan, **found.median_seconds}
+        numbers = (found.normalised, *found.interval, found.speedup, *found.speedup_interval)
         if not all(0 < number < math.inf for number in (*numbers, *times.values())):
             raise ValueError("a time or ratio is missing, or not a positive number")
-        if read.limit is not None and not math.isfinite(read.limit):
+        if found.limit is not None and not math.isfinite(found.limit):
             raise ValueError("limit: not a number")
-    except ValidationError as error:
-        first = error.errors()[0]
-        problem = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
     except ValueError as error:
-        problem = str(error)
-    else:
-        return read
-    raise HistoryError(f"{path}: {check}: not a point of --onnxcheck-history: {problem}")
+        text = f"{path}: {check}: not a point of --onnxcheck-history: {error}"
+        raise HistoryError(text) from error
+    return found

@@ -44,3 +44,16 @@ def test_version(capsys: pytest.CaptureFixture[str]):
         main(["--version"])
     assert stopped.value.code == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("command", ["table", "frontier"])
+def test_a_record_that_cannot_be_read_is_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+):
+    path = tmp_path / "record.json"
+    path.write_text('{"format": 7, "onnxcheck": "9.0", "checks": []}')
+    assert main([command, str(path)]) == 1
+    assert f"{path}: written by onnxcheck 9.0 in format 7" in capsys.readouterr().err
+    path.write_text('{"format": 1, "checks": []}')
+    assert main([command, str(path)]) == 1
+    assert f"{path}: a damaged record: onnxcheck: Field required" in capsys.readouterr().err

@@ -326,7 +326,7 @@ def test_importing_the_package_imports_nothing_heavy():
     import pytest_onnxcheck.plugin.hooks, pytest_onnxcheck.plugin.collection
     import pytest_onnxcheck.plugin.suite
     import pytest_onnxcheck.engine.builds, pytest_onnxcheck.engine.checks.latency
-    import pytest_onnxcheck.engine.checks.equivalence, pytest_onnxcheck.report.record
+    import pytest_onnxcheck.engine.checks.equivalence, pytest_onnxcheck.record.record
     print([name for name in {HEAVY!r} if name in sys.modules])
     """
     result = subprocess.run(

@@ -11,6 +11,7 @@ from project import MLP, Project
 
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.engine.speed.timing import summarised
+from pytest_onnxcheck.judge.frontier import frontiers
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
@@ -22,12 +23,18 @@ from pytest_onnxcheck.measurement import (
     OutputMeasurement,
     QuantizationMeasurement,
 )
-from pytest_onnxcheck.report import frontier
-from pytest_onnxcheck.report.record import as_json
+from pytest_onnxcheck.record.encoding import as_json
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.report.frontier import data, markdown, proposal
 from pytest_onnxcheck.report.terminal import summary
 
 FP32, FP16, STATIC = (f"dynamo-op20-{precision}" for precision in ("fp32", "fp16", "int8-static"))
 MB = 1_000_000
+
+
+def read(entries):
+    """The entries of checks that are written here as a record has them."""
+    return [Entry.from_json(found) for found in entries]
 
 
 def entry(check, measurement=None, *, outcome="passed", target=None, **changes):
@@ -96,7 +103,7 @@ def only(*variants):
     entries = [
         {**found, "position": [3, index]} for index, made in enumerate(variants) for found in made
     ]
-    (found,) = frontier.frontiers(entries)
+    (found,) = frontiers(read(entries))
     return found, {candidate.variant: candidate for candidate in found.candidates}
 
 
@@ -168,7 +175,7 @@ def test_a_record_of_an_earlier_version_has_fewer_numbers():
     one = by_name[STATIC]
     assert (one.coverage, one.speedup_over_fp32, one.top1) == (None, None, None)
     assert one.release
-    assert "fp32;" in found.proposal()
+    assert "fp32;" in proposal(found)
 
 
 # dominance
@@ -207,11 +214,11 @@ def test_the_dominating_variant_named_is_not_dominated_itself():
 
 
 def test_other_models_do_not_dominate():
-    entries = [*checks(FP32), *checks(FP32, 1 * MB, 1.0, 0.0, model="other")]
-    found = frontier.frontiers(entries)
+    entries = read([*checks(FP32), *checks(FP32, 1 * MB, 1.0, 0.0, model="other")])
+    found = frontiers(entries)
     assert [one.model for one in found] == ["net", "other"]
     assert found[0].candidates[0].dominated_by is None
-    assert [one.model for one in frontier.frontiers(entries, "oth*")] == ["other"]
+    assert [one.model for one in frontiers(entries, "oth*")] == ["other"]
 
 
 # what to release
@@ -253,7 +260,7 @@ def test_without_a_latency_the_smallest_is_released_and_it_says_so():
     ]
     found, by_name = only(*variants)
     assert by_name[STATIC].state == "partial"
-    assert found.proposal() == (
+    assert proposal(found) == (
         f"net: {STATIC} (1.00 MB, 0.25 of fp32; the smallest, no latency was measured; 40.0 dB)"
     )
 
@@ -304,7 +311,7 @@ def test_a_warning_is_told_and_does_not_stand_in_the_way():
     warned = checks(STATIC, 1 * MB, 1.0, more=[entry("export", grade="warn")])
     found, _ = only(checks(FP32), warned)
     assert found.released.variant == STATIC
-    assert found.proposal().endswith("; with warnings)")
+    assert proposal(found).endswith("; with warnings)")
 
 
 def test_the_line_has_what_was_measured():
@@ -314,7 +321,7 @@ def test_the_line_has_what_was_measured():
     fast = timed(9.08, 5.21, speedup_over_fp32=3.44)
     best = checks(STATIC, 1 * MB, None, 0.01, more=[fast, entry("accuracy", accuracy)])
     found, _ = only(checks(FP32, latency=30.0), best)
-    assert found.proposal() == (
+    assert proposal(found) == (
         f"net: {STATIC} (1.00 MB, 0.25 of fp32; 9.08 ms, 5.2x PyTorch, 3.44x fp32; 40.0 dB; "
         "accuracy drop 0.0028)"
     )
@@ -322,7 +329,7 @@ def test_the_line_has_what_was_measured():
 
 def test_a_model_that_cannot_be_released_says_so():
     failing = [checks(variant, more=[entry("own", outcome="failed")]) for variant in (FP32, STATIC)]
-    assert only(*failing)[0].proposal() == "net: none passes its checks"
+    assert proposal(only(*failing)[0]) == "net: none passes its checks"
 
 
 def test_nothing_that_failed_and_nothing_that_was_judged_says_so():
@@ -331,7 +338,7 @@ def test_nothing_that_failed_and_nothing_that_was_judged_says_so():
         checks(variant, latency=None, more=[skipped], without=("equivalence",))
         for variant in (FP32, STATIC)
     ]
-    assert only(*absent)[0].proposal() == "net: none could be judged: equivalence was skipped"
+    assert proposal(only(*absent)[0]) == "net: none could be judged: equivalence was skipped"
 
 
 def untimed(variant, *targets, more=(), **changes):
@@ -348,16 +355,16 @@ def planned(entries, **changes):
 def test_a_variant_whose_speed_budget_was_not_measured_is_not_released():
     small = untimed(STATIC, "cpu", size=1 * MB)
     found, by_name = only(untimed(FP32), small)
-    assert found.proposal() == (
+    assert proposal(found) == (
         f"net: {FP32} (4.00 MB; the smallest, no latency was measured; 140.0 dB); "
         f"{STATIC} not proposed: its speed budget was not measured"
     )
     assert by_name[STATIC].unjudged == ("latency",)
-    assert only(untimed(FP32, "cpu"), small)[0].proposal() == (
+    assert proposal(only(untimed(FP32, "cpu"), small)[0]) == (
         f"net: {FP32}, {STATIC} not proposed: their speed budget was not measured"
     )
     failing = untimed(FP32, "cpu", more=[entry("own", outcome="failed")])
-    assert only(failing, small)[0].proposal() == (
+    assert proposal(only(failing, small)[0]) == (
         f"net: {STATIC} not proposed: its speed budget was not measured"
     )
 
@@ -370,26 +377,26 @@ def test_a_speed_budget_that_was_measured_or_is_for_a_target_that_is_absent_is_n
 
 def test_of_a_run_that_left_out_checks_or_variants_nothing_is_proposed():
     whole = [planned(checks(variant), checks=4 + (variant == STATIC)) for variant in (FP32, STATIC)]
-    assert only(*whole)[0].proposal() is not None
+    assert proposal(only(*whole)[0]) is not None
     # pytest -m "not accuracy", which one of them has
     partial = [whole[0], planned(whole[1], checks=6)]
-    assert (only(*partial)[0].proposal(), released(*partial)) == (None, None)
+    assert (proposal(only(*partial)[0]), released(*partial)) == (None, None)
     # pytest -k "not fp16"
     partial = [planned(made, checks=4, variants=3) for made in whole]
-    assert (only(*partial)[0].proposal(), released(*partial)) == (None, None)
+    assert (proposal(only(*partial)[0]), released(*partial)) == (None, None)
     # a check made again (pytest-rerunfailures) is no other check
     again = [whole[0], planned([*whole[1], whole[1][0]], checks=6)]
-    assert only(*again)[0].proposal() is None
+    assert proposal(only(*again)[0]) is None
 
 
 def test_nothing_is_proposed_where_there_is_nothing_to_choose_from():
-    assert only(checks(FP32))[0].proposal() is None
+    assert proposal(only(checks(FP32))[0]) is None
     # pytest -m equivalence
     partial = [
         checks(variant, latency=None, without=("export", "structure", "quantization"))
         for variant in (FP32, STATIC)
     ]
-    assert only(*partial)[0].proposal() is None
+    assert proposal(only(*partial)[0]) is None
     assert released(*partial) is None
 
 
@@ -400,7 +407,7 @@ def test_markdown_has_a_row_for_every_variant():
     found, _ = only(
         checks(FP32), checks("torchscript-op20-fp32", 5 * MB, 5.0), checks(STATIC, 1 * MB, 0.5, 0.1)
     )
-    assert frontier.markdown([found]).splitlines() == [
+    assert markdown([found]).splitlines() == [
         "| model | variant | size | of fp32 | latency | at | x PyTorch | x fp32 | SQNR | top-1 "
         "| drop | coverage | state | release | dominated by |",
         "|" + " --- |" * 15,
@@ -415,11 +422,11 @@ def test_markdown_has_a_row_for_every_variant():
 
 def test_an_exact_variant_and_one_that_lost_all_can_be_written_as_json():
     found, _ = only(checks(FP32, loss=0.0), checks(STATIC, loss=math.inf))
-    exact, lost = json.loads(as_json(frontier.data([found])), parse_constant=pytest.fail)
+    exact, lost = json.loads(as_json(data([found])), parse_constant=pytest.fail)
     assert (exact["model"], exact["variant"], exact["release"]) == ("net", FP32, True)
     assert (exact["rel_rms"], exact["sqnr_db"]) == (0.0, "inf")
     assert (lost["rel_rms"], lost["sqnr_db"], lost["dominated_by"]) == ("inf", "-inf", FP32)
-    assert "| exact |" in frontier.markdown([found])
+    assert "| exact |" in markdown([found])
 
 
 @pytest.mark.parametrize(
@@ -430,22 +437,22 @@ def test_an_exact_variant_and_one_that_lost_all_can_be_written_as_json():
     ],
 )
 def test_latencies_have_three_digits(value, shown):
-    assert f" | {shown} | " in frontier.markdown([only(checks(FP32, latency=value))[0]])
+    assert f" | {shown} | " in markdown([only(checks(FP32, latency=value))[0]])
 
 
 def test_the_summary_ends_with_what_to_release():
     entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
-    lines = dict(summary(entries))
+    lines = dict(summary(read(entries)))
     line = f"release  net: {STATIC} (1.00 MB, 0.25 of fp32; 2.00 ms, 4.0x PyTorch; 40.0 dB)"
     assert lines[line] == {"green": True}
     assert not any(text.startswith("frontier") for text in lines)
     failing = [{**found, "outcome": "failed"} for found in entries]
-    assert dict(summary(failing))["release  net: none passes its checks"] == {"yellow": True}
+    assert dict(summary(read(failing)))["release  net: none passes its checks"] == {"yellow": True}
 
 
 def test_the_whole_frontier_is_shown_when_asked_for():
     entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
-    lines = [text for text, _ in summary(entries, whole_frontier=True)]
+    lines = [text for text, _ in summary(read(entries), whole_frontier=True)]
     start = lines.index("frontier  net (latency on cpu batch=1)")
     assert lines[start + 1 : start + 5] == [
         "variant                  size     of fp32  latency  x PyTorch  SQNR      state  release",

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_judge_regression import point
+from judge.test_regression import measured, point, ratio, timing
 
 from pytest_onnxcheck import judge, machine
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.history import History, check_key, points_of
+from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report.history import listing, svg
 
 CHECK = check_key("models.toml", "net", "dynamo-op20-fp32", "cpu-batch1")
@@ -24,31 +25,34 @@ OTHER = check_key("models.toml", "net", "dynamo-op20-fp16", "cpu-batch1")
 BROKEN = ["", "{", "[]", "{}", '{"format": 1, "checks": []}', '{"format": 1, "checks": {"a": [3]}}']
 
 
-def entry(**more: Any) -> dict[str, Any]:
-    """A latency check in a record."""
-    ratio = {"value": 2.0, "low": 1.9, "high": 2.5, "interrupted": 0.0}
-    measurement = {
-        "target": "cpu",
-        "threads": 1,
-        "sha256": "abc",
-        "kernel_name": "einsum",
-        "ratios": {"torch": ratio, "kernel": {**ratio, "value": 4.0, "low": 2.0, "high": 5.0}},
-        "torch": {"median": 2e-3},
-        "onnxruntime": {"median": 1e-3},
-        "fp32": None,
-        "kernel": {"median": 4e-3},
-        "device": "NVIDIA T4",
-    }
-    return {
+RATIOS = {
+    "torch": dataclasses.replace(ratio(2.0), low=1.9, high=2.5),
+    "kernel": dataclasses.replace(ratio(4.0), low=2.0, high=5.0),
+}
+TIMED = dataclasses.replace(
+    measured(),
+    sha256="abc",
+    ratios=RATIOS,
+    torch=timing(2.0),
+    onnxruntime=timing(1.0),
+    kernel=timing(4.0),
+    device="NVIDIA T4",
+)
+
+
+def entry(**more: Any) -> Entry:
+    """A latency check."""
+    facts = {
         "nodeid": "sub/models.toml::net::dynamo-op20-fp32::test_latency[cpu-batch1]",
         "manifest": "/root/sub/models.toml",
         "model": "net",
         "variant": "dynamo-op20-fp32",
         "check": "latency",
+        "point": "cpu-batch1",
         "outcome": "passed",
-        "measurement": measurement,
-        **more,
+        "measurement": TIMED,
     }
+    return Entry(**{**facts, **more})
 
 
 def test_a_point_is_the_time_in_units_of_the_kernel():
@@ -65,9 +69,9 @@ def test_a_point_is_the_time_in_units_of_the_kernel():
 
 
 def test_a_point_is_noisy_when_most_rounds_were_interrupted():
-    busy = entry()
-    busy["measurement"]["ratios"]["kernel"]["interrupted"] = 0.6
-    (kept,) = points_of([busy], Path("/root"), {}).values()
+    kernel = dataclasses.replace(RATIOS["kernel"], interrupted=0.6)
+    busy = dataclasses.replace(TIMED, ratios={**RATIOS, "kernel": kernel})
+    (kept,) = points_of([entry(measurement=busy)], Path("/root"), {}).values()
     assert kept.noisy
 
 

@@ -40,13 +40,14 @@ from pytest_onnxcheck.manifest import (
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
 from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.record.entry import Entry, Planned
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.manifest.sections import Mark
     from pytest_onnxcheck.plugin.suite import OnnxChecks
 
-__all__ = ["ENTRY", "CheckItem", "ModelNode", "ModelsFile", "VariantNode", "collect_manifest"]
+__all__ = ["REPORTED", "CheckItem", "ModelNode", "ModelsFile", "VariantNode", "collect_manifest"]
 
 #: check -> the failure of a stage that is its own subject
 _OWN_STAGE: dict[str, type[StageError]] = {
@@ -54,8 +55,8 @@ _OWN_STAGE: dict[str, type[StageError]] = {
     "quantization": QuantizeError,
 }
 
-#: what a check found, for the record: filled by the `onnxcheck_report` fixture
-ENTRY = pytest.StashKey[dict[str, Any]]()
+#: verdict and measurement of a check, for the record: filled by the `onnxcheck_report` fixture
+REPORTED = pytest.StashKey[tuple[Verdict, Any]]()
 
 
 def collect_manifest(path: Path, parent: pytest.Collector) -> ModelsFile | None:
@@ -189,21 +190,18 @@ class VariantNode(pytest.Class):
         node.suite = suite
         return node
 
-    def position(self) -> list[int]:
+    def position(self) -> tuple[int, int, int]:
         """Its place in the manifest; the models of one glob of checkpoints share a line."""
         file = self.getparent(ModelsFile)
         assert file is not None
         models = list(file.manifest.models)
         model = self.model
-        return [model.line, models.index(model.name), model.variants.index(self.variant)]
+        return model.line, models.index(model.name), model.variants.index(self.variant)
 
-    def planned(self) -> dict[str, Any]:
+    def planned(self) -> Planned:
         """What the manifest asks for, to tell a whole run from one of some checks."""
-        return {
-            "variants": len(self.model.variants),
-            "checks": self.checks,
-            "speed_budget": sorted(self.variant.budget.speed_targets()),
-        }
+        budget = tuple(sorted(self.variant.budget.speed_targets()))
+        return Planned(len(self.model.variants), self.checks, budget)
 
     def _getobj(self) -> type[OnnxChecks]:
         settings = self.config.stash[SETTINGS]
@@ -253,11 +251,15 @@ class CheckItem(pytest.Function):
         callspec = getattr(self, "callspec", None)
         return callspec.params.get("onnxcheck_target") if callspec else None
 
+    @property
+    def point(self) -> str:
+        """The id of its parameters, e.g. `cpu-batch8`; empty without any."""
+        return self.callspec.id if hasattr(self, "callspec") else ""
+
     def benchmark_labels(self) -> tuple[str, str, str]:
         """Group, name and full name of its pytest-benchmark entries."""
-        point = self.callspec.id if hasattr(self, "callspec") else ""
         variant = f"{self.parent.model.name}::{self.parent.variant.name}"
-        return f"{variant} {point}".strip(), f"{variant}-{point}".strip("-"), self.nodeid
+        return f"{variant} {self.point}".strip(), f"{variant}-{self.point}".strip("-"), self.nodeid
 
     def apply_marks(self) -> None:
         """Puts the manifest's xfail and skip on the item."""
@@ -332,20 +334,17 @@ class CheckItem(pytest.Function):
         """Keeps verdict and measurement for the record; fails the check on a failure.
 
         With `--onnxcheck-strict` that is also what the measurement could not tell.
+
+        Raises:
+            TypeError: The measurement is no dataclass.
         """
         from pytest_onnxcheck.report.text import failure_text, junit_properties
 
         if self.config.stash[SETTINGS].strict:
             verdict = verdict.strict()
-        self.stash[ENTRY] = {
-            "grade": str(verdict.grade),
-            "reason": verdict.reason,
-            "findings": [
-                {**dataclasses.asdict(finding), "grade": str(finding.grade)}
-                for finding in verdict.findings
-            ],
-            "measurement": dataclasses.asdict(measurement),
-        }
+        if not dataclasses.is_dataclass(measurement):
+            raise TypeError(f"onnxcheck_report: the measurement is no dataclass: {measurement!r}")
+        self.stash[REPORTED] = verdict, measurement
         self.user_properties += junit_properties(verdict, measurement)
         if verdict.grade is Grade.FAIL:
             model, variant = self.parent.model.name, self.parent.variant.name
@@ -355,33 +354,41 @@ class CheckItem(pytest.Function):
         """Adds to a report what the check found, which reaches the record also through xdist."""
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
-        report.onnxcheck = self._entry(report)  # type: ignore[attr-defined]
+        entry = self._entry(report)
+        report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
-            report.longrepr = (str(self.path), None, report.onnxcheck["reason"])  # type: ignore
+            report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]
 
-    def _entry(self, report: pytest.TestReport) -> dict[str, Any]:
-        model, found = self.parent.model, self.stash.get(ENTRY, {})
-        reason = found.get("reason", "")
+    def _entry(self, report: pytest.TestReport) -> Entry:
+        variant = self.parent.variant
+        verdict, measurement = self.stash.get(REPORTED, (None, None))
+        reason = "" if verdict is None else verdict.reason
         if report.skipped and not hasattr(report, "wasxfail"):
             reason = str(report.longrepr[2]) if isinstance(report.longrepr, tuple) else reason
         elif not report.passed and not reason:
             reason = str(report.longrepr).strip()
-        return {
-            "nodeid": report.nodeid,
-            "manifest": str(self.path),
-            "position": self.parent.position(),
-            "planned": self.parent.planned(),
-            "model": model.name,
-            "variant": self.parent.variant.name,
-            "check": self.check,
-            "target": self.target,
-            "outcome": _outcome(report),
-            "expected_failure": getattr(report, "wasxfail", None),
-            "seconds": round(report.duration, 4),
-            **found,
-            "reason": reason.removeprefix("Skipped: "),
-        }
+        return Entry(
+            nodeid=report.nodeid,
+            manifest=str(self.path),
+            position=self.parent.position(),
+            planned=self.parent.planned(),
+            model=self.parent.model.name,
+            variant=variant.name,
+            precision=variant.precision,
+            exporter=variant.exporter,
+            opset=variant.opset,
+            check=self.check,
+            target=self.target,
+            point=self.point,
+            outcome=_outcome(report),
+            expected_failure=getattr(report, "wasxfail", None),
+            seconds=round(report.duration, 4),
+            grade=None if verdict is None else verdict.grade,
+            findings=() if verdict is None else verdict.findings,
+            reason=reason.removeprefix("Skipped: "),
+            measurement=measurement,
+        )
 
 
 def _outcome(report: pytest.TestReport) -> str:

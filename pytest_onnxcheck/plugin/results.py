@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Manifest
     from pytest_onnxcheck.measurement import SpeedPoint
+    from pytest_onnxcheck.record.entry import Entry
 
 __all__ = ["Results"]
 
@@ -26,21 +27,23 @@ class Results:
 
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
-        self.entries: list[dict[str, Any]] = []
-        self.errors: list[dict[str, str]] = []
+        self.entries: list[Entry] = []
+        self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
-        entry = getattr(report, "onnxcheck", None)
-        if entry is not None:
-            self.entries.append(entry)
+        written = getattr(report, "onnxcheck", None)
+        if written is not None:
+            from pytest_onnxcheck.record.entry import Entry
+
+            self.entries.append(Entry.from_json(written))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keeps what could not be collected: a wrong manifest or model."""
         if report.failed:
-            self.errors.append({"nodeid": report.nodeid, "error": str(report.longrepr)})
+            self.errors.append((report.nodeid, str(report.longrepr)))
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Keeps the manifests, whatever of them is selected."""
@@ -62,12 +65,19 @@ class Results:
         path = self.config.stash[SETTINGS].json
         if path is None:
             return
-        from pytest_onnxcheck.report.record import make_record, write_record
+        from pytest_onnxcheck.judge.frontier import frontiers
+        from pytest_onnxcheck.record.record import NotCollected, make, write
+        from pytest_onnxcheck.report.frontier import data
 
-        record = make_record(self.entries, self.errors, int(exitstatus))
-        record["history"] = [text.removeprefix(_TOLD) for text, _ in self.told]
+        record = make(
+            self.entries,
+            errors=[NotCollected(*error) for error in self.errors],
+            exitstatus=int(exitstatus),
+            frontier=data(frontiers(self.entries)),
+            history=[text.removeprefix(_TOLD) for text, _ in self.told],
+        ).to_json()
         self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
-        write_record(record, path)
+        write(record, path)
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
@@ -88,9 +98,9 @@ class Results:
         limits = {key: limit for found in checks.values() for key, limit in found.items()}
         points = points_of(self.entries, root, limits)
         skipped = {
-            entry_key(entry, root): entry["reason"]
+            entry_key(entry, root): entry.reason
             for entry in self.entries
-            if entry["check"] == "latency" and entry["outcome"] == "skipped"
+            if entry.check == "latency" and entry.outcome == "skipped"
         }
         gone = judge.vanished(history.baseline, points, known, root, settings.targets)
         self._tell(*history.problems)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pytest_onnxcheck.measurement import RecipeTrial, RecommendMeasurement
+from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report.table import file_size
 
 __all__ = ["recommendations"]
@@ -14,59 +16,55 @@ _HEADER = ("recipe", "size", "of fp32", "x PyTorch", "x fp32", "rel_rms", "cover
 _LONGEST = 90
 
 
-def recommendations(entries: Iterable[dict[str, Any]]) -> list[str]:
-    """The lines for every check that tried recipes: a table, and what to put in the manifest.
+def recommendations(entries: Iterable[Entry]) -> list[str]:
+    """The lines for every check that tried recipes: a table, and what to put in the manifest."""
+    return [
+        line
+        for entry in entries
+        if isinstance(entry.measurement, RecommendMeasurement)
+        for line in _lines(entry, entry.measurement)
+    ]
 
-    Args:
-        entries: Of the record.
-    """
-    return [line for entry in entries if entry["check"] == "recommend" for line in _lines(entry)]
 
-
-def _lines(entry: dict[str, Any]) -> Iterator[str]:
-    measured = entry.get("measurement")
-    if measured is None:
-        return
-    yield f"recommend  {entry['model']}::{entry['variant']} [{entry['target']}]"
-    rows = [_HEADER, *(_cells(trial) for trial in measured["tried"])]
+def _lines(entry: Entry, measured: RecommendMeasurement) -> Iterator[str]:
+    yield f"recommend  {entry.model}::{entry.variant} [{entry.target}]"
+    rows = [_HEADER, *(_cells(trial) for trial in measured.tried)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    best = measured["best"] if measured["pays"] else None
+    best = measured.best if measured.pays else None
     marks = ["  ", *("* " if i == best else "  " for i in range(len(rows) - 1))]
     for mark, row in zip(marks, rows, strict=True):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         yield f"  {mark}{'  '.join(cells)}".rstrip()
-    if measured["untried"]:
+    if measured.untried:
         yield (
-            f"    {measured['untried']} more were not tried: {measured['seconds']:g} s were over "
+            f"    {measured.untried} more were not tried: {measured.seconds:g} s were over "
             "(--onnxcheck-recommend=SECONDS)"
         )
-    if measured["best"] is None:
+    if measured.best is None:
         yield "  none meets its tolerance and budget"
     elif best is None:
         yield "  none pays: release fp32"
     else:
         yield "  to put in the manifest, a table at its end:"
-    yield from (f"    {line}" for line in (measured["toml"] or "").splitlines())
+    yield from (f"    {line}" for line in (measured.toml or "").splitlines())
 
 
-def _cells(trial: dict[str, Any]) -> Sequence[str]:
-    size = trial["size_bytes"]
-    problem = " ".join(str(trial["problem"] or "-").split())
+def _cells(trial: RecipeTrial) -> Sequence[str]:
+    problem = " ".join(str(trial.problem or "-").split())
     return (
-        " ".join([trial["precision"], *map(_option, trial["options"].items())]),
-        "-" if size is None else file_size(size),
-        *(
-            "-" if trial[key] is None else format(float(trial[key]), form)
-            for key, form in (
-                ("size_ratio", ".2f"),
-                ("speedup", ".2f"),
-                ("speedup_over_fp32", ".2f"),
-                ("rel_rms", ".3g"),
-                ("coverage", ".2f"),
-            )
-        ),
+        " ".join([trial.precision, *map(_option, trial.options.items())]),
+        "-" if trial.size_bytes is None else file_size(trial.size_bytes),
+        _shown(trial.size_ratio, ".2f"),
+        _shown(trial.speedup, ".2f"),
+        _shown(trial.speedup_over_fp32, ".2f"),
+        _shown(trial.rel_rms, ".3g"),
+        _shown(trial.coverage, ".2f"),
         problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST - 1]}…",
     )
+
+
+def _shown(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
 
 
 def _option(option: tuple[str, Any]) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_onnxcheck.measurement import MutantOutcome, PortabilityMeasurement
+from pytest_onnxcheck.judge.frontier import Frontier, frontiers
+from pytest_onnxcheck.measurement import EquivalenceMeasurement, MutationMeasurement
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.record.rows import rows
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.recommend import recommendations
-from pytest_onnxcheck.report.table import HEADER, Entry, cells, rows, warnings
+from pytest_onnxcheck.report.table import HEADER, cells, warnings
 from pytest_onnxcheck.report.text import survivor
 
 __all__ = ["summary"]
@@ -33,11 +36,11 @@ def summary(
     lines = [HEADER, *(cells(row) for row in rows(entries))]
     for text, line in zip(_aligned(lines), lines, strict=True):
         yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
-    found = frontier.frontiers(entries)
+    found = frontiers(entries)
     if whole_frontier:
         yield from _frontier(found)
     for one in found:
-        if (proposal := one.proposal()) is not None:
+        if (proposal := frontier.proposal(one)) is not None:
             yield f"release  {proposal}", {"green": True} if one.released else {"yellow": True}
     yield from ((text, {}) for text in _portability(entries))
     for text in warnings(entries):
@@ -46,7 +49,7 @@ def summary(
     yield from ((text, {}) for text in recommendations(entries))
 
 
-def _frontier(found: Iterable[frontier.Frontier]) -> Iterator[tuple[str, dict[str, bool]]]:
+def _frontier(found: Iterable[Frontier]) -> Iterator[tuple[str, dict[str, bool]]]:
     """The frontier of every model, without the columns that its heading tells."""
     shown = [i for i, name in enumerate(frontier.HEADER) if name not in ("model", "at")]
     for one in found:
@@ -72,10 +75,9 @@ def _aligned(lines: Sequence[Sequence[str]]) -> Iterator[str]:
 def _portability(entries: Iterable[Entry]) -> Iterator[str]:
     """What weights of 7 bits cost where they cost most."""
     costs = [
-        # infinity is a string in a record
-        (PortabilityMeasurement(**{name: float(db) for name, db in found.items()}), entry["nodeid"])
+        (entry.measurement.portability, entry.nodeid)
         for entry in entries
-        if (found := entry.get("measurement", {}).get("portability"))
+        if isinstance(entry.measurement, EquivalenceMeasurement) and entry.measurement.portability
     ]
     if not costs:
         return
@@ -92,11 +94,13 @@ def _mutants(entries: Iterable[Entry]) -> Iterator[str]:
     """How many injected faults were noticed in all, and those that were not."""
     counted: Counter[str] = Counter()
     for entry in entries:
-        mutants = entry.get("measurement", {}).get("mutants", ())
-        counted.update(mutant["result"] for mutant in mutants)
-        survived = [mutant for mutant in mutants if mutant["result"] == "survived"]
+        if not isinstance(entry.measurement, MutationMeasurement):
+            continue
+        mutants = entry.measurement.mutants
+        counted.update(mutant.result for mutant in mutants)
+        survived = [mutant for mutant in mutants if mutant.result == "survived"]
         for mutant in survived[:_MOST_SURVIVORS]:
-            yield f"survived  {entry['nodeid']}: {survivor(MutantOutcome(**mutant))}"
+            yield f"survived  {entry.nodeid}: {survivor(mutant)}"
         if len(survived) > _MOST_SURVIVORS:
             yield f"survived  … and {len(survived) - _MOST_SURVIVORS} more there, in the record"
     changed = counted["killed"] + counted["survived"]

@@ -63,8 +63,7 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
 
 def survivor(mutant: MutantOutcome) -> str:
     """A fault that nothing noticed, with how far it moved the outputs."""
-    # infinity is a string in a record
-    moved = "" if mutant.ratio is None else f" ({float(mutant.ratio):.3g} noise floors)"
+    moved = "" if mutant.ratio is None else f" ({mutant.ratio:.3g} noise floors)"
     return f"{mutant.operator}: {mutant.description}{moved}"
 
 

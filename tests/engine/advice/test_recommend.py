@@ -26,6 +26,7 @@ from pytest_onnxcheck.measurement import (
     RecommendMeasurement,
 )
 from pytest_onnxcheck.preference import preferred
+from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report.recommend import recommendations
 from pytest_onnxcheck.verdict import Grade
 
@@ -279,10 +280,8 @@ TRIAL = RecipeTrial(
 
 def entry(measured):
     """As the record has it."""
-    return {
-        **{"check": "recommend", "model": "net", "variant": "v", "target": "cpu"},
-        "measurement": dataclasses.asdict(measured),
-    }
+    names = {"nodeid": "net::v", "manifest": "models.toml", "model": "net", "variant": "v"}
+    return Entry(**names, check="recommend", target="cpu", outcome="passed", measurement=measured)
 
 
 @pytest.mark.parametrize(("untried", "grade"), [(0, Grade.PASS), (1, Grade.PASS), (2, Grade.WARN)])

@@ -1,0 +1,1 @@
+"""What a run left behind, as typed data that goes to JSON and back."""

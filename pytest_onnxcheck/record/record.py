@@ -1,0 +1,225 @@
+"""The record of one run: everything measured, and on what."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pytest_onnxcheck import __version__
+from pytest_onnxcheck.errors import RecordError
+from pytest_onnxcheck.files import file_sha256, write_atomically
+from pytest_onnxcheck.machine import cpu_name
+from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.record.encoding import as_json, read
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.versions import installed_versions
+
+__all__ = [
+    "FORMAT",
+    "Environment",
+    "ManifestFile",
+    "NotCollected",
+    "Record",
+    "load",
+    "make",
+    "write",
+]
+
+#: version of the record's format
+FORMAT = 1
+
+_PACKAGES = (
+    *("pytest", "pytest-benchmark", "pydantic", "torch", "numpy", "safetensors"),
+    *("onnx", "onnx-ir", "onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
+)
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What a run ran on. A project's hook may have taken something out of it.
+
+    Attributes:
+        python: Version of Python.
+        platform: The operating system, with its version.
+        machine: The architecture, e.g. `x86_64`.
+        cpu: The processor's name; empty where the system has none.
+        cpus: Number of logical processors; None where it is unknown.
+        packages: Version of each package that matters and is installed.
+        command: The command line.
+    """
+
+    python: str = ""
+    platform: str = ""
+    machine: str = ""
+    cpu: str = ""
+    cpus: int | None = None
+    packages: dict[str, str] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """A manifest of a run.
+
+    Attributes:
+        path: Where it is.
+        sha256: Hash of the file.
+        seed: Its seed.
+    """
+
+    path: str
+    sha256: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class NotCollected:
+    """A manifest or model that could not be collected.
+
+    Attributes:
+        nodeid: pytest's name of it.
+        error: What is wrong with it.
+    """
+
+    nodeid: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one run left.
+
+    Attributes:
+        onnxcheck: Version of this package that wrote it.
+        created: When, in UTC, as ISO 8601.
+        environment: What it ran on.
+        exitstatus: pytest's exit status.
+        checks: What the checks found, in the order they ran.
+        manifests: The manifests of the checks.
+        errors: What could not be collected.
+        frontier: What each variant costs and loses, one row a variant, for plots. It follows from
+            the checks: who shows it computes it anew.
+        history: What was said of the history of latencies, one line each.
+    """
+
+    onnxcheck: str
+    created: str
+    environment: Environment
+    exitstatus: int
+    checks: tuple[Entry, ...]
+    manifests: tuple[ManifestFile, ...] = ()
+    errors: tuple[NotCollected, ...] = ()
+    frontier: tuple[Mapping[str, object], ...] = ()
+    history: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as a dict; NaN and infinity in it are still numbers."""
+        return {
+            "format": FORMAT,
+            "onnxcheck": self.onnxcheck,
+            "created": self.created,
+            "environment": asdict(self.environment),
+            "manifests": [asdict(manifest) for manifest in self.manifests],
+            "exitstatus": self.exitstatus,
+            "errors": [asdict(error) for error in self.errors],
+            "frontier": list(self.frontier),
+            "checks": [entry.to_json() for entry in self.checks],
+            "history": list(self.history),
+        }
+
+
+def make(
+    checks: Sequence[Entry],
+    *,
+    errors: Iterable[NotCollected] = (),
+    exitstatus: int = 0,
+    frontier: Iterable[Mapping[str, object]] = (),
+    history: Iterable[str] = (),
+) -> Record:
+    """The record of the run that is ending, on this machine and at this time.
+
+    Args:
+        checks: What the checks found.
+        errors: What could not be collected.
+        exitstatus: pytest's exit status.
+        frontier: What each variant costs and loses.
+        history: What was said of the history of latencies.
+    """
+    paths = dict.fromkeys(entry.manifest for entry in checks)
+    return Record(
+        onnxcheck=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        environment=_environment(),
+        exitstatus=exitstatus,
+        checks=tuple(checks),
+        manifests=tuple(_manifest(Path(path)) for path in paths),
+        errors=tuple(errors),
+        frontier=tuple(frontier),
+        history=tuple(history),
+    )
+
+
+def write(record: Mapping[str, Any], path: Path) -> None:
+    """Writes a record, as `to_json` gives it and projects may change it; makes its folder.
+
+    Raises:
+        TypeError: It holds what JSON cannot hold. The file that is there is left as it is.
+    """
+    write_atomically(path, as_json(record))
+
+
+def load(path: Path) -> Record:
+    """Reads a record back; keys that a project added are left out.
+
+    Raises:
+        OSError: There is no such file.
+        RecordError: It is no record, of another format, or damaged.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        content = None
+    if not isinstance(content, dict) or not {"format", "checks"} <= content.keys():
+        raise RecordError(f"{path}: not a record: write one with --onnxcheck-json=PATH")
+    if content["format"] != FORMAT:
+        writer = f"onnxcheck {content.get('onnxcheck', 'of an unknown version')}"
+        raise RecordError(
+            f"{path}: written by {writer} in format {content['format']!r}, and this version "
+            f"({__version__}) reads format {FORMAT}: read it with the version that wrote it, or "
+            "run the checks again with --onnxcheck-json=PATH"
+        )
+    try:
+        checks = [_entry(number, check) for number, check in enumerate(content["checks"])]
+        return read(Record, {**content, "checks": checks})
+    except (TypeError, ValueError) as error:
+        raise RecordError(f"{path}: a damaged record: {error}") from error
+
+
+def _entry(number: int, written: Mapping[str, Any]) -> Entry:
+    try:
+        return Entry.from_json(written)
+    except ValueError as error:
+        raise ValueError(f"checks.{number}: {error}") from error
+
+
+def _environment() -> Environment:
+    return Environment(
+        python=platform.python_version(),
+        platform=platform.platform(),
+        machine=platform.machine(),
+        cpu=cpu_name(),
+        cpus=os.cpu_count(),
+        packages=installed_versions(_PACKAGES),
+        command=tuple(sys.argv),
+    )
+
+
+def _manifest(path: Path) -> ManifestFile:
+    return ManifestFile(str(path), file_sha256(path), load_manifest(path).seed)

@@ -1,0 +1,134 @@
+"""One row per model and variant: what the checks of a variant found, taken together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from pytest_onnxcheck.measurement import (
+    AccuracyMeasurement,
+    CaseMeasurement,
+    EquivalenceMeasurement,
+    ExportMeasurement,
+    OutputMeasurement,
+    QuantizationMeasurement,
+)
+from pytest_onnxcheck.record.entry import Entry
+
+__all__ = ["Row", "rows", "sqnr_db"]
+
+M = TypeVar("M")
+
+_ORDER = ("failed", "xpassed", "xfailed", "warn", "passed", "skipped")
+_SHOWN = {"failed": "FAIL", "xpassed": "XPASS", "passed": "pass", "skipped": "skip"}
+_SHOWN |= {"warn": "warn", "xfailed": "xfail"}
+
+
+@dataclass
+class Row:
+    """One model and variant with the entries of its checks."""
+
+    manifest: str
+    model: str
+    variant: str
+    entries: list[Entry] = field(default_factory=list)
+
+    def of(self, check: str) -> list[Entry]:
+        """The entries of one check."""
+        return [entry for entry in self.entries if entry.check == check]
+
+    def measured(self, kind: type[M]) -> list[M]:
+        """What one kind of check measured; checks that measured nothing are left out."""
+        return [entry.measurement for entry in self.entries if isinstance(entry.measurement, kind)]
+
+    def state(self, check: str | None = None) -> str:
+        """The worst outcome of one check, or of all; a dash when there is none."""
+        entries = self.entries if check is None else self.of(check)
+        states = {entry.state for entry in entries}
+        return next((_SHOWN[state] for state in _ORDER if state in states), "-")
+
+    def verdict(self) -> str:
+        """The worst outcome; `partial` where all is well but a whole kind of check was skipped.
+
+        That is, of those that every target has: `test_target` is about accelerators alone.
+        """
+        state = self.state()
+        kinds = {entry.check for entry in self.entries} - {"target"}
+        skipped = any(self.state(kind) == "skip" for kind in kinds)
+        return "partial" if state in ("pass", "warn") and skipped else state
+
+    @property
+    def is_fp32(self) -> bool:
+        """Whether its file is the exported one; other precisions have a file of their own."""
+        return self.entries[0].precision == "fp32"
+
+    @property
+    def recipe(self) -> tuple[str, int | None]:
+        """Exporter and opset: variants of one recipe are made from the same fp32 artefact."""
+        return self.entries[0].exporter, self.entries[0].opset
+
+    def size_bytes(self) -> int | None:
+        """Bytes on disk; None when its own file was not measured."""
+        found: Sequence[ExportMeasurement | QuantizationMeasurement]
+        if self.is_fp32:
+            found = self.measured(ExportMeasurement)
+        else:
+            found = self.measured(QuantizationMeasurement)
+        return found[0].file.size_bytes if found else None
+
+    def size_ratio(self) -> float | None:
+        """Bytes on disk as a share of the fp32 artefact's."""
+        found = self.measured(QuantizationMeasurement)
+        return next((measured.size_ratio for measured in found if measured.float_bytes), None)
+
+    def coverage(self) -> float | None:
+        """Share of the multiply-accumulates that carry the precision."""
+        found = (measured.coverage for measured in self.measured(QuantizationMeasurement))
+        return next((coverage.compute for coverage in found if coverage is not None), None)
+
+    def rel_rms(self) -> float | None:
+        """Worst ||a - e|| / ||e|| over the declared cases' floating outputs, on all targets."""
+        found = (output.rel_rms for output in self._declared())
+        return max((value for value in found if value is not None), default=None)
+
+    def top1(self) -> float | None:
+        """Smallest share of rows whose largest element is the same, over the same outputs."""
+        found = (output.top1 for output in self._declared())
+        return min((value for value in found if value is not None), default=None)
+
+    def max_abs(self) -> float | None:
+        """Largest |a - e| over all cases and outputs, on all targets."""
+        found = (output.max_abs for _, output in self._outputs())
+        return max((value for value in found if value is not None), default=None)
+
+    def accuracy_drop(self) -> float | None:
+        """How much worse than PyTorch's the task metric is, on the target where it is worst."""
+        return max((found.drop for found in self.measured(AccuracyMeasurement)), default=None)
+
+    def _declared(self) -> Iterator[OutputMeasurement]:
+        """Every floating output of the cases that the manifest asks for."""
+        for case, output in self._outputs():
+            if not case.probe and not case.lenient and "float" in output.expected_dtype:
+                yield output
+
+    def _outputs(self) -> Iterator[tuple[CaseMeasurement, OutputMeasurement]]:
+        for measured in self.measured(EquivalenceMeasurement):
+            for case in measured.cases:
+                yield from ((case, output) for output in case.outputs)
+
+
+def rows(entries: Iterable[Entry]) -> list[Row]:
+    """Groups entries by model and variant, in the order of the manifest."""
+    found: dict[tuple[str, str, str], Row] = {}
+    for entry in entries:
+        key = entry.manifest, entry.model, entry.variant
+        found.setdefault(key, Row(*key)).entries.append(entry)
+    # pytest-xdist hands variants out in an order of its own
+    return sorted(found.values(), key=lambda row: row.entries[0].position)
+
+
+def sqnr_db(rel_rms: float) -> float:
+    """Signal-to-quantization-noise ratio in dB, -20 log10(||a - e|| / ||e||)."""
+    return math.inf if rel_rms == 0 else -20 * math.log10(rel_rms)
