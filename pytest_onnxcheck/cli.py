@@ -11,7 +11,7 @@ from typing import Any
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.errors import OnnxCheckError
-from pytest_onnxcheck.terms import HISTORY
+from pytest_onnxcheck.places import HISTORY
 
 __all__ = ["main"]
 

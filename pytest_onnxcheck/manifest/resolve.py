@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
-from pytest_onnxcheck.terms import WITHOUT_VNNI, Cpu
+from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
 __all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "resolve"]
 

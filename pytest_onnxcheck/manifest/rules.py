@@ -12,7 +12,7 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import Path
 from pytest_onnxcheck.manifest.resolve import Model, Variant
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
-from pytest_onnxcheck.terms import Exporter, Metric, Precision
+from pytest_onnxcheck.manifest.terms import Exporter, Metric, Precision
 
 __all__ = [
     "BAD_MODEL_NAME",

@@ -14,7 +14,7 @@ from pytest_onnxcheck.manifest.sections import (
     Bounds,
     Quantization,
 )
-from pytest_onnxcheck.terms import Precision
+from pytest_onnxcheck.manifest.terms import Precision
 
 IO = """
 [models.net.inputs.x]
