@@ -1,14 +1,18 @@
-"""Where this package's own code lies: what is ours is not the user's."""
+"""Where things are: this package's own code, which is not the user's, and the history."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-__all__ = ["PACKAGE", "is_ours"]
+__all__ = ["HISTORY", "PACKAGE", "is_ours"]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
+
+#: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
+#: would take our files for its own
+HISTORY = ".benchmarks/onnxcheck/history"
 
 
 def is_ours(file: str) -> bool:

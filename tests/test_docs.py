@@ -12,7 +12,7 @@ import pytest
 
 from pytest_onnxcheck import cli
 from pytest_onnxcheck.manifest import load_manifest
-from pytest_onnxcheck.terms import Precision
+from pytest_onnxcheck.manifest.terms import Precision
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from pytest_onnxcheck.errors import OnnxCheckError
-from pytest_onnxcheck.terms import HISTORY
+from pytest_onnxcheck.places import HISTORY
 
 __all__ = ["add_to"]
 

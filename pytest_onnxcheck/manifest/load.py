@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.positions import Path, key_lines
+from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
@@ -49,7 +49,7 @@ class Manifest:
         lines: Where each model's table starts, the wrong ones included.
     """
 
-    path: FilePath
+    path: Path
     seed: int
     models: dict[str, Model]
     problems: tuple[Problem, ...]
@@ -61,7 +61,7 @@ class Manifest:
             raise ManifestError("\n".join(problem.text for problem in self.problems))
 
 
-def carries_schema(path: FilePath) -> bool:
+def carries_schema(path: Path) -> bool:
     """Whether a TOML file looks like one of ours: `schema` and `models` at the top level."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -74,7 +74,7 @@ def carries_schema(path: FilePath) -> bool:
 
 
 def load_manifest(
-    path: FilePath,
+    path: Path,
     *,
     shown: str | None = None,
     targets: Mapping[str, Mapping[str, Any]] | None = None,
@@ -125,10 +125,10 @@ def _given(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, s.TargetOptions
 class _Loader:
     def __init__(
         self,
-        path: FilePath,
+        path: Path,
         shown: str,
         document: dict[str, Any],
-        lines: dict[Path, int],
+        lines: dict[KeyPath, int],
         given: dict[str, s.TargetOptions],
     ) -> None:
         self.path = path
@@ -180,7 +180,7 @@ class _Loader:
 
     def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:
         """The models of one table; none where it, or what it inherits, is wrong."""
-        where: Path = ("models", name)
+        where: KeyPath = ("models", name)
         if not rules.MODEL_NAME.fullmatch(name):
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
             return
@@ -217,11 +217,11 @@ class _Loader:
                 text = rules.BAD_MODEL_NAME.format(name=model.name)
                 self.problem((*where, "checkpoint"), text)
 
-    def validate(self, kind: type[_S], value: object, where: Path) -> _S | None:
+    def validate(self, kind: type[_S], value: object, where: KeyPath) -> _S | None:
         try:
             return kind.model_validate(value)
         except ValidationError as error:
-            found: dict[Path, list[str]] = {}
+            found: dict[KeyPath, list[str]] = {}
             for detail in _most_telling(error):
                 path, text = _explain(kind, value, detail)
                 found.setdefault((*where, *path), []).append(text)
@@ -231,14 +231,14 @@ class _Loader:
                 self.problem(path, ("; " if missing else "; or ").join(texts))
             return None
 
-    def note(self, found: Iterable[tuple[Path, str]], where: Path) -> bool:
+    def note(self, found: Iterable[tuple[KeyPath, str]], where: KeyPath) -> bool:
         """Records what the rules found; True when there was something."""
         count = len(self.problems)
         for path, text in found:
             self.problem((*where, *path), text)
         return len(self.problems) > count
 
-    def problem(self, path: Path, text: str) -> None:
+    def problem(self, path: KeyPath, text: str) -> None:
         line = self.line(path)
         # the table the key stands in; for a table as a whole, the table itself
         table = path[:-1] if text.startswith("unknown key") else path
@@ -249,13 +249,13 @@ class _Loader:
         model = str(path[1]) if len(path) > 1 and path[0] == "models" else None
         self.problems.append(Problem(line, f"{self.shown}:{line}: {place}{text}", model))
 
-    def line(self, path: Path) -> int:
+    def line(self, path: KeyPath) -> int:
         while path and path not in self.lines:
             path = path[:-1]
         return self.lines.get(path, 1)
 
 
-def _is_table(document: Any, path: Path) -> bool:
+def _is_table(document: Any, path: KeyPath) -> bool:
     for part in path:
         try:
             document = document[part]
@@ -276,7 +276,7 @@ def _most_telling(error: ValidationError) -> Iterator[Any]:
             yield detail
 
 
-def _explain(kind: type[BaseModel], value: object, detail: Any) -> tuple[Path, str]:
+def _explain(kind: type[BaseModel], value: object, detail: Any) -> tuple[KeyPath, str]:
     """One pydantic error as the path of the offending key and a sentence about it."""
     path = _path_in(value, detail["loc"])
     given, context = detail["input"], detail.get("ctx", {})
@@ -309,7 +309,7 @@ _SENTENCES = {
 }
 
 
-def _path_in(value: object, loc: tuple[str | int, ...]) -> Path:
+def _path_in(value: object, loc: tuple[str | int, ...]) -> KeyPath:
     """The part of a location that is in the document: pydantic adds names of union members."""
     path: list[str | int] = []
     for part in loc:
@@ -321,7 +321,7 @@ def _path_in(value: object, loc: tuple[str | int, ...]) -> Path:
     return tuple(path)
 
 
-def _named(path: Path) -> str:
+def _named(path: KeyPath) -> str:
     names = [part for part in path if isinstance(part, str)]
     return f"{names[-1]}: " if names else ""
 
@@ -337,7 +337,7 @@ def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:
     return "" if only_close else f" (valid keys: {', '.join(valid)})"
 
 
-def _section_at(kind: type[BaseModel], path: Path) -> type[BaseModel]:
+def _section_at(kind: type[BaseModel], path: KeyPath) -> type[BaseModel]:
     """The section class found by walking down the keys of `path` from `kind`."""
     current: Any = kind
     for part in path:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 
-__all__ = ["Path", "key_lines"]
+__all__ = ["KeyPath", "key_lines"]
 
-Path = tuple[str | int, ...]
+#: the keys and indices that lead to a value, from the top of the document
+KeyPath = tuple[str | int, ...]
 
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
@@ -23,7 +24,7 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 _ESCAPE = re.compile(r"\\(u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|.)")
 
 
-def key_lines(text: str) -> dict[Path, int]:
+def key_lines(text: str) -> dict[KeyPath, int]:
     """Maps the path of every table, key and array element to its line, counted from 1.
 
     Args:
@@ -42,11 +43,11 @@ class _Scanner:
         self.text = text
         self.at = 0
         self._newlines = [match.start() for match in re.finditer("\n", text)]
-        self.lines: dict[Path, int] = {}
-        self._arrays: dict[Path, int] = {}
+        self.lines: dict[KeyPath, int] = {}
+        self._arrays: dict[KeyPath, int] = {}
 
     def document(self) -> None:
-        table: Path = ()
+        table: KeyPath = ()
         self._skip(_BLANK)
         while self.at < len(self.text):
             if self.text.startswith("[[", self.at):
@@ -57,7 +58,7 @@ class _Scanner:
                 self._key_value(table)
             self._skip(_BLANK)
 
-    def _header(self, brackets: int) -> Path:
+    def _header(self, brackets: int) -> KeyPath:
         start = self.at
         self.at += brackets
         keys = self._dotted_key()
@@ -74,16 +75,16 @@ class _Scanner:
         self._mark(path, start)
         return path
 
-    def _in_arrays(self, keys: Path) -> Path:
+    def _in_arrays(self, keys: KeyPath) -> KeyPath:
         """Inserts the index of the current element after each key that is an array of tables."""
-        path: Path = ()
+        path: KeyPath = ()
         for key in keys:
             path = (*path, key)
             if path in self._arrays:
                 path = (*path, self._arrays[path])
         return path
 
-    def _key_value(self, table: Path) -> None:
+    def _key_value(self, table: KeyPath) -> None:
         start = self.at
         path = (*table, *self._dotted_key())
         self._mark(path, start)
@@ -91,7 +92,7 @@ class _Scanner:
         self.at += 1  # the equals sign
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         self._skip(_BLANK)
         char = self.text[self.at]
         if char == "[":
@@ -103,7 +104,7 @@ class _Scanner:
         else:
             self._skip(_SCALAR)
 
-    def _elements(self, path: Path, closing: str, *, keyed: bool) -> None:
+    def _elements(self, path: KeyPath, closing: str, *, keyed: bool) -> None:
         self.at += 1
         index = 0
         self._skip(_BLANK)
@@ -120,7 +121,7 @@ class _Scanner:
                 self._skip(_BLANK)
         self.at += 1
 
-    def _dotted_key(self) -> Path:
+    def _dotted_key(self) -> KeyPath:
         keys: list[str] = []
         while True:
             self._skip(_BLANK)
@@ -133,7 +134,7 @@ class _Scanner:
                 return tuple(keys)
             self.at += 1
 
-    def _mark(self, path: Path, position: int) -> None:
+    def _mark(self, path: KeyPath, position: int) -> None:
         line = bisect_left(self._newlines, position) + 1
         for end in range(1, len(path) + 1):
             self.lines.setdefault(path[:end], line)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
-from pytest_onnxcheck.terms import WITHOUT_VNNI, Cpu
+from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
-__all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "resolve"]
+__all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "latency_id", "resolve"]
 
 BUILTIN_DEFAULTS = s.Defaults(
     exporters=("dynamo",),
@@ -199,54 +199,7 @@ def resolve(
     targets: Mapping[str, Target] = BUILTIN_TARGETS,
 ) -> Model:
     """Fills in what the model inherits and lists its variants."""
-
-    def inherited(field: str) -> Any:
-        for level in (section, defaults, BUILTIN_DEFAULTS):
-            value = getattr(level, field)
-            if value is not None:
-                return value
-        raise AssertionError(f"no built-in default for {field}")
-
-    def tolerance(precision: str, variant: str) -> s.Tolerance:
-        levels = _matching(defaults.tolerance, section.tolerance, precision, variant)
-        return _tolerance(precision, levels)
-
-    def budget(precision: str, variant: str) -> s.Budget:
-        return _merge(s.Budget, _matching(defaults.budget, section.budget, precision, variant))
-
-    def quantization(precision: str, variant: str) -> s.Quantization:
-        builtin = s.BUILTIN_QUANTIZATION[precision]
-        levels = _matching(defaults.quantization, section.quantization, precision, variant)
-        merged = _merge(s.Quantization, [builtin, *levels]).written()
-        # a glob may give options that only some of its variants have
-        own = {option: merged[option] for option in builtin.written()}
-        return s.Quantization.model_construct(set(own), **own)
-
-    def max_drop(precision: str, variant: str) -> float | None:
-        allowed = None if section.accuracy is None else section.accuracy.max_drop
-        return next(reversed(_matching(None, allowed, precision, variant)), None)
-
-    def baseline(precision: str, variant: str) -> Path | None:
-        file = next(reversed(_matching(None, section.baseline, precision, variant)), None)
-        return None if file is None else root / file
-
-    def variant(exporter: str, opset: int | None, precision: str, file: str | None) -> Variant:
-        parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
-        name = "-".join(parts)
-        return Variant(
-            name=name,
-            exporter=exporter,
-            opset=opset,
-            precision=precision,
-            tolerance=tolerance(precision, name),
-            budget=budget(precision, name),
-            quantization=quantization(precision, name),
-            cpus=inherited("cpus"),
-            max_drop=max_drop(precision, name),
-            file=None if file is None else root / file,
-            baseline=baseline(precision, name),
-        )
-
+    levels = _Levels(section, defaults, root)
     stem = f"-{checkpoint.stem}" if checkpoint is not None and _globs(section) else ""
     return Model(
         name=name,
@@ -268,34 +221,99 @@ def resolve(
         example=section.example,
         calibration=section.calibration,
         accuracy=section.accuracy,
-        draws=inherited("draws"),
-        probe_seconds=inherited("probe_seconds"),
+        draws=levels.inherited("draws"),
+        probe_seconds=levels.inherited("probe_seconds"),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
         quantization=section.quantization or {},
-        targets=inherited("targets"),
-        required_targets=inherited("required_targets"),
-        cpus=inherited("cpus"),
-        marks=inherited("marks"),
+        targets=levels.inherited("targets"),
+        required_targets=levels.inherited("required_targets"),
+        cpus=levels.inherited("cpus"),
+        marks=levels.inherited("marks"),
         xfail=section.xfail,
         skip=section.skip,
-        variants=tuple(variant(*recipe) for recipe in _recipes(section, inherited)),
-        make_variant=variant,
+        variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
+        make_variant=levels.variant,
         declared=targets,
     )
 
 
-def _recipes(
-    section: s.ModelSection, inherited: Callable[[str], Any]
-) -> Iterator[tuple[str, int | None, str, str | None]]:
-    """Yields exporter, opset, precision and existing file of each variant."""
-    if section.onnx is not None:
-        for precision, file in section.onnx.items():
-            yield "file", None, precision, file
-        return
-    for exporter in inherited("exporters"):
-        for opset in inherited("opsets"):
-            for precision in inherited("precisions"):
-                yield exporter, opset, precision, None
+@dataclass(frozen=True)
+class _Levels:
+    """What a model and its variants inherit, and from where.
+
+    Attributes:
+        section: The model's table.
+        defaults: `[defaults]`.
+        root: The manifest's folder.
+    """
+
+    section: s.ModelSection
+    defaults: s.Defaults
+    root: Path
+
+    def inherited(self, field: str) -> Any:
+        """A key of the strongest level that has it."""
+        for level in (self.section, self.defaults, BUILTIN_DEFAULTS):
+            value = getattr(level, field)
+            if value is not None:
+                return value
+        raise AssertionError(f"no built-in default for {field}")
+
+    def recipes(self) -> Iterator[tuple[str, int | None, str, str | None]]:
+        """Yields exporter, opset, precision and existing file of each variant."""
+        if self.section.onnx is not None:
+            for precision, file in self.section.onnx.items():
+                yield "file", None, precision, file
+            return
+        for exporter in self.inherited("exporters"):
+            for opset in self.inherited("opsets"):
+                for precision in self.inherited("precisions"):
+                    yield exporter, opset, precision, None
+
+    def variant(
+        self, exporter: str, opset: int | None, precision: str, file: str | None
+    ) -> Variant:
+        """The variant of a recipe, with everything it inherits."""
+        parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
+        name = "-".join(parts)
+        return Variant(
+            name=name,
+            exporter=exporter,
+            opset=opset,
+            precision=precision,
+            tolerance=self._tolerance(precision, name),
+            budget=self._budget(precision, name),
+            quantization=self._quantization(precision, name),
+            cpus=self.inherited("cpus"),
+            max_drop=self._max_drop(precision, name),
+            file=None if file is None else self.root / file,
+            baseline=self._baseline(precision, name),
+        )
+
+    def _tolerance(self, precision: str, variant: str) -> s.Tolerance:
+        tables = _matching(self.defaults.tolerance, self.section.tolerance, precision, variant)
+        return _tolerance(precision, tables)
+
+    def _budget(self, precision: str, variant: str) -> s.Budget:
+        tables = _matching(self.defaults.budget, self.section.budget, precision, variant)
+        return _merge(s.Budget, tables)
+
+    def _quantization(self, precision: str, variant: str) -> s.Quantization:
+        builtin = s.BUILTIN_QUANTIZATION[precision]
+        written = self.section.quantization
+        tables = _matching(self.defaults.quantization, written, precision, variant)
+        merged = _merge(s.Quantization, [builtin, *tables]).written()
+        # a glob may give options that only some of its variants have
+        own = {option: merged[option] for option in builtin.written()}
+        return s.Quantization.model_construct(set(own), **own)
+
+    def _max_drop(self, precision: str, variant: str) -> float | None:
+        allowed = None if self.section.accuracy is None else self.section.accuracy.max_drop
+        return next(reversed(_matching(None, allowed, precision, variant)), None)
+
+    def _baseline(self, precision: str, variant: str) -> Path | None:
+        file = next(reversed(_matching(None, self.section.baseline, precision, variant)), None)
+        return None if file is None else self.root / file
 
 
 def _matching(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pytest_onnxcheck.terms import HISTORY
+from pytest_onnxcheck.places import HISTORY
 
 __all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
 

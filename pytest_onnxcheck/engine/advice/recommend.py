@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,8 +20,8 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Model, Variant
-from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
 from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.manifest.writing import needed_options, variant_toml
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
@@ -169,7 +168,9 @@ class _Trials:
             problem = str(error)
         seconds = round(time.monotonic() - started, 3)
         self.tried.append(
-            RecipeTrial(precision, _written(variant), problem=problem, seconds=seconds, **facts)
+            RecipeTrial(
+                precision, needed_options(variant), problem=problem, seconds=seconds, **facts
+            )
         )
 
     def _variant_of(self, precision: str, options: Options) -> Variant:
@@ -256,35 +257,9 @@ def _costs(trial: RecipeTrial) -> tuple[float, float, float] | None:
     return 1 / trial.speedup_over_fp32, trial.size_bytes, trial.rel_rms or 0.0
 
 
-def _written(variant: Variant) -> Options:
-    """The options a manifest must name for a variant: those that are not built in."""
-    builtin = BUILTIN_QUANTIZATION[variant.precision]
-    values = {
-        name: getattr(variant.quantization, name)
-        for name in sorted(builtin.model_fields_set)
-        if getattr(variant.quantization, name) != getattr(builtin, name)
-    }
-    if variant.quantization.method != "percentile":
-        values.pop("percentile", None)
-    return values
-
-
 def _toml(model: Model, variant: Variant, artefact: Artefact | None) -> str:
-    """What the manifest must say for a variant to be one of the model's.
-
-    The model's own table is named in a comment, since it is there already; what is left can be put
-    at the manifest's end.
-    """
-    if variant.precision in (each.precision for each in model.variants):
-        lines = [f"# already in the manifest: {variant.precision}"]
-    else:
-        precisions = json.dumps(["fp32", variant.precision])
-        lines = [f"# in [{sensitivity.table(model)}] set precisions = {precisions}"]
-    own = model.variant(variant.exporter, variant.opset, variant.precision).quantization
-    written = _written(variant).items()
-    options = {name: value for name, value in written if value != getattr(own, name)}
-    if options:
-        lines.append(sensitivity.as_toml(model, variant, options))
+    """What the manifest must say for a variant, and whether it should name real data as well."""
+    lines = [variant_toml(model, variant)]
     calibration = artefact.notes.get("calibration") if artefact is not None else None
     if calibration and calibration["random"]:
         lines.append("# its ranges come from random draws: name real data in calibration")

@@ -9,9 +9,7 @@ of QuantizeLinear as loss; and it writes files beside the artefact.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -29,8 +27,9 @@ from pytest_onnxcheck.engine.oracle.compare import sqnr
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import Exposed
-from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.manifest.writing import quantization_table
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     Exclusion,
@@ -45,7 +44,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Build", "Layer", "Problem", "as_toml", "layers", "measure", "measure_cases", "table"]
+__all__ = ["Build", "Layer", "Problem", "layers", "measure", "measure_cases"]
 
 #: makes the artefact of a variant
 Build = Callable[[Variant], Artefact]
@@ -135,28 +134,10 @@ def measure(
         last = time.monotonic() - begun
     toml = None
     if tried and tried[-1].problem is None:
-        toml = as_toml(oracle.reference.model, variant, {"exclude_nodes": tried[-1].nodes})
+        options = {"exclude_nodes": tried[-1].nodes}
+        toml = quantization_table(oracle.reference.model, variant, options)
     losses = tuple(layer.loss for layer in ranked[: max(_COUNTS)])
     return SensitivityMeasurement(losses, tuple(tried), toml)
-
-
-def as_toml(model: Model, variant: Variant, options: Mapping[str, Any]) -> str:
-    """The table that gives a variant these options, to be put at the end of the manifest.
-
-    It is the variant's own: names of nodes are those of one exporter and opset, and it outranks
-    the tables before it. Where it is there it is named in a comment: a second one is an error.
-    """
-    header = f"[{table(model)}.quantization.{variant.name}]"
-    there = variant.name in model.quantization
-    # strings, booleans, numbers and arrays of strings are written alike in JSON
-    lines = (f"{name} = {json.dumps(value)}" for name, value in options.items())
-    return "\n".join([f"# in {header}:" if there else header, *lines])
-
-
-def table(model: Model) -> str:
-    """The model's table in the manifest, quoted where TOML asks for it."""
-    bare = re.fullmatch(r"[A-Za-z0-9_-]+", model.section)
-    return f"models.{model.section if bare else json.dumps(model.section)}"
 
 
 def measure_cases(

@@ -17,6 +17,7 @@ from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import CPU, Target
+from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
@@ -24,7 +25,6 @@ from pytest_onnxcheck.measurement import (
     PortabilityMeasurement,
     SaturationMeasurement,
 )
-from pytest_onnxcheck.terms import WITHOUT_VNNI
 
 if TYPE_CHECKING:
     import numpy as np

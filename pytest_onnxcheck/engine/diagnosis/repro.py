@@ -29,8 +29,8 @@ from pytest_onnxcheck.engine.reference.reference import Reference, _seed
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import Exposed
 from pytest_onnxcheck.errors import RunError
-from pytest_onnxcheck.manifest import Model, Variant, carries_schema
-from pytest_onnxcheck.manifest.positions import key_lines
+from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest.excerpt import write_excerpt
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.versions import installed_versions
 
@@ -93,7 +93,7 @@ def write_repro(
         folder.mkdir()
         _write_values(folder, oracle, target, artefact, case)
         _write_state(folder, oracle.reference)
-        _write_excerpt(folder / "manifest.toml", manifest, model)
+        write_excerpt(folder / "manifest.toml", manifest, model)
         _write_json(folder / "versions.json", _versions())
         about = _rebuilding(oracle.reference) | {
             "variant": variant.name,
@@ -215,59 +215,6 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     # TOML has dates, JSON has none
     text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-# the manifest
-
-
-def _write_excerpt(path: Path, manifest: Path, model: Model) -> None:
-    """What the manifest says of a model; all it says, where that cannot be cut out by lines."""
-    text = manifest.read_text(encoding="utf-8")
-    name = _table(text, model)
-    if name is not None:
-        excerpt = _excerpt(text, name)
-        path.write_text(excerpt, encoding="utf-8")
-        if carries_schema(path) and _keys(excerpt, name) == _keys(text, name):
-            return
-    path.write_text(text, encoding="utf-8")
-
-
-def _table(text: str, model: Model) -> str | None:
-    """The NAME of the table a model comes from: its own, or less `-STEM` of a checkpoint."""
-    names = {
-        str(path[1])
-        for path, line in key_lines(text).items()
-        if len(path) == 2 and path[0] == "models" and line == model.line
-    }
-    fitting = [name for name in names if f"{model.name}-".startswith(f"{name}-")]
-    return max(fitting, key=len, default=None)
-
-
-def _excerpt(text: str, name: str) -> str:
-    """The lines of a manifest without those of other models; comments go with what follows."""
-    starts: dict[int, bool] = {}
-    for path, start in key_lines(text).items():
-        if path != ("models",):  # stands in the first model's line
-            wanted = path[0] != "models" or path[1] == name
-            starts[start] = starts.get(start, False) or wanted
-    kept: list[str] = []
-    waiting: list[str] = []
-    keep = True
-    for number, line in enumerate(text.split("\n"), 1):
-        keep = starts.get(number, keep)
-        waiting.append(line)
-        if number in starts or not _is_comment(line):
-            kept += waiting if keep else []
-            waiting = []
-    return "\n".join([*kept, ""])
-
-
-def _is_comment(line: str) -> bool:
-    return not line.strip() or line.lstrip().startswith("#")
-
-
-def _keys(text: str, name: str) -> set[tuple[str | int, ...]]:
-    return {path for path in key_lines(text) if path[:2] == ("models", name)}
 
 
 # the artefact

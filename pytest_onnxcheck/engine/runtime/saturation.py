@@ -29,8 +29,8 @@ from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.machine import saturates
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import CPU, Target
+from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import SaturatedLayer, SaturationMeasurement
-from pytest_onnxcheck.terms import WITHOUT_VNNI
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.advice.sensitivity import as_toml, layers, measure, measure_cases
+from pytest_onnxcheck.engine.advice.sensitivity import layers, measure, measure_cases
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
@@ -211,48 +211,6 @@ def test_what_breaks_a_budget_or_is_no_smaller_than_fp32_is_not_advised(
     found = sensitivity(made, name, 0.02, of_file=of_file)
     assert [each.problem == problem for each in found.tried] == [False, True]
     assert found.toml is None
-
-
-PLAIN = """
-schema = 1
-[defaults]
-opsets = [17]
-precisions = ["fp32", "int8-static"]
-exporters = ["dynamo", "torchscript"]
-[models.{name}]
-factory = "nets.py:net"
-inputs.x.shape = [1, 8]
-outputs.y.shape = [1, 4]
-{more}
-"""
-
-
-@pytest.mark.parametrize(
-    ("name", "more", "model"),
-    [
-        ("net", "", "net"),
-        ('"net.1"', "", "net.1"),
-        ("net", "checkpoint = 'c_*.pt'", "net-c_a"),
-        ("net", "[models.net.quantization.'*-static']\nexclude_nodes = ['/a']", "net"),
-    ],
-)
-def test_the_toml_can_be_pasted_at_the_end_of_the_manifest(tmp_path, name, more, model):
-    (tmp_path / "c_a.pt").touch()
-    path = tmp_path / "models.toml"
-
-    def variants(pasted):
-        path.write_text(PLAIN.format(name=name, more=more) + pasted)
-        manifest = load_manifest(path)
-        manifest.check()
-        return manifest.models[model], manifest.models[model].variants
-
-    loaded, (_, variant, _, before) = variants("")
-    toml = as_toml(loaded, variant, {"exclude_nodes": ("/b", "/c")})
-    again, (_, changed, _, other) = variants(toml)
-    assert changed.quantization.exclude_nodes == ("/b", "/c")
-    assert other == before  # its nodes have other names
-    # the table is there now, and a second one would be an error
-    assert as_toml(again, variant, {"symmetric": True}).startswith(f"# in [models.{name}.quant")
 
 
 def test_what_feeds_it_is_seen_through_an_activation_that_is_quantized_itself(made):

@@ -1,11 +1,10 @@
-"""The names a manifest or an option may use, and where things are. Imports nothing."""
+"""The names a manifest may use. Imports nothing."""
 
 from __future__ import annotations
 
 from typing import Literal
 
 __all__ = [
-    "HISTORY",
     "WITHOUT_VNNI",
     "Check",
     "Cpu",
@@ -15,10 +14,6 @@ __all__ = [
     "Metric",
     "Precision",
 ]
-
-#: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
-#: would take our files for its own
-HISTORY = ".benchmarks/onnxcheck/history"
 
 Check = Literal[
     "export",

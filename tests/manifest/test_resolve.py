@@ -4,7 +4,7 @@ from typing import get_args
 
 import pytest
 
-from pytest_onnxcheck.manifest import carries_schema, load_manifest
+from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import (
     BUILTIN_QUANTIZATION,
     BUILTIN_TOLERANCE,
@@ -14,7 +14,7 @@ from pytest_onnxcheck.manifest.sections import (
     Bounds,
     Quantization,
 )
-from pytest_onnxcheck.terms import Precision
+from pytest_onnxcheck.manifest.terms import Precision
 
 IO = """
 [models.net.inputs.x]
@@ -544,50 +544,6 @@ def test_speed_of_a_static_model_is_measured_at_one_point_without_a_name(tmp_pat
 )
 def test_the_seed_of_a_model_is_its_own_or_the_files(tmp_path, file, model, expected):
     assert net(tmp_path, start=file, model=model).seed == expected
-
-
-def test_the_manifest_keeps_the_files_seed(tmp_path):
-    text = f'schema = 1\nseed = 7\n[models.net]\nfactory = "zoo:net"\nseed = 3\n{IO}'
-    assert load(tmp_path, text).seed == 7
-
-
-def test_inputs_outputs_and_models_keep_the_order_of_the_file(tmp_path):
-    def model(name):
-        return (
-            f'[models.{name}]\nfactory = "zoo:net"\n'
-            + "".join(f"[models.{name}.inputs.{key}]\nshape = [1]\n" for key in "cab")
-            + "".join(f"[models.{name}.outputs.{key}]\nshape = [1]\n" for key in "zyx")
-        )
-
-    models = load(tmp_path, "schema = 1\n" + model("second") + model("first")).models
-    assert list(models) == ["second", "first"]
-    assert list(models["first"].inputs) == ["c", "a", "b"]
-    assert list(models["first"].outputs) == ["z", "y", "x"]
-
-
-@pytest.mark.parametrize(
-    ("text", "ours"),
-    [
-        ("schema = 1\n[models.a]\n", True),
-        ("#:schema ./x.json\n\n  schema=1\nmodels = {}\n", True),
-        ("[models.a]\n", False),
-        ("schema = 1\n", False),
-        ("# schema = 1\n[models.a]\n", False),
-        ("[tool]\nschema = 1\n[models.a]\n", False),
-        ("schema = 1\n[models.a\n", False),
-        ("", False),
-    ],
-)
-def test_a_file_is_ours_when_it_has_our_key_and_models(tmp_path, text, ours):
-    path = tmp_path / "models.toml"
-    path.write_text(text, encoding="utf-8")
-    assert carries_schema(path) is ours
-
-
-def test_a_missing_or_binary_file_is_not_ours(tmp_path):
-    (tmp_path / "models.toml").write_bytes(b"schema = 1\n\xff\n")
-    assert not carries_schema(tmp_path / "models.toml")
-    assert not carries_schema(tmp_path / "none.toml")
 
 
 def test_int8_is_made_for_every_cpu_unless_the_manifest_says_otherwise(tmp_path):

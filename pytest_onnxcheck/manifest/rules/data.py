@@ -1,0 +1,172 @@
+"""Rules for inputs, outputs and their dims, for cases, calibration data and labelled data."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.positions import KeyPath
+from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
+from pytest_onnxcheck.manifest.terms import Metric
+
+__all__ = [
+    "check_accuracy",
+    "check_calibration",
+    "check_cases",
+    "check_dims",
+    "check_inputs",
+    "check_ranges",
+    "undeclared",
+]
+
+_METRICS = get_args(Metric)
+#: metrics that are averaged over classes
+_AVERAGED = ("precision", "recall", "f1")
+#: metrics between 0 and 1
+_SHARES = ("accuracy", *_AVERAGED)
+
+
+def check_inputs(section: s.ModelSection) -> Found:
+    """Inputs without a shape, or whose `fill` does not go with their other keys."""
+    for name, entry in section.inputs.items():
+        where: KeyPath = ("inputs", name)
+        if entry.shape is None and section.shapes is None:
+            yield where, "missing key 'shape' (or give the model shapes = 'module:callable')"
+        is_int = entry.dtype.startswith(("int", "uint"))
+        fill = entry.fill or ("integers" if is_int else None)
+        if (entry.fill == "file") != (entry.file is not None):
+            yield where, "fill = 'file' and file = 'PATH' go together"
+        elif fill in ("normal", "uniform") and is_int:
+            yield (*where, "fill"), f"fill {fill!r} is for floats; use 'integers' with range"
+        elif fill in ("uniform", "integers") and entry.range is None:
+            wanted = f"fill {entry.fill!r} needs range = [lowest, highest]"
+            hint = "give range = [lowest, highest], e.g. [0, vocabulary - 1]"
+            yield where, wanted if entry.fill else f"{entry.dtype} input: {hint}"
+        if fill == "constant" and entry.value is None:
+            yield where, "fill 'constant' needs value"
+        if entry.value is not None and fill != "constant":
+            yield (*where, "value"), "value has no effect without fill = 'constant'"
+        if is_int and entry.range is not None:
+            low, high = _integer_ends(entry.dtype)
+            ends = entry.range
+            if not all(isinstance(end, int) and low <= end <= high for end in ends):
+                yield (
+                    (*where, "range"),
+                    f"range: {list(ends)} does not fit {entry.dtype}, whole numbers "
+                    f"from {low} to {high}",
+                )
+
+
+def _integer_ends(dtype: str) -> tuple[int, int]:
+    bits = int(dtype.lstrip("uint"))
+    return (0, 2**bits - 1) if dtype.startswith("u") else (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def check_dims(section: s.ModelSection) -> Found:
+    """Dims that a shape uses and nobody declares, and the other way round; sizes below 1."""
+    used: set[str] = set()
+    for kind in ("inputs", "outputs"):
+        for name, entry in getattr(section, kind).items():
+            for index, size in enumerate(entry.shape or ()):
+                if isinstance(size, str):
+                    used.add(size)
+                    if size not in section.dims:
+                        text = f"shape: {undeclared(size, section.dims)}"
+                        yield (kind, name, "shape", index), text
+                elif size < 1:
+                    yield (kind, name, "shape", index), f"shape: size {size} is below 1"
+    if section.shapes is None:
+        for dim in [dim for dim in section.dims if dim not in used]:
+            yield ("dims", dim), f"dim {dim!r} is in no shape of this model"
+
+
+def undeclared(dim: str, dims: Mapping[str, Any]) -> str:
+    """What to say of a dim that is not among those declared."""
+    close = difflib.get_close_matches(dim, dims, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"add dims = {{ {dim} = [1, 2] }}"
+    return f"symbolic dim {dim!r} is not in dims ({hint})"
+
+
+def check_ranges(section: s.ModelSection) -> Found:
+    """Ranges that no value lies in."""
+    for kind in ("inputs", "outputs"):
+        for name, entry in getattr(section, kind).items():
+            if entry.range is not None and not entry.range[0] <= entry.range[1]:
+                yield (kind, name, "range"), f"range: {list(entry.range)} is empty"
+
+
+def check_cases(section: s.ModelSection) -> Found:
+    """What is wrong in `cases`."""
+    for name, case in section.cases.items():
+        if (case.file is None) == (case.source is None):
+            yield ("cases", name), "give either file or source"
+        yield from check_import_path(("cases", name, "source"), case.source)
+
+
+def check_calibration(section: s.ModelSection) -> Found:
+    """What is wrong in `calibration`."""
+    calibration = section.calibration
+    if calibration is None:
+        return
+    given = [key for key in ("file", "folder", "source") if getattr(calibration, key) is not None]
+    if len(given) > 1:
+        yield ("calibration",), f"give one of file, folder and source, not {' and '.join(given)}"
+    elif given == ["source"]:
+        for key in sorted({"batch", "seed"} & calibration.model_fields_set):
+            text = f"{key} has no effect beside source, which gives whole batches in its own order"
+            yield ("calibration", key), text
+    elif not given and calibration.seed is not None:
+        text = "seed has no effect without file or folder: draws follow the seed of the model"
+        yield ("calibration", "seed"), text
+    yield from check_import_path(("calibration", "source"), calibration.source)
+
+
+def check_accuracy(section: s.ModelSection) -> Found:
+    """What is wrong in `accuracy`."""
+    accuracy = section.accuracy
+    if accuracy is None:
+        return
+    if (accuracy.file is None) == (accuracy.source is None):
+        yield ("accuracy",), "give either file or source"
+    elif accuracy.source is not None:
+        for key in sorted({"batch", "labels"} & accuracy.model_fields_set):
+            text = f"{key} has no effect beside source, which gives whole batches with their labels"
+            yield ("accuracy", key), text
+    yield from check_import_path(("accuracy", "source"), accuracy.source)
+    yield from _metric(accuracy)
+    if accuracy.axis == 0:
+        yield ("accuracy", "axis"), "axis = 0 counts the samples: classes lie on another"
+    if accuracy.output is not None and accuracy.output not in section.outputs:
+        yield (
+            ("accuracy", "output"),
+            f"no output {accuracy.output!r} (there are: {', '.join(section.outputs)})",
+        )
+
+
+def _metric(accuracy: s.Accuracy) -> Found:
+    where: KeyPath = ("accuracy", "metric")
+    if ":" in accuracy.metric:
+        yield from check_import_path(where, accuracy.metric)
+    elif accuracy.metric not in _METRICS:
+        close = difflib.get_close_matches(accuracy.metric, _METRICS, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_METRICS)}"
+        yield where, f"unknown metric {accuracy.metric!r} ({hint}; your own is 'module:callable')"
+    if "average" in accuracy.model_fields_set and accuracy.metric not in _AVERAGED:
+        yield (
+            ("accuracy", "average"),
+            f"average has no effect on {accuracy.metric}: it is for {', '.join(_AVERAGED)}",
+        )
+    if accuracy.axis is not None and accuracy.metric not in _SHARES:
+        yield (
+            ("accuracy", "axis"),
+            f"axis has no effect on {accuracy.metric}: it is for {', '.join(_SHARES)}",
+        )
+    for key, drop in (accuracy.max_drop or {}).items():
+        if drop >= 0.5 and accuracy.metric in _SHARES:
+            yield (
+                ("accuracy", "max_drop", key),
+                f"max_drop: {drop:g} is {100 * drop:g} points, since {accuracy.metric} lies "
+                "between 0 and 1 (0.005 is half a point)",
+            )

@@ -1,0 +1,90 @@
+"""Rules for targets: tables that declare them, and names that choose them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.positions import KeyPath
+from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, MODEL_NAME, Found
+from pytest_onnxcheck.manifest.rules.budget import PER_TARGET
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
+
+__all__ = ["check_target_names", "check_targets", "unknown_target"]
+
+
+def check_targets(
+    tables: Mapping[str, s.TargetOptions], given: Iterable[str] = BUILTIN_TARGETS
+) -> Found:
+    """What can be wrong in `[targets.NAME]`; `given` are targets a hook declares."""
+    for name, table in tables.items():
+        where: KeyPath = ("targets", name)
+        if not MODEL_NAME.fullmatch(name):
+            yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
+        if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
+            close = difflib.get_close_matches(name, BUILTIN_TARGETS, n=1)
+            hint = f" (or did you mean {close[0]!r}?)" if close else ""
+            text = "missing key 'provider': the name of ONNX Runtime's execution provider"
+            yield where, text + hint
+        for option, value in (table.session_options or {}).items():
+            yield from (((*where, *path), text) for path, text in _session_option(option, value))
+        for option in sorted(CUDA_GRAPH_OPTIONS & (table.provider_options or {}).keys()):
+            text = (
+                f"{option} would have every check replay the addresses of its first run: set "
+                "cuda_graph = true in [models.NAME.latency], where it holds for timing"
+            )
+            yield (*where, "provider_options", option), text
+
+
+def _session_option(option: str, value: object) -> Found:
+    where: KeyPath = ("session_options", option)
+    if "." in option:  # a config entry, of which ONNX Runtime has no list
+        return
+    allowed = s.SESSION_SETTINGS.get(option)
+    if allowed is None:
+        close = difflib.get_close_matches(option, s.SESSION_SETTINGS, n=1)
+        names = ", ".join(s.SESSION_SETTINGS)
+        hint = f"did you mean {close[0]!r}?" if close else f"there are {names}"
+        text = f"unknown session option {option!r} ({hint}"
+        yield where, f"{text}; names of config entries have a dot)"
+    elif isinstance(allowed, tuple) and value not in allowed:
+        yield where, f"{option}: {value!r} is not one of {', '.join(map(str, allowed))}"
+    elif isinstance(allowed, type) and type(value) is not allowed:
+        kind = "true or false" if allowed is bool else "a whole number"
+        yield where, f"{option}: expected {kind}, got {value!r}"
+
+
+def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Found:
+    """Targets that nobody declares, wherever `[defaults]` or a model names one."""
+    for key in ("targets", "required_targets"):
+        for name in getattr(section, key) or ():
+            if name not in targets:
+                yield (key,), f"{key}: {unknown_target(name, targets)}"
+    for key, budget in (section.budget or {}).items():
+        for limit in PER_TARGET:
+            for name in getattr(budget, limit) or {}:
+                where: KeyPath = ("budget", key, limit)
+                fallback = limit == "max_cpu_fallback"
+                if fallback and name == "*":
+                    continue
+                if name not in targets:
+                    yield where, unknown_target(name, targets)
+                elif fallback and not targets[name].accelerated:
+                    yield where, f"{limit} has no effect on {name}: it runs on the CPU anyway"
+    for kind in ("xfail", "skip"):
+        for index, mark in enumerate(getattr(section, kind, ())):
+            for name in mark.targets or ():
+                if name not in targets:
+                    yield (kind, index, "targets"), f"targets: {unknown_target(name, targets)}"
+
+
+def unknown_target(name: str, targets: Iterable[str]) -> str:
+    """What to say of a target that nobody declares."""
+    names = list(targets)
+    close = difflib.get_close_matches(name, names, n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    return (
+        f"{name!r} is not one of {', '.join(names)}{hint}; declare it in [targets.{name}], or by "
+        "the hook pytest_onnxcheck_targets"
+    )

@@ -1,0 +1,113 @@
+"""How artefacts are run: targets, how speed is measured, what is skipped or expected to fail."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, Strings, invalid, unique
+from pytest_onnxcheck.manifest.terms import Check
+
+__all__ = ["SESSION_SETTINGS", "Latency", "Mark", "TargetOptions", "Targets"]
+
+# names of targets are checked in `rules`: the manifest and a hook may declare more
+Targets = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(unique)]
+
+#: settings of `onnxruntime.SessionOptions` that are no config entries -> what they may be
+SESSION_SETTINGS: dict[str, tuple[object, ...] | type] = {
+    "graph_optimization_level": ("disable", "basic", "extended", "layout", "all"),
+    "intra_op_num_threads": int,
+    "inter_op_num_threads": int,
+    "enable_cpu_mem_arena": bool,
+    "enable_mem_pattern": bool,
+}
+
+
+def _option_of(value: object) -> object:
+    if not isinstance(value, str | int | float):
+        raise invalid(
+            f"expected a string, a number, true or false, got {value!r}: put option names that "
+            'hold dots into quotes, e.g. "session.intra_op.allow_spinning" = "0"'
+        )
+    return value
+
+
+Options = dict[str, Annotated[str | bool | int | float, BeforeValidator(_option_of)]]
+
+
+class Latency(Section):
+    """How speed is measured."""
+
+    dims: Annotated[tuple[dict[str, Size], ...], Array] | None = Field(
+        None,
+        description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
+        "value of the first symbolic dim, the others at their first value.",
+    )
+    seconds: float = Field(
+        2.0,
+        gt=0,
+        le=600,
+        description="Usual time for one point; a quarter or half of it where that decides it.",
+    )
+    longest: float = Field(
+        6.0,
+        gt=0,
+        le=600,
+        description="Time for one point that is too close to tell after the usual time.",
+    )
+    threads: int = Field(
+        1,
+        ge=1,
+        description="Threads of PyTorch and of ONNX Runtime alike. More than one measure less "
+        "exactly.",
+    )
+    boundary: Literal["host", "device"] = Field(
+        "host",
+        description="What is inside a timed call on a GPU: the way from the host's memory and "
+        "back, or nothing but the run (`device`).",
+    )
+    cuda_graph: bool = Field(
+        False,
+        description="Whether ONNX Runtime captures the run as a CUDA graph and replays it; for "
+        'targets with CUDA or TensorRT, with `boundary = "device"`.',
+    )
+
+
+class Mark(Section):
+    """An expected failure or a skip, with its reason."""
+
+    reason: Annotated[str, Field(min_length=1)] = Field(description="Why; shown in the report.")
+    checks: Annotated[tuple[Check, ...], Array] | None = Field(
+        None, description="Which checks; default: all."
+    )
+    variants: Strings | None = Field(
+        None, description="Globs over variant names, e.g. `*-int8-static`; default: all."
+    )
+    targets: Targets | None = Field(None, description="Only on these targets; default: all.")
+
+
+class TargetOptions(Section):
+    """What runs artefacts: a new target, or options of a built-in one."""
+
+    provider: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="ONNX Runtime's execution provider, e.g. `QNNExecutionProvider`, or "
+        "`ReferenceEvaluator`; default: by the name of a built-in target.",
+    )
+    provider_options: Options | None = Field(
+        None, description='Options of the provider, e.g. `{ device_type = "GPU" }` for OpenVINO.'
+    )
+    session_options: Options | None = Field(
+        None,
+        description='Session config entries by their full name, e.g. `"session.'
+        'disable_prepacking" = "1"`, and `graph_optimization_level` (`disable`, `basic`, '
+        "`extended`, `layout`, `all`), `intra_op_num_threads`, `inter_op_num_threads` (not where "
+        "speed is measured: `latency.threads` sets them there), `enable_cpu_mem_arena`, "
+        "`enable_mem_pattern`.",
+    )
+    torch_device: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="Where PyTorch is timed beside it, e.g. `cuda`; default: `cuda` for CUDA and "
+        "TensorRT, else `cpu`.",
+    )
