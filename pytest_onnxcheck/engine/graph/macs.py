@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["multiplies", "multiply_accumulates"]
 
 #: Operators that multiply their first input's last axis with a matrix.
-_PRODUCTS = frozenset(
+_MATRIX_PRODUCTS = frozenset(
     [
         "DynamicQuantizeMatMul",
         "MatMul",
@@ -32,7 +32,7 @@ _PRODUCTS = frozenset(
 )
 
 #: Operators that multiply and accumulate in a way that is not counted here.
-_OTHERS = frozenset(
+_NOT_COUNTED = frozenset(
     [
         "DecoderMaskedMultiHeadAttention",
         "DeformConv",
@@ -157,7 +157,7 @@ _COUNTERS: dict[str, Count] = {
     "Gemm": _gemm,
     "QGemm": _gemm,
     **dict.fromkeys(CONVOLUTION_KERNEL, _convolution),
-    **dict.fromkeys(_PRODUCTS, _product),
+    **dict.fromkeys(_MATRIX_PRODUCTS, _product),
     **dict.fromkeys(GATES, _recurrent),
-    **dict.fromkeys(_OTHERS, _uncounted),
+    **dict.fromkeys(_NOT_COUNTED, _uncounted),
 }
