@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "attributes",
-    "constants",
-    "graphs",
-    "nodes_of",
-    "reads",
-    "tensors",
-]
+__all__ = ["attributes", "constants", "graphs", "nodes_of", "reads", "tensors"]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
