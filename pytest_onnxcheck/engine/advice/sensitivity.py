@@ -21,7 +21,7 @@ from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.checks import quantization as coverage
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.convert.prepare import matching, prepared
-from pytest_onnxcheck.engine.graph.walk import WEIGHTED
+from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import sqnr
 from pytest_onnxcheck.engine.oracle.oracle import Oracle

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
-from pytest_onnxcheck.engine.oracle.floor import classes, measure_floor, ties
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
@@ -291,7 +291,7 @@ def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
     if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
         return False
     usual = oracle.expected(oracle.declared[0]).outputs[index]
-    return not set(np.unique(classes(own))) <= {0, *np.unique(classes(usual))}
+    return not set(np.unique(nonfinite_kinds(own))) <= {0, *np.unique(nonfinite_kinds(usual))}
 
 
 def _outputs(
@@ -311,11 +311,16 @@ def _outputs(
         elif own.dtype.kind == "f":
             assert tolerance.safety is not None
             floor = measure_floor(
-                expected, index, found, variant.precision, tolerance.safety, oracle.typical(index)
+                expected,
+                index,
+                found,
+                variant.precision,
+                tolerance.safety,
+                oracle.usual_magnitude(index),
             )
             yield dataclasses.replace(measured, floor=floor)
         elif measured.differing:
-            tied, margin = ties(expected, index, found, variant.precision)
+            tied, margin = tied_elements(expected, index, found, variant.precision)
             yield dataclasses.replace(measured, tied=tied, margin=margin)
         else:
             yield measured

@@ -12,8 +12,15 @@ from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.convert.export import check_file
 from pytest_onnxcheck.engine.graph.lost_weights import lost_weights
 from pytest_onnxcheck.engine.graph.macs import multiply_accumulates
+from pytest_onnxcheck.engine.graph.operators import (
+    INT32_BIAS,
+    INTEGER_COMPUTE,
+    PACKED_WEIGHT,
+    SCALES_AND_ZERO_POINTS,
+    holds_weights,
+)
 from pytest_onnxcheck.engine.graph.shapes import inferred, unpacked
-from pytest_onnxcheck.engine.graph.walk import attributes, constants, holds_weights, nodes_of
+from pytest_onnxcheck.engine.graph.walk import attributes, constants, nodes_of
 from pytest_onnxcheck.engine.inputs.cases import example_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import Variant
@@ -27,46 +34,6 @@ if TYPE_CHECKING:
     import onnx
 
 __all__ = ["covered", "measure"]
-
-#: Operators that compute on integers themselves.
-_INTEGER = frozenset(
-    {
-        "ConvInteger",
-        "DynamicQuantizeLSTM",
-        "DynamicQuantizeMatMul",
-        "MatMulInteger",
-        "MatMulIntegerToFloat",
-        "QAttention",
-        "QEmbedLayerNormalization",
-        "QGemm",
-        "QLinearConv",
-        "QLinearMatMul",
-    }
-)
-
-#: Operators that read weights packed several to a byte, and which input that is.
-_PACKED = {"GatherBlockQuantized": 0, "MatMulBnb4": 1, "MatMulNBits": 1}
-
-#: Which inputs of an operator are scales and zero points.
-_SCALES = {
-    "ConvInteger": (2, 3),
-    "DequantizeLinear": (1, 2),
-    "DynamicQuantizeLSTM": (8, 9, 10, 11),
-    "DynamicQuantizeMatMul": (2, 3),
-    "GatherBlockQuantized": (2, 3),
-    "MatMulBnb4": (2,),
-    "MatMulInteger": (2, 3),
-    "MatMulIntegerToFloat": (2, 3, 4, 5),
-    "MatMulNBits": (2, 3, 4),
-    "QAttention": (3, 4, 6, 7),
-    "QGemm": (1, 2, 4, 5, 7, 8),
-    "QLinearConv": (1, 2, 4, 5, 6, 7),
-    "QLinearMatMul": (1, 2, 4, 5, 6, 7),
-    "QuantizeLinear": (1, 2),
-}
-
-#: Which input of an operator is a bias in 32 bits, quantized with the weights.
-_BIASES = {"DequantizeLinear": 0, "QGemm": 6, "QLinearConv": 8}
 
 #: onnx.TensorProto's types that carry a precision.
 _TYPES = {
@@ -185,12 +152,14 @@ def _carries(node: onnx.NodeProto, precision: str, values: _Inferred) -> bool:
         return values.types.get(node.input[0]) in own
     operands = node.input[:2]
     if precision == "int4-weight":
-        if node.op_type in _PACKED:
+        if node.op_type in PACKED_WEIGHT:
             return _in_four_bits(node)
         return len(operands) == 2 and values.dequantized.get(operands[1]) in own
     if node.op_type == "Gather":
         return {values.types.get(operands[0]), values.dequantized.get(operands[0])} & own != set()
-    return node.op_type in _INTEGER or all(values.dequantized.get(name) in own for name in operands)
+    return node.op_type in INTEGER_COMPUTE or all(
+        values.dequantized.get(name) in own for name in operands
+    )
 
 
 def _in_four_bits(node: onnx.NodeProto) -> bool:
@@ -209,10 +178,10 @@ def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
 
     scales, biases, packed = _scales(graph), set(), {}
     for node in nodes_of(graph):
-        if len(node.input) > _BIASES.get(node.op_type, math.inf):
-            biases.add(node.input[_BIASES[node.op_type]])
-        if node.op_type in _PACKED:
-            packed[node.input[_PACKED[node.op_type]]] = node
+        if len(node.input) > INT32_BIAS.get(node.op_type, math.inf):
+            biases.add(node.input[INT32_BIAS[node.op_type]])
+        if node.op_type in PACKED_WEIGHT:
+            packed[node.input[PACKED_WEIGHT[node.op_type]]] = node
     kind = onnx.TensorProto.DataType
     floats = {kind.Value(name) for name in _FLOATS}
     quantized = _types("int8-static") | _types("int4-weight")
@@ -242,7 +211,7 @@ def _scales(graph: onnx.GraphProto) -> set[str]:
         node.output[1] for node in nodes_of(graph) if node.op_type == "DynamicQuantizeLinear"
     }
     for node in nodes_of(graph):
-        slots = _SCALES.get(node.op_type, ())
+        slots = SCALES_AND_ZERO_POINTS.get(node.op_type, ())
         found.update(node.input[slot] for slot in slots if slot < len(node.input))
         if node.op_type == "Mul" and dynamic & set(node.input):
             found.update(node.input)
@@ -258,7 +227,7 @@ def _counted(values: _Inferred, precision: str) -> tuple[Counter[str], Counter[s
     remaining: Counter[str] = Counter()
     for node in nodes_of(values.graph):
         weighted = holds_weights(node)
-        known = weighted or node.op_type in _INTEGER | _PACKED.keys() | {"Gather"}
+        known = weighted or node.op_type in INTEGER_COMPUTE | PACKED_WEIGHT.keys() | {"Gather"}
         if known and _carries(node, precision, values):
             converted[node.op_type] += 1
         elif weighted and held & set(node.input[1:2]):

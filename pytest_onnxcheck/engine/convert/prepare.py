@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.graph.walk import WEIGHTED, nodes_of
+from pytest_onnxcheck.engine.graph.operators import WEIGHTED
+from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.manifest.sections import Quantization
 
 if TYPE_CHECKING:

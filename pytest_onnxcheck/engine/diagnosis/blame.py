@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case, example
 from pytest_onnxcheck.engine.oracle.compare import compare
-from pytest_onnxcheck.engine.oracle.floor import measure_floor, ties
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, flatten, tensors_of
@@ -362,11 +362,11 @@ class _Judged:
                     array,
                     precision,
                     self.safety,
-                    self.oracle.typical(index),
+                    self.oracle.usual_magnitude(index),
                 )
                 worst = max(worst, math.inf if floor.nonfinite else floor.ratio)
             elif (own != array).any():
-                tied, _ = ties(self._expected, index, array, precision)
+                tied, _ = tied_elements(self._expected, index, array, precision)
                 worst = max(worst, 0.0 if tied == (own != array).sum() else math.inf)
         return worst
 

@@ -16,7 +16,7 @@ __all__ = ["lost_weights"]
 
 #: Share of a tensor's elements from which on vanished ones are told: of millions of weights drawn
 #: at random, a few lie next to zero.
-_TOLD = 0.01
+_LEAST_VANISHED_SHARE = 0.01
 
 #: Values as close together as this stand for minus infinity in one mask, whatever is added to it.
 _ALIKE = 0.01
@@ -66,7 +66,7 @@ def lost_weights(
             continue
         if beyond.size and not _mask(beyond):
             clipped.append(f"{name} ({beyond.size} of {values.size} elements)")
-        if gone >= _TOLD * values.size:
+        if gone >= _LEAST_VANISHED_SHARE * values.size:
             vanished.append(f"{name} ({gone} of {values.size} elements)")
     return tuple(clipped), tuple(vanished)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graph.operators import CONVOLUTION_KERNEL, GATES
 from pytest_onnxcheck.engine.graph.walk import attributes, nodes_of
 
 if TYPE_CHECKING:
@@ -17,11 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["multiplies", "multiply_accumulates"]
 
-#: Position of the kernels [outputs, inputs / group, sizes...].
-_CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "FusedConv": 1, "QLinearConv": 3}
-
 #: Operators that multiply their first input's last axis with a matrix.
-_PRODUCTS = frozenset(
+_MATRIX_PRODUCTS = frozenset(
     [
         "DynamicQuantizeMatMul",
         "MatMul",
@@ -33,11 +31,8 @@ _PRODUCTS = frozenset(
     ]
 )
 
-#: Number of gates.
-_RECURRENT = {"DynamicQuantizeLSTM": 4, "GRU": 3, "LSTM": 4, "RNN": 1}
-
 #: Operators that multiply and accumulate in a way that is not counted here.
-_OTHERS = frozenset(
+_NOT_COUNTED = frozenset(
     [
         "DecoderMaskedMultiHeadAttention",
         "DeformConv",
@@ -97,7 +92,7 @@ def _attempt(count: Count, node: onnx.NodeProto, shapes: Shapes) -> int | None:
 
 def _convolution(node: onnx.NodeProto, shapes: Shapes) -> int:
     """Every output element sums over one kernel: input channels / group x its sizes."""
-    kernel = shapes[node.input[_CONVOLUTIONS[node.op_type]]]
+    kernel = shapes[node.input[CONVOLUTION_KERNEL[node.op_type]]]
     return math.prod(shapes[node.output[0]]) * math.prod(kernel[1:])
 
 
@@ -126,7 +121,7 @@ def _recurrent(node: onnx.NodeProto, shapes: Shapes) -> int:
     first, second, size = shapes[node.input[0]]
     directions = 2 if found.get("direction") == b"bidirectional" else 1
     hidden: int = found["hidden_size"]
-    gates = _RECURRENT[node.op_type]
+    gates = GATES[node.op_type]
     return first * second * directions * gates * hidden * (size + hidden)
 
 
@@ -161,8 +156,8 @@ _COUNTERS: dict[str, Count] = {
     "FusedGemm": _gemm,
     "Gemm": _gemm,
     "QGemm": _gemm,
-    **dict.fromkeys(_CONVOLUTIONS, _convolution),
-    **dict.fromkeys(_PRODUCTS, _product),
-    **dict.fromkeys(_RECURRENT, _recurrent),
-    **dict.fromkeys(_OTHERS, _uncounted),
+    **dict.fromkeys(CONVOLUTION_KERNEL, _convolution),
+    **dict.fromkeys(_MATRIX_PRODUCTS, _product),
+    **dict.fromkeys(GATES, _recurrent),
+    **dict.fromkeys(_NOT_COUNTED, _uncounted),
 }

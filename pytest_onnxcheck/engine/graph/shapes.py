@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graph.operators import SHAPE_STAND_INS
 from pytest_onnxcheck.engine.graph.walk import attributes
 
 if TYPE_CHECKING:
@@ -20,32 +21,6 @@ __all__ = ["inferred", "skeleton", "unpacked", "value_bytes"]
 
 #: bytes of initializers that shape inference may read: sizes, axes and indices are smaller
 _SMALL = 1024
-
-
-#: ONNX Runtime's own operators -> a standard one of the same shapes, and which inputs it takes.
-_STAND_INS: dict[str, tuple[str, slice]] = {
-    "BiasGelu": ("Identity", slice(1)),
-    "DequantizeLinear": ("Identity", slice(1)),
-    "DynamicQuantizeLSTM": ("LSTM", slice(8)),
-    "DynamicQuantizeMatMul": ("MatMul", slice(2)),
-    "FastGelu": ("Identity", slice(1)),
-    "FusedConv": ("Conv", slice(3)),
-    "FusedGemm": ("Gemm", slice(3)),
-    "Gelu": ("Identity", slice(1)),
-    "MatMulIntegerToFloat": ("MatMul", slice(2)),
-    "QGemm": ("Gemm", slice(0, 4, 3)),
-    "QLinearAdd": ("Add", slice(0, 4, 3)),
-    "QLinearAveragePool": ("AveragePool", slice(1)),
-    "QLinearConcat": ("Concat", slice(2, None, 3)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", slice(1)),
-    "QLinearLeakyRelu": ("Identity", slice(1)),
-    "QLinearMul": ("Mul", slice(0, 4, 3)),
-    "QLinearSigmoid": ("Identity", slice(1)),
-    "QLinearSoftmax": ("Identity", slice(1)),
-    "QuantizeLinear": ("Identity", slice(1)),
-    "QuickGelu": ("Identity", slice(1)),
-    "SkipLayerNormalization": ("Identity", slice(1)),
-}
 
 
 def skeleton(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> onnx.ModelProto:
@@ -193,8 +168,8 @@ def _stand_in(
         axis = attributes(node).get("gather_axis", 0)
         standard = onnx.helper.make_node("Gather", [weight, node.input[1]], node.output, axis=axis)
         packed = node.input[0]
-    elif node.op_type in _STAND_INS:
-        operator, taken = _STAND_INS[node.op_type]
+    elif node.op_type in SHAPE_STAND_INS:
+        operator, taken = SHAPE_STAND_INS[node.op_type]
         standard = onnx.helper.make_node(operator, node.input[taken], node.output[:3])
         standard.attribute.extend(node.attribute)
         return standard

@@ -8,26 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-__all__ = [
-    "WEIGHTED",
-    "attributes",
-    "constants",
-    "graphs",
-    "holds_weights",
-    "nodes_of",
-    "reads",
-    "tensors",
-]
-
-#: Operators that hold weights and that int8 is meant for.
-WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
-
-
-def holds_weights(node: onnx.NodeProto) -> bool:
-    """Whether a node is one of `WEIGHTED`: ONNX's own Attention (opset 23) has no weights."""
-    if node.op_type == "Attention":
-        return node.domain == "com.microsoft"
-    return node.op_type in WEIGHTED
+__all__ = ["attributes", "constants", "graphs", "nodes_of", "reads", "tensors"]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: tie, the others are taken to.
 _TIED = 0.95
 
-__all__ = ["classes", "measure_floor", "ties"]
+__all__ = ["measure_floor", "nonfinite_kinds", "tied_elements"]
 
 
 def measure_floor(
@@ -34,7 +34,7 @@ def measure_floor(
     actual: Array,
     precision: str,
     safety: float,
-    typical: float,
+    usual_magnitude: float,
 ) -> FloorMeasurement:
     """Measures the error of a floating output in noise floors.
 
@@ -44,15 +44,15 @@ def measure_floor(
         actual: The artefact's output, of PyTorch's shape.
         precision: `fp32`, `fp16` or `half`.
         safety: Up to this many floors the second estimate is not needed.
-        typical: max |y| of this output in an ordinary case: an output that happens to be small
-            is not asked to be more exact than it usually is.
+        usual_magnitude: max |y| of this output in an ordinary case. An output that happens to be
+            small is not asked to be more exact than it usually is.
     """
     own = expected.outputs[index]
     exact = own if expected.exact is None else expected.exact[index]
     source = "float64" if expected.exact is not None else "float32"
-    unstable = classes(own) != classes(exact)
+    unstable = nonfinite_kinds(own) != nonfinite_kinds(exact)
     finite = _finite(own, exact, actual)
-    floors = _rounding(exact[finite], precision, typical)
+    floors = _rounding(exact[finite], precision, usual_magnitude)
     # to first order, rounding errors grow in proportion to the unit of rounding
     scale = UNIT[precision] / UNIT["fp32"]
     worst, rms = _size(own[finite] - exact[finite])
@@ -65,7 +65,7 @@ def measure_floor(
         if draw is None:
             break
         count += 1
-        unstable |= classes(draw[index]) != classes(exact)
+        unstable |= nonfinite_kinds(draw[index]) != nonfinite_kinds(exact)
         finite &= _finite(draw[index])
         floors = _larger(floors, _size(draw[index][finite] - exact[finite]))
         told = f"{source}, {count} perturbed run{'s' * (count > 1)}"
@@ -73,7 +73,9 @@ def measure_floor(
     return measured
 
 
-def ties(expected: Expected, index: int, actual: Array, precision: str) -> tuple[int, float]:
+def tied_elements(
+    expected: Expected, index: int, actual: Array, precision: str
+) -> tuple[int, float]:
     """How many of the elements that differ rounding alone changes too, for exact outputs.
 
     Args:
@@ -103,7 +105,7 @@ def ties(expected: Expected, index: int, actual: Array, precision: str) -> tuple
     return int((tied & differs).sum()), margin
 
 
-def classes(array: Array) -> Array:
+def nonfinite_kinds(array: Array) -> Array:
     """0 for finite elements, 1 for NaN, 2 and 3 for positive and negative infinity."""
     import numpy as np
 
@@ -147,7 +149,7 @@ def _ratio(error: float, floor: float) -> float:
 
 def _differs(own: Array, actual: Array, unstable: Array) -> Array:
     """Elements that are NaN or infinite in another way, which rounding does not explain."""
-    differs: Array = (classes(own) != classes(actual)) & ~unstable
+    differs: Array = (nonfinite_kinds(own) != nonfinite_kinds(actual)) & ~unstable
     return differs
 
 
@@ -158,11 +160,11 @@ def _finite(*arrays: Array) -> Array:
     return finite
 
 
-def _rounding(exact: Array, precision: str, typical: float) -> tuple[float, float]:
+def _rounding(exact: Array, precision: str, usual_magnitude: float) -> tuple[float, float]:
     """One rounding of the output itself; uniform errors have an RMS of 1 / sqrt(3) of the most."""
     unit = UNIT[precision]
     worst, rms = _size(exact)
-    return unit * max(worst, typical), unit * max(rms, typical) / 3**0.5
+    return unit * max(worst, usual_magnitude), unit * max(rms, usual_magnitude) / 3**0.5
 
 
 def _larger(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:

@@ -107,7 +107,7 @@ class Oracle:
         """Drops what is kept of a case."""
         self._expected.pop(case.name, None)
 
-    def typical(self, index: int) -> float:
+    def usual_magnitude(self, index: int) -> float:
         """The largest magnitude of an output in the first case."""
         import numpy as np
 

@@ -37,7 +37,7 @@ _SMALL = 64
 _DEVIATIONS = 10
 
 #: what floats without a range are multiplied by
-_SCALES = (1.0, -1.0, 0.01, 8.0)
+_MULTIPLIERS = (1.0, -1.0, 0.01, 8.0)
 
 #: the kind that recipes shrink to: the value nearest to zero, everywhere
 _PLAIN = "plain"
@@ -351,7 +351,7 @@ class _Filling:
         places = st.integers(0, _PLACES - 1)
         return _Recipe(
             draw(st.sampled_from(self._kinds)),
-            draw(st.sampled_from(_SCALES)) if self._free else 1.0,
+            draw(st.sampled_from(_MULTIPLIERS)) if self._free else 1.0,
             tuple(draw(st.lists(st.tuples(places, elements), max_size=_POKES))),
         )
 

@@ -14,15 +14,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.graph.operators import SATURABLE_WEIGHTS
 from pytest_onnxcheck.engine.graph.walk import constants, nodes_of, reads
-from pytest_onnxcheck.engine.runtime.integers import (
-    OPERATORS,
-    Products,
-    compute,
-    saturable,
-    weights,
-)
+from pytest_onnxcheck.engine.runtime.integers import compute, weights
 from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.engine.runtime.products import Products, saturable
 from pytest_onnxcheck.engine.runtime.session import Session
 from pytest_onnxcheck.engine.runtime.values import plain_session
 from pytest_onnxcheck.errors import RunError
@@ -50,7 +46,7 @@ _PORTABLE_LEVELS = ("disable", "basic", "extended")
 _NAMED = 3
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
-_QUANTIZED = frozenset(["QuantizeLinear", "DequantizeLinear", "QAttention", *OPERATORS])
+_QUANTIZED = frozenset(["QuantizeLinear", "DequantizeLinear", "QAttention", *SATURABLE_WEIGHTS])
 
 
 def measure(
@@ -340,7 +336,7 @@ def _parts(graph: onnx.GraphProto, computed: set[str]) -> list[_Part]:
 
 def _operator(node: onnx.NodeProto) -> tuple[tuple[int, int], ...]:
     """Positions of a node's weights and of their zero points, where it can saturate."""
-    return OPERATORS.get(node.op_type, ()) if node.domain in _DOMAINS else ()
+    return SATURABLE_WEIGHTS.get(node.op_type, ()) if node.domain in _DOMAINS else ()
 
 
 def _key(node: onnx.NodeProto) -> str:

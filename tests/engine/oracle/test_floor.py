@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_onnxcheck.engine.oracle.floor import classes, measure_floor, ties
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import DRAWS, Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.reference.reference import Reference
@@ -65,8 +65,8 @@ def x_of(expected):
     return expected.case.inputs["x"]
 
 
-def measure(expected, actual, *, precision="fp32", safety=SAFETY, typical=0.0, index=0):
-    return measure_floor(expected, index, np.asarray(actual), precision, safety, typical)
+def measure(expected, actual, *, precision="fp32", safety=SAFETY, usual_magnitude=0.0, index=0):
+    return measure_floor(expected, index, np.asarray(actual), precision, safety, usual_magnitude)
 
 
 def mlp(seed=0):
@@ -189,8 +189,8 @@ def test_what_is_zero_without_any_rounding_must_stay_zero(expected):
 def test_an_output_that_is_small_in_one_case_may_err_like_in_an_ordinary_one(expected):
     found = expected(lambda x: x * 1e-3)
     actual = found.outputs[0] + np.float32(2e-7)
-    assert measure(found, actual, typical=1.0).ratio < SAFETY
-    assert measure(found, actual, typical=1e-3).ratio > SAFETY
+    assert measure(found, actual, usual_magnitude=1.0).ratio < SAFETY
+    assert measure(found, actual, usual_magnitude=1e-3).ratio > SAFETY
 
 
 def test_the_safety_decides_how_far_the_floor_is_raised(expected):
@@ -282,8 +282,8 @@ def test_a_model_that_does_not_run_in_float64_is_measured_in_float32(expected):
 
 def test_classes_tell_nan_and_both_infinities_apart():
     array = np.array([1.0, -0.0, math.nan, math.inf, -math.inf])
-    assert classes(array).tolist() == [0, 0, 1, 2, 3]
-    assert classes(array.astype("float16")).tolist() == [0, 0, 1, 2, 3]
+    assert nonfinite_kinds(array).tolist() == [0, 0, 1, 2, 3]
+    assert nonfinite_kinds(array.astype("float16")).tolist() == [0, 0, 1, 2, 3]
 
 
 # integers
@@ -299,7 +299,7 @@ def test_an_argmax_that_rounding_alone_changes_is_a_tie(expected):
     found = expected(tied)
     own = found.outputs[0]
     assert own.tolist() == [0, 0, 0, 0]
-    count, margin = ties(found, 0, np.full_like(own, 2), "fp32")
+    count, margin = tied_elements(found, 0, np.full_like(own, 2), "fp32")
     assert (count, margin) == (4, 1.0)
 
 
@@ -307,14 +307,14 @@ def test_an_argmax_is_tied_only_where_it_differs(expected):
     found = expected(tied)
     actual = found.outputs[0].copy()
     actual[1] = 2
-    assert ties(found, 0, actual, "fp32") == (1, 1.0)
-    assert ties(found, 0, found.outputs[0], "fp32")[0] == 0
+    assert tied_elements(found, 0, actual, "fp32") == (1, 1.0)
+    assert tied_elements(found, 0, found.outputs[0], "fp32")[0] == 0
 
 
 def test_an_argmax_that_no_rounding_changes_is_wrong(expected):
     found = expected(lambda x: torch.cat([x, x[:, :1] + 10], 1).argmax(1))
     assert found.outputs[0].tolist() == [8] * 4
-    count, margin = ties(found, 0, np.zeros(4, "int64"), "fp32")
+    count, margin = tied_elements(found, 0, np.zeros(4, "int64"), "fp32")
     assert (count, margin) == (0, 8.0)
 
 
@@ -327,8 +327,8 @@ def test_a_tie_may_need_more_roundings_than_one(expected):
 
     found = expected(forward)
     assert found.outputs[0].tolist() == [0]
-    assert ties(found, 0, np.ones(1, "int64"), "fp32") == (1, 8.0)
-    assert ties(found, 0, np.ones(1, "int64"), "fp16") == (1, 1.0)
+    assert tied_elements(found, 0, np.ones(1, "int64"), "fp32") == (1, 8.0)
+    assert tied_elements(found, 0, np.ones(1, "int64"), "fp16") == (1, 1.0)
 
 
 def test_the_order_of_topk_may_change_where_it_ties(expected):
@@ -336,23 +336,23 @@ def test_the_order_of_topk_may_change_where_it_ties(expected):
     reverse = found.outputs[0][:, ::-1].copy()
     differing = int((reverse != found.outputs[0]).sum())
     assert differing > 0
-    assert ties(found, 0, reverse, "fp32") == (differing, 1.0)
+    assert tied_elements(found, 0, reverse, "fp32") == (differing, 1.0)
 
 
 def test_a_rounded_value_at_its_edge_is_a_tie(expected):
     found = expected(lambda x: (x * 0 + 0.1 * 5).round().to(torch.int64))
     other = 1 - found.outputs[0]
-    assert ties(found, 0, other, "fp32")[0] == 32
+    assert tied_elements(found, 0, other, "fp32")[0] == 32
 
 
 def test_booleans_tie_like_integers(expected):
     found = expected(lambda x: (x * 3.0) > (x + x + x))
-    count, margin = ties(found, 0, ~found.outputs[0], "fp32")
+    count, margin = tied_elements(found, 0, ~found.outputs[0], "fp32")
     assert (count, margin) == (32, 1.0)
     found = expected(lambda x: x > -2)
-    assert ties(found, 0, ~found.outputs[0], "fp32")[0] == 0
+    assert tied_elements(found, 0, ~found.outputs[0], "fp32")[0] == 0
 
 
 def test_ids_that_are_moved_on_are_no_tie(expected):
     found = expected(lambda x: torch.arange(4) * 3)
-    assert ties(found, 0, found.outputs[0] + 1, "fp16") == (0, 8.0)
+    assert tied_elements(found, 0, found.outputs[0] + 1, "fp16") == (0, 8.0)

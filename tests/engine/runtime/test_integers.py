@@ -6,7 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from pytest_onnxcheck import machine
-from pytest_onnxcheck.engine.runtime.integers import Products, compute, saturable, weights
+from pytest_onnxcheck.engine.runtime.integers import compute, weights
+from pytest_onnxcheck.engine.runtime.products import Products
 from pytest_onnxcheck.engine.runtime.values import plain_session
 
 RANDOM = np.random.default_rng(7)
@@ -176,34 +177,9 @@ def test_an_operator_gives_what_onnx_runtime_gives(case, tmp_path):
     assert products.pairs > 0
 
 
-def test_pairs_saturate_to_16_bits_and_are_counted():
-    left = np.array([[255, 255, 255], [255, 1, 0], [0, 0, 9]], np.uint8)
-    right = np.array([[127, -128, 127], [127, -128, -127], [100, 100, 100]], np.int8)
-    exact, saturating = Products(saturating=False), Products(saturating=True)
-    whole, clipped = exact.multiply(left, right), saturating.multiply(left, right)
-    assert whole[0].tolist() == [90270, -39780, 25500]
-    assert clipped[0].tolist() == [32767 + 25500, -32768 + 25500, 25500]
-    assert clipped[1:].tolist() == whole[1:].tolist()
-    for products in (exact, saturating):  # counted, whether they are clipped or not
-        assert (products.saturated, products.pairs) == (2, 3 * 2 * 3)
-        assert products.share == 2 / 18
-
-
-def test_unsigned_weights_and_depthwise_kernels_do_not_saturate():
-    left, right = np.full((1, 4), 255, np.uint8), np.full((4, 1), 255, np.uint8)
-    assert Products(saturating=True).multiply(left, right).item() == 4 * 255 * 255
-    signed = np.full((4, 1), 127, np.int8)
-    assert Products(saturating=True).multiply(left, signed, paired=False).item() == 4 * 255 * 127
+def test_depthwise_kernels_do_not_saturate():
     node, inputs = conv(16, 16, (3, 3), size=(6, 6), group=16)
     assert weights(node, inputs["w"]) == []
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "count"),
-    [(64, 64, 0), (-64, -64, 0), (64, 65, 1), (-65, -64, 1), (127, -127, 0), (127, 2, 1)],
-)
-def test_weights_of_7_bits_cannot_saturate(one, other, count):
-    assert saturable(np.array([[one], [other]], np.int8)) == count
 
 
 def test_signed_activations_become_unsigned():
