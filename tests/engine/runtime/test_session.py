@@ -112,6 +112,12 @@ def test_threads_that_the_options_do_not_allow_are_an_error(tmp_path: Path):
         open_session(linear(tmp_path / "m.onnx"), target, threads=3)
 
 
+def test_a_session_has_the_threads_it_is_opened_with(tmp_path: Path):
+    artefact = linear(tmp_path / "m.onnx")
+    options = open_session(artefact, CPU, threads=2).handle.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
+
+
 def test_a_torch_device_that_does_not_exist_is_named():
     wrong = Target("gpu", "CUDAExecutionProvider", device="gpu")
     with pytest.raises(
