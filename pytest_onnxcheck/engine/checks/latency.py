@@ -161,7 +161,7 @@ class _Timing:
         items = next(iter(self.dims.values()), 1)
         fp32 = ratios.get("fp32")
         return LatencyMeasurement(
-            target=own.target,
+            target=own.target.name,
             provider=own.provider,
             dims=self.dims,
             threads=self.calls.threads,
@@ -203,7 +203,7 @@ class _Timing:
     def _ratios(self, rounds: Rounds) -> dict[str, Ratio]:
         """How many times as long as the artefact the other sides take, by name."""
         names, waiting = self.calls.names, self._waiting()
-        alone = not self.calls.sides.own.on.accelerated and self.calls.threads == 1
+        alone = not self.calls.sides.own.target.accelerated and self.calls.threads == 1
         own = names.index("onnxruntime")
         return {
             name: ratio(rounds, side, own, processor=alone, waiting=waiting)
@@ -213,7 +213,7 @@ class _Timing:
 
     def _waiting(self) -> set[int]:
         """The sides that may wait for an accelerator."""
-        if not self.calls.sides.own.on.accelerated:
+        if not self.calls.sides.own.target.accelerated:
             return set()
         at_work = {"kernel", "torch"} if self.calls.sides.device == "cpu" else {"kernel"}
         return {side for side, name in enumerate(self.calls.names) if name not in at_work}

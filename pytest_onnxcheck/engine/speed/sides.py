@@ -123,7 +123,7 @@ class Calls:
         asked = reference.model.latency.boundary
         self._on_device = asked == "device" and sides.device.startswith("cuda")
         self.boundary = "device to device" if self._on_device else "host to host"
-        if sides.own.on.is_graphed:
+        if sides.own.target.is_graphed:
             self.boundary += ", CUDA graph"
         with _failures_told(sides.own, "in its first run"):
             self._sessions = [self._call(sides.own)]
@@ -188,9 +188,9 @@ def device_name(session: Session, device: str) -> str:
         import torch
 
         return str(torch.cuda.get_device_name(device))
-    if not session.on.accelerated:
+    if not session.target.accelerated:
         return ""
-    options = session.on.provider_options
+    options = session.target.provider_options
     named = (f"{key}={options[key]}" for key in sorted(options) if key.startswith("device"))
     return " ".join((session.provider, *named))
 
@@ -208,10 +208,10 @@ def bound(session: Session, inputs: Arrays, device: str = "cuda") -> Call:
     import onnxruntime
 
     binding = session.handle.io_binding()
-    fed = session.fed(inputs)
-    number = int(session.on.provider_options.get("device_id", 0))
+    arrays = session.cast_inputs(inputs)
+    number = int(session.target.provider_options.get("device_id", 0))
     for name in session.inputs:
-        value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], device, number)
+        value = onnxruntime.OrtValue.ortvalue_from_numpy(arrays[name], device, number)
         binding.bind_ortvalue_input(name, value)
     for name in session.outputs:
         binding.bind_output(name, device, number)  # only a run tells how large they are
@@ -281,4 +281,4 @@ def _failures_told(session: Session, when: str) -> Iterator[None]:
         if not theirs:
             raise
         text = " ".join(str(error).split())
-        raise RunError(f"{session.target}: failed {when}: {text}") from error
+        raise RunError(f"{session.target.name}: failed {when}: {text}") from error

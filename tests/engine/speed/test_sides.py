@@ -43,7 +43,7 @@ def test_bound_inputs_and_outputs_stay_where_they_are(doubled: Artefact):
 def test_inputs_and_outputs_lie_on_the_targets_device(monkeypatch, options, device):
     # a mock, for there is no GPU: that it is asked for the right one is all that is tested
     session = MagicMock(inputs=["x"], outputs=["y"])
-    session.on = Target("gpu", "CUDAExecutionProvider", options)
+    session.target = Target("gpu", "CUDAExecutionProvider", options)
     ort_value = MagicMock()
     monkeypatch.setattr(onnxruntime, "OrtValue", ort_value)
     bound(session, {})()
@@ -55,8 +55,8 @@ def test_an_accelerator_is_named_as_far_as_it_can_be_told(monkeypatch):
     # a mock, for there is none
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
     session = MagicMock(provider="OpenVINOExecutionProvider")
-    session.on = Target("npu", session.provider, {"device_type": "NPU", "num_of_threads": 1})
+    session.target = Target("npu", session.provider, {"device_type": "NPU", "num_of_threads": 1})
     assert device_name(session, "cpu") == "OpenVINOExecutionProvider device_type=NPU"
     assert device_name(session, "cuda:1") == "GPU of cuda:1"
-    session.on = CPU
+    session.target = CPU
     assert device_name(session, "cpu") == ""
