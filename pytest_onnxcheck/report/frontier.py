@@ -33,13 +33,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.preference import preferred
 from pytest_onnxcheck.report.table import (
     Entry,
     Row,
     decibels,
     file_size,
-    milliseconds,
     number,
     rows,
     sqnr_db,
@@ -206,7 +206,7 @@ def cells(frontier: Frontier, candidate: Candidate) -> tuple[str, ...]:
         candidate.variant,
         _size(candidate) or "-",
         _shown(candidate.size_ratio, ".2f"),
-        "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms),
+        "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms / 1e3),
         "-" if candidate.latency_ms is None else frontier.point,
         _shown(candidate.speedup, ".2f"),
         _shown(candidate.speedup_over_fp32, ".2f"),
@@ -361,7 +361,7 @@ def _speed(candidate: Candidate) -> Iterator[str]:
     if candidate.latency_ms is None:
         yield "the smallest, no latency was measured"
         return
-    facts = [milliseconds(candidate.latency_ms), f"{candidate.speedup:.1f}x PyTorch"]
+    facts = [milliseconds(candidate.latency_ms / 1e3), f"{candidate.speedup:.1f}x PyTorch"]
     if candidate.speedup_over_fp32 is not None:
         facts.append(f"{candidate.speedup_over_fp32:.2f}x fp32")
     yield ", ".join(facts)

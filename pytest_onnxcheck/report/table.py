@@ -10,7 +10,7 @@ from typing import Any
 from pytest_onnxcheck.digits import three_digits
 
 __all__ = [
-    *("HEADER", "Entry", "Row", "cells", "decibels", "file_size", "markdown", "milliseconds"),
+    *("HEADER", "Entry", "Row", "cells", "decibels", "file_size", "markdown"),
     *("number", "rows", "sqnr_db", "warnings"),
 ]
 
@@ -172,11 +172,6 @@ def file_size(size_bytes: int) -> str:
     """Bytes as people read them, in three digits: kB below 0.1 MB."""
     unit, size = ("MB", 1e6) if size_bytes >= 1e5 else ("kB", 1e3)
     return f"{three_digits(size_bytes / size)} {unit}"
-
-
-def milliseconds(value: float) -> str:
-    """Milliseconds in three digits."""
-    return f"{three_digits(value)} ms"
 
 
 def _loss(row: Row) -> str:
