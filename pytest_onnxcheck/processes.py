@@ -23,19 +23,19 @@ ANSWER_SECONDS = 300.0
 #: how long a killed child may take to end: one that waits for a driver cannot be killed
 _END_SECONDS = 5.0
 #: lines of what a child wrote to stderr that are repeated
-_SAID = 3
+_TAIL_LINES = 3
 
 
 class NoAnswerError(Exception):
     """A child gave no answer, and is gone.
 
     Attributes:
-        said: The last lines that it wrote to stderr.
+        stderr_tail: The last lines that it wrote to stderr.
     """
 
-    def __init__(self, text: str, said: tuple[str, ...]) -> None:
+    def __init__(self, text: str, stderr_tail: tuple[str, ...]) -> None:
         super().__init__(text)
-        self.said = said
+        self.stderr_tail = stderr_tail
 
 
 class CrashError(NoAnswerError):
@@ -45,8 +45,8 @@ class CrashError(NoAnswerError):
         how: E.g. the signal's name, or the exit status.
     """
 
-    def __init__(self, how: str, said: tuple[str, ...]) -> None:
-        super().__init__(f"crashed ({how})", said)
+    def __init__(self, how: str, stderr_tail: tuple[str, ...]) -> None:
+        super().__init__(f"crashed ({how})", stderr_tail)
         self.how = how
 
 
@@ -57,8 +57,8 @@ class HangError(NoAnswerError):
         seconds: How long was waited.
     """
 
-    def __init__(self, seconds: float, said: tuple[str, ...]) -> None:
-        super().__init__(f"did not answer within {seconds:g} s", said)
+    def __init__(self, seconds: float, stderr_tail: tuple[str, ...]) -> None:
+        super().__init__(f"did not answer within {seconds:g} s", stderr_tail)
         self.seconds = seconds
 
 
@@ -106,9 +106,9 @@ class Child:
         if answers:
             return json.loads(answers[0])
         if asking.is_alive():
-            said = self._said()
+            stderr_tail = self._stderr_tail()
             self.close()
-            raise HangError(timeout, said)
+            raise HangError(timeout, stderr_tail)
         raise self._crash(process)
 
     def start(self) -> subprocess.Popen[str]:
@@ -152,14 +152,14 @@ class Child:
             how = "it closed its output"
         else:
             how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        said = self._said()
+        stderr_tail = self._stderr_tail()
         self.close()
-        return CrashError(how, said)
+        return CrashError(how, stderr_tail)
 
-    def _said(self) -> tuple[str, ...]:
+    def _stderr_tail(self) -> tuple[str, ...]:
         assert self._stderr is not None
         self._stderr.seek(0)
-        return tuple(self._stderr.read().strip().splitlines()[-_SAID:])
+        return tuple(self._stderr.read().strip().splitlines()[-_TAIL_LINES:])
 
 
 def _exchange(process: subprocess.Popen[str], question: str, answers: list[str]) -> None:

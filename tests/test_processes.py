@@ -71,18 +71,20 @@ def test_one_that_hangs_before_its_first_answer_is_killed():
 
 
 @pytest.mark.parametrize(
-    ("question", "how", "said"),
+    ("question", "how", "stderr_tail"),
     [
         ("abort", "SIGABRT", ()),
         ("exit", "exit status 3", ("line 2", "line 3", "line 4")),
     ],
 )
-def test_one_that_crashes_is_told_with_its_last_words(child: Child, question, how, said):
+def test_one_that_crashes_is_told_with_its_last_words(child: Child, question, how, stderr_tail):
     with pytest.raises(CrashError) as caught:
         child.ask(question)
     assert (caught.value.how, str(caught.value)) == (how, f"crashed ({how})")
     # a library may have printed to stderr first, where stdout leads
-    assert [line for line in caught.value.said if line.startswith("line")] == list(said)
+    assert [line for line in caught.value.stderr_tail if line.startswith("line")] == list(
+        stderr_tail
+    )
     assert child.ask("next")[0] == "next"
 
 
@@ -95,7 +97,7 @@ def test_half_a_line_is_no_answer():
 def test_one_that_does_not_start_is_told():
     with pytest.raises(CrashError, match="exit status 1") as caught:
         Child("-m", "no_such_module").ask("anything")
-    assert "no_such_module" in caught.value.said[-1]
+    assert "no_such_module" in caught.value.stderr_tail[-1]
 
 
 def test_an_interrupted_question_is_not_answered_later(child: Child, monkeypatch):

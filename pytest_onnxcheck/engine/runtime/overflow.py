@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE", "TINY", "stored_outputs", "underflowed"]
 
-#: Where no operator of the reference gives more than this, none inside it is taken to reach 65504:
-#: sums of squares inside norms are larger than what they return.
+#: Where no operator of the reference gives more than this, no value inside one is taken to reach
+#: 65504. It is so far below because a norm's sum of squares is larger than what the norm returns.
 LARGE = 100.0
 
-#: float16's smallest normal number. What underflows in a value whose largest element is above it
-#: is no loss: the tails of a softmax, for one. Nothing is looked at where every operator of the
-#: reference gives more than this somewhere.
+#: float16's smallest normal number. A value whose largest element is above it loses nothing that
+#: matters by underflow: the tails of a softmax, for one. Where every operator of the reference
+#: gives more than this somewhere, no value is looked at.
 TINY = 2.0**-14
 
 

@@ -46,7 +46,7 @@ def load_problem(
     try:
         problem: str | None = _child.ask([str(path), opening], timeout=timeout)
     except NoAnswerError as error:
-        return _told(error)
+        return _failure(error)
     return problem
 
 
@@ -63,7 +63,7 @@ def crash(path: Path, opening: dict[str, Any]) -> str | None:
     try:
         _child.ask([str(path), opening])
     except NoAnswerError as error:
-        return _told(error)
+        return _failure(error)
     return None
 
 
@@ -87,7 +87,7 @@ def added_peak(path: Path, opening: dict[str, Any], threads: int, inputs: Path) 
     return found
 
 
-def _told(error: NoAnswerError) -> str:
+def _failure(error: NoAnswerError) -> str:
     """What became of the child, and what to do."""
     doing = f"ONNX Runtime {error} while it opened a session on this artefact"
     if isinstance(error, CrashError):
@@ -102,7 +102,7 @@ def _told(error: NoAnswerError) -> str:
             "options. A provider that compiles for longer than that (TensorRT) has to find its "
             "work in a cache (trt_engine_cache_enable in the target's provider_options)"
         )
-    return text + "".join(f"\n  {line}" for line in error.said)
+    return text + "".join(f"\n  {line}" for line in error.stderr_tail)
 
 
 def _answer(question: list[Any]) -> Any:

@@ -81,7 +81,7 @@ def open_sides(
         seconds.append(time.perf_counter() - started)
     others = {"fp32": float_artefact} if artefact.path != float_artefact.path else {}
     if baseline is not None:
-        # it is a file that was given: what of it is float16 is told by its successor
+        # nothing is noted of a given file: its successor says which inputs are float16
         narrowed = {"narrowed": artefact.notes.get("narrowed", ())}
         others["baseline"] = replace(baseline, notes={**baseline.notes, **narrowed})
     sessions = {
@@ -125,7 +125,7 @@ class Calls:
         self.boundary = "device to device" if self._on_device else "host to host"
         if sides.own.target.is_graphed:
             self.boundary += ", CUDA graph"
-        with _failures_told(sides.own, "in its first run"):
+        with _as_run_error(sides.own, "in its first run"):
             self._sessions = [self._call(sides.own)]
             started = time.perf_counter()
             self._sessions[0]()
@@ -142,7 +142,7 @@ class Calls:
     def ran_anew(self, artefact: Artefact, target: Target) -> Session:
         """Another session of the artefact, which has run."""
         session = open_session(artefact, target, threads=self.threads)
-        with _failures_told(session, "in its first run"):
+        with _as_run_error(session, "in its first run"):
             self._call(session)()
         return session
 
@@ -154,7 +154,7 @@ class Calls:
             RunError: A call failed, or ONNX Runtime fell back to another provider meanwhile.
         """
         with (
-            _failures_told(self.sides.own, "while it was timed"),
+            _as_run_error(self.sides.own, "while it was timed"),
             _torch_call(
                 self._reference, self.inputs, self.sides.device, self.threads, self._on_device
             ) as call_torch,
@@ -271,8 +271,8 @@ def _torch_call(
 
 
 @contextmanager
-def _failures_told(session: Session, when: str) -> Iterator[None]:
-    """Tells what ONNX Runtime, or PyTorch beside it, raises in a bare call."""
+def _as_run_error(session: Session, when: str) -> Iterator[None]:
+    """Raises what ONNX Runtime, or PyTorch beside it, raises in a bare call as a RunError."""
     try:
         yield
     except Exception as error:
