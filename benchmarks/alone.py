@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import Kept, print_table
+from common import print_table
 from history_live import Model
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
@@ -52,13 +52,12 @@ Times = dict[str, dict[str, float]]
 
 def paired(name: str, seconds: float) -> Times:
     """Both, as a check measures them."""
-    model, kept = Model(name), Kept()
-    latency.measure(
+    model = Model(name)
+    _, rounds = latency.measure(
         *(model.artefact, model.artefact, model.reference, model.target, model.dims),
-        kept,
         decided=lambda measured: measured.seconds >= seconds,
     )
-    return {backend: medians(kept.rounds, side) for side, backend in enumerate(BACKENDS)}
+    return {backend: medians(rounds, side) for side, backend in enumerate(BACKENDS)}
 
 
 def torch_alone(name: str, seconds: float, evict: float) -> Times:

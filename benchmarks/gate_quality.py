@@ -48,7 +48,7 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from common import Kept, print_table
+from common import print_table
 from history_live import Model
 from onnx import TensorProto, helper, numpy_helper
 
@@ -75,7 +75,7 @@ LONG_SECONDS = 0.01
 
 BUDGET = Budget.model_validate({"max_regression": "10%"})
 LIMIT = 1.1
-LOOKS = latency.looks(2.0, 6.0)
+LOOKS = latency.decision_times(2.0, 6.0)
 #: what issue D asks for: seconds a trial, share of false alarms, share of 20% slowdowns caught
 BAR_SECONDS = {"quiet": 2.0, "hog": 6.0}
 BAR_ALARMS = 0.01
@@ -241,13 +241,12 @@ def paired(subject: Subject, case: str) -> tuple[Grade, float, float]:
         return pair(subject, case)
     model, new = subject.model, subject.slower.get(case, subject.model.artefact)
     started = time.perf_counter()
-    found = latency.measure(
+    found, _ = latency.measure(
         new,
         new,
         model.reference,
         model.target,
         model.dims,
-        Kept(),
         baseline=model.artefact,
         decided=lambda measured: regression(measured).decided,
     )

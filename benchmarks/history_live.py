@@ -32,10 +32,11 @@ from common import print_table
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.checks import latency
+from pytest_onnxcheck.engine.checks.latency import timed
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.speed import timing
+from pytest_onnxcheck.engine.speed.sides import KERNEL, open_sides
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint, Timing
@@ -63,8 +64,8 @@ class Model:
 
     def measured(self, artefact: Artefact) -> LatencyMeasurement:
         """Times an artefact as `test_latency` does."""
-        sides = latency.open_sides(artefact, artefact, self.reference, self.target)
-        return latency.timed(sides, self.reference, self.dims, SECONDS)
+        sides = open_sides(artefact, artefact, self.reference, self.target)
+        return timed(sides, self.reference, self.dims, SECONDS)
 
     def times_as_long(self, other: Artefact) -> float:
         """How many times as long another artefact takes, interleaved."""
@@ -284,7 +285,7 @@ def main() -> None:
                 runs.append({"condition": condition, "same": same, "slower": slower})
     show(arguments.model, times, runs)
     if arguments.record is not None:
-        record = {"model": arguments.model, "slower": round(times, 4), "kernel": latency.KERNEL}
+        record = {"model": arguments.model, "slower": round(times, 4), "kernel": KERNEL}
         entries = ",\n".join(json.dumps(run) for run in runs)
         text = json.dumps(record)[:-1] + f', "runs": [\n{entries}\n]}}\n'
         arguments.record.write_text(text)

@@ -165,7 +165,7 @@ class Zoo:
             bits: self.builds.artefact(reference, with_options(variant, reduce_range=bits == 7))
             for bits in (8, 7)
         }
-        fed = [open_session(made[8], CPU).fed(case.inputs) for case in cases]
+        fed = [open_session(made[8], CPU).cast_inputs(case.inputs) for case in cases]
         eight, seven = (Emulation(made[bits].path, CPU) for bits in (8, 7))
         runs = [eight.run(inputs, saturating=True) for inputs in fed]
         counts = [count for _, products in runs for count in products.values()]

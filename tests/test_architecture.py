@@ -27,7 +27,7 @@ LIBRARIES = {
     "engine.oracle": {"hypothesis", "numpy", "sklearn", "torch"},
     "engine.runtime": {"numpy", "onnx", "onnxruntime", "torch"},
     "engine.convert": {"onnx", "onnx_ir", "onnxruntime", "torch"},
-    "engine.speed": {"numpy", "torch"},
+    "engine.speed": {"numpy", "onnxruntime", "torch"},
     "engine.checks": {"numpy", "onnx", "onnxruntime", "torch"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},

@@ -58,10 +58,10 @@ if VNNI is not REAL:
 
     def run_there(session, inputs):
         emulation = emulations.get(id(session.handle))
-        precise = "session.x64quantprecision" in session.on.session_options
+        precise = "session.x64quantprecision" in session.target.session_options
         if emulation is None or not emulation.layers or precise:
             return run(session, inputs)
-        return list(emulation.run(session.fed(inputs), saturating=not VNNI)[0].values())
+        return list(emulation.run(session.cast_inputs(inputs), saturating=not VNNI)[0].values())
 
     from pytest_onnxcheck.engine.checks import equivalence
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from pytest_onnxcheck.digits import three_digits
+from pytest_onnxcheck.digits import milliseconds, three_digits
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
-__all__ = ["latency", "milliseconds", "near_end"]
+__all__ = ["latency", "near_end"]
 
 #: two sessions of one artefact differ by half a percent: less than this below a speed-up of at
 #: least 1 is no miss
@@ -233,11 +233,6 @@ def _close(measured: LatencyMeasurement, kind: str, told: str, interrupted: floa
 
 def _limit(table: Mapping[str, float] | None, target: str) -> float | None:
     return (table or {}).get(target)
-
-
-def milliseconds(seconds: float) -> str:
-    """A time in ms, in three digits."""
-    return f"{three_digits(seconds * 1e3)} ms"
 
 
 def _s(seconds: float) -> str:

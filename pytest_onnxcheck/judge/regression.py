@@ -8,8 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pytest_onnxcheck.digits import three_digits
-from pytest_onnxcheck.judge.latency import milliseconds
+from pytest_onnxcheck.digits import milliseconds, three_digits
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pytest_benchmark.plugin import benchmark as onnxcheck_torch_benchmark
 
+from pytest_onnxcheck.plugin.benchmarks import Benchmarks
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.artefacts.store import Artefact
     from pytest_onnxcheck.engine.builds import Builds
-    from pytest_onnxcheck.engine.checks.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.history import History
@@ -167,8 +167,6 @@ def onnxcheck_benchmarks(
 
     They share the group `MODEL::VARIANT [TARGET-DIMS]` and are told apart by backend.
     """
-    from pytest_onnxcheck.engine.checks.latency import Benchmarks
-
     benchmarks = Benchmarks(onnxruntime=benchmark, torch=onnxcheck_torch_benchmark)
     benchmarks.label(*request.node.benchmark_labels())
     return benchmarks

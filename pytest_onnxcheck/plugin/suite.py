@@ -26,11 +26,11 @@ from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.artefacts.store import Artefact
     from pytest_onnxcheck.engine.builds import Builds
-    from pytest_onnxcheck.engine.checks.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Model, Variant
+    from pytest_onnxcheck.plugin.benchmarks import Benchmarks
 
 __all__ = ["OnnxChecks"]
 
@@ -303,17 +303,19 @@ class OnnxChecks:
         dims = self.model.latency_points()[onnxcheck_dims]
         point = latency_id(onnxcheck_target, onnxcheck_dims)
         before = onnxcheck_history.before(self.model.name, self.variant.name, point)
-        measured = latency.measure(
-            onnxcheck_artefact,
-            onnxcheck_float_artefact,
-            onnxcheck_reference,
-            target,
-            dims,
-            onnxcheck_benchmarks,
-            budget=self.variant.budget,
-            baseline=onnxcheck_baseline,
-            decided=lambda measured: self._decided(measured, before),
-        )
+        with onnxcheck_benchmarks.skipped_on_error():
+            measured, rounds = latency.measure(
+                onnxcheck_artefact,
+                onnxcheck_float_artefact,
+                onnxcheck_reference,
+                target,
+                dims,
+                budget=self.variant.budget,
+                baseline=onnxcheck_baseline,
+                decided=lambda measured: self._decided(measured, before),
+                record=onnxcheck_benchmarks.record,
+            )
+        onnxcheck_benchmarks.fill(rounds, self.model.name, measured)
         verdict = self._speed(measured, before)
         if (verdict.strict() if strict else verdict).grade is Grade.FAIL:
             onnxcheck_benchmarks.discard()

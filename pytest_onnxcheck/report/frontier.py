@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator
 
+from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
-from pytest_onnxcheck.report.table import decibels, file_size, milliseconds, number
+from pytest_onnxcheck.report.table import decibels, file_size, number
 
 __all__ = ["HEADER", "cells", "data", "markdown", "proposal"]
 
@@ -26,7 +27,7 @@ def cells(frontier: Frontier, candidate: Candidate) -> tuple[str, ...]:
         candidate.variant,
         _size(candidate) or "-",
         _shown(candidate.size_ratio, ".2f"),
-        "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms),
+        "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms / 1e3),
         "-" if candidate.latency_ms is None else frontier.point,
         _shown(candidate.speedup, ".2f"),
         _shown(candidate.speedup_over_fp32, ".2f"),
@@ -104,7 +105,7 @@ def _speed(candidate: Candidate) -> Iterator[str]:
     if candidate.latency_ms is None:
         yield "the smallest, no latency was measured"
         return
-    facts = [milliseconds(candidate.latency_ms), f"{candidate.speedup:.1f}x PyTorch"]
+    facts = [milliseconds(candidate.latency_ms / 1e3), f"{candidate.speedup:.1f}x PyTorch"]
     if candidate.speedup_over_fp32 is not None:
         facts.append(f"{candidate.speedup_over_fp32:.2f}x fp32")
     yield ", ".join(facts)

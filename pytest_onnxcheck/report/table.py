@@ -11,7 +11,7 @@ from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows, sqnr_db
 
 __all__ = [
-    *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "milliseconds", "number"),
+    *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
     "warnings",
 ]
 
@@ -64,11 +64,6 @@ def file_size(size_bytes: int) -> str:
     """Bytes as people read them, in three digits: kB below 0.1 MB."""
     unit, size = ("MB", 1e6) if size_bytes >= 1e5 else ("kB", 1e3)
     return f"{three_digits(size_bytes / size)} {unit}"
-
-
-def milliseconds(value: float) -> str:
-    """Milliseconds in three digits."""
-    return f"{three_digits(value)} ms"
 
 
 def _loss(row: Row) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.checks.latency import KERNEL
+from pytest_onnxcheck.engine.speed.sides import KERNEL
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict

@@ -13,11 +13,12 @@ from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks import accuracy
 from pytest_onnxcheck.engine.checks import quantization as coverage
-from pytest_onnxcheck.engine.checks.latency import open_sides, timed
+from pytest_onnxcheck.engine.checks.latency import timed
 from pytest_onnxcheck.engine.convert import export
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.engine.speed.sides import open_sides
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.targets import Target

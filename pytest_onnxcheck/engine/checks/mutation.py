@@ -91,7 +91,7 @@ def _outcome(
     if problem is not None:
         return outcome("killed", f"structure: {problem}")
     try:
-        session = open_model(mutant.model.SerializeToString(), shipped.on, shipped.narrowed)
+        session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.float16_io)
     except RunError as error:
         return outcome("killed", f"load: {error}")
     worst: float | None = None
@@ -108,7 +108,7 @@ def _outcome(
 
 
 def _alone(session: Session, case: CaseMeasurement) -> EquivalenceMeasurement:
-    return EquivalenceMeasurement(session.target, session.provider, (case,))
+    return EquivalenceMeasurement(session.target.name, session.provider, (case,))
 
 
 def _ratio(case: CaseMeasurement) -> float | None:

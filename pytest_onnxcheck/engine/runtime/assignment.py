@@ -55,7 +55,7 @@ def assigned(
     )
     counted = _counted(artefact, inputs)
     return TargetMeasurement(
-        target=session.target,
+        target=session.target.name,
         provider=session.provider,
         before=tuple(before),
         after=tuple(session.handle.get_providers()),
@@ -63,7 +63,7 @@ def assigned(
         multiplying=len(counted),
         fallen=fallen,
         compute=_share(counted, fallen),
-        said=session.said,
+        said=session.startup_log,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.walk import nodes_of
-from pytest_onnxcheck.engine.runtime.values import Exposed, plain_session, run_error
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph, plain_session, run_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGE", "TINY", "stored_outputs", "underflowed"]
 
-#: Where no operator of the reference gives more than this, none inside it is taken to reach 65504:
-#: sums of squares inside norms are larger than what they return.
+#: Where no operator of the reference gives more than this, no value inside one is taken to reach
+#: 65504. It is so far below because a norm's sum of squares is larger than what the norm returns.
 LARGE = 100.0
 
-#: float16's smallest normal number. What underflows in a value whose largest element is above it
-#: is no loss: the tails of a softmax, for one. Nothing is looked at where every operator of the
-#: reference gives more than this somewhere.
+#: float16's smallest normal number. A value whose largest element is above it loses nothing that
+#: matters by underflow: the tails of a softmax, for one. Where every operator of the reference
+#: gives more than this somewhere, no value is looked at.
 TINY = 2.0**-14
 
 
@@ -51,17 +51,17 @@ def stored_outputs(
     """
     import numpy as np
 
-    exposed = Exposed(path)
+    opened = OpenedGraph(path)
     overflowed = {
         name: array
-        for name, array in exposed.values(inputs)
+        for name, array in opened.values(inputs)
         if array.dtype == np.float16 and np.isinf(array).any()
     }
     if not overflowed:
         return None
-    outputs = [value.name for value in exposed.graph.output]
-    _cut(exposed.graph, overflowed)
-    session = plain_session(path, exposed.model.SerializeToString())
+    outputs = [value.name for value in opened.graph.output]
+    _cut(opened.graph, overflowed)
+    session = plain_session(path, opened.model.SerializeToString())
     read = {value.name for value in session.get_inputs()}
     feed = {name: array for name, array in {**inputs, **overflowed}.items() if name in read}
     try:
@@ -91,11 +91,10 @@ def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
 
     stored = {
         name: int(np.count_nonzero(array))
-        for name, array in Exposed(path).values(inputs)
+        for name, array in OpenedGraph(path).values(inputs)
         if array.dtype == np.float16
     }
-    wide = Exposed(path)
-    wide.model = _widened(path)
+    wide = OpenedGraph(path, _in_float32(path))
     floats = {
         name: array.astype(np.float32) if array.dtype == np.float16 else array
         for name, array in inputs.items()
@@ -106,7 +105,7 @@ def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
             yield name
 
 
-def _widened(path: Path) -> onnx.ModelProto:
+def _in_float32(path: Path) -> onnx.ModelProto:
     """A float16 artefact that computes in float32, with the same weights."""
     import numpy as np
     import onnx

@@ -1,50 +1,70 @@
-"""A child process that opens sessions first, because some of them crash the process.
+"""A child process that opens sessions first, because some of them crash or hang the process.
 
 ONNX Runtime 1.23 to 1.31 segfaults while it optimises certain fp16 graphs. One long-lived child
 tries every artefact; when it dies, the artefact has failed its check and a new child is started.
 
-The protocol is one JSON list a line, `[path, opening]` with the arguments of
-`opening.open_handle`, answered by one JSON value a line: null when the session opened, else the
-error's text. With a number of threads and an `.npz` of inputs behind them the session is run once,
-and the answer is what that added to the child's peak memory, in bytes, or null.
+A question is `[path, opening]` with the arguments of `opening.open_handle`. Its answer is null
+when the session opened, else the error's text. With a number of threads and an `.npz` of inputs
+behind them the session is run once, and the answer is what that added to the child's peak memory,
+in bytes, or null.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pytest_onnxcheck.engine.runtime import peak
 from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.processes import ANSWER_SECONDS, Child, CrashError, NoAnswerError, serve
 
-__all__ = ["added_peak", "load_problem", "start"]
+__all__ = ["added_peak", "crash", "load_problem", "start"]
+
+_child = Child("-m", __name__)
+atexit.register(_child.close)
 
 
 def start() -> None:
     """Starts the child ahead of its first use: it imports its libraries while others work."""
-    _child.process()
+    _child.start()
 
 
-def load_problem(path: Path, opening: dict[str, Any]) -> str | None:
+def load_problem(
+    path: Path, opening: dict[str, Any], *, timeout: float = ANSWER_SECONDS
+) -> str | None:
     """Opens a session in the child.
 
     Args:
         path: The artefact.
-        opening: See `Target.opening`.
+        opening: See `Target.opening`; any other argument of `opening.open_handle` too.
+        timeout: Seconds it may take.
 
     Returns:
         None when it opened, be it on another provider; else what went wrong, a crash included.
     """
-    problem: str | None = _child.ask([str(path), opening])
+    try:
+        problem: str | None = _child.ask([str(path), opening], timeout=timeout)
+    except NoAnswerError as error:
+        return _failure(error)
     return problem
+
+
+def crash(path: Path, opening: dict[str, Any]) -> str | None:
+    """Opens a session in the child, and leaves it to the caller to meet an ordinary error.
+
+    Args:
+        path: The artefact.
+        opening: As for `load_problem`.
+
+    Returns:
+        How it crashed or hung; None when it opened, or was refused with an error.
+    """
+    try:
+        _child.ask([str(path), opening])
+    except NoAnswerError as error:
+        return _failure(error)
+    return None
 
 
 def added_peak(path: Path, opening: dict[str, Any], threads: int, inputs: Path) -> int | None:
@@ -57,94 +77,44 @@ def added_peak(path: Path, opening: dict[str, Any], threads: int, inputs: Path) 
         inputs: `.npz` with the inputs in the artefact's order.
 
     Returns:
-        Bytes that were added to its peak memory; None when they cannot be told, and on a crash.
+        Bytes that were added to its peak memory; None when they cannot be told, and when the child
+        crashes or hangs.
     """
-    answer = _child.ask([str(path), opening, threads, str(inputs)])
-    return answer if isinstance(answer, int) else None
+    try:
+        found: int | None = _child.ask([str(path), opening, threads, str(inputs)])
+    except NoAnswerError:
+        return None
+    return found
 
 
-class _Child:
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[str] | None = None
-        self._stderr: IO[str] | None = None
-
-    def ask(self, question: list[Any]) -> Any:
-        """The child's answer, or the text of its crash."""
-        process = self.process()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        answer = ""
-        with contextlib.suppress(OSError):  # it died: there is no answer to read
-            process.stdin.write(json.dumps(question) + "\n")
-            process.stdin.flush()
-            answer = process.stdout.readline()
-        if answer:
-            return json.loads(answer)
-        return self._crash(process)
-
-    def process(self) -> subprocess.Popen[str]:
-        """The running child."""
-        if self._process is not None and self._process.poll() is not None:
-            self.close()  # killed from outside, between two questions
-        if self._process is None:
-            self._stderr = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as the child
-                "w+", encoding="utf-8", errors="replace"
-            )
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                text=True,
-                encoding="utf-8",
-            )
-        return self._process
-
-    def _crash(self, process: subprocess.Popen[str]) -> str:
-        code = process.wait()
-        assert self._stderr is not None
-        self._stderr.seek(0)
-        said = self._stderr.read().strip().splitlines()[-3:]
-        self.close()
-        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return (
-            f"ONNX Runtime crashed ({name}) while it opened a session on this artefact. "
-            "The file may be valid and the runtime at fault; an earlier opset, another exporter or "
-            "other session options may avoid it" + "".join(f"\n  {line}" for line in said)
+def _failure(error: NoAnswerError) -> str:
+    """What became of the child, and what to do."""
+    doing = f"ONNX Runtime {error} while it opened a session on this artefact"
+    if isinstance(error, CrashError):
+        text = (
+            f"{doing}. The file may be valid and the runtime at fault; an earlier opset, another "
+            "exporter or other session options may avoid it"
         )
-
-    def close(self) -> None:
-        """Ends the child."""
-        process, self._process = self._process, None
-        if process is not None:
-            assert process.stdin is not None
-            assert process.stdout is not None
-            process.kill()  # it holds nothing, and an orderly end takes it half a second
-            process.wait()
-            with contextlib.suppress(OSError):
-                process.stdin.close()
-            process.stdout.close()
-        if self._stderr is not None:
-            self._stderr.close()
-            self._stderr = None
+    else:
+        text = (
+            f"{doing}, and was ended. The provider or its driver may hang: see whether "
+            "the file opens outside of pytest, update the driver, or try other provider or session "
+            "options. A provider that compiles for longer than that (TensorRT) has to find its "
+            "work in a cache (trt_engine_cache_enable in the target's provider_options)"
+        )
+    return text + "".join(f"\n  {line}" for line in error.stderr_tail)
 
 
-_child = _Child()
-atexit.register(_child.close)
-
-
-def _serve() -> None:
+def _answer(question: list[Any]) -> Any:
     """The child's side."""
-    # what libraries print, while they are loaded or later, must not be taken for an answer
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    path, opening, *run = question
+    return _added_peak(path, opening, *run) if run else _load_problem(path, opening)
+
+
+def _prepare() -> None:
     import onnxruntime
 
     onnxruntime.set_default_logger_severity(3)
-    for line in sys.stdin:
-        path, opening, *run = json.loads(line)
-        answer = _added_peak(path, opening, *run) if run else _load_problem(path, opening)
-        print(json.dumps(answer), flush=True, file=answers)
 
 
 def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
@@ -173,4 +143,4 @@ def _added_peak(path: str, opening: dict[str, Any], threads: int, inputs: str) -
 
 
 if __name__ == "__main__":
-    _serve()
+    serve(_answer, _prepare)

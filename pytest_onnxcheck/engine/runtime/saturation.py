@@ -69,11 +69,13 @@ def measure(
     if session.provider != CPU.provider or not _computes_on_integers(path):
         return None, {}
     here, included = saturates(), WITHOUT_VNNI in variant.cpus
-    found = SaturationMeasurement(included=included, prevented=_is_prevented(session.on), here=here)
+    found = SaturationMeasurement(
+        included=included, prevented=_is_prevented(session.target), here=here
+    )
     counts: dict[str, Products] = {}
     outputs: dict[str, dict[str, Array]] = {}
     try:
-        emulation = Emulation(path, session.on)
+        emulation = Emulation(path, session.target)
     except Exception as error:  # whatever a broken model brings about
         return replace(found, problem=_one_line(error)), {}
     for case, inputs in feeds.items() if emulation.layers and not found.prevented else ():
@@ -107,11 +109,11 @@ def unsaturated(path: Path, session: Session) -> Callable[[Mapping[str, Array]],
     """
     if not saturates():
         return lambda inputs: dict(zip(session.outputs, session.run(inputs), strict=True))
-    emulation = Emulation(path, session.on)
+    emulation = Emulation(path, session.target)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs, _ = emulation.run(session.fed(inputs), saturating=False)
-        return session.widened(outputs)
+        outputs, _ = emulation.run(session.cast_inputs(inputs), saturating=False)
+        return session.cast_outputs(outputs)
 
     return run
 

@@ -105,30 +105,25 @@ class Session:
     """An open session that runs on the provider asked for.
 
     Attributes:
-        on: The target.
+        target: What it runs on.
         inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
         outputs: Output names.
-        narrowed: Inputs and outputs that the manifest declares as float32 and the variant makes
+        float16_io: Inputs and outputs that the manifest declares as float32 and the variant makes
             float16: they are cast on the way in and out.
-        said: What ONNX Runtime printed to stderr while it was opened.
+        startup_log: What ONNX Runtime printed to stderr while it was opened.
     """
 
-    on: Target
+    target: Target
     inputs: dict[str, str]
     outputs: list[str]
     handle: Any
-    narrowed: frozenset[str] = frozenset()
-    said: tuple[str, ...] = ()
-
-    @property
-    def target(self) -> str:
-        """The target's name."""
-        return self.on.name
+    float16_io: frozenset[str] = frozenset()
+    startup_log: tuple[str, ...] = ()
 
     @property
     def provider(self) -> str:
         """Its execution provider."""
-        return self.on.provider
+        return self.target.provider
 
     def run(self, inputs: Arrays) -> list[Array]:
         """Runs the artefact; arrays by input name, outputs in the artefact's order.
@@ -146,7 +141,7 @@ class Session:
             ) from error
         self.check_provider("while running")
         named = dict(zip(self.outputs, outputs, strict=True))
-        return list(self.widened(named).values())
+        return list(self.cast_outputs(named).values())
 
     def call(self, inputs: Arrays) -> Callable[[], list[Array]]:
         """A bare call of the session on these inputs, for timing; casts are made beforehand.
@@ -154,9 +149,9 @@ class Session:
         Raises:
             RunError: The artefact needs an input that is not among them.
         """
-        return partial(self.handle.run, None, self.fed(inputs))
+        return partial(self.handle.run, None, self.cast_inputs(inputs))
 
-    def fed(self, inputs: Arrays) -> dict[str, Array]:
+    def cast_inputs(self, inputs: Arrays) -> dict[str, Array]:
         """What the artefact takes, with float32 as float16 where the variant takes that.
 
         Raises:
@@ -169,20 +164,20 @@ class Session:
             raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
         return {
             name: narrowed_to_float16(array)
-            if name in self.narrowed
+            if name in self.float16_io
             and self.inputs[name] == "tensor(float16)"
             and array.dtype == np.float32
             else array
             for name, array in ((name, inputs[name]) for name in self.inputs)
         }
 
-    def widened(self, outputs: Arrays) -> dict[str, Array]:
+    def cast_outputs(self, outputs: Arrays) -> dict[str, Array]:
         """The outputs, with float16 as float32 where the variant gives that."""
         import numpy as np
 
         return {
             name: array.astype(np.float32)
-            if name in self.narrowed and array.dtype == np.float16
+            if name in self.float16_io and array.dtype == np.float16
             else array
             for name, array in outputs.items()
         }
@@ -192,14 +187,14 @@ class Session:
         providers = self.handle.get_providers()
         if providers[0] != self.provider:
             raise RunError(
-                f"{self.target}: ONNX Runtime fell back to {providers[0]} {when}: asked for "
+                f"{self.target.name}: ONNX Runtime fell back to {providers[0]} {when}: asked for "
                 f"{self.provider}. {self._why()}"
             )
 
     def _why(self) -> str:
         """What ONNX Runtime printed, its errors first, or what may be the matter."""
-        if self.said:
-            return f"It said: {'; '.join(self.said[:_SAID])}"
+        if self.startup_log:
+            return f"It said: {'; '.join(self.startup_log[:_SAID])}"
         return (
             "The library is built with it, but it does not load here: check its CUDA/cuDNN (or "
             "OpenVINO) libraries and drivers"
@@ -225,9 +220,9 @@ def open_session(
     """
     _check_available(target)
     _probe(artefact, target)
-    narrowed = frozenset(artefact.notes.get("narrowed", ()))
+    float16_io = frozenset(artefact.notes.get("narrowed", ()))
     try:
-        return _open(str(artefact.path), target, threads, optimise, narrowed)
+        return _open(str(artefact.path), target, threads, optimise, float16_io)
     except RunError as error:  # one failure, which the other checks then name
         _probed[artefact.sha256, target.key] = error
         raise
@@ -235,13 +230,13 @@ def open_session(
         raise _does_not_load(error) from error
 
 
-def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozenset()) -> Session:
+def open_model(model: bytes, target: Target, float16_io: frozenset[str] = frozenset()) -> Session:
     """Opens a model in memory, without the child process: only for what is known to load.
 
     Args:
         model: The model, serialised.
         target: Where to run it.
-        narrowed: See `Session`.
+        float16_io: See `Session`.
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider.
@@ -249,7 +244,7 @@ def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozense
     """
     _check_available(target)
     try:
-        return _open(model, target, None, True, narrowed)
+        return _open(model, target, None, True, float16_io)
     except RunError:
         raise
     except Exception as error:
@@ -287,21 +282,21 @@ def _open(
     target: Target,
     threads: int | None,
     optimise: bool,
-    narrowed: frozenset[str],
+    float16_io: frozenset[str],
 ) -> Session:
-    said: list[str] = []
+    log: list[str] = []
     if target.provider == EVALUATOR:
         handle: Any = Evaluator(model)
     else:
-        with _talkative(), printed() as said:
+        with _talkative(), printed() as log:
             handle = open_handle(model, **target.opening(), threads=threads, optimise=optimise)
     session = Session(
-        on=target,
+        target=target,
         inputs={value.name: value.type for value in handle.get_inputs()},
         outputs=[value.name for value in handle.get_outputs()],
         handle=handle,
-        narrowed=narrowed,
-        said=tuple(said),
+        float16_io=float16_io,
+        startup_log=tuple(log),
     )
     session.check_provider("when the session was opened")
     wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]

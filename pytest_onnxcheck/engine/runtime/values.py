@@ -5,14 +5,17 @@ Only the top-level graph is opened: what is inside If, Loop and Scan stays insid
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.shapes import value_bytes
+from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
+from pytest_onnxcheck.manifest.targets import CPU
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,39 +23,49 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Exposed", "plain_session", "run_error"]
+__all__ = ["OpenedGraph", "plain_session", "run_error"]
 
 
-class Exposed:
+#: ONNX Runtime's session entry for where the external data of a model in memory lie
+_DATA_FOLDER = "session.model_external_initializers_file_folder_path"
+
+
+class OpenedGraph:
     """An artefact whose values can be looked at.
 
     Attributes:
         path: The `.onnx` file.
-        model: The file as it was read, without external data.
+        model: What is run: the file as it was read, without external data, unless it was given.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, model: onnx.ModelProto | None = None) -> None:
+        """Reads the file.
+
+        Args:
+            path: The `.onnx` file.
+            model: What to run in its place; its external data lie beside the file.
+        """
         import onnx
 
         self.path = path
-        self.model: onnx.ModelProto = onnx.load(path, load_external_data=False)
+        self.model = onnx.load(path, load_external_data=False) if model is None else model
 
     @property
     def graph(self) -> onnx.GraphProto:
         """The top-level graph."""
         return self.model.graph
 
-    @cached_property
+    @functools.cached_property
     def nodes(self) -> list[onnx.NodeProto]:
         """The top-level graph's nodes, in the file's order, which is topological."""
         return list(self.graph.node)
 
-    @cached_property
+    @functools.cached_property
     def producers(self) -> dict[str, onnx.NodeProto]:
         """Value -> the node that computes it, in topological order."""
         return {name: node for node in self.nodes for name in node.output if name}
 
-    @cached_property
+    @functools.cached_property
     def inputs(self) -> list[str]:
         """Names of the inputs a caller feeds."""
         constants = {tensor.name for tensor in self.graph.initializer}
@@ -133,26 +146,40 @@ class Exposed:
 def plain_session(path: Path, model: bytes | None = None) -> Any:
     """A session on the CPU that runs an artefact node by node, as it is written.
 
+    Where the artefact is a file, the child process opens it first, once for each file.
+
     Args:
         path: The artefact.
         model: What to load in its place, serialised; its external data lie beside the artefact.
 
     Raises:
-        RunError: ONNX Runtime does not load it.
+        RunError: ONNX Runtime does not load it, or crashed or hung in the child process.
     """
-    onnxruntime = import_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    import_onnxruntime()
+    opening = CPU.opening()
     if model is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(path.parent)
-        )
+        opening["session_options"] = {_DATA_FOLDER: str(path.parent)}
+    if path.is_file():
+        found = path.stat()
+        crash = _crash(path.absolute(), found.st_mtime_ns, found.st_size)
+        if crash is not None:
+            raise RunError(f"{path}: {crash}")
     try:
-        return onnxruntime.InferenceSession(
-            str(path) if model is None else model, options, providers=["CPUExecutionProvider"]
-        )
+        return open_handle(str(path) if model is None else model, **opening, optimise=False)
     except Exception as error:
         raise run_error(path, error) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _crash(path: Path, changed: int, size: int) -> str | None:
+    """How a file crashes the child process, unoptimised; None when it does not.
+
+    Args:
+        path: The file.
+        changed: When it was changed; with its size, what a cached answer is about.
+        size: Its bytes.
+    """
+    return sandbox.crash(path, {**CPU.opening(), "optimise": False})
 
 
 def run_error(path: Path, error: Exception) -> RunError:

@@ -36,12 +36,12 @@ def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, A
     """
     import numpy as np
 
-    fed = session.fed(inputs)
+    arrays = session.cast_inputs(inputs)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "inputs.npz")
         # positions for names: a file in an archive cannot have every name that an input can
-        np.savez(file, *(fed[name] for name in session.inputs))
-        return sandbox.added_peak(artefact.path, session.on.opening(), threads, file)
+        np.savez(file, *(arrays[name] for name in session.inputs))
+        return sandbox.added_peak(artefact.path, session.target.opening(), threads, file)
 
 
 def device_added(run: Callable[[], Any], device: str) -> int:

@@ -114,7 +114,7 @@ class Rounds:
 
 def interleave(
     calls: Sequence[Call],
-    looks: Sequence[float],
+    decision_times: Sequence[float],
     decided: Callable[[Rounds], bool] = lambda rounds: False,
 ) -> Rounds:
     """Times calls in turn: two in alternating order (AB BA AB ...), more in random order.
@@ -124,8 +124,9 @@ def interleave(
 
     Args:
         calls: The calls.
-        looks: Seconds after which `decided` is asked whether that will do; the last ends it. At
-            least 21 rounds are taken, or 11 where these and the warm-up take more than 1.5 s.
+        decision_times: Seconds after which `decided` is asked whether that will do; the last ends
+            it. At least 21 rounds are taken, or 11 where these and the warm-up take more than
+            1.5 s.
         decided: Whether what was measured is enough.
     """
     began = time.perf_counter()
@@ -136,9 +137,9 @@ def interleave(
     order = list(range(len(calls)))
     shuffle = random.Random(0).shuffle
     with _no_collection():
-        for look in looks:
+        for seconds in decision_times:
             started = time.perf_counter() - rounds.seconds  # a decision's time does not count
-            while rounds.seconds < look or len(rounds) < _fewest(rounds.seconds + warmed_up):
+            while rounds.seconds < seconds or len(rounds) < _fewest(rounds.seconds + warmed_up):
                 rounds.add({side: _timed(calls[side], cost, before[side]) for side in order})
                 rounds.seconds = time.perf_counter() - started
                 if len(order) > 2:

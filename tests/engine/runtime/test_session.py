@@ -17,6 +17,7 @@ from pytest_onnxcheck.engine.runtime import session as runtime
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, sandbox
 from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
+from pytest_onnxcheck.processes import Child
 
 
 def linear(path: Path) -> Artefact:
@@ -96,7 +97,7 @@ def test_what_libraries_print_is_no_answer_of_the_child(tmp_path: Path, monkeypa
     folder = str(Path(onnxruntime.__file__).parent)
     (tmp_path / "onnxruntime" / "__init__.py").write_text(PRINTING_ORT.format(folder=folder))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = sandbox._Child()
+    child = Child("-m", sandbox.__name__)
     try:
         for _ in range(2):
             assert child.ask([str(linear(tmp_path / "m.onnx").path), CPU.opening()]) is None
@@ -110,6 +111,12 @@ def test_threads_that_the_options_do_not_allow_are_an_error(tmp_path: Path):
     target = Target("pinned", CPU.provider, {}, options)
     with pytest.raises(RunError, match=r"does not load in ONNX Runtime: .*affinit"):
         open_session(linear(tmp_path / "m.onnx"), target, threads=3)
+
+
+def test_a_session_has_the_threads_it_is_opened_with(tmp_path: Path):
+    artefact = linear(tmp_path / "m.onnx")
+    options = open_session(artefact, CPU, threads=2).handle.get_session_options()
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
 
 
 def test_a_torch_device_that_does_not_exist_is_named():
@@ -173,11 +180,24 @@ def test_only_what_the_variant_narrows_is_cast_and_only_from_float32(tmp_path: P
 
 
 def test_a_child_killed_between_two_questions_is_replaced(tmp_path: Path):
-    process = sandbox._child.process()
+    process = sandbox._child.start()
     process.kill()
     process.wait()
     artefact = linear(tmp_path / "m.onnx")
     assert sandbox.load_problem(artefact.path, CPU.opening()) is None
+
+
+def test_a_provider_that_hangs_is_an_error_that_says_how_long_and_what_to_do(
+    tmp_path: Path, monkeypatch
+):
+    child = Child("-c", "import sys, time; sys.stdin.readline(); time.sleep(600)")
+    monkeypatch.setattr(sandbox, "_child", child)
+    problem = sandbox.load_problem(tmp_path / "m.onnx", CPU.opening(), timeout=0.5)
+    assert problem.startswith(
+        "ONNX Runtime did not answer within 0.5 s while it opened a session on this artefact, and "
+        "was ended. The provider or its driver may hang: "
+    )
+    assert "provider or session options" in problem
 
 
 class SelfAttention(nn.Module):

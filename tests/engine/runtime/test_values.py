@@ -1,12 +1,15 @@
-"""Exposed: every value of an artefact, with its own dtype, in parts, from external data too."""
+"""Every value of an artefact, with its own dtype, in parts, from external data too."""
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph, plain_session
 from pytest_onnxcheck.errors import RunError
+from pytest_onnxcheck.processes import Child
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
 
@@ -37,7 +40,7 @@ def perceptron(tmp_path):
 
 
 def test_every_value_comes_in_order_with_its_dtype(perceptron):
-    found = dict(Exposed(save(*perceptron)).values({"x": X}))
+    found = dict(OpenedGraph(save(*perceptron)).values({"x": X}))
     assert list(found) == ["product", "relu", "size", "y"]
     assert found["product"].shape == (2, 300)
     assert found["size"].tolist() == [2, 300]
@@ -46,38 +49,38 @@ def test_every_value_comes_in_order_with_its_dtype(perceptron):
 
 
 def test_only_the_names_asked_for_are_computed(perceptron):
-    assert list(dict(Exposed(save(*perceptron)).values({"x": X}, ["relu"]))) == ["relu"]
+    assert list(dict(OpenedGraph(save(*perceptron)).values({"x": X}, ["relu"]))) == ["relu"]
 
 
 def test_a_limit_cuts_the_values_into_parts_that_change_nothing(perceptron, monkeypatch):
-    exposed = Exposed(save(*perceptron))
-    whole = dict(exposed.values({"x": X}))
+    opened = OpenedGraph(save(*perceptron))
+    whole = dict(opened.values({"x": X}))
     runs = []
-    run = exposed._run
+    run = opened._run
     monkeypatch.setattr(
-        exposed, "_run", lambda inputs, names: runs.append(names) or run(inputs, names)
+        opened, "_run", lambda inputs, names: runs.append(names) or run(inputs, names)
     )
-    parts = dict(exposed.values({"x": X}, limit_bytes=2 * 300 * 4))
+    parts = dict(opened.values({"x": X}, limit_bytes=2 * 300 * 4))
     assert runs == [["product"], ["relu"], ["size"], ["y"]] or len(runs) > 2
     assert list(parts) == list(whole)
     assert all(np.array_equal(parts[name], whole[name]) for name in whole)
 
 
 def test_sizes_follow_the_actual_inputs(perceptron):
-    sizes = Exposed(save(*perceptron)).sizes({"x": np.zeros((5, 3), np.float32)})
+    sizes = OpenedGraph(save(*perceptron)).sizes({"x": np.zeros((5, 3), np.float32)})
     assert sizes["product"] == 5 * 300 * 4
 
 
 def test_weights_in_a_file_of_their_own_are_found(perceptron):
     path = save(*perceptron, save_as_external_data=True, location="weights.bin", size_threshold=64)
     assert (path.parent / "weights.bin").exists()
-    assert dict(Exposed(path).values({"x": X}))["y"].shape == (2, 300)
+    assert dict(OpenedGraph(path).values({"x": X}))["y"].shape == (2, 300)
 
 
 def test_half_precision_stays_half_precision(tmp_path):
     nodes = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("Neg", ["e"], ["y"])]
     path = save(tmp_path / "model.onnx", nodes, dtype=TensorProto.FLOAT16)
-    found = dict(Exposed(path).values({"x": X.astype(np.float16)}))
+    found = dict(OpenedGraph(path).values({"x": X.astype(np.float16)}))
     assert {array.dtype.name for array in found.values()} == {"float16"}
 
 
@@ -99,14 +102,54 @@ def test_what_is_inside_a_branch_stays_inside(tmp_path):
         ),
     ]
     path = save(tmp_path / "model.onnx", nodes, {"zero": np.array(0, np.float32)})
-    found = dict(Exposed(path).values({"x": X}))
+    found = dict(OpenedGraph(path).values({"x": X}))
     assert list(found) == ["top", "positive", "y"]
     assert np.array_equal(found["y"], -X)
 
 
 def test_what_does_not_run_is_a_run_error(perceptron):
-    exposed = Exposed(save(*perceptron))
+    opened = OpenedGraph(save(*perceptron))
     with pytest.raises(RunError, match="INVALID_ARGUMENT"):
-        list(exposed.values({"x": np.zeros((2, 4), np.float32)}))
+        list(opened.values({"x": np.zeros((2, 4), np.float32)}))
     with pytest.raises(RunError, match="KeyError"):
-        list(exposed.values({}))
+        list(opened.values({}))
+
+
+def test_another_model_takes_the_files_place(perceptron):
+    path = save(*perceptron)
+    model = onnx.load(path)
+    del model.graph.node[2:]
+    model.graph.node.append(helper.make_node("Neg", ["relu"], ["y"]))
+    found = dict(OpenedGraph(path, model).values({"x": X}))
+    assert list(found) == ["product", "relu", "y"]
+    assert np.array_equal(found["y"], -found["relu"])
+
+
+def test_a_plain_session_rewrites_nothing_and_is_opened_as_every_session_is(perceptron):
+    path = save(*perceptron)
+    for model in (None, path.read_bytes()):
+        options = plain_session(path, model).get_session_options()
+        level = options.graph_optimization_level
+        assert level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+def test_a_file_that_crashes_the_runtime_is_an_error_and_no_crash_here(perceptron, monkeypatch):
+    path = save(*perceptron)
+    # a mock of the child: no file is known that crashes ONNX Runtime unoptimised
+    monkeypatch.setattr(sandbox, "_child", Child("-c", "import os; input(); os.abort()"))
+    with pytest.raises(RunError, match=r"model.onnx: ONNX Runtime crashed \(SIGABRT\) while"):
+        list(OpenedGraph(path).values({"x": X}))
+
+
+def test_the_child_tries_a_file_once_until_it_changes(perceptron, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sandbox, "crash", lambda *question: asked.append(question))
+    path = save(*perceptron)
+    for _ in range(2):
+        list(OpenedGraph(path).values({"x": X}))
+    assert len(asked) == 1
+    assert asked[0][1]["optimise"] is False
+    path, nodes, weights = perceptron
+    plain_session(save(path, nodes[:2] + nodes[3:], weights))
+    assert len(asked) == 2

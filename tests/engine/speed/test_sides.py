@@ -1,70 +1,62 @@
-"""What is made of the rounds: which side waited, and for what."""
+"""Calls whose inputs and outputs stay on a device, and what the device is called."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import MagicMock
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
+import torch
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
-from pytest_onnxcheck.engine.checks import latency
-from pytest_onnxcheck.engine.reference.reference import load_reference
-from pytest_onnxcheck.engine.speed.timing import Rounds
-from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.engine.speed.sides import bound, device_name
 from pytest_onnxcheck.manifest.targets import CPU, Target
-
-GRAPH = (
-    '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 8] x) => (float[2, 8] y) { y = Neg (x) }'
-)
-NETS = "from torch import nn\n\ndef net():\n    return nn.Identity()\n"
-MANIFEST = """
-schema = 1
-[models.net]
-factory = "nets_sides.py:net"
-inputs.x.shape = [2, 8]
-outputs.y.shape = [2, 8]
-"""
-#: on an accelerator, though its nodes fall to the CPU
-AZURE = Target("azure", "AzureExecutionProvider")
-
-#: wall, thread and process seconds of a call that worked, was interrupted, waited for a device
-WORKED, INTERRUPTED, WAITED = (1.0, 1.0, 1.0), (2.0, 1.0, 1.0), (1.0, 0.1, 0.1)
 
 
 @pytest.fixture
-def timed(tmp_path: Path, monkeypatch):
-    """Times a model on a target, with the rounds given: torch, onnxruntime, kernel."""
-    (tmp_path / "nets_sides.py").write_text(NETS)
-    (tmp_path / "models.toml").write_text(MANIFEST)
-    onnx.save(onnx.parser.parse_model(GRAPH), tmp_path / "net.onnx")
-    artefact = Artefact.given(tmp_path / "net.onnx")
-    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
-
-    def timed(target: Target, *rows):
-        rounds = Rounds(3)
-        for row in rows:
-            rounds.add(dict(enumerate(row)))
-        monkeypatch.setattr(latency, "interleave", lambda *args: rounds)
-        sides = latency.open_sides(artefact, artefact, reference, target)
-        return latency.timed(sides, reference, {}, 0.1)
-
-    return timed
+def doubled(tmp_path: Path) -> Artefact:
+    """An artefact of one node."""
+    graph = "d (float[2, 3] x) => (float[2, 3] y) { y = Add (x, x) }"
+    onnx.save(
+        onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}'),
+        tmp_path / "doubled.onnx",
+    )
+    return Artefact.given(tmp_path / "doubled.onnx")
 
 
-def test_each_side_tells_how_often_it_was_interrupted(timed):
-    found = timed(CPU, *[(WORKED, WORKED, WORKED)] * 30, *[(INTERRUPTED, WORKED, INTERRUPTED)] * 10)
-    sides = (found.torch, found.onnxruntime, found.kernel)
-    assert [side.interrupted for side in sides] == [0.25, 0.0, 0.25]
-    assert {name: ratio.interrupted for name, ratio in found.ratios.items()} == {
-        "torch": 0.25,
-        "kernel": 0.25,
-    }
+def test_bound_inputs_and_outputs_stay_where_they_are(doubled: Artefact):
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    call = bound(open_session(doubled, CPU), {"x": x}, "cpu")  # the same on a GPU, but for the name
+    places = []
+    for _ in range(3):
+        (value,) = call().get_outputs()
+        np.testing.assert_array_equal(value.numpy(), 2 * x)
+        places.append(value.data_ptr())
+    assert len(set(places)) == 1
 
 
-def test_only_an_accelerator_waits(timed):
-    rows = [(WORKED, WAITED, WORKED)] * 30
-    assert timed(AZURE, *rows).onnxruntime.interrupted == 0.0
-    assert timed(CPU, *rows).onnxruntime.interrupted == 1.0
-    # PyTorch beside it is on the CPU
-    assert timed(AZURE, *[(WAITED, WAITED, WORKED)] * 30).torch.interrupted == 1.0
+@pytest.mark.parametrize(("options", "device"), [({}, 0), ({"device_id": "1"}, 1)])
+def test_inputs_and_outputs_lie_on_the_targets_device(monkeypatch, options, device):
+    # a mock, for there is no GPU: that it is asked for the right one is all that is tested
+    session = MagicMock(inputs=["x"], outputs=["y"])
+    session.target = Target("gpu", "CUDAExecutionProvider", options)
+    ort_value = MagicMock()
+    monkeypatch.setattr(onnxruntime, "OrtValue", ort_value)
+    bound(session, {})()
+    assert ort_value.ortvalue_from_numpy.call_args.args[1:] == ("cuda", device)
+    session.handle.io_binding().bind_output.assert_called_once_with("y", "cuda", device)
+
+
+def test_an_accelerator_is_named_as_far_as_it_can_be_told(monkeypatch):
+    # a mock, for there is none
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"GPU of {device}")
+    session = MagicMock(provider="OpenVINOExecutionProvider")
+    session.target = Target("npu", session.provider, {"device_type": "NPU", "num_of_threads": 1})
+    assert device_name(session, "cpu") == "OpenVINOExecutionProvider device_type=NPU"
+    assert device_name(session, "cuda:1") == "GPU of cuda:1"
+    session.target = CPU
+    assert device_name(session, "cpu") == ""

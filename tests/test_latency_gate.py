@@ -7,20 +7,9 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from unittest.mock import MagicMock
 
-import numpy as np
-import onnx
-import onnxruntime
 import pytest
-import torch
 from project import Project, mlps
-
-from pytest_onnxcheck.engine.artefacts.store import Artefact
-from pytest_onnxcheck.engine.checks.latency import bound, looks
-from pytest_onnxcheck.engine.runtime.session import open_session, peak
-from pytest_onnxcheck.engine.speed import memory
-from pytest_onnxcheck.manifest.targets import CPU, Target
 
 CONVS = """
 from torch import nn
@@ -161,55 +150,6 @@ def test_a_skipped_target_leaves_no_entry_and_no_warning(project: Project):
     assert "was not used" not in "\n".join(result.outlines)
 
 
-def test_it_is_looked_at_after_a_quarter_a_half_all_and_more():
-    assert looks(2.0, 6.0) == [0.5, 1.0, 2.0, 4.0, 6.0]
-    assert looks(2.0, 8.0) == [0.5, 1.0, 2.0, 4.0, 8.0]
-    assert looks(2.0, 1.0) == [0.5, 1.0, 2.0]
-
-
-@pytest.fixture
-def doubled(tmp_path: Path) -> Artefact:
-    """An artefact of one node."""
-    graph = "d (float[2, 3] x) => (float[2, 3] y) { y = Add (x, x) }"
-    onnx.save(
-        onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {graph}'),
-        tmp_path / "doubled.onnx",
-    )
-    return Artefact.given(tmp_path / "doubled.onnx")
-
-
-def test_bound_inputs_and_outputs_stay_where_they_are(doubled: Artefact):
-    x = np.arange(6, dtype=np.float32).reshape(2, 3)
-    call = bound(open_session(doubled, CPU), {"x": x}, "cpu")  # the same on a GPU, but for the name
-    places = []
-    for _ in range(3):
-        (value,) = call().get_outputs()
-        np.testing.assert_array_equal(value.numpy(), 2 * x)
-        places.append(value.data_ptr())
-    assert len(set(places)) == 1
-
-
-@pytest.mark.parametrize(("options", "device"), [({}, 0), ({"device_id": "1"}, 1)])
-def test_inputs_and_outputs_lie_on_the_targets_device(monkeypatch, options, device):
-    # a mock, for there is no GPU: that it is asked for the right one is all that is tested
-    session = MagicMock(inputs=["x"], outputs=["y"])
-    session.on = Target("gpu", "CUDAExecutionProvider", options)
-    ort_value = MagicMock()
-    monkeypatch.setattr(onnxruntime, "OrtValue", ort_value)
-    bound(session, {})()
-    assert ort_value.ortvalue_from_numpy.call_args.args[1:] == ("cuda", device)
-    session.handle.io_binding().bind_output.assert_called_once_with("y", "cuda", device)
-
-
-def test_a_gpus_memory_is_what_is_no_longer_free(monkeypatch):
-    # a mock, for there is no GPU
-    free = iter([(900, 1000), (650, 1000)])
-    for name in ("synchronize", "empty_cache"):
-        monkeypatch.setattr(torch.cuda, name, lambda *args: None)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: next(free))
-    assert memory.device_added(object, "cuda:0") == 250
-
-
 def only_check(project: Project) -> dict:
     (check,) = project.record["checks"]
     return check
@@ -302,11 +242,6 @@ def test_threads_are_those_the_manifest_asks_for(project: Project, threads: int)
     assert measured["threads"] == threads
     clock = {1: "processor", 2: "wall"}[threads]
     assert {ratio["clock"] for ratio in measured["ratios"].values()} == {clock}
-
-
-def test_a_session_has_the_threads_it_is_opened_with(doubled: Artefact):
-    options = open_session(doubled, CPU, threads=2).handle.get_session_options()
-    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (2, 1)
 
 
 #: lets the session of `test_latency` fail in its 30th run, as an accelerator's does that is lost
@@ -444,13 +379,6 @@ def test_what_is_too_close_to_tell_warns_and_is_red_when_strict(project: Project
     assert check["findings"][0]["inconclusive"]
     assert "too close to tell after" in check["reason"]
     assert check["measurement"]["seconds"] >= 0.3
-
-
-def test_memory_is_none_where_the_run_fails(tmp_path):
-    def broken():
-        raise OSError("no")
-
-    assert peak.added_peak(broken) is None
 
 
 def test_an_int8_variant_that_is_slower_than_fp32_goes_red(project: Project):

@@ -1,0 +1,91 @@
+"""pytest-benchmark's entries: one measurement fills the two of a check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.speed.timing import Rounds
+    from pytest_onnxcheck.measurement import LatencyMeasurement
+
+__all__ = ["Benchmarks"]
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """pytest-benchmark's `benchmark` fixture, once for each side."""
+
+    onnxruntime: Any
+    torch: Any
+
+    @property
+    def disabled(self) -> bool:
+        """Whether nothing is timed: `--benchmark-disable`, or pytest-xdist."""
+        return bool(self.onnxruntime.disabled)
+
+    def skip(self) -> None:
+        """Tells pytest-benchmark that the entries stay empty on purpose."""
+        self.onnxruntime.skipped = self.torch.skipped = True
+        self.discard()
+
+    @contextmanager
+    def skipped_on_error(self) -> Iterator[None]:
+        """Leaves the entries empty where a measurement fails, and lets its error through."""
+        try:
+            yield
+        except Exception:
+            self.skip()
+            raise
+
+    def discard(self) -> None:
+        """Keeps the entries out of what pytest-benchmark saves: a failure is no baseline."""
+        self.onnxruntime.has_error = self.torch.has_error = True
+
+    def label(self, group: str, name: str, fullname: str) -> None:
+        """Names the entries as its tables show them: one group, told apart by backend."""
+        for backend in ("torch", "onnxruntime"):
+            entry = getattr(self, backend)
+            entry.group = group
+            entry.name = f"{name}-{backend}" if name else backend
+            entry.fullname = f"{fullname}-{backend}"
+            entry.param = entry.params = None
+
+    def record(self, run: Callable[[], None]) -> None:
+        """Runs what times both sides, as one round.
+
+        Timing one side inside the `setup` of the other reads 12 times slower under coverage.
+        """
+        self.onnxruntime.pedantic(run, rounds=1)
+        self.torch.pedantic(lambda: None, rounds=1)
+
+    def fill(self, rounds: Rounds, model: str, measured: LatencyMeasurement) -> None:
+        """Puts the wall times of the first two sides into the entries.
+
+        Args:
+            rounds: What was timed: PyTorch first, then the artefact.
+            model: The model's name.
+            measured: What was made of the rounds.
+        """
+        info = _info(model, measured)
+        for side, backend in enumerate(("torch", "onnxruntime")):
+            entry = getattr(self, backend)
+            entry.extra_info.update(info, backend=backend)
+            entry.stats.stats.data[:] = rounds.samples(side)
+
+
+def _info(model: str, measured: LatencyMeasurement) -> dict[str, Any]:
+    """What pytest-benchmark saves beside the times."""
+    return {
+        "model": model,
+        "artefact_sha256": measured.sha256,
+        "provider": measured.provider,
+        "dims": measured.dims,
+        "threads": measured.threads,
+        "boundary": measured.boundary,
+        "speedup": measured.speedup,
+        "cpus": os.cpu_count(),
+    }
