@@ -10,7 +10,8 @@ from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.diagnosis.blame import blame, share
-from pytest_onnxcheck.engine.diagnosis.localise import layer_losses, localise
+from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
+from pytest_onnxcheck.engine.diagnosis.localise import localise
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.manifest import Variant

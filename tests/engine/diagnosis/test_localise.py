@@ -13,7 +13,8 @@ from onnx import helper, numpy_helper
 from packaging.version import Version
 
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.diagnosis.localise import layer_losses, localise
+from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
+from pytest_onnxcheck.engine.diagnosis.localise import localise
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.manifest import load_manifest
 
