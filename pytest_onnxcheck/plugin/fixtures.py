@@ -122,16 +122,21 @@ def onnxcheck_diagnosed(
         if verdict.grade is not Grade.FAIL or expected:
             return measured
         from pytest_onnxcheck.engine.diagnosis.diagnose import diagnose
+        from pytest_onnxcheck.engine.subject import Subject
 
+        subject = Subject(
+            onnxcheck_artefact,
+            onnxcheck_float_artefact,
+            onnxcheck_builds.oracle(onnxcheck_reference),
+            onnxcheck_variant,
+            onnxcheck_reference.model.target(measured.target),
+        )
         worst = verdict.findings[0]
         diagnosis = diagnose(
             measured,
+            subject,
             worst.where,
             str(worst),
-            artefact=onnxcheck_artefact,
-            float_artefact=onnxcheck_float_artefact,
-            oracle=onnxcheck_builds.oracle(onnxcheck_reference),
-            variant=onnxcheck_variant,
             root=onnxcheck_builds.root,
             manifest=request.node.path,
             build=lambda variant: onnxcheck_builds.artefact(onnxcheck_reference, variant),

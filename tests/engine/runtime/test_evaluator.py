@@ -9,8 +9,9 @@ import onnx
 import pytest
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.runtime import evaluator
 from pytest_onnxcheck.engine.runtime import session as runtime
-from pytest_onnxcheck.engine.runtime.session import evaluator, open_model, open_session
+from pytest_onnxcheck.engine.runtime.session import open_model, open_session
 from pytest_onnxcheck.errors import RunError, Unsupported
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS
 
