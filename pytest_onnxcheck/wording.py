@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["named_error", "one_line", "several"]
+__all__ = ["one_line", "several"]
 
 
 def one_line(text: object, limit: int | None = None) -> str:
@@ -18,17 +18,7 @@ def one_line(text: object, limit: int | None = None) -> str:
     return line if limit is None or len(line) <= limit else f"{line[:limit]} …"
 
 
-def named_error(error: BaseException, limit: int | None = None) -> str:
-    """An error's type and its text in one line, e.g. `ValueError: no such axis`.
-
-    Args:
-        error: The error.
-        limit: How many characters of its text are kept.
-    """
-    return f"{type(error).__name__}: {one_line(error, limit)}"
-
-
-def several(names: Sequence[str], most: int) -> str:
+def several(names: Sequence[str], most: int = 5) -> str:
     """The first names of many, e.g. `a, b, c and 4 more`.
 
     Args:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_onnxcheck.wording import named_error, one_line, several
+from pytest_onnxcheck.wording import one_line, several
 
 
 @pytest.mark.parametrize(
@@ -18,11 +18,6 @@ from pytest_onnxcheck.wording import named_error, one_line, several
 )
 def test_one_line(text, limit, line):
     assert one_line(text, limit) == line
-
-
-def test_an_error_is_named_by_its_type():
-    assert named_error(KeyError("no\nsuch")) == r"KeyError: 'no\nsuch'"
-    assert named_error(ValueError("no\nsuch axis"), 4) == "ValueError: no s …"
 
 
 @pytest.mark.parametrize(

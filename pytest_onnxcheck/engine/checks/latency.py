@@ -21,6 +21,7 @@ from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import LatencyMeasurement
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -381,8 +382,7 @@ def _running(session: Session, when: str) -> Iterator[None]:
         theirs = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
         if not theirs:
             raise
-        text = " ".join(str(error).split())
-        raise RunError(f"{session.target}: failed {when}: {text}") from error
+        raise RunError(f"{session.target}: failed {when}: {one_line(error)}") from error
 
 
 def _device_name(session: Session, device: str) -> str:

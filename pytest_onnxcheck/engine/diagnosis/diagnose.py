@@ -24,7 +24,7 @@ from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     SensitivityMeasurement,
 )
-from pytest_onnxcheck.wording import named_error
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["diagnose"]
 
@@ -111,7 +111,8 @@ class _Attempts:
         try:
             return attempt()
         except Exception as error:  # whatever a broken model brings about
-            self.failures.append(f"{what}: {named_error(error, _MOST_CHARACTERS)}")
+            text = one_line(error)[:_MOST_CHARACTERS]
+            self.failures.append(f"{what}: {type(error).__name__}: {text}")
             return None
 
 

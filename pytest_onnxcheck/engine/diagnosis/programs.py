@@ -17,7 +17,7 @@ from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import Exposed
 from pytest_onnxcheck.errors import StageError, Unsupported
 from pytest_onnxcheck.manifest.targets import Target
-from pytest_onnxcheck.wording import named_error, one_line
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,9 +38,8 @@ class NotRunError(Exception):
 
 def described(error: BaseException) -> str:
     """An error in one line: ours as they are, since they are made to be read, others by type."""
-    if isinstance(error, StageError):
-        return one_line(error, _MOST_CHARACTERS)
-    return named_error(error, _MOST_CHARACTERS)
+    text = str(error) if isinstance(error, StageError) else f"{type(error).__name__}: {error}"
+    return one_line(text, _MOST_CHARACTERS)
 
 
 def exported(reference: Reference, case: Case) -> Outputs:

@@ -122,11 +122,9 @@ def _refusals() -> Iterator[None]:
     except RunError:
         raise
     except RuntimeError as error:  # how it says that it has no such operator, in several forms
-        text = one_line(error)
-        raise Unsupported(f"the reference evaluator does not run it: {text}") from error
+        raise Unsupported(f"the reference evaluator does not run it: {one_line(error)}") from error
     except Exception as error:
-        text = one_line(error)
-        raise RunError(f"does not load in the reference evaluator: {text}") from error
+        raise RunError(f"does not load in the reference evaluator: {one_line(error)}") from error
 
 
 def too_large(graph: onnx.GraphProto, values: int | None = None) -> str | None:

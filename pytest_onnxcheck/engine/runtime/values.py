@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.graph.shapes import value_bytes
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -157,7 +158,7 @@ def plain_session(path: Path, model: bytes | None = None) -> Any:
 
 def run_error(path: Path, error: Exception) -> RunError:
     """What ONNX Runtime said, in one line."""
-    return RunError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:600]}")
+    return RunError(f"{path}: {type(error).__name__}: {one_line(error)[:600]}")
 
 
 def _chunks(names: list[str], sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:
