@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.checks.latency import Benchmarks
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
+    from pytest_onnxcheck.engine.subject import Subject
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Model, Variant
     from pytest_onnxcheck.measurement import EquivalenceMeasurement
@@ -103,18 +104,17 @@ def onnxcheck_diagnosed(
     request: pytest.FixtureRequest,
     onnxcheck_builds: Builds,
     onnxcheck_reference: Reference,
-    onnxcheck_variant: Variant,
-    onnxcheck_float_artefact: Artefact,
-    onnxcheck_artefact: Artefact,
 ) -> Callable[..., EquivalenceMeasurement]:
     """Adds to a failed measurement whose fault it is, where, and a folder that reproduces it.
 
-    Called with a measurement, its verdict, and what tells the problem of another measurement.
+    Called with a measurement, what was measured, the verdict on it, and what tells the problem of
+    another measurement.
     Leaves it as it is when it passed, or was expected to fail.
     """
 
     def diagnosed(
         measured: EquivalenceMeasurement,
+        subject: Subject,
         verdict: Verdict,
         problem: Callable[[Any], str | None],
     ) -> EquivalenceMeasurement:
@@ -122,15 +122,7 @@ def onnxcheck_diagnosed(
         if verdict.grade is not Grade.FAIL or expected:
             return measured
         from pytest_onnxcheck.engine.diagnosis.diagnose import diagnose
-        from pytest_onnxcheck.engine.subject import Subject
 
-        subject = Subject(
-            onnxcheck_artefact,
-            onnxcheck_float_artefact,
-            onnxcheck_builds.oracle(onnxcheck_reference),
-            onnxcheck_variant,
-            onnxcheck_reference.model.target(measured.target),
-        )
         worst = verdict.findings[0]
         diagnosis = diagnose(
             measured,
