@@ -77,17 +77,20 @@ def diagnose(
     attempts = _Attempts()
     diagnosis = _diagnosed(subject, case, build, problem, attempts)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
-    write = partial(
-        write_repro,
-        root,
-        subject,
-        case,
-        finding=finding,
-        manifest=manifest,
-        allowed={output.name: largest_difference(output, tolerance) for output in found.outputs},
-        node=divergence.node if divergence is not None else None,
+    folder = attempts.make(
+        "repro",
+        lambda: write_repro(
+            root,
+            subject,
+            case,
+            finding=finding,
+            manifest=manifest,
+            allowed={
+                output.name: largest_difference(output, tolerance) for output in found.outputs
+            },
+            node=divergence.node if divergence is not None else None,
+        ),
     )
-    folder = attempts.make("repro", write)
     return dataclasses.replace(
         diagnosis,
         case=failing,  # a name of its own where the case was derived from another
