@@ -96,7 +96,7 @@ def _on_other_cpus(
 ) -> tuple[SaturationMeasurement | None, list[CaseMeasurement]]:
     """The same cases on CPUs that saturate where this one does not, or the other way round."""
     cases = {case.name: case for case in ran}
-    feeds = {name: session.fed(case.inputs) for name, case in cases.items()}
+    feeds = {name: session.cast_inputs(case.inputs) for name, case in cases.items()}
     found, outputs = saturation.measure(subject.artefact.path, session, subject.variant, feeds)
     if found is None:
         return None, []
@@ -105,7 +105,7 @@ def _on_other_cpus(
     for case, given in outputs.items():
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
         expected = subject.oracle.expected(cases[case])
-        widened = session.widened(given)
+        widened = session.cast_outputs(given)
         own = _compared(subject.oracle, subject.variant, named, expected, widened)
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
@@ -224,7 +224,7 @@ def _underflowed(subject: Subject, session: Session, case: Case) -> tuple[str, .
     """The values of a float16 artefact that underflow."""
     if subject.oracle.expected(case).cost.smallest >= TINY:
         return ()
-    return tuple(underflowed(subject.artefact.path, session.fed(case.inputs)))
+    return tuple(underflowed(subject.artefact.path, session.cast_inputs(case.inputs)))
 
 
 def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasurement | None:
@@ -232,13 +232,13 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     expected = subject.oracle.expected(case)
     if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(subject.artefact.path, session.fed(case.inputs))
+    found = stored_outputs(subject.artefact.path, session.cast_inputs(case.inputs))
     if found is None:
         return None
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    widened = session.widened(outputs)
+    widened = session.cast_outputs(outputs)
     measured = _compared(subject.oracle, subject.variant, case, expected, widened)
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.oracle.compare import sqnr
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.measurement import LayerLoss
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def layer_losses(
     Raises:
         RunError: One of the two does not run on the inputs.
     """
-    exact, quantized = Exposed(float_path), Exposed(quantized_path)
+    exact, quantized = OpenedGraph(float_path), OpenedGraph(quantized_path)
     pairs = dict(_pairs(exact, quantized))
     weighted = {name for name in pairs if _is_weighted(exact, quantized, name)}
     names = [name for name in pairs if name in weighted] or list(pairs)
@@ -65,7 +65,7 @@ def layer_losses(
     return tuple(sorted(found, key=lambda layer: layer.sqnr_db)[:_MOST_LAYERS])
 
 
-def _pairs(exact: Exposed, quantized: Exposed) -> Iterator[tuple[str, str]]:
+def _pairs(exact: OpenedGraph, quantized: OpenedGraph) -> Iterator[tuple[str, str]]:
     """Values by their names in the float artefact and in the quantized one."""
     for name in exact.producers:
         dequantized = f"{name}_DequantizeLinear_Output"
@@ -75,7 +75,7 @@ def _pairs(exact: Exposed, quantized: Exposed) -> Iterator[tuple[str, str]]:
             yield name, name
 
 
-def _is_weighted(exact: Exposed, quantized: Exposed, name: str) -> bool:
+def _is_weighted(exact: OpenedGraph, quantized: OpenedGraph, name: str) -> bool:
     """Whether an operator with weights computes a value, in one of the two artefacts."""
     return any(
         name in side.producers and side.producers[name].op_type in _WEIGHTED

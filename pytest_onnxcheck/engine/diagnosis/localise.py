@@ -16,7 +16,7 @@ from pytest_onnxcheck.engine.diagnosis.recorder import trace
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.measurement import Divergence
 
@@ -45,7 +45,7 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> 
         Exception: PyTorch does not run on the case.
     """
     torch_side = trace(oracle, case)
-    exposed = Exposed(path)
+    exposed = OpenedGraph(path)
     try:
         matching = Matching(exposed, torch_side, case, safety)
     except RunError as error:
@@ -65,7 +65,7 @@ class _Fault:
     record: Record | None
 
 
-def _refused_node(exposed: Exposed, text: str) -> Divergence | None:
+def _refused_node(exposed: OpenedGraph, text: str) -> Divergence | None:
     """The node ONNX Runtime names when it fails on one."""
     named = re.search(r"Name:\s*'([^']*)'|Node \(([^)]*)\)", text)
     name = next((part for part in named.groups() if part), "") if named else ""

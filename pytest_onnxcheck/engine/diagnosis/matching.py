@@ -16,7 +16,7 @@ from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record, Trace, sketch
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +51,7 @@ class _Flow:
         live: The nodes that an output depends on, in topological order.
     """
 
-    def __init__(self, exposed: Exposed) -> None:
+    def __init__(self, exposed: OpenedGraph) -> None:
         self._reads = {id(node): reads(node, but=_SHAPE_ONLY) for node in exposed.nodes}
         self.variable = set(exposed.inputs)
         for node in exposed.nodes:
@@ -90,7 +90,7 @@ class Matching:
         reached: Records that the artefact computes, or that lead to one it computes.
     """
 
-    def __init__(self, exposed: Exposed, torch_side: Trace, case: Case, safety: float) -> None:
+    def __init__(self, exposed: OpenedGraph, torch_side: Trace, case: Case, safety: float) -> None:
         """Runs the artefact, and compares each of its values with PyTorch's.
 
         Args:
@@ -249,7 +249,7 @@ class Matching:
         return equal | set(self.exposed.inputs) | _settled(steps, self._proofs, outputs)
 
 
-def _is_half(exposed: Exposed) -> bool:
+def _is_half(exposed: OpenedGraph) -> bool:
     """Whether an artefact has float16 weights."""
     import onnx
 

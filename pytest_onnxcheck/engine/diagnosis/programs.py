@@ -14,7 +14,7 @@ from pytest_onnxcheck.engine.inputs.cases import Case, example
 from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator, too_large
 from pytest_onnxcheck.engine.runtime.session import open_session
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import StageError, Unsupported
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.wording import one_line
@@ -110,7 +110,7 @@ def evaluated(artefact: Artefact, case: Case) -> Outputs:
         NotRunError: It is too large, or has operators that onnx does not specify.
         StageError: It does not load there.
     """
-    exposed = Exposed(artefact.path)
+    exposed = OpenedGraph(artefact.path)
     values = sum(exposed.sizes(case.inputs).values()) // 4
     reason = too_large(exposed.graph, values)
     if reason is not None:
