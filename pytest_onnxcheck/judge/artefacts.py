@@ -12,6 +12,7 @@ from pytest_onnxcheck.measurement import (
     QuantizationMeasurement,
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+from pytest_onnxcheck.wording import several
 
 __all__ = ["export", "quantization"]
 
@@ -238,21 +239,16 @@ def _weights(measured: QuantizationMeasurement) -> Iterator[Finding]:
         yield Finding(
             _FAIL,
             "weights",
-            f"beyond 65504, the largest float16, and {larger}: {_several(measured.clipped)}. "
+            f"beyond 65504, the largest float16, and {larger}: {several(measured.clipped)}. "
             f"{_MENDED[measured.precision]}",
         )
     if measured.vanished:
         yield Finding(
             _WARN,
             "weights",
-            f"below what float16 holds (3e-8), and {smaller}: {_several(measured.vanished)}. "
+            f"below what float16 holds (3e-8), and {smaller}: {several(measured.vanished)}. "
             f"{_MENDED[measured.precision]}",
         )
-
-
-def _several(names: tuple[str, ...]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _size(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Finding]:

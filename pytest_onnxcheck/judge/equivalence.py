@@ -16,6 +16,7 @@ from pytest_onnxcheck.measurement import (
     StructureMeasurement,
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+from pytest_onnxcheck.wording import several
 
 __all__ = ["VACUOUS", "equivalence", "problem"]
 
@@ -25,9 +26,6 @@ VACUOUS = 1e-12
 
 #: What is written behind a metric's value.
 _UNITS = {"sqnr_db": " dB"}
-
-#: How many names a message lists.
-_NAMED = 5
 
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
@@ -109,7 +107,7 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
             (
                 _WARN,
                 "float16 underflow",
-                f"most elements of {_several(case.underflowed)} turn to zero where they are stored "
+                f"most elements of {several(case.underflowed)} turn to zero where they are stored "
                 "in float16, as on a GPU; here ONNX Runtime keeps them in float32. Leave their "
                 "nodes in float32 (exclude_nodes or op_block_list), or use bf16",
             )
@@ -139,12 +137,6 @@ def _output(
     yield from _range(output)
     yield from _noise(output, tolerance)
     yield from _metrics(output, tolerance)
-
-
-def _several(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:_NAMED]) + (
-        f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    )
 
 
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
+    from pytest_onnxcheck.engine.subject import Subject
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Model, Variant
     from pytest_onnxcheck.measurement import EquivalenceMeasurement
@@ -103,18 +104,17 @@ def onnxcheck_diagnosed(
     request: pytest.FixtureRequest,
     onnxcheck_builds: Builds,
     onnxcheck_reference: Reference,
-    onnxcheck_variant: Variant,
-    onnxcheck_float_artefact: Artefact,
-    onnxcheck_artefact: Artefact,
 ) -> Callable[..., EquivalenceMeasurement]:
     """Adds to a failed measurement whose fault it is, where, and a folder that reproduces it.
 
-    Called with a measurement, its verdict, and what tells the problem of another measurement.
+    Called with a measurement, what was measured, the verdict on it, and what tells the problem of
+    another measurement.
     Leaves it as it is when it passed, or was expected to fail.
     """
 
     def diagnosed(
         measured: EquivalenceMeasurement,
+        subject: Subject,
         verdict: Verdict,
         problem: Callable[[Any], str | None],
     ) -> EquivalenceMeasurement:
@@ -126,12 +126,9 @@ def onnxcheck_diagnosed(
         worst = verdict.findings[0]
         diagnosis = diagnose(
             measured,
+            subject,
             worst.where,
             str(worst),
-            artefact=onnxcheck_artefact,
-            float_artefact=onnxcheck_float_artefact,
-            oracle=onnxcheck_builds.oracle(onnxcheck_reference),
-            variant=onnxcheck_variant,
             root=onnxcheck_builds.root,
             manifest=request.node.path,
             build=lambda variant: onnxcheck_builds.artefact(onnxcheck_reference, variant),

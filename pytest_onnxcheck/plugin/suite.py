@@ -193,6 +193,7 @@ class OnnxChecks:
         self,
         onnxcheck_target: str,
         onnxcheck_artefact: Artefact,
+        onnxcheck_float_artefact: Artefact,
         onnxcheck_reference: Reference,
         onnxcheck_builds: Builds,
         onnxcheck_diagnosed: Callable[..., Any],
@@ -200,28 +201,27 @@ class OnnxChecks:
     ) -> None:
         """The artefact computes what PyTorch computes, in every case."""
         from pytest_onnxcheck.engine.checks import equivalence
+        from pytest_onnxcheck.engine.subject import Subject
 
-        # made here and not in a fixture: the time it takes is this check's
-        oracle = onnxcheck_builds.oracle(onnxcheck_reference)
-        target = self.model.target(onnxcheck_target)
-        measured = equivalence.measure(onnxcheck_artefact, oracle, self.variant, target)
+        subject = Subject(
+            onnxcheck_artefact,
+            onnxcheck_float_artefact,
+            # made here and not in a fixture: the time it takes is this check's
+            onnxcheck_builds.oracle(onnxcheck_reference),
+            self.variant,
+            self.model.target(onnxcheck_target),
+        )
+        measured = equivalence.measure(subject)
         eight = self.variant.eight_bits
         if eight is not None and measured.saturation is not None:
             with contextlib.suppress(StageError):  # a remark is no reason to fail
                 built = onnxcheck_builds.artefact(onnxcheck_reference, eight)
-                measured = equivalence.beside_eight_bits(measured, built, oracle, eight)
+                measured = equivalence.beside_eight_bits(measured, subject, built)
         verdict = judge.equivalence(measured, self.variant.tolerance)
         if self.search_seconds and verdict.grade is not Grade.FAIL:
-            measured = equivalence.searched(
-                measured,
-                onnxcheck_artefact,
-                oracle,
-                self.variant,
-                self.search_seconds,
-                self._problem,
-            )
+            measured = equivalence.searched(measured, subject, self.search_seconds, self._problem)
             verdict = judge.equivalence(measured, self.variant.tolerance)
-        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, verdict, self._fault))
+        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, subject, verdict, self._fault))
 
     @pytest.mark.accuracy
     def test_accuracy(

@@ -14,9 +14,10 @@ from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.targets import CPU, Target
+from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -36,9 +37,7 @@ __all__ = ["beside_eight_bits", "measure", "measure_case", "searched"]
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
-def measure(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target
-) -> EquivalenceMeasurement:
+def measure(subject: Subject) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on a target, case by case.
 
     PyTorch always runs on the CPU: its outputs are the reference for every target alike. The
@@ -50,7 +49,8 @@ def measure(
         RunError: The artefact does not load there.
         InputError: PyTorch itself does not run on a declared case.
     """
-    session = open_session(artefact, target)
+    oracle, variant = subject.oracle, subject.variant
+    session = open_session(subject.artefact, subject.target)
     cases = list(oracle.cases(variant))
     measured = [
         found
@@ -59,26 +59,26 @@ def measure(
     ]
     if variant.precision in ("fp16", "half") and session.provider == CPU.provider:
         largest = max(oracle.declared, key=_magnitude)
-        lost = _underflowed(artefact, session, oracle, largest)
+        lost = _underflowed(subject, session, largest)
         measured = [
             dataclasses.replace(entry, underflowed=lost) if entry.case == largest.name else entry
             for entry in measured
         ]
-        found = _as_stored(artefact, session, oracle, variant, largest)
+        found = _as_stored(subject, session, largest)
         measured += [found] if found is not None else []
     first = oracle.expected(cases[0])
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
         measured.append(_measured(session, oracle, variant, again, first))
     ran = [case for case in oracle.declared if _ran(case, measured)]
-    saturated, computed = _on_other_cpus(artefact, session, oracle, variant, ran)
+    saturated, computed = _on_other_cpus(subject, session, ran)
     if computed and saturated is not None and saturated.here:
         text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
         measured = [
             entry if entry.error else dataclasses.replace(entry, lenient=text) for entry in measured
         ]
     return EquivalenceMeasurement(
-        target.name,
+        subject.target.name,
         session.provider,
         (*measured, *computed),
         notes=tuple(oracle.notes),
@@ -92,40 +92,41 @@ def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
 
 
 def _on_other_cpus(
-    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, ran: list[Case]
+    subject: Subject, session: Session, ran: list[Case]
 ) -> tuple[SaturationMeasurement | None, list[CaseMeasurement]]:
     """The same cases on CPUs that saturate where this one does not, or the other way round."""
     cases = {case.name: case for case in ran}
     feeds = {name: session.cast_inputs(case.inputs) for name, case in cases.items()}
-    found, outputs = saturation.measure(artefact.path, session, variant, feeds)
+    found, outputs = saturation.measure(subject.artefact.path, session, subject.variant, feeds)
     if found is None:
         return None, []
     cpu, name = ("x86-vnni", "with VNNI") if found.here else (WITHOUT_VNNI, "without VNNI")
     measured = []
     for case, given in outputs.items():
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
-        expected = oracle.expected(cases[case])
-        own = _compared(oracle, variant, named, expected, session.cast_outputs(given))
+        expected = subject.oracle.expected(cases[case])
+        widened = session.cast_outputs(given)
+        own = _compared(subject.oracle, subject.variant, named, expected, widened)
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
     return found, measured
 
 
 def beside_eight_bits(
-    measured: EquivalenceMeasurement, eight: Artefact, oracle: Oracle, variant: Variant
+    measured: EquivalenceMeasurement, subject: Subject, eight: Artefact
 ) -> EquivalenceMeasurement:
     """Adds what weights of 7 bits cost an artefact.
 
     Args:
         measured: What was measured of the artefact.
-        eight: The same variant with weights of 8 bits.
-        oracle: What both should give.
-        variant: The variant of 7 bits.
+        subject: What was measured, with weights of 7 bits.
+        eight: The same with weights of 8 bits.
 
     Raises:
         RunError: The one of 8 bits does not load or run.
     """
-    session = open_session(eight, oracle.reference.model.target(measured.target))
+    oracle, variant = subject.oracle, subject.variant
+    session = open_session(eight, subject.target)
     run = saturation.unsaturated(eight.path, session)
     cases = [
         _compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
@@ -140,9 +141,7 @@ def beside_eight_bits(
 
 def searched(
     measured: EquivalenceMeasurement,
-    artefact: Artefact,
-    oracle: Oracle,
-    variant: Variant,
+    subject: Subject,
     seconds: float,
     problem: Callable[[EquivalenceMeasurement], str | None],
 ) -> EquivalenceMeasurement:
@@ -150,9 +149,7 @@ def searched(
 
     Args:
         measured: What was measured on the other cases.
-        artefact: The artefact.
-        oracle: What it should give.
-        variant: Its variant.
+        subject: What was measured.
         seconds: How long to look.
         problem: Says what is wrong with a measurement; None when nothing is.
 
@@ -165,9 +162,10 @@ def searched(
     """
     from pytest_onnxcheck.engine.oracle.search import search
 
+    oracle, variant = subject.oracle, subject.variant
     if not oracle.probed(variant):
         return measured
-    session = open_session(artefact, oracle.reference.model.target(measured.target))
+    session = open_session(subject.artefact, subject.target)
 
     def tried(case: Case) -> EquivalenceMeasurement | None:
         found = measure_case(session, oracle, variant, case)
@@ -222,29 +220,26 @@ def _magnitude(case: Case) -> float:
     return max((float(np.abs(a[np.isfinite(a)]).max(initial=0.0)) for a in floats), default=0.0)
 
 
-def _underflowed(
-    artefact: Artefact, session: Session, oracle: Oracle, case: Case
-) -> tuple[str, ...]:
+def _underflowed(subject: Subject, session: Session, case: Case) -> tuple[str, ...]:
     """The values of a float16 artefact that underflow."""
-    if oracle.expected(case).cost.smallest >= TINY:
+    if subject.oracle.expected(case).cost.smallest >= TINY:
         return ()
-    return tuple(underflowed(artefact.path, session.cast_inputs(case.inputs)))
+    return tuple(underflowed(subject.artefact.path, session.cast_inputs(case.inputs)))
 
 
-def _as_stored(
-    artefact: Artefact, session: Session, oracle: Oracle, variant: Variant, case: Case
-) -> CaseMeasurement | None:
+def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasurement | None:
     """Compares what a float16 artefact gives where overflowing values are stored as infinity."""
-    expected = oracle.expected(case)
+    expected = subject.oracle.expected(case)
     if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(artefact.path, session.cast_inputs(case.inputs))
+    found = stored_outputs(subject.artefact.path, session.cast_inputs(case.inputs))
     if found is None:
         return None
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    measured = _compared(oracle, variant, case, expected, session.cast_outputs(outputs))
+    widened = session.cast_outputs(outputs)
+    measured = _compared(subject.oracle, subject.variant, case, expected, widened)
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
 
 

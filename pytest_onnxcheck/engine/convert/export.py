@@ -19,11 +19,15 @@ from pytest_onnxcheck.engine.reference.reference import Reference, tensors_of, u
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["MAX_INLINE_BYTES", "check_file", "export", "measure"]
+
+#: how many characters of an error are repeated
+_MOST_CHARACTERS = 600
 
 #: protobuf refuses files above 2^31 bytes; room is left for the graph itself
 MAX_INLINE_BYTES = 2**31 - 2**24
@@ -103,12 +107,12 @@ def _checked(path: Path) -> tuple[str | None, str | None]:
     try:
         onnx.checker.check_model(str(path), full_check=False)
     except Exception as error:
-        return _one_line(error), None
+        return one_line(error, _MOST_CHARACTERS), None
     try:
         # strict shape inference is the second half of the full check
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
-        return None, _one_line(error)
+        return None, one_line(error, _MOST_CHARACTERS)
     return None, None
 
 
@@ -230,7 +234,7 @@ def _traced(warned: list[warnings.WarningMessage]) -> Iterator[str]:
         if issubclass(entry.category, TracerWarning):
             places[f"{entry.filename}:{entry.lineno}"] = str(entry.message)
     for place, message in places.items():
-        what = " ".join(message.split()).partition(". ")[0]
+        what = one_line(message).partition(". ")[0]
         yield (
             f"{place}: the tracer says: {what}. Whatever the example gives there stays for "
             "every input"
@@ -281,9 +285,4 @@ def _root(error: BaseException) -> BaseException:
 def _cause(error: BaseException) -> str:
     """The innermost error in one line: exporters wrap it in pages of advice."""
     root = _root(error)
-    return f"{type(root).__name__}: {_one_line(root)}"
-
-
-def _one_line(error: BaseException, limit: int = 600) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[:limit] + " …"
+    return f"{type(root).__name__}: {one_line(root, _MOST_CHARACTERS)}"

@@ -34,6 +34,7 @@ from pytest_onnxcheck.engine.runtime.session import import_onnxruntime
 from pytest_onnxcheck.errors import QuantizeError, StageError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION, Quantization
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["quantize", "resolved_options"]
 
@@ -120,8 +121,7 @@ def _convert(
         raise QuantizeError(f"{name}: {error}") from None
     except Exception as error:
         raise QuantizeError(
-            f"{name} of {source} failed: {type(error).__name__}: "
-            f"{' '.join(str(error).split())[:600]}"
+            f"{name} of {source} failed: {type(error).__name__}: {one_line(error)[:600]}"
         ) from error
 
 

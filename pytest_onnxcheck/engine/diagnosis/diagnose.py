@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
 from pytest_onnxcheck.engine.artefacts.store import Artefact
-from pytest_onnxcheck.engine.diagnosis.blame import blame, share
-from pytest_onnxcheck.engine.diagnosis.localise import layer_losses, localise
+from pytest_onnxcheck.engine.diagnosis.blame import blame
+from pytest_onnxcheck.engine.diagnosis.bounds import largest_difference
+from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
+from pytest_onnxcheck.engine.diagnosis.localise import localise
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
-from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import Diagnosis, EquivalenceMeasurement, OutputMeasurement
+from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.subject import Subject
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    Diagnosis,
+    EquivalenceMeasurement,
+    SensitivityMeasurement,
+)
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["diagnose"]
 
@@ -23,16 +33,19 @@ _T = TypeVar("_T")
 #: how long to look for nodes of an int8-static artefact that are better left in float
 _SENSITIVITY_SECONDS = 20.0
 
+#: how many noise floors a value may be away, where the tolerance does not say so
+_SAFETY = 8.0
+
+#: how many characters of an error are repeated
+_MOST_CHARACTERS = 300
+
 
 def diagnose(
     measured: EquivalenceMeasurement,
+    subject: Subject,
     failing: str,
     finding: str,
     *,
-    artefact: Artefact,
-    float_artefact: Artefact,
-    oracle: Oracle,
-    variant: Variant,
     root: Path,
     manifest: Path,
     build: Build,
@@ -42,12 +55,9 @@ def diagnose(
 
     Args:
         measured: The measurement that failed.
+        subject: What was measured.
         failing: Name of the failing case.
         finding: What is wrong with it.
-        artefact: What failed.
-        float_artefact: The fp32 artefact it was made from.
-        oracle: What it should give.
-        variant: The variant that failed.
         root: The artefacts' folder, where the repro folder is put.
         manifest: The manifest, of which an excerpt is kept.
         build: Makes the artefact of another variant.
@@ -57,120 +67,105 @@ def diagnose(
     Returns:
         None when the failure belongs to no case.
     """
-    case = oracle.case(failing)
+    case = subject.oracle.case(failing)
     if case is None:
         return None
     (found,) = [entry for entry in measured.cases if entry.case == failing]
-    if found.overflowed:
-        return Diagnosis(
-            failing,
-            stage="quantization",
-            notes=(
-                f"float16 stores {', '.join(found.overflowed[:5])} as infinity; ONNX Runtime's CPU "
-                "provider keeps float32 there and hides it, a GPU does not. Keep the operators "
-                "that compute them in float32 (op_block_list), or scale the values down",
-            ),
-        )
-    if found.cpu:
-        return Diagnosis(
-            failing,
-            stage="quantization",
-            notes=(f"computed as {found.cpu} does; this machine's own CPU is another",),
-        )
-    calibration = artefact.notes.get("calibration")
-    if calibration and calibration["constant"] and not calibration["varies"]:
-        return Diagnosis(
-            failing,
-            stage="quantization",
-            notes=("calibrated on constant data: see test_quantization",),
-        )
-    notes: list[str] = []
-    safety = variant.tolerance.safety or 8.0
-    target = oracle.reference.model.target(measured.target)
-
-    def tried(what: str, attempt: Callable[[], _T]) -> _T | None:
-        try:
-            return attempt()
-        except Exception as error:  # whatever a broken model brings about
-            text = " ".join(str(error).split())[:300]
-            notes.append(f"{what}: {type(error).__name__}: {text}")
-            return None
-
-    blamed = tried(
-        "guilty stage",
-        lambda: blame(oracle, case, variant, target, artefact, float_artefact, safety),
-    )
-    stage, steps = blamed or (None, ())
-    divergence, losses, sensitivity = None, None, None
-    if stage == "quantization" and artefact.path != float_artefact.path:
-        losses = tried(
-            "layers", lambda: layer_losses(float_artefact.path, artefact.path, case.inputs)
-        )
-        if variant.precision == "int8-static" and variant.file is None:
-            sensitivity = tried(
-                "sensitivity",
-                lambda: measure_sensitivity(
-                    artefact,
-                    float_artefact,
-                    oracle,
-                    variant,
-                    target,
-                    case,
-                    build=build,
-                    problem=problem,
-                    seconds=_SENSITIVITY_SECONDS,
-                ),
-            )
-    else:
-        divergence = tried(
-            "first divergence",
-            lambda: localise(float_artefact.path, oracle, case, safety=safety),
-        )
-    folder = tried(
+    reason = _known_reason(found, subject.artefact)
+    if reason is not None:
+        return Diagnosis(failing, stage="quantization", notes=(reason,))
+    attempts = _Attempts()
+    diagnosis = _diagnosed(subject, case, build, problem, attempts)
+    tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
+    folder = attempts.make(
         "repro",
         lambda: write_repro(
             root,
-            oracle,
-            variant,
-            target,
-            artefact,
+            subject,
             case,
             finding=finding,
             manifest=manifest,
-            allowed=_allowed(measured, failing, variant),
+            allowed={
+                output.name: largest_difference(output, tolerance) for output in found.outputs
+            },
             node=divergence.node if divergence is not None else None,
         ),
     )
-    return Diagnosis(
-        case=failing,
-        stage=stage,
-        steps=steps,
-        divergence=divergence,
-        losses=losses or (),
-        sensitivity=sensitivity,
+    return dataclasses.replace(
+        diagnosis,
+        case=failing,  # a name of its own where the case was derived from another
         repro=None if folder is None else command(folder),
-        notes=tuple(notes),
+        notes=tuple(attempts.failures),
     )
 
 
-def _allowed(measured: EquivalenceMeasurement, failing: str, variant: Variant) -> dict[str, float]:
-    """Output -> largest |difference| that the check would let pass, about."""
-    outputs = [output for case in measured.cases if case.case == failing for output in case.outputs]
-    return {output.name: _largest(output, variant) for output in outputs}
+class _Attempts:
+    """Makes attempts that may fail.
+
+    Attributes:
+        failures: What failed, and how.
+    """
+
+    def __init__(self) -> None:
+        self.failures: list[str] = []
+
+    def make(self, what: str, attempt: Callable[[], _T]) -> _T | None:
+        """What an attempt gives; None where it fails, which is noted."""
+        try:
+            return attempt()
+        except Exception as error:  # whatever a broken model brings about
+            text = one_line(error)[:_MOST_CHARACTERS]
+            self.failures.append(f"{what}: {type(error).__name__}: {text}")
+            return None
 
 
-def _largest(output: OutputMeasurement, variant: Variant) -> float:
-    """What max_abs may be, if it shrank in proportion to the metric that fails worst."""
-    tolerance, worst = variant.tolerance, output.max_abs or 0.0
-    if output.tied and output.tied == output.differing:
-        return worst
-    allowed = []
-    if output.floor is not None and tolerance.safety is not None:
-        # the floor is about float64, the script compares with PyTorch's own float32
-        allowed.append(tolerance.safety * output.floor.floor_worst + output.floor.torch_worst)
-        if output.floor.ratio > tolerance.safety:
-            allowed.append(worst * tolerance.safety / output.floor.ratio)
-    of_bounds = share(output, tolerance)
-    if of_bounds > 0:
-        allowed.append(worst / of_bounds)
-    return min(allowed, default=0.0)
+def _known_reason(found: CaseMeasurement, artefact: Artefact) -> str | None:
+    """Why a case fails, where that is known without a look at the artefact."""
+    if found.overflowed:
+        return (
+            f"float16 stores {', '.join(found.overflowed[:5])} as infinity; ONNX Runtime's CPU "
+            "provider keeps float32 there and hides it, a GPU does not. Keep the operators "
+            "that compute them in float32 (op_block_list), or scale the values down"
+        )
+    if found.cpu:
+        return f"computed as {found.cpu} does; this machine's own CPU is another"
+    calibration = artefact.notes.get("calibration")
+    if calibration and calibration["constant"] and not calibration["varies"]:
+        return "calibrated on constant data: see test_quantization"
+    return None
+
+
+def _diagnosed(
+    subject: Subject, case: Case, build: Build, problem: Problem, attempts: _Attempts
+) -> Diagnosis:
+    """The guilty stage, and where in the artefact it goes wrong."""
+    variant, safety = subject.variant, subject.variant.tolerance.safety or _SAFETY
+    path, float_path = subject.artefact.path, subject.float_artefact.path
+    blamed = attempts.make("guilty stage", partial(blame, subject, case, safety))
+    stage, steps = blamed or (None, ())
+    if stage != "quantization" or not subject.converted:
+        locate = partial(localise, float_path, subject.oracle, case, safety=safety)
+        divergence = attempts.make("first divergence", locate)
+        return Diagnosis(case.name, stage, steps, divergence)
+    losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
+    sensitivity = None
+    if variant.precision == "int8-static" and variant.file is None:
+        measure = partial(_sensitivity, subject, case, build, problem)
+        sensitivity = attempts.make("sensitivity", measure)
+    return Diagnosis(case.name, stage, steps, losses=losses or (), sensitivity=sensitivity)
+
+
+def _sensitivity(
+    subject: Subject, case: Case, build: Build, problem: Problem
+) -> SensitivityMeasurement:
+    return measure_sensitivity(
+        subject.artefact,
+        subject.float_artefact,
+        subject.oracle,
+        subject.variant,
+        subject.target,
+        case,
+        build=build,
+        problem=problem,
+        seconds=_SENSITIVITY_SECONDS,
+    )

@@ -24,14 +24,13 @@ from pytest_onnxcheck.engine.artefacts.store import Artefact, artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference, _seed
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import RunError
-from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.excerpt import write_excerpt
-from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -53,10 +52,7 @@ _PACKAGES = (
 
 def write_repro(
     root: Path,
-    oracle: Oracle,
-    variant: Variant,
-    target: Target,
-    artefact: Artefact,
+    subject: Subject,
     case: Case,
     *,
     finding: str,
@@ -68,10 +64,7 @@ def write_repro(
 
     Args:
         root: The artefacts' folder.
-        oracle: Gives PyTorch's outputs.
-        variant: The variant that fails.
-        target: Where it fails.
-        artefact: Its artefact.
+        subject: What fails.
         case: A case on which it fails.
         finding: What is wrong, for people.
         manifest: The manifest the model stands in.
@@ -85,31 +78,23 @@ def write_repro(
         InputError: PyTorch itself does not run on the case.
         OSError: The folder cannot be written, or the manifest cannot be read.
     """
-    model = oracle.reference.model
-    home = root / "repro" / _folder(root, model) / f"{variant.name}-{target.name}"
+    model, variant = subject.model, subject.variant
+    home = root / "repro" / _folder(root, model) / f"{variant.name}-{subject.target.name}"
     home.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
         folder = Path(temporary) / "new"
         folder.mkdir()
-        _write_values(folder, oracle, target, artefact, case)
-        _write_state(folder, oracle.reference)
+        _write_values(folder, subject, case)
+        _write_state(folder, subject.reference)
         write_excerpt(folder / "manifest.toml", manifest, model)
         _write_json(folder / "versions.json", _versions())
-        about = _rebuilding(oracle.reference) | {
-            "variant": variant.name,
-            "target": target.name,
-            **target.opening(),
-            "case": case.name,
-            "finding": finding,
-            "artefact": str(artefact.path.resolve()),
-            "artefact_sha256": artefact.sha256,
-            "node": node,
-            "narrowed": list(artefact.notes.get("narrowed", ())),
-            "allowed": dict(allowed),
-        }
-        _write_json(folder / "repro.json", about)
+        failure = {"case": case.name, "finding": finding, "node": node, "allowed": dict(allowed)}
+        _write_json(
+            folder / "repro.json",
+            _rebuilding(subject.reference) | _running(subject) | failure,
+        )
         shutil.copyfile(repro_script.__file__, folder / "repro.py")
-        _write_model(folder, artefact, case, node, link=variant.file is None)
+        _write_model(folder, subject.artefact, case, node, link=variant.file is None)
         _replace(home, folder, Path(temporary))
     return home
 
@@ -149,15 +134,13 @@ def _replace(home: Path, new: Path, aside: Path) -> None:
 # values, weights, versions
 
 
-def _write_values(
-    folder: Path, oracle: Oracle, target: Target, artefact: Artefact, case: Case
-) -> None:
+def _write_values(folder: Path, subject: Subject, case: Case) -> None:
+    """Writes the inputs, and what PyTorch and the artefact make of them."""
     _write_arrays(folder / "inputs.npz", case.inputs)
-    outputs = oracle.expected(case).outputs
-    names = oracle.reference.model.outputs
-    _write_arrays(folder / "pytorch.npz", dict(zip(names, outputs, strict=True)))
+    outputs = subject.oracle.expected(case).outputs
+    _write_arrays(folder / "pytorch.npz", dict(zip(subject.model.outputs, outputs, strict=True)))
     with contextlib.suppress(RunError):  # it does not run: there is nothing to write
-        session = open_session(artefact, target)
+        session = open_session(subject.artefact, subject.target)
         actual = dict(zip(session.outputs, session.run(case.inputs), strict=True))
         _write_arrays(folder / "onnx.npz", actual)
 
@@ -173,6 +156,7 @@ def _write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def _write_state(folder: Path, reference: Reference) -> None:
+    """Writes the weights, unless they are too large."""
     import torch
 
     state = reference.module.state_dict()
@@ -200,6 +184,19 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
         "by_keyword": reference.by_keyword,
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
+    }
+
+
+def _running(subject: Subject) -> dict[str, Any]:
+    """What the script must know to run the artefact."""
+    artefact = subject.artefact
+    return {
+        "variant": subject.variant.name,
+        "target": subject.target.name,
+        **subject.target.opening(),
+        "artefact": str(artefact.path.resolve()),
+        "artefact_sha256": artefact.sha256,
+        "narrowed": list(artefact.notes.get("narrowed", ())),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,13 +29,18 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
                 yield from nodes_of(inner)
 
 
-def reads(node: onnx.NodeProto) -> list[str]:
-    """The names of the values a node reads, in the graphs inside it too, each once."""
-    names = dict.fromkeys(node.input)
+def reads(node: onnx.NodeProto, but: Container[str] = ()) -> list[str]:
+    """The names of the values a node reads, in the graphs inside it too, each once.
+
+    Args:
+        node: The node.
+        but: Operators that are taken to read nothing.
+    """
+    names = dict.fromkeys(() if node.op_type in but else node.input)
     for attribute in node.attribute:
         for graph in (attribute.g, *attribute.graphs):
             for inner in graph.node:
-                names.update(dict.fromkeys(reads(inner)))
+                names.update(dict.fromkeys(reads(inner, but)))
             names.update(dict.fromkeys(value.name for value in graph.output))
     names.pop("", None)
     return list(names)

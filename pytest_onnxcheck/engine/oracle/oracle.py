@@ -20,6 +20,7 @@ from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, widened
 from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, tensors_of
 from pytest_onnxcheck.errors import BehaviourError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -309,7 +310,7 @@ class Expected:
         try:
             outputs = self._oracle.widened_run(self.case)
         except Exception as error:
-            self.problem = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            self.problem = f"{type(error).__name__}: {one_line(error)[:200]}"
             return None
         for wide, output in zip(outputs, self.outputs, strict=True):
             if output.dtype.kind == "f" and wide.dtype.name != "float64":

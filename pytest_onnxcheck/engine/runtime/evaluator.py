@@ -18,6 +18,7 @@ from pytest_onnxcheck.engine.graph.shapes import inferred
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.errors import RunError, Unsupported
 from pytest_onnxcheck.manifest.targets import EVALUATOR
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Evaluator", "reference_evaluator"]
+__all__ = ["Evaluator", "reference_evaluator", "too_large"]
 
-#: Its convolutions and recurrences are loops in Python: beyond these it takes minutes.
+#: It is written in Python, its recurrences are loops: beyond these it may take minutes.
 _MAX_NODES = 500
 _MAX_ELEMENTS = 4_000_000
 _MAX_MACS = 20_000_000
@@ -60,8 +61,12 @@ def reference_evaluator(model: str | onnx.ModelProto) -> Any:
 class Evaluator:
     """Stands for an `onnxruntime.InferenceSession`."""
 
-    def __init__(self, model: str | bytes) -> None:
-        """Reads a model, by its path or serialised.
+    def __init__(self, model: str | bytes, *, limited: bool = True) -> None:
+        """Reads a model.
+
+        Args:
+            model: Its path, or the model serialised.
+            limited: Whether a model that would take long is refused.
 
         Raises:
             Unsupported: The model is too large for it, or has operators that onnx does not
@@ -70,11 +75,10 @@ class Evaluator:
         """
         import onnx
 
-        with _told():
+        with _refusals():
             loaded = onnx.load(model) if isinstance(model, str) else onnx.load_from_string(model)
-            _check_size(loaded.graph)
-            if isinstance(model, str):
-                _check_cost(Path(model), loaded.graph)
+            if limited:
+                _check(loaded.graph, Path(model) if isinstance(model, str) else None)
             self._evaluator = reference_evaluator(loaded)
         self._inputs = _values(loaded.graph.input)
         self._outputs = _values(loaded.graph.output)
@@ -111,41 +115,63 @@ def _values(values: Any) -> list[Value]:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _refusals() -> Iterator[None]:
     """Turns what the evaluator does not take into a reason to skip, and the rest into a failure."""
     try:
         yield
     except RunError:
         raise
     except RuntimeError as error:  # how it says that it has no such operator, in several forms
-        text = " ".join(str(error).split())
-        raise Unsupported(f"the reference evaluator does not run it: {text}") from error
+        raise Unsupported(f"the reference evaluator does not run it: {one_line(error)}") from error
     except Exception as error:
-        text = " ".join(str(error).split())
-        raise RunError(f"does not load in the reference evaluator: {text}") from error
+        raise RunError(f"does not load in the reference evaluator: {one_line(error)}") from error
 
 
-def _check_size(graph: onnx.GraphProto) -> None:
+def too_large(graph: onnx.GraphProto, values: int | None = None) -> str | None:
+    """Of what a graph has more than is run in reasonable time.
+
+    Args:
+        graph: The graph; external data need not be loaded.
+        values: How many elements its nodes compute, where that is known.
+
+    Returns:
+        What, how much and how much at most, e.g. `501 nodes, at most 500 are run`; None where it is
+        small enough.
+    """
     nodes = sum(1 for _ in nodes_of(graph))
-    elements = sum(math.prod(tensor.dims) for tensor in graph.initializer)
-    _check("nodes", nodes, _MAX_NODES)
-    _check("weights", elements, _MAX_ELEMENTS)
+    weights = sum(math.prod(tensor.dims) for tensor in graph.initializer)
+    elements, what = weights, "weights"
+    if values is not None:
+        elements, what = weights + values, "elements of weights and values"
+    return _beyond("nodes", nodes, _MAX_NODES) or _beyond(what, elements, _MAX_ELEMENTS)
 
 
-def _check_cost(path: Path, graph: onnx.GraphProto) -> None:
+def _beyond(what: str, count: int, most: int) -> str | None:
+    return f"{count:,} {what}, at most {most:,} are run" if count > most else None
+
+
+def _check(graph: onnx.GraphProto, path: Path | None) -> None:
+    """Refuses a graph that would take long; without a path, its operations are not counted.
+
+    Raises:
+        Unsupported: It would.
+    """
+    reason = too_large(graph)
+    if reason is None and path is not None:
+        macs = _multiply_accumulates(path, graph)
+        reason = _beyond("multiply-accumulates", macs, _MAX_MACS)
+    if reason is not None:
+        raise Unsupported(
+            f"the reference evaluator is for tiny models: {reason}. Leave the target reference "
+            "out for this model"
+        )
+
+
+def _multiply_accumulates(path: Path, graph: onnx.GraphProto) -> int:
     """Counts at the sizes the graph states, symbolic ones as 1."""
     shapes = {
         value.name: tuple(dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim)
         for value in graph.input
     }
     inlined, found, _ = inferred(path, shapes)
-    counts = [count for _, count in multiply_accumulates(inlined, found) if count is not None]
-    _check("multiply-accumulates", sum(counts), _MAX_MACS)
-
-
-def _check(what: str, count: int, most: int) -> None:
-    if count > most:
-        raise Unsupported(
-            f"the reference evaluator is for tiny models: {count:,} {what}, at most {most:,} are "
-            "run. Leave the target reference out for this model"
-        )
+    return sum(count for _, count in multiply_accumulates(inlined, found) if count is not None)

@@ -18,6 +18,7 @@ from typing import Any
 from pytest_onnxcheck.engine.runtime import peak
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.processes import ANSWER_SECONDS, Child, CrashError, NoAnswerError, serve
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["added_peak", "crash", "load_problem", "start"]
 
@@ -121,7 +122,7 @@ def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
     try:
         open_handle(path, **opening)
     except Exception as error:
-        return f"does not load in ONNX Runtime: {' '.join(str(error).split())}"
+        return f"does not load in ONNX Runtime: {one_line(error)}"
     return None
 
 

@@ -27,6 +27,7 @@ from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import SaturatedLayer, SaturationMeasurement
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,9 @@ _PORTABLE_LEVELS = ("disable", "basic", "extended")
 
 #: How many nodes a message lists.
 _NAMED = 3
+
+#: How many characters of an error a message repeats.
+_REPEATED = 300
 
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _QUANTIZED = frozenset(["QuantizeLinear", "DequantizeLinear", "QAttention", *SATURABLE_WEIGHTS])
@@ -77,7 +81,7 @@ def measure(
     try:
         emulation = Emulation(path, session.target)
     except Exception as error:  # whatever a broken model brings about
-        return replace(found, problem=_one_line(error)), {}
+        return replace(found, problem=one_line(error)[:_REPEATED]), {}
     for case, inputs in feeds.items() if emulation.layers and not found.prevented else ():
         try:
             given, products = emulation.run(inputs, saturating=not here or included)
@@ -200,8 +204,9 @@ class Emulation:
                 try:
                     held |= compute(node, [self._value(name, held) for name in node.input], found)
                 except Exception as error:  # numpy's, of inputs that nobody thought of
-                    said = f"{node.name or _key(node)} ({node.op_type}): {_one_line(error)}"
-                    raise RunError(said) from error
+                    said = one_line(error)[:_REPEATED]
+                    where = f"{node.name or _key(node)} ({node.op_type})"
+                    raise RunError(f"{where}: {said}") from error
         outputs = [value.name for value in self._model.graph.output]
         return {name: self._value(name, held) for name in outputs}, products
 
@@ -271,7 +276,7 @@ class Emulation:
                 part.session = plain_session(self._path, self._cut(part, fed))
             return dict(zip(part.gives, part.session.run(part.gives, fed), strict=True))
         except Exception as error:
-            said = f"a part of {self._path} does not run by itself: {_one_line(error)}"
+            said = f"a part of {self._path} does not run by itself: {one_line(error)[:_REPEATED]}"
             raise RunError(said) from error
 
     def _cut(self, part: _Part, fed: Mapping[str, Array]) -> bytes:
@@ -346,10 +351,6 @@ def _key(node: onnx.NodeProto) -> str:
     return str(next(filter(None, node.output)))
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
 def _rewritten(path: Path, target: Target) -> onnx.ModelProto:
     """The artefact as ONNX Runtime rewrites it on x86: its level, but no layouts of the CPU's."""
     import onnx
@@ -370,4 +371,4 @@ def _rewritten(path: Path, target: Target) -> onnx.ModelProto:
             # data outside the file stay where they are: beside the artefact
             return onnx.load(written, load_external_data=False)
         except Exception as error:
-            raise RunError(f"{path} cannot be rewritten: {_one_line(error)}") from error
+            raise RunError(f"{path} cannot be rewritten: {one_line(error)[:_REPEATED]}") from error

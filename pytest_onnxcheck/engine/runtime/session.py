@@ -17,6 +17,7 @@ from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -136,9 +137,7 @@ class Session:
             outputs = call()
         except Exception as error:
             shapes = ", ".join(f"{name} {list(inputs[name].shape)}" for name in self.inputs)
-            raise RunError(
-                f"ONNX Runtime failed on {shapes}: {' '.join(str(error).split())}"
-            ) from error
+            raise RunError(f"ONNX Runtime failed on {shapes}: {one_line(error)}") from error
         self.check_provider("while running")
         named = dict(zip(self.outputs, outputs, strict=True))
         return list(self.cast_outputs(named).values())
@@ -252,7 +251,7 @@ def open_model(model: bytes, target: Target, float16_io: frozenset[str] = frozen
 
 
 def _does_not_load(error: Exception) -> RunError:
-    return RunError(f"does not load in ONNX Runtime: {' '.join(str(error).split())}")
+    return RunError(f"does not load in ONNX Runtime: {one_line(error)}")
 
 
 def _check_available(target: Target) -> None:

@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest.targets import CPU
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -184,7 +185,7 @@ def _crash(path: Path, changed: int, size: int) -> str | None:
 
 def run_error(path: Path, error: Exception) -> RunError:
     """What ONNX Runtime said, in one line."""
-    return RunError(f"{path}: {type(error).__name__}: {' '.join(str(error).split())[:600]}")
+    return RunError(f"{path}: {type(error).__name__}: {one_line(error)[:600]}")
 
 
 def _chunks(names: list[str], sizes: Mapping[str, int], limit: float) -> Iterator[list[str]]:

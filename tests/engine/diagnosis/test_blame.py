@@ -11,13 +11,13 @@ from onnx import numpy_helper
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.diagnosis import blame as blame_module
-from pytest_onnxcheck.engine.diagnosis.blame import blame, share
+from pytest_onnxcheck.engine.diagnosis import programs
+from pytest_onnxcheck.engine.diagnosis.blame import blame
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
+from pytest_onnxcheck.engine.runtime import evaluator
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
-from pytest_onnxcheck.manifest.sections import Tolerance
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU
-from pytest_onnxcheck.measurement import OutputMeasurement
 
 ROOT = Path(__file__).parents[3]
 
@@ -96,7 +96,7 @@ def made(tmp_path_factory, monkeypatch):
 
 def blamed(made, net, exporter, case=-1):
     oracle, variant, artefact = made(net, exporter)
-    return blame(oracle, oracle.declared[case], variant, CPU, artefact, artefact)
+    return blame(Subject(artefact, artefact, oracle, variant, CPU), oracle.declared[case])
 
 
 def stages(steps):
@@ -132,12 +132,12 @@ def test_a_guard_that_the_case_breaks_is_told(made):
 
 def test_an_artefact_that_is_right_where_the_capture_fails_is_right(made):
     oracle, variant, artefact = made("Right", "dynamo")
-    run = blame_module._program
+    run = programs.exported
     try:
-        blame_module._program = lambda *_: (_ for _ in ()).throw(RuntimeError("guard: no"))
-        stage, steps = blame(oracle, oracle.declared[0], variant, CPU, artefact, artefact)
+        programs.exported = lambda *_: (_ for _ in ()).throw(RuntimeError("guard: no"))
+        stage, steps = blame(Subject(artefact, artefact, oracle, variant, CPU), oracle.declared[0])
     finally:
-        blame_module._program = run
+        programs.exported = run
     assert stage is None
     assert steps[0].agrees is False
     assert steps[0].ratio == math.inf
@@ -168,7 +168,7 @@ def test_a_dropped_argument_is_a_fault_of_the_conversion(made, net, exporter):
 def test_a_file_of_unknown_origin_has_no_capture(made):
     oracle, variant, artefact = made("DroppedThreshold", "torchscript")
     given = dataclasses.replace(variant, exporter="file", file=artefact.path)
-    stage, steps = blame(oracle, oracle.declared[0], given, CPU, artefact, artefact)
+    stage, steps = blame(Subject(artefact, artefact, oracle, given, CPU), oracle.declared[0])
     assert stage == "conversion"
     assert steps[0].agrees is None
     assert steps[0].note
@@ -180,7 +180,7 @@ def test_an_artefact_that_does_not_load_is_noted_not_raised(made, tmp_path):
     model.graph.node[0].op_type = "NoSuchOperator"
     onnx.save(model, tmp_path / "model.onnx")
     broken = Artefact.given(tmp_path / "model.onnx")
-    stage, steps = blame(oracle, oracle.declared[0], variant, CPU, broken, broken)
+    stage, steps = blame(Subject(broken, broken, oracle, variant, CPU), oracle.declared[0])
     assert stage == "conversion"
     assert "NoSuchOperator" in steps[1].note
 
@@ -201,13 +201,13 @@ class Session:
 
 
 def wrong_sessions(monkeypatch, is_wrong):
-    opened = blame_module.open_session
+    opened = programs.open_session
 
     def open_session(artefact, target, *, optimise=True):
         session = opened(artefact, CPU, optimise=optimise)
         return Session(session, 1.1 if is_wrong(target, optimise) else 1.0)
 
-    monkeypatch.setattr(blame_module, "open_session", open_session)
+    monkeypatch.setattr(programs, "open_session", open_session)
 
 
 def test_a_graph_rewritten_wrongly_is_a_fault_of_the_optimisation(made, monkeypatch):
@@ -224,18 +224,44 @@ def test_a_kernel_that_computes_wrongly_is_a_fault_of_the_provider(made, monkeyp
 
 def test_a_large_graph_is_not_given_to_the_reference_evaluator(made, monkeypatch):
     wrong_sessions(monkeypatch, lambda target, optimise: True)
-    monkeypatch.setattr(blame_module, "_MAX_NODES", 1)
+    monkeypatch.setattr(evaluator, "_MAX_NODES", 1)
     stage, steps = blamed(made, "Right", "torchscript")
     assert stage == "conversion"
     assert steps[2].agrees is None
-    assert "nodes" in steps[2].note
+    assert "nodes, at most 1 are run" in steps[2].note
+
+
+def test_the_values_computed_count_for_the_reference_evaluator(made, monkeypatch):
+    wrong_sessions(monkeypatch, lambda target, optimise: True)
+    graph = onnx.load(made("Right", "torchscript")[2].path).graph
+    weights = sum(math.prod(tensor.dims) for tensor in graph.initializer)
+    monkeypatch.setattr(evaluator, "_MAX_ELEMENTS", weights)
+    _, steps = blamed(made, "Right", "torchscript")
+    assert steps[2].agrees is None
+    assert f"elements of weights and values, at most {weights} are run" in steps[2].note
+
+
+def test_operators_the_reference_evaluator_has_not_say_nothing(made, monkeypatch, tmp_path):
+    wrong_sessions(monkeypatch, lambda target, optimise: True)
+    oracle, variant, artefact = made("Right", "torchscript")
+    model = onnx.load(artefact.path)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    node = next(node for node in model.graph.node if node.op_type == "Gelu")
+    node.op_type, node.domain = "QuickGelu", "com.microsoft"
+    del node.attribute[:]
+    onnx.save(model, tmp_path / "model.onnx")
+    other = Artefact.given(tmp_path / "model.onnx")
+    _, steps = blame(Subject(other, other, oracle, variant, CPU), oracle.declared[0])
+    assert steps[2].name == "onnx's reference evaluator"
+    assert steps[2].agrees is None
+    assert "QuickGelu" in steps[2].note
 
 
 def test_another_target_is_a_fault_of_its_provider(made, monkeypatch):
     wrong_sessions(monkeypatch, lambda target, optimise: target.name == "cuda")
     oracle, variant, artefact = made("Right", "torchscript")
     cuda = BUILTIN_TARGETS["cuda"]
-    stage, steps = blame(oracle, oracle.declared[0], variant, cuda, artefact, artefact)
+    stage, steps = blame(Subject(artefact, artefact, oracle, variant, cuda), oracle.declared[0])
     assert stage == "provider"
     assert steps[-1].name == "artefact on cuda"
 
@@ -269,11 +295,11 @@ def test_a_range_too_small_is_a_fault_of_the_quantization(cnn, clipped):
     oracle, variants, artefacts = cnn
     case = oracle.declared[-1]
     int8 = variants["int8-static"]
-    stage, steps = blame(oracle, case, int8, CPU, clipped, artefacts["fp32"])
+    stage, steps = blame(Subject(clipped, artefacts["fp32"], oracle, int8, CPU), case)
     assert stage == "quantization"
     assert [step.agrees for step in steps] == [True, True, True, False, False]
     assert steps[-1].ratio > 1
-    whole, _ = blame(oracle, case, int8, CPU, artefacts["int8-static"], artefacts["fp32"])
+    whole, _ = blame(Subject(artefacts["int8-static"], artefacts["fp32"], oracle, int8, CPU), case)
     assert whole is None
 
 
@@ -281,7 +307,7 @@ def test_half_precision_is_measured_in_its_own_floors(cnn):
     oracle, variants, artefacts = cnn
     case = oracle.declared[-1]
     fp16 = variants["fp16"]
-    stage, steps = blame(oracle, case, fp16, CPU, artefacts["fp16"], artefacts["fp32"])
+    stage, steps = blame(Subject(artefacts["fp16"], artefacts["fp32"], oracle, fp16, CPU), case)
     assert stage is None
     assert all(step.ratio < 8 for step in steps)
 
@@ -295,22 +321,14 @@ def test_a_wrong_float_artefact_is_not_a_fault_of_the_quantization(cnn, tmp_path
     int8 = variants["int8-static"]
     other = dataclasses.replace(wrong, path=tmp_path / "int8.onnx")
     onnx.save(model, other.path)
-    stage, _ = blame(oracle, oracle.declared[-1], int8, CPU, other, wrong)
+    stage, _ = blame(Subject(other, wrong, oracle, int8, CPU), oracle.declared[-1])
     assert stage == "conversion"
 
 
 def test_without_a_float_artefact_the_two_cannot_be_told_apart(cnn, clipped):
     oracle, variants, _ = cnn
     given = dataclasses.replace(variants["int8-static"], exporter="file", file=clipped.path)
-    _, steps = blame(oracle, oracle.declared[-1], given, CPU, clipped, clipped)
+    _, steps = blame(Subject(clipped, clipped, oracle, given, CPU), oracle.declared[-1])
     assert [step.agrees for step in steps] == [None, False, False]
     assert "no fp32 artefact" in steps[1].note
-
-
-@pytest.mark.parametrize(("decibels", "above"), [(29.0, True), (31.0, False)])
-def test_decibels_use_up_their_bound_as_the_error_does_that_they_stand_for(decibels, above):
-    rel_rms = 10 ** (-decibels / 20)
-    output = OutputMeasurement("y", "float32", "float32", (1,), (1,), 1, rel_rms=rel_rms)
-    found = share(output, Tolerance.model_validate({"policy": "fixed", "sqnr_db": [40.0, 30.0]}))
-    assert (found > 1) is above
-    assert found == pytest.approx(rel_rms / 10 ** (-30 / 20))
+    assert {step.unit for step in steps[1:]} == {"of the bound"}

@@ -27,6 +27,7 @@ from pytest_onnxcheck.engine.diagnosis import repro
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 
@@ -111,10 +112,7 @@ class Gate:
         keys = {"finding": "error is too large", "manifest": self.manifest, "allowed": allowed}
         return write_repro(
             self.artefacts,
-            self.oracle,
-            self.variant,
-            CPU,
-            self.artefact,
+            Subject(self.artefact, self.artefact, self.oracle, self.variant, CPU),
             case,
             **(keys | more),
         )

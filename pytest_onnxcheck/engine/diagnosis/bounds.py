@@ -1,0 +1,51 @@
+"""How much of what a tolerance allows an output uses up."""
+
+from __future__ import annotations
+
+import math
+
+from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
+from pytest_onnxcheck.measurement import OutputMeasurement
+
+__all__ = ["largest_difference", "share_of_bound"]
+
+
+def share_of_bound(measured: OutputMeasurement, tolerance: Tolerance) -> float:
+    """The worst metric of an output as a share of its bound; above 1 it fails.
+
+    For a cosine and an agreement it is the distance from 1, for decibels the error they stand for.
+    """
+    if measured.nonfinite or measured.outside_allclose:
+        return math.inf
+    worst = 0.0
+    for metric, larger_is_better in METRICS.items():
+        bounds, value = getattr(tolerance, metric), getattr(measured, metric)
+        if not isinstance(bounds, Bounds) or value is None:
+            continue
+        error, allowed = value, bounds.fails
+        if metric == "sqnr_db":
+            error, allowed = (10 ** (-decibels / 20) for decibels in (value, bounds.fails))
+        elif larger_is_better:
+            error, allowed = 1 - value, 1 - bounds.fails
+        worst = max(worst, error / allowed if allowed else math.inf if error > 0 else 0.0)
+    return worst
+
+
+def largest_difference(output: OutputMeasurement, tolerance: Tolerance) -> float:
+    """The largest |difference| from PyTorch that would pass, about.
+
+    It is what `max_abs` would be if all errors shrank alike until the worst metric passes.
+    """
+    worst = output.max_abs or 0.0
+    if output.tied and output.tied == output.differing:
+        return worst
+    allowed = []
+    if output.floor is not None and tolerance.safety is not None:
+        # the floor is about float64, the script compares with PyTorch's own float32
+        allowed.append(tolerance.safety * output.floor.floor_worst + output.floor.torch_worst)
+        if output.floor.ratio > tolerance.safety:
+            allowed.append(worst * tolerance.safety / output.floor.ratio)
+    share = share_of_bound(output, tolerance)
+    if share > 0:
+        allowed.append(worst / share)
+    return min(allowed, default=0.0)
