@@ -16,7 +16,8 @@ from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import Calibration, load_calibration
 from pytest_onnxcheck.engine.oracle.evaluation import Evaluation, load_evaluation
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.reference.reference import Reference, load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.files import file_sha256, files_sha256

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.inputs.cases import example
-from pytest_onnxcheck.engine.reference.reference import Reference, tensors_of, user_frames
+from pytest_onnxcheck.engine.reference.imports import user_frames
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck

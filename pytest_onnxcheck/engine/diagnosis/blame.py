@@ -23,7 +23,8 @@ from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, ties
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
-from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, flatten, tensors_of
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import reference_evaluator
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import Exposed

@@ -25,7 +25,8 @@ from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.reference.reference import Reference, _seed
+from pytest_onnxcheck.engine.reference.load import seed_of as _seed
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import Exposed
 from pytest_onnxcheck.errors import RunError

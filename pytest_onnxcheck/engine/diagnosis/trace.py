@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT, widened
-from pytest_onnxcheck.engine.reference.reference import tensors_of
+from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.places import is_ours
 
 if TYPE_CHECKING:

@@ -24,7 +24,8 @@ from pytest_onnxcheck.engine.inputs.cases import (
     runs_of,
     seeded,
 )
-from pytest_onnxcheck.engine.reference.reference import Reference, import_named, user_frames
+from pytest_onnxcheck.engine.reference.imports import import_named, user_frames
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, QuantizeError, StageError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.reference import arrays_of, import_object
+from pytest_onnxcheck.engine.reference.imports import import_object
+from pytest_onnxcheck.engine.reference.tensors import arrays_of
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import CaseFile, Input

@@ -17,7 +17,8 @@ from pytest_onnxcheck.engine.inputs.cases import (
     runs_of,
     seeded,
 )
-from pytest_onnxcheck.engine.reference.reference import Reference, import_object, user_frames
+from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import CheckpointError, InputError
 from pytest_onnxcheck.manifest.sections import Accuracy
 

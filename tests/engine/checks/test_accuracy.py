@@ -18,7 +18,7 @@ from pytest_onnxcheck.engine.checks import accuracy
 from pytest_onnxcheck.engine.inputs.cases import generator
 from pytest_onnxcheck.engine.oracle import evaluation
 from pytest_onnxcheck.engine.oracle.evaluation import load_evaluation
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.errors import InputError, ManifestError, RunError
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU

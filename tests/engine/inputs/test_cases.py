@@ -13,7 +13,7 @@ from pytest_onnxcheck.engine.inputs.cases import (
     fill_inputs,
     load_arrays,
 )
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import load_manifest
 

@@ -9,7 +9,7 @@ import pytest
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.checks import latency
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.speed.timing import Rounds
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU, Target
