@@ -13,7 +13,7 @@ from pytest_onnxcheck import places
 from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
-from pytest_onnxcheck.engine.inputs.calibration import Calibration, load_calibration
+from pytest_onnxcheck.engine.inputs.calibration import CalibrationData, load_calibration
 from pytest_onnxcheck.engine.oracle.evaluation import Evaluation, load_evaluation
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.load import load_reference
@@ -60,7 +60,7 @@ class Builds:
         self._last: Reference | None = None
         self._oracle: Oracle | None = None
         self._evaluation: Evaluation | None = None
-        self._calibration: tuple[Reference, Calibration] | None = None
+        self._calibration: tuple[Reference, CalibrationData] | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
@@ -103,7 +103,7 @@ class Builds:
             )
         return self._evaluation
 
-    def calibration(self, reference: Reference) -> Calibration:
+    def calibration(self, reference: Reference) -> CalibrationData:
         """The model's calibration data.
 
         Raises:
@@ -201,7 +201,7 @@ class Builds:
         reference: Reference,
         variant: Variant,
         precision: str,
-        calibration: Calibration | None = None,
+        calibration: CalibrationData | None = None,
     ) -> str:
         """Hash of everything an artefact is made of."""
         model = reference.model

@@ -28,7 +28,7 @@ from pytest_onnxcheck.engine.convert.prepare import (
     quantizable,
 )
 from pytest_onnxcheck.engine.convert.sixteen_bits import to_bfloat16, to_float16
-from pytest_onnxcheck.engine.inputs.calibration import Calibration
+from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime
 from pytest_onnxcheck.errors import QuantizeError, StageError
@@ -57,7 +57,7 @@ def quantize(
     variant: Variant,
     source: Path,
     path: Path,
-    calibration: Calibration | None = None,
+    calibration: CalibrationData | None = None,
 ) -> dict[str, Any]:
     """Writes the fp32 artefact `source` in the variant's precision to `path`.
 
@@ -91,7 +91,7 @@ def _convert(
     variant: Variant,
     source: Path,
     path: Path,
-    calibration: Calibration | None,
+    calibration: CalibrationData | None,
 ) -> None:
     own = reference.model.own_quantization(variant).op_block_list is not None
     convert: dict[str, Callable[[Path, Path, Quantization], None]] = {
@@ -184,7 +184,7 @@ def _int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
 
 
 def _int8_static(
-    calibration: Calibration | None, source: Path, path: Path, options: Quantization
+    calibration: CalibrationData | None, source: Path, path: Path, options: Quantization
 ) -> None:
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -242,7 +242,7 @@ def _int4_weight(source: Path, path: Path, options: Quantization) -> None:
 
 
 def _entropy_ranges(
-    file: Path, calibration: Calibration, operators: list[str]
+    file: Path, calibration: CalibrationData, operators: list[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """The ranges of the values by entropy, as overrides of those by minimum and maximum.
 
@@ -263,7 +263,7 @@ def _entropy_ranges(
     return {name: [{"rmin": low, "rmax": high}] for name, (low, high) in ranges.items()}
 
 
-def _reader(calibration: Calibration) -> Any:
+def _reader(calibration: CalibrationData) -> Any:
     """The batches, as the tool asks for them."""
     from onnxruntime.quantization import CalibrationDataReader
 
@@ -277,7 +277,7 @@ def _reader(calibration: Calibration) -> Any:
     return Reader()
 
 
-def _check_one_shape(calibration: Calibration, method: str) -> None:
+def _check_one_shape(calibration: CalibrationData, method: str) -> None:
     shapes: dict[str, set[tuple[int, ...]]] = {}
     for batch in calibration.batches:
         for name, array in batch.items():

@@ -16,7 +16,7 @@ from pytest_onnxcheck.engine.checks.structure import measure_model
 from pytest_onnxcheck.engine.convert import quantize as quantize_module
 from pytest_onnxcheck.engine.convert.export import check_file
 from pytest_onnxcheck.engine.convert.quantize import prepared, quantize, resolved_options
-from pytest_onnxcheck.engine.inputs.calibration import Calibration
+from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.runtime.evaluator import reference_evaluator
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -275,7 +275,7 @@ def make_from(project, tmp_path):
         source = builds.float_artefact(reference, variant).path
         measured = CalibrationMeasurement("this test", len(batches), "0" * 64)
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.onnx"
-        quantize(reference, variant, source, path, Calibration(batches, measured))
+        quantize(reference, variant, source, path, CalibrationData(batches, measured))
         return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
 
     return make_from
