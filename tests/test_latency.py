@@ -16,7 +16,7 @@ import pytest
 import torch
 from conftest import Project, mlps
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.latency import bound, looks
 from pytest_onnxcheck.engine.runtime.session import open_session, peak
 from pytest_onnxcheck.engine.speed import memory

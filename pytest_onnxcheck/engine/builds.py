@@ -7,10 +7,11 @@ import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pytest_onnxcheck import places
-from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
+from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData, load_calibration
@@ -181,7 +182,7 @@ class Builds:
             self._artefacts[str(path)] = self._once(str(path), load)
         return self._artefacts[str(path)]
 
-    def _built(self, folder: str, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
+    def _built(self, folder: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
         if key not in self._artefacts:
             self._artefacts[key] = self._once(key, lambda: self._store.get(folder, key, build))
         return self._artefacts[key]

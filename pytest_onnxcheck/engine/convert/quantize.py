@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.artefacts.store import artefact_files
+from pytest_onnxcheck.engine.artefacts.artefact import Notes, artefact_files
 from pytest_onnxcheck.engine.convert.export import MAX_INLINE_BYTES, export
 from pytest_onnxcheck.engine.convert.prepare import (
     AS_PREPARED,
@@ -58,7 +58,7 @@ def quantize(
     source: Path,
     path: Path,
     calibration: CalibrationData | None = None,
-) -> dict[str, Any]:
+) -> Notes:
     """Writes the fp32 artefact `source` in the variant's precision to `path`.
 
     Args:
@@ -69,21 +69,24 @@ def quantize(
         calibration: What int8-static takes its ranges from; the others need none.
 
     Returns:
-        Notes for the report: `options`, `narrowed` (inputs and outputs that are 16-bit where the
-        manifest declares float32) and, for int8-static, `calibration`.
+        Notes: options, narrowed inputs and outputs and, for int8-static, calibration data; for
+        `half` also those of its export.
 
     Raises:
         QuantizeError: The tool failed on this graph, or an option does not fit it.
         ExportError: `half` cannot be exported.
     """
-    notes: dict[str, Any] = {"options": resolved_options(variant)}
-    if calibration is not None:
-        notes["calibration"] = dataclasses.asdict(calibration.measured)
+    notes = Notes()
     if variant.precision == "half":
-        notes |= export(reference, variant, path, half=True)
+        notes = export(reference, variant, path, half=True)
     else:
         _convert(reference, variant, source, path, calibration)
-    return {**notes, "narrowed": _narrowed(path, reference.model)}
+    return dataclasses.replace(
+        notes,
+        options=resolved_options(variant),
+        narrowed=_narrowed(path, reference.model),
+        calibration=None if calibration is None else calibration.measured,
+    )
 
 
 def _convert(
@@ -148,19 +151,19 @@ def _names(variant: Variant) -> set[str]:
     return BUILTIN_QUANTIZATION[variant.precision].model_fields_set
 
 
-def _narrowed(path: Path, model: Model) -> list[str]:
+def _narrowed(path: Path, model: Model) -> tuple[str, ...]:
     """Inputs and outputs that have 16 bits in the artefact and are declared as float32."""
     from onnx import TensorProto
 
     graph = graph_of(path)
     declared = {name: entry.dtype for name, entry in model.inputs.items()}
     declared |= {name: entry.dtype for name, entry in model.outputs.items()}
-    return [
+    return tuple(
         value.name
         for value in (*graph.input, *graph.output)
         if value.type.tensor_type.elem_type in (TensorProto.FLOAT16, TensorProto.BFLOAT16)
         and declared.get(value.name) == "float32"
-    ]
+    )
 
 
 def _int8_dynamic(source: Path, path: Path, options: Quantization) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case, example
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, ties

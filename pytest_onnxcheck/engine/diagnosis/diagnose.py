@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.diagnosis.blame import blame, share
 from pytest_onnxcheck.engine.diagnosis.localise import layer_losses, localise
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
@@ -77,8 +77,8 @@ def diagnose(
             stage="quantization",
             notes=(f"computed as {found.cpu} does; this machine's own CPU is another",),
         )
-    calibration = artefact.notes.get("calibration")
-    if calibration and calibration["constant"] and not calibration["varies"]:
+    calibration = artefact.notes.calibration
+    if calibration and calibration.constant and not calibration.varies:
         return Diagnosis(
             failing,
             stage="quantization",

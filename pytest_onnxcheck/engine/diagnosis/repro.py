@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact, artefact_files
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
@@ -105,7 +105,7 @@ def write_repro(
             "artefact": str(artefact.path.resolve()),
             "artefact_sha256": artefact.sha256,
             "node": node,
-            "narrowed": list(artefact.notes.get("narrowed", ())),
+            "narrowed": list(artefact.notes.narrowed),
             "allowed": dict(allowed),
         }
         _write_json(folder / "repro.json", about)

@@ -13,7 +13,7 @@ import torch
 from scipy.stats import binom
 from sklearn import metrics
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import accuracy
 from pytest_onnxcheck.engine.inputs.cases import generator
 from pytest_onnxcheck.engine.oracle import evaluation

@@ -10,11 +10,11 @@ import torch
 from onnx import TensorProto, numpy_helper
 
 from pytest_onnxcheck import machine
+from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks.structure import measure as measure_structure
 from pytest_onnxcheck.engine.checks.structure import measure_model
 from pytest_onnxcheck.engine.convert import quantize as quantize_module
-from pytest_onnxcheck.engine.convert.export import check_file
 from pytest_onnxcheck.engine.convert.quantize import prepared, quantize, resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.inputs.cases import example
@@ -371,7 +371,7 @@ def test_inputs_and_outputs_keep_their_types_or_not(make, precision, kind):
 @pytest.mark.parametrize("options", [{"precision": "fp16", "keep_io_types": False}, {}])
 def test_16_bit_inputs_and_outputs_are_cast_at_the_sessions_boundary(make, options):
     made = make("mlp", **{"precision": "half", **options})
-    assert made.artefact.notes["narrowed"] == ["x", "y"]
+    assert made.artefact.notes.narrowed == ("x", "y")
     session = open_session(made.artefact, CPU)
     assert session.inputs == {"x": "tensor(float16)"}
     (found,) = session.run(example(made.reference))
@@ -428,7 +428,7 @@ def test_half_holds_the_casted_modules_weights(make):
 def test_an_output_that_a_module_in_half_casts_back_is_float32(make, exporter):
     made = make(f"casts_back-{exporter}", "half")
     assert (made.type_of("y"), made.type_of("shares")) == ("FLOAT16", "FLOAT")
-    assert made.artefact.notes["narrowed"] == ["x", "y"]
+    assert made.artefact.notes.narrowed == ("x", "y")
     measured = measure_structure(made.artefact, made.reference, made.variant)
     assert [spec.dtype for spec in measured.outputs] == ["float16", "float32"]
     assert [spec.dtype for spec in measured.expected_outputs] == ["float16", "float32"]
@@ -724,7 +724,7 @@ def test_resolved_options_are_those_the_precision_has(project, make):
         "operators": ["MatMul"],
         "symmetric": True,
     }
-    assert make("mlp", "int4-weight").artefact.notes["options"] == resolved_options(variant)
+    assert make("mlp", "int4-weight").artefact.notes.options == resolved_options(variant)
     assert resolved_options(project[0]["mlp"].variant("torchscript", 20, "half")) == {}
 
 

@@ -21,7 +21,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.diagnosis import repro
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro

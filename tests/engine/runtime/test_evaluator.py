@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime import session as runtime
 from pytest_onnxcheck.engine.runtime.session import evaluator, open_model, open_session
 from pytest_onnxcheck.errors import RunError, Unsupported

@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import latency
 from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.speed.timing import Rounds
