@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
-import io
-import logging
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
 from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.inputs.cases import example
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.imports import user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
@@ -58,7 +57,7 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
         if half:
             module, tensors = _halved(module, tensors)
         args, kwargs = reference.arguments(tensors)
-        with _quiet() as warned, _rare_garbage_collection():
+        with quiet() as warned, _rare_garbage_collection():
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
         what = "export of the module in float16" if half else "export"
@@ -195,22 +194,6 @@ def _traced(warned: list[warnings.WarningMessage]) -> Iterator[str]:
             f"{place}: the tracer says: {what}. Whatever the example gives there stays for "
             "every input"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keeps the exporters' progress and warnings out of the report; gives the warnings."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(record=True) as warned,
-        ):
-            warnings.simplefilter("always")
-            yield warned
-    finally:
-        logging.disable(disabled)
 
 
 @contextlib.contextmanager

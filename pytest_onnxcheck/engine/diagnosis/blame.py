@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, ties
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import reference_evaluator
@@ -312,7 +311,7 @@ class _Judged:
     def step(self, stage: str, name: str, run: _Run, precision: str = "fp32") -> Step:
         """Runs a step and says how far from PyTorch it is."""
         try:
-            with _quiet():
+            with quiet(logging.ERROR):
                 outputs, note = run()
             ratio, agrees, seen = self._agreement(outputs, precision)
         except _NotRunError as error:
@@ -406,19 +405,6 @@ def share(measured: OutputMeasurement, tolerance: Tolerance) -> float:
             error, allowed = 1 - value, 1 - bounds.fails
         worst = max(worst, error / allowed if allowed else math.inf if error > 0 else 0.0)
     return worst
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' warnings and progress out of the report."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _one_line(error: BaseException, limit: int = 600) -> str:

@@ -15,7 +15,8 @@ from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks.structure import measure as measure_structure
 from pytest_onnxcheck.engine.checks.structure import measure_model
 from pytest_onnxcheck.engine.convert import quantize as quantize_module
-from pytest_onnxcheck.engine.convert.quantize import prepared, quantize, resolved_options
+from pytest_onnxcheck.engine.convert.prepare import prepared
+from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.runtime.evaluator import reference_evaluator
