@@ -61,7 +61,7 @@ class CalibrationData:
 def load_calibration(reference: Reference) -> CalibrationData:
     """The data that `[models.NAME.calibration]` names, or draws of the declared inputs.
 
-    In files the first axis counts examples: rows, or whole inputs (`inputs.runs_of`).
+    In files the first axis counts examples: rows, or whole inputs (`arrays.runs_of`).
 
     Raises:
         QuantizeError: The data is missing, unreadable or too little, or its names, dtypes, shapes
