@@ -28,7 +28,7 @@ from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import sqnr
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.runtime.session import open_session
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import (
@@ -201,7 +201,7 @@ def layers(
     import onnx
 
     with prepared(float_path) as path:
-        pairing = _Pairing(Exposed(quantized_path), onnx.load(path).graph, excluded)
+        pairing = _Pairing(OpenedGraph(quantized_path), onnx.load(path).graph, excluded)
     twinned, twins = pairing.twinned()
     exact = dict(twinned.values(inputs, [twin for twin, _ in twins.values()]))
     losses: dict[str, float] = {}
@@ -245,7 +245,7 @@ class _Pairing:
     """
 
     def __init__(
-        self, exposed: Exposed, original: onnx.GraphProto, excluded: Sequence[str]
+        self, exposed: OpenedGraph, original: onnx.GraphProto, excluded: Sequence[str]
     ) -> None:
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -299,7 +299,7 @@ class _Pairing:
         """Whether a node only hands on its one input, which is quantized too: a Relu, a Reshape."""
         return sum(name in self._before for name in node.input) == 1
 
-    def twinned(self) -> tuple[Exposed, dict[str, tuple[str, str]]]:
+    def twinned(self) -> tuple[OpenedGraph, dict[str, tuple[str, str]]]:
         """The artefact with a float twin behind every quantized node.
 
         Returns:
@@ -313,7 +313,7 @@ class _Pairing:
                 nodes.append(self._twin(node))
             if node.name in self._originals:
                 nodes += self._activations(node, made)
-        twinned = Exposed(self._exposed.path)
+        twinned = OpenedGraph(self._exposed.path)
         read = {name for node in nodes for name in node.input}
         constants = (node for node in self._original.node if node.op_type == "Constant")
         # the bounds of a Clip, where its exporter and ONNX Runtime leave them in nodes

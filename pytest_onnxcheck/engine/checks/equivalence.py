@@ -96,7 +96,7 @@ def _on_other_cpus(
 ) -> tuple[SaturationMeasurement | None, list[CaseMeasurement]]:
     """The same cases on CPUs that saturate where this one does not, or the other way round."""
     cases = {case.name: case for case in ran}
-    feeds = {name: session.fed(case.inputs) for name, case in cases.items()}
+    feeds = {name: session.cast_inputs(case.inputs) for name, case in cases.items()}
     found, outputs = saturation.measure(artefact.path, session, variant, feeds)
     if found is None:
         return None, []
@@ -105,7 +105,7 @@ def _on_other_cpus(
     for case, given in outputs.items():
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
         expected = oracle.expected(cases[case])
-        own = _compared(oracle, variant, named, expected, session.widened(given))
+        own = _compared(oracle, variant, named, expected, session.cast_outputs(given))
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
     return found, measured
@@ -228,7 +228,7 @@ def _underflowed(
     """The values of a float16 artefact that underflow."""
     if oracle.expected(case).cost.smallest >= TINY:
         return ()
-    return tuple(underflowed(artefact.path, session.fed(case.inputs)))
+    return tuple(underflowed(artefact.path, session.cast_inputs(case.inputs)))
 
 
 def _as_stored(
@@ -238,13 +238,13 @@ def _as_stored(
     expected = oracle.expected(case)
     if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(artefact.path, session.fed(case.inputs))
+    found = stored_outputs(artefact.path, session.cast_inputs(case.inputs))
     if found is None:
         return None
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    measured = _compared(oracle, variant, case, expected, session.widened(outputs))
+    measured = _compared(oracle, variant, case, expected, session.cast_outputs(outputs))
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
 
 

@@ -411,7 +411,7 @@ def bound(session: Session, inputs: Arrays, device: str = "cuda") -> Callable[[]
     import onnxruntime
 
     binding = session.handle.io_binding()
-    fed = session.fed(inputs)
+    fed = session.cast_inputs(inputs)
     number = int(session.on.provider_options.get("device_id", 0))
     for name in session.inputs:
         value = onnxruntime.OrtValue.ortvalue_from_numpy(fed[name], device, number)

@@ -26,7 +26,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import reference_evaluator
 from pytest_onnxcheck.engine.runtime.session import open_session
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
@@ -163,7 +163,7 @@ def _evaluated(artefact: Artefact, case: Case, judged: _Judged) -> Step:
 
 
 def _too_large(path: Path, case: Case) -> str | None:
-    exposed = Exposed(path)
+    exposed = OpenedGraph(path)
     nodes = len(exposed.nodes)
     if nodes > _MAX_NODES:
         return f"{nodes} nodes, at most {_MAX_NODES} are evaluated"

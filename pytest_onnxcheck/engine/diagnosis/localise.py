@@ -22,7 +22,7 @@ from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import sqnr
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.measurement import Divergence, LayerLoss
 
@@ -79,7 +79,7 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> 
         Exception: PyTorch does not run on the case.
     """
     torch_side = trace(oracle, case)
-    exposed = Exposed(path)
+    exposed = OpenedGraph(path)
     try:
         matching = _Matching(exposed, torch_side, case, safety)
     except RunError as error:
@@ -113,7 +113,7 @@ class _Matching:
         missed: Floating values equal to none, as far as memory allows.
     """
 
-    def __init__(self, exposed: Exposed, torch_side: Trace, case: Case, safety: float) -> None:
+    def __init__(self, exposed: OpenedGraph, torch_side: Trace, case: Case, safety: float) -> None:
         self.exposed = exposed
         self.trace = torch_side
         self.matches: dict[str, list[int]] = {}
@@ -244,7 +244,7 @@ class _Matching:
         return not any(name in self.exposed.producers for name in self._proofs)
 
 
-def _is_half(exposed: Exposed) -> bool:
+def _is_half(exposed: OpenedGraph) -> bool:
     import onnx
 
     half = onnx.TensorProto.FLOAT16
@@ -427,7 +427,7 @@ def _instead(matching: _Matching, names: list[str], equal: list[int]) -> str:
     return f"what {record.operator} gives{where}"
 
 
-def _refused(exposed: Exposed, text: str) -> Divergence | None:
+def _refused(exposed: OpenedGraph, text: str) -> Divergence | None:
     """The node ONNX Runtime names when it fails on one."""
     named = re.search(r"Name:\s*'([^']*)'|Node \(([^)]*)\)", text)
     name = next((part for part in named.groups() if part), "") if named else ""
@@ -524,7 +524,7 @@ def layer_losses(
     Raises:
         RunError: One of the two does not run on the inputs.
     """
-    one, other = Exposed(float_path), Exposed(quantized_path)
+    one, other = OpenedGraph(float_path), OpenedGraph(quantized_path)
     pairs = dict(_pairs(one, other))
     weighted = {name for name in pairs if _is_weighted(one, other, name)}
     names = [name for name in pairs if name in weighted] or list(pairs)
@@ -539,7 +539,7 @@ def layer_losses(
     return tuple(sorted(found, key=lambda layer: layer.sqnr_db)[:_LOSSES])
 
 
-def _pairs(one: Exposed, other: Exposed) -> Iterator[tuple[str, str]]:
+def _pairs(one: OpenedGraph, other: OpenedGraph) -> Iterator[tuple[str, str]]:
     """Names in the float artefact and in the quantized one."""
     for name in one.producers:
         dequantized = f"{name}_DequantizeLinear_Output"
@@ -549,7 +549,7 @@ def _pairs(one: Exposed, other: Exposed) -> Iterator[tuple[str, str]]:
             yield name, name
 
 
-def _is_weighted(one: Exposed, other: Exposed, name: str) -> bool:
+def _is_weighted(one: OpenedGraph, other: OpenedGraph, name: str) -> bool:
     return any(
         name in side.producers and side.producers[name].op_type in _WEIGHTED
         for side in (one, other)

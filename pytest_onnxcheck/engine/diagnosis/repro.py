@@ -28,7 +28,7 @@ from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.load import seed_of as _seed
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Model, Variant, carries_schema
 from pytest_onnxcheck.manifest.positions import key_lines
@@ -287,7 +287,7 @@ def _write_model(
     told = f"{artefact.path.resolve()}\n\n{artefact.size_bytes / 1e6:.0f} MB: not copied.\n"
     if node is not None:
         with contextlib.suppress(RunError, _CannotCut):
-            _write_node(folder, Exposed(artefact.path), case, node)
+            _write_node(folder, OpenedGraph(artefact.path), case, node)
             told += f"Node {node} alone is in node.onnx, its inputs are in node_inputs.npz.\n"
     (folder / "model.txt").write_text(told, encoding="utf-8")
 
@@ -306,7 +306,7 @@ class _CannotCut(Exception):  # noqa: N818 - then there is no node.onnx
     """A node cannot be cut out."""
 
 
-def _write_node(folder: Path, exposed: Exposed, case: Case, name: str) -> None:
+def _write_node(folder: Path, exposed: OpenedGraph, case: Case, name: str) -> None:
     """Writes one node as a model of its own, and the values it reads.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.walk import nodes_of
-from pytest_onnxcheck.engine.runtime.values import Exposed, plain_session, run_error
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph, plain_session, run_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -51,7 +51,7 @@ def stored_outputs(
     """
     import numpy as np
 
-    exposed = Exposed(path)
+    exposed = OpenedGraph(path)
     overflowed = {
         name: array
         for name, array in exposed.values(inputs)
@@ -91,10 +91,10 @@ def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
 
     stored = {
         name: int(np.count_nonzero(array))
-        for name, array in Exposed(path).values(inputs)
+        for name, array in OpenedGraph(path).values(inputs)
         if array.dtype == np.float16
     }
-    wide = Exposed(path)
+    wide = OpenedGraph(path)
     wide.model = _widened(path)
     floats = {
         name: array.astype(np.float32) if array.dtype == np.float16 else array

@@ -114,8 +114,8 @@ def unsaturated(path: Path, session: Session) -> Callable[[Mapping[str, Array]],
     emulation = Emulation(path, session.on)
 
     def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        outputs, _ = emulation.run(session.fed(inputs), saturating=False)
-        return session.widened(outputs)
+        outputs, _ = emulation.run(session.cast_inputs(inputs), saturating=False)
+        return session.cast_outputs(outputs)
 
     return run
 

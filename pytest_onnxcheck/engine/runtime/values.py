@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Exposed", "plain_session", "run_error"]
+__all__ = ["OpenedGraph", "plain_session", "run_error"]
 
 
-class Exposed:
+class OpenedGraph:
     """An artefact whose values can be looked at.
 
     Attributes:

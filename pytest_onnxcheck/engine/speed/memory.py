@@ -36,7 +36,7 @@ def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, A
     """
     import numpy as np
 
-    fed = session.fed(inputs)
+    fed = session.cast_inputs(inputs)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "inputs.npz")
         # positions for names: a file in an archive cannot have every name that an input can

@@ -1,11 +1,11 @@
-"""Exposed: every value of an artefact, with its own dtype, in parts, from external data too."""
+"""OpenedGraph: every value of an artefact, with its own dtype, in parts, from external data too."""
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_onnxcheck.engine.runtime.values import Exposed
+from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import RunError
 
 X = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -37,7 +37,7 @@ def perceptron(tmp_path):
 
 
 def test_every_value_comes_in_order_with_its_dtype(perceptron):
-    found = dict(Exposed(save(*perceptron)).values({"x": X}))
+    found = dict(OpenedGraph(save(*perceptron)).values({"x": X}))
     assert list(found) == ["product", "relu", "size", "y"]
     assert found["product"].shape == (2, 300)
     assert found["size"].tolist() == [2, 300]
@@ -46,11 +46,11 @@ def test_every_value_comes_in_order_with_its_dtype(perceptron):
 
 
 def test_only_the_names_asked_for_are_computed(perceptron):
-    assert list(dict(Exposed(save(*perceptron)).values({"x": X}, ["relu"]))) == ["relu"]
+    assert list(dict(OpenedGraph(save(*perceptron)).values({"x": X}, ["relu"]))) == ["relu"]
 
 
 def test_a_limit_cuts_the_values_into_parts_that_change_nothing(perceptron, monkeypatch):
-    exposed = Exposed(save(*perceptron))
+    exposed = OpenedGraph(save(*perceptron))
     whole = dict(exposed.values({"x": X}))
     runs = []
     run = exposed._run
@@ -64,20 +64,20 @@ def test_a_limit_cuts_the_values_into_parts_that_change_nothing(perceptron, monk
 
 
 def test_sizes_follow_the_actual_inputs(perceptron):
-    sizes = Exposed(save(*perceptron)).sizes({"x": np.zeros((5, 3), np.float32)})
+    sizes = OpenedGraph(save(*perceptron)).sizes({"x": np.zeros((5, 3), np.float32)})
     assert sizes["product"] == 5 * 300 * 4
 
 
 def test_weights_in_a_file_of_their_own_are_found(perceptron):
     path = save(*perceptron, save_as_external_data=True, location="weights.bin", size_threshold=64)
     assert (path.parent / "weights.bin").exists()
-    assert dict(Exposed(path).values({"x": X}))["y"].shape == (2, 300)
+    assert dict(OpenedGraph(path).values({"x": X}))["y"].shape == (2, 300)
 
 
 def test_half_precision_stays_half_precision(tmp_path):
     nodes = [helper.make_node("Exp", ["x"], ["e"]), helper.make_node("Neg", ["e"], ["y"])]
     path = save(tmp_path / "model.onnx", nodes, dtype=TensorProto.FLOAT16)
-    found = dict(Exposed(path).values({"x": X.astype(np.float16)}))
+    found = dict(OpenedGraph(path).values({"x": X.astype(np.float16)}))
     assert {array.dtype.name for array in found.values()} == {"float16"}
 
 
@@ -99,13 +99,13 @@ def test_what_is_inside_a_branch_stays_inside(tmp_path):
         ),
     ]
     path = save(tmp_path / "model.onnx", nodes, {"zero": np.array(0, np.float32)})
-    found = dict(Exposed(path).values({"x": X}))
+    found = dict(OpenedGraph(path).values({"x": X}))
     assert list(found) == ["top", "positive", "y"]
     assert np.array_equal(found["y"], -X)
 
 
 def test_what_does_not_run_is_a_run_error(perceptron):
-    exposed = Exposed(save(*perceptron))
+    exposed = OpenedGraph(save(*perceptron))
     with pytest.raises(RunError, match="INVALID_ARGUMENT"):
         list(exposed.values({"x": np.zeros((2, 4), np.float32)}))
     with pytest.raises(RunError, match="KeyError"):
