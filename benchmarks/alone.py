@@ -32,7 +32,7 @@ import numpy as np
 from common import print_table
 from history_live import Model
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import latency
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.runtime.session import open_session

@@ -53,7 +53,7 @@ from history_live import Model
 from onnx import TensorProto, helper, numpy_helper
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import latency
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.runtime.session import open_session

@@ -30,7 +30,7 @@ from typing import Any
 from common import print_table
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks.latency import timed
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs

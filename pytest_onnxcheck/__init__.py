@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.engine.artefacts.store import Artefact
+    from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import (
@@ -50,7 +50,7 @@ _HOMES = {
     "Variant": "manifest",
     "load_manifest": "manifest",
     "OnnxChecks": "plugin.suite",
-    "Artefact": "engine.artefacts.store",
+    "Artefact": "engine.artefacts.artefact",
     "Oracle": "engine.oracle.oracle",
     "Reference": "engine.reference.reference",
     "Finding": "verdict",

@@ -22,7 +22,7 @@ LIBRARIES = {
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch"},
     "engine.inputs": {"numpy", "torch"},
-    "engine.artefacts": {"filelock", "onnx"},
+    "engine.artefacts": {"filelock", "onnx", "onnx_ir"},
     "engine.mutants": {"numpy", "onnx"},
     "engine.oracle": {"hypothesis", "numpy", "sklearn", "torch"},
     "engine.runtime": {"numpy", "onnx", "onnxruntime", "torch"},

@@ -2,44 +2,28 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from pytest_onnxcheck import places
-from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
+from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 from pytest_onnxcheck.engine.convert.export import export
-from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
-from pytest_onnxcheck.engine.inputs.calibration import Calibration, load_calibration
+from pytest_onnxcheck.engine.convert.key import artefact_key, folder_name
+from pytest_onnxcheck.engine.convert.quantize import quantize
+from pytest_onnxcheck.engine.inputs.calibration import CalibrationData, load_calibration
 from pytest_onnxcheck.engine.oracle.evaluation import Evaluation, load_evaluation
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.reference.reference import Reference, load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
-from pytest_onnxcheck.files import file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Model, Variant
-from pytest_onnxcheck.versions import installed_versions
 
 __all__ = ["Builds"]
 
 _T = TypeVar("_T")
-
-#: rooms whose code has a part in what is built
-_SHAPING = ("graph", "reference", "inputs", "artefacts", "oracle", "runtime", "convert")
-
-#: packages whose version decides what is built
-_PACKAGES = (
-    "torch",
-    "onnx",
-    "onnxscript",
-    "onnx-ir",
-    "onnxruntime",
-    "onnxruntime-gpu",
-    "onnxruntime-openvino",
-)
 
 
 class Builds:
@@ -59,7 +43,7 @@ class Builds:
         self._last: Reference | None = None
         self._oracle: Oracle | None = None
         self._evaluation: Evaluation | None = None
-        self._calibration: tuple[Reference, Calibration] | None = None
+        self._calibration: tuple[Reference, CalibrationData] | None = None
         self._artefacts: dict[str, Artefact] = {}
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
@@ -102,7 +86,7 @@ class Builds:
             )
         return self._evaluation
 
-    def calibration(self, reference: Reference) -> Calibration:
+    def calibration(self, reference: Reference) -> CalibrationData:
         """The model's calibration data.
 
         Raises:
@@ -129,7 +113,7 @@ class Builds:
         folder = f"{model.name}/{variant.exporter}-op{variant.opset}-fp32"
         return self._built(
             folder,
-            self._key(reference, variant, "fp32"),
+            artefact_key(reference, variant, "fp32"),
             lambda path: export(reference, variant, path),
         )
 
@@ -148,8 +132,8 @@ class Builds:
             return source
         calibration = self.calibration(reference) if variant.precision == "int8-static" else None
         return self._built(
-            f"{reference.model.name}/{_folder(reference, variant)}",
-            self._key(reference, variant, variant.precision, calibration),
+            f"{reference.model.name}/{folder_name(reference, variant)}",
+            artefact_key(reference, variant, variant.precision, calibration),
             lambda path: quantize(reference, variant, source.path, path, calibration),
         )
 
@@ -180,7 +164,7 @@ class Builds:
             self._artefacts[str(path)] = self._once(str(path), load)
         return self._artefacts[str(path)]
 
-    def _built(self, folder: str, key: str, build: Callable[[Path], dict[str, Any]]) -> Artefact:
+    def _built(self, folder: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
         if key not in self._artefacts:
             self._artefacts[key] = self._once(key, lambda: self._store.get(folder, key, build))
         return self._artefacts[key]
@@ -195,47 +179,7 @@ class Builds:
             self._failures[what] = error
             raise
 
-    def _key(
-        self,
-        reference: Reference,
-        variant: Variant,
-        precision: str,
-        calibration: Calibration | None = None,
-    ) -> str:
-        """Hash of everything an artefact is made of."""
-        model = reference.model
-        parts: list[object] = [_own_code(), reference.fingerprint, precision]
-        parts += [variant.exporter, variant.opset]
-        parts += [model.name, model.seed, reference.shapes, dict(model.dims)]
-        parts += [sorted(model.inputs.items()), sorted(model.outputs.items())]
-        parts.append(installed_versions(_PACKAGES))
-        files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
-        files += [model.root / model.example] if model.example else []
-        if precision != "fp32":
-            parts.append(resolved_options(variant))
-        if calibration is not None:
-            parts.append(calibration.measured)  # with the hash of the data
-        parts += [file_sha256(path) if path.is_file() else None for path in files]
-        return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _folder(reference: Reference, variant: Variant) -> str:
-    """The variant's name; with a hash of its options where they are not the manifest's."""
-    options = resolved_options(variant)
-    written = {own.name: own for own in reference.model.variants}
-    if variant.name in written and resolved_options(written[variant.name]) == options:
-        return variant.name
-    return f"{variant.name}-{hashlib.sha256(repr(options).encode()).hexdigest()[:8]}"
-
 
 def _nothing(record: logging.LogRecord) -> bool:
     """Lets no record through: torch sets `propagate` back by itself."""
     return False
-
-
-@functools.cache
-def _own_code() -> str:
-    """Hash of our own code that has a part in an artefact."""
-    folders = (places.PACKAGE / "engine" / room for room in _SHAPING)
-    files = (file for folder in folders for file in folder.rglob("*.py"))
-    return files_sha256(sorted([Path(__file__), *files]))

@@ -13,7 +13,7 @@ from pytest_onnxcheck.plugin.benchmarks import Benchmarks
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.engine.artefacts.store import Artefact
+    from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.builds import Builds
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference

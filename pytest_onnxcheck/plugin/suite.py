@@ -24,7 +24,7 @@ from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.engine.artefacts.store import Artefact
+    from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.builds import Builds
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference

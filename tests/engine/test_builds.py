@@ -91,9 +91,9 @@ def test_the_notes_hold_the_options_and_the_calibration_data(workshop):
     first, second = workshop.build(FILE), workshop.build(FILE)
     assert (first.cached, second.cached) == (False, True)
     assert first.notes == second.notes
-    assert first.notes["calibration"]["origin"] == "10 examples of data.npz"
-    assert len(first.notes["calibration"]["sha256"]) == 64
-    assert first.notes["options"]["method"] == "minmax"
+    assert first.notes.calibration.origin == "10 examples of data.npz"
+    assert len(first.notes.calibration.sha256) == 64
+    assert first.notes.options["method"] == "minmax"
 
 
 def test_changed_data_builds_anew(workshop):
@@ -146,7 +146,7 @@ def test_changed_options_build_anew(workshop, variant):
     precision = variant.removeprefix("torchscript-op17-")
     second = workshop.build(f"{FILE}\nquantization.{precision}.{option} = {written}", variant)
     assert not second.cached
-    assert second.notes["options"][option] == value
+    assert second.notes.options[option] == value
     assert second.sha256 != first.sha256
     assert workshop.folder(second) == workshop.folder(first) == ("net", variant)
 

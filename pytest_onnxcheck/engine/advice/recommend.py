@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_onnxcheck.engine.advice import sensitivity
 from pytest_onnxcheck.engine.advice.sensitivity import measure_cases
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks import accuracy
 from pytest_onnxcheck.engine.checks import quantization as coverage
@@ -261,7 +261,7 @@ def _costs(trial: RecipeTrial) -> tuple[float, float, float] | None:
 def _toml(model: Model, variant: Variant, artefact: Artefact | None) -> str:
     """What the manifest must say for a variant, and whether it should name real data as well."""
     lines = [variant_toml(model, variant)]
-    calibration = artefact.notes.get("calibration") if artefact is not None else None
-    if calibration and calibration["random"]:
+    calibration = artefact.notes.calibration if artefact is not None else None
+    if calibration and calibration.random:
         lines.append("# its ranges come from random draws: name real data in calibration")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import quantization as coverage
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.convert.prepare import matching, prepared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.oracle.evaluation import Evaluation
 from pytest_onnxcheck.engine.oracle.metrics import samples_with
 from pytest_onnxcheck.engine.runtime.session import open_session

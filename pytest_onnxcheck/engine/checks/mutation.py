@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.checks.structure import measure_model
 from pytest_onnxcheck.engine.inputs.cases import Case

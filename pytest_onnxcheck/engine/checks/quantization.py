@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
-from pytest_onnxcheck.engine.convert.export import check_file
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.graph.lost_weights import lost_weights
 from pytest_onnxcheck.engine.graph.macs import multiply_accumulates
 from pytest_onnxcheck.engine.graph.operators import (
@@ -25,7 +25,6 @@ from pytest_onnxcheck.engine.inputs.cases import example_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import (
-    CalibrationMeasurement,
     CoverageMeasurement,
     QuantizationMeasurement,
 )
@@ -60,7 +59,6 @@ def measure(
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
-    calibration = artefact.notes.get("calibration")
     checkpoint = reference.model.checkpoint
     clipped, vanished = lost_weights(artefact.path, float_artefact.path, variant.precision)
     return QuantizationMeasurement(
@@ -70,9 +68,9 @@ def measure(
         converted=sum(converted.values()),
         converted_kinds=dict(converted),
         remaining=dict(remaining),
-        calibration=None if calibration is None else CalibrationMeasurement(**calibration),
+        calibration=artefact.notes.calibration,
         seconds=artefact.seconds,
-        options=artefact.notes.get("options", {}),
+        options=artefact.notes.options,
         coverage=_covered(found, variant.precision),
         identical=not alone and artefact.sha256 == float_artefact.sha256,
         clipped=clipped,

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.reference.reference import Reference

@@ -1,30 +1,31 @@
-"""PyTorch to ONNX, by both exporters, and what is written on disk."""
+"""PyTorch to ONNX, by both exporters."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
 import gc
-import io
-import logging
-import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
+from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.inputs.cases import example
-from pytest_onnxcheck.engine.reference.reference import Reference, tensors_of, user_frames
+from pytest_onnxcheck.engine.quiet import quiet
+from pytest_onnxcheck.engine.reference.imports import user_frames
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+from pytest_onnxcheck.measurement import ExportMeasurement
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_INLINE_BYTES", "check_file", "export", "measure"]
+__all__ = ["MAX_INLINE_BYTES", "export", "measure"]
 
 #: how many characters of an error are repeated
 _MOST_CHARACTERS = 600
@@ -33,9 +34,7 @@ _MOST_CHARACTERS = 600
 MAX_INLINE_BYTES = 2**31 - 2**24
 
 
-def export(
-    reference: Reference, variant: Variant, path: Path, *, half: bool = False
-) -> dict[str, str]:
+def export(reference: Reference, variant: Variant, path: Path, *, half: bool = False) -> Notes:
     """Exports the reference to a file.
 
     Works on a copy of the module, because tracing may change its state.
@@ -45,6 +44,9 @@ def export(
         variant: Exporter and opset.
         path: The file to write; weights above 2 GB go to `PATH.data` beside it.
         half: Whether to cast the module to float16 first, and the float32 inputs with it.
+
+    Returns:
+        Notes: what the tracer turned into constants.
 
     Raises:
         InputError: PyTorch itself does not run, or returns other outputs than declared.
@@ -59,7 +61,7 @@ def export(
         if half:
             module, tensors = _halved(module, tensors)
         args, kwargs = reference.arguments(tensors)
-        with _quiet() as warned, _rare_garbage_collection():
+        with quiet() as warned, _rare_garbage_collection():
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
         what = "export of the module in float16" if half else "export"
@@ -67,7 +69,7 @@ def export(
             f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
             f"{_cause(error)}\n{user_frames(_root(error))}"
         ) from error
-    return {"traced": "\n".join(_traced(warned))}
+    return Notes(traced=tuple(_traced(warned)))
 
 
 def measure(artefact: Artefact, reference: Reference, variant: Variant) -> ExportMeasurement:
@@ -79,51 +81,8 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Expor
         seconds=artefact.seconds,
         cached=artefact.cached,
         checkpoint_sha256=reference.checkpoint_sha256,
-        notes=(*reference.notes, *artefact.notes.get("traced", "").splitlines()),
+        notes=(*reference.notes, *artefact.notes.traced),
     )
-
-
-def check_file(artefact: Artefact) -> FileCheck:
-    """Runs onnx's full checker and strict shape inference on the file, read from disk."""
-    checker_error, inference_error = _checked(artefact.path)
-    unsorted = checker_error is not None and "topologically sorted" in checker_error
-    if unsorted:
-        with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
-            checker_error, inference_error = _checked(_sorted(artefact.path, Path(folder)))
-    return FileCheck(
-        path=str(artefact.path),
-        sha256=artefact.sha256,
-        size_bytes=artefact.size_bytes,
-        checker_error=checker_error,
-        inference_error=inference_error,
-        unsorted=unsorted,
-    )
-
-
-def _checked(path: Path) -> tuple[str | None, str | None]:
-    """What the checker and strict shape inference complain of."""
-    import onnx
-
-    try:
-        onnx.checker.check_model(str(path), full_check=False)
-    except Exception as error:
-        return one_line(error, _MOST_CHARACTERS), None
-    try:
-        # strict shape inference is the second half of the full check
-        onnx.checker.check_model(str(path), full_check=True)
-    except Exception as error:
-        return None, one_line(error, _MOST_CHARACTERS)
-    return None, None
-
-
-def _sorted(path: Path, folder: Path) -> Path:
-    """A copy of the file whose nodes stand in topological order."""
-    import onnx_ir
-    from onnx_ir.passes.common import TopologicalSortPass
-
-    copied = folder / path.name
-    onnx_ir.save(TopologicalSortPass()(onnx_ir.load(path)).model, copied)
-    return copied
 
 
 def _dynamo(
@@ -239,22 +198,6 @@ def _traced(warned: list[warnings.WarningMessage]) -> Iterator[str]:
             f"{place}: the tracer says: {what}. Whatever the example gives there stays for "
             "every input"
         )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Keeps the exporters' progress and warnings out of the report; gives the warnings."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(record=True) as warned,
-        ):
-            warnings.simplefilter("always")
-            yield warned
-    finally:
-        logging.disable(disabled)
 
 
 @contextlib.contextmanager

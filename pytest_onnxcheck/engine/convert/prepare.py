@@ -136,7 +136,7 @@ def matching(patterns: Iterable[str], names: Sequence[str]) -> list[str]:
     ]
 
 
-def known_operators(options: Quantization, graph: onnx.GraphProto, own: bool) -> list[str]:
+def known_operators(options: Quantization, graph: onnx.GraphProto, *, own: bool) -> list[str]:
     """The `op_block_list`.
 
     Args:

@@ -22,12 +22,16 @@ if TYPE_CHECKING:
 __all__ = ["to_bfloat16", "to_float16"]
 
 
-def to_float16(own: bool, source: Path, path: Path, options: Quantization) -> None:
-    """Writes the artefact `source` in float16 to `path`; `own` as in `known_operators`."""
+def to_float16(source: Path, path: Path, options: Quantization, *, own: bool) -> None:
+    """Writes the artefact `source` in float16 to `path`; `own` as in `known_operators`.
+
+    Raises:
+        OptionError: An option does not fit the graph.
+    """
     import onnx
 
     model = onnx.load(source)
-    blocked = known_operators(options, model.graph, own)
+    blocked = known_operators(options, model.graph, own=own)
     _save_sorted(_float16(model, source, options, blocked), path)
 
 
@@ -61,16 +65,19 @@ def _drop_repeated_casts(graph: onnx.GraphProto) -> None:
     graph.node.extend(kept)
 
 
-def to_bfloat16(own: bool, source: Path, path: Path, options: Quantization) -> None:
+def to_bfloat16(source: Path, path: Path, options: Quantization, *, own: bool) -> None:
     """As fp16, and then what became float16 is made bfloat16, from the float32 values.
 
     Operators that ONNX has not in bfloat16 at this opset (Conv before 22, for one) compute in
     float32 between casts; their weights are stored in bfloat16 all the same.
+
+    Raises:
+        OptionError: An option does not fit the graph, or its opset is below 13.
     """
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
-    blocked = known_operators(options, model.graph, own)
+    blocked = known_operators(options, model.graph, own=own)
     unknown = _without_bfloat16(model)
     original = onnx.ModelProto()
     original.CopyFrom(model)

@@ -6,18 +6,15 @@ from which on everything is wrong has the blame.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import io
 import logging
 import math
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.diagnosis import programs
 from pytest_onnxcheck.engine.diagnosis.bounds import share_of_bound
 from pytest_onnxcheck.engine.diagnosis.programs import NotRunError
@@ -26,6 +23,7 @@ from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import Step
@@ -173,7 +171,7 @@ class _Comparison:
             precision: What it computes in.
         """
         try:
-            with _quiet():
+            with quiet(logging.ERROR):
                 outputs, note = run()
             ratio, agrees, problem = self._agreement(outputs, precision)
         except NotRunError as error:
@@ -218,9 +216,7 @@ class _Comparison:
             if not own.size:
                 continue
             if own.dtype.kind == "f":
-                floor = measure_floor(
-                    expected, index, array, precision, self.safety, usual(index)
-                )
+                floor = measure_floor(expected, index, array, precision, self.safety, usual(index))
                 worst = max(worst, math.inf if floor.nonfinite else floor.ratio)
             elif (own != array).any():
                 tied, _ = tied_elements(expected, index, array, precision)
@@ -241,19 +237,6 @@ class _Comparison:
             elif measured.differing:
                 worst = math.inf
         return worst
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the exporters' warnings and progress out of the report."""
-    level = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
 
 
 def _joined(*notes: str) -> str:

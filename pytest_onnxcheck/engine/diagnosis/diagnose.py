@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.diagnosis.blame import blame
 from pytest_onnxcheck.engine.diagnosis.bounds import largest_difference
 from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
@@ -129,8 +129,8 @@ def _known_reason(found: CaseMeasurement, artefact: Artefact) -> str | None:
         )
     if found.cpu:
         return f"computed as {found.cpu} does; this machine's own CPU is another"
-    calibration = artefact.notes.get("calibration")
-    if calibration and calibration["constant"] and not calibration["varies"]:
+    calibration = artefact.notes.calibration
+    if calibration and calibration.constant and not calibration.varies:
         return "calibrated on constant data: see test_quantization"
     return None
 

@@ -9,9 +9,10 @@ import contextlib
 import copy
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case, example
-from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, flatten, tensors_of
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator, too_large
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph

@@ -19,7 +19,7 @@ from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record, Sketch, Trace
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import widened
-from pytest_onnxcheck.engine.reference.reference import tensors_of
+from pytest_onnxcheck.engine.reference.tensors import tensors_of
 
 if TYPE_CHECKING:
     import numpy as np

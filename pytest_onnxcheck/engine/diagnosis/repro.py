@@ -20,11 +20,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact, artefact_files
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.reference.reference import Reference, _seed
+from pytest_onnxcheck.engine.reference.load import seed_of
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.engine.subject import Subject
@@ -180,7 +181,7 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
         "state_dict": model.state_dict,
         "config_key": model.config_key,
         "trust": model.trust,
-        "seed": _seed(model),
+        "seed": seed_of(model),
         "by_keyword": reference.by_keyword,
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
@@ -196,7 +197,7 @@ def _running(subject: Subject) -> dict[str, Any]:
         **subject.target.opening(),
         "artefact": str(artefact.path.resolve()),
         "artefact_sha256": artefact.sha256,
-        "narrowed": list(artefact.notes.get("narrowed", ())),
+        "narrowed": list(artefact.notes.narrowed),
     }
 
 

@@ -12,20 +12,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import (
+from pytest_onnxcheck.engine.inputs.arrays import (
     arrays_sha256,
     batch_dim,
     copied,
-    example_dims,
-    fill_inputs,
-    generator,
     given_arrays,
     load_arrays,
     runs_of,
-    seeded,
 )
-from pytest_onnxcheck.engine.reference.reference import Reference, import_named, user_frames
-from pytest_onnxcheck.errors import InputError, QuantizeError, StageError
+from pytest_onnxcheck.engine.inputs.cases import example_dims, fill_inputs, generator
+from pytest_onnxcheck.engine.inputs.sources import copied_batch, reading, running, seeded
+from pytest_onnxcheck.engine.reference.imports import import_named
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.errors import InputError, QuantizeError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import CalibrationMeasurement
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     #: where it comes from, for an error, and its arrays
     Given = tuple[str, Batch]
 
-__all__ = ["Calibration", "load_calibration"]
+__all__ = ["CalibrationData", "load_calibration"]
 
 #: examples or batches that are taken when `count` is not written
 _AT_MOST = 64
@@ -47,8 +46,8 @@ _DRAWS = 16
 
 
 @dataclass(frozen=True)
-class Calibration:
-    """Calibration data.
+class CalibrationData:
+    """The arrays that static quantization takes its ranges from.
 
     Attributes:
         batches: Inputs by name, ready to run.
@@ -59,10 +58,10 @@ class Calibration:
     measured: CalibrationMeasurement
 
 
-def load_calibration(reference: Reference) -> Calibration:
+def load_calibration(reference: Reference) -> CalibrationData:
     """The data that `[models.NAME.calibration]` names, or draws of the declared inputs.
 
-    In files the first axis counts examples: rows, or whole inputs (`inputs.runs_of`).
+    In files the first axis counts examples: rows, or whole inputs (`arrays.runs_of`).
 
     Raises:
         QuantizeError: The data is missing, unreadable or too little, or its names, dtypes, shapes
@@ -100,7 +99,7 @@ def load_calibration(reference: Reference) -> Calibration:
         constant=constant,
         varies=varies,
     )
-    return Calibration(batches, measured)
+    return CalibrationData(batches, measured)
 
 
 def _number(reference: Reference, batches: list[Batch]) -> int:
@@ -197,12 +196,9 @@ def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
 def _examples(reference: Reference, files: Mapping[str, Path]) -> Iterator[Given]:
     model = reference.model
     for name, path in files.items():
-        try:
+        recipe = f": write it with {_recipe(model)}"
+        with reading(QuantizeError, f"{model.name}: calibration data: ", recipe):
             loaded = load_arrays(path, list(model.inputs))
-        except StageError as error:
-            raise QuantizeError(
-                f"{model.name}: calibration data: {error}: write it with {_recipe(model)}"
-            ) from error
         arrays = _by_input(model, name, loaded)
         _check_lengths(reference, name, arrays)
         cut = {key: runs_of(reference, key, array, 1) for key, array in arrays.items()}
@@ -232,22 +228,17 @@ def _check_lengths(reference: Reference, name: str, arrays: Batch) -> None:
 def _of_source(reference: Reference, source: str, count: int | None) -> list[Batch]:
     """The batches of a callable or an iterable; torch's random numbers are seeded for it."""
     model = reference.model
-    try:
+    with reading(QuantizeError, f"{model.name}: calibration.source: "):
         target = import_named(source, model.root)
-    except StageError as error:
-        raise QuantizeError(f"{model.name}: calibration.source: {error}") from error
-    try:
-        with seeded(model):
-            given = target() if callable(target) else target
-            several = [given] if isinstance(given, Mapping) else given
-            # copied at once: what is yielded may be one buffer that is filled again
-            batches = [_copied(b) for b in itertools.islice(several, count or _AT_MOST)]
-    except Exception as error:
-        raise QuantizeError(
-            f"{model.name}: calibration source {source} failed, which must be or return an "
-            f"iterable of {{input: array}} batches: {type(error).__name__}: {error}\n"
-            f"{user_frames(error)}".rstrip()
-        ) from error
+    failed = (
+        f"{model.name}: calibration source {source} failed, which must be or return an iterable "
+        "of {input: array} batches"
+    )
+    with running(QuantizeError, failed), seeded(model):
+        given = target() if callable(target) else target
+        several = [given] if isinstance(given, Mapping) else given
+        # copied at once: what is yielded may be one buffer that is filled again
+        batches = [copied_batch(b) for b in itertools.islice(several, count or _AT_MOST)]
     if not batches:
         raise QuantizeError(
             f"{model.name}: calibration source {source} gives no batches: give at least one; an "
@@ -263,13 +254,6 @@ def _of_source(reference: Reference, source: str, count: int | None) -> list[Bat
     for name, batch in zip(names, checked, strict=True):
         _check(reference, name, batch)
     return checked
-
-
-def _copied(batch: Any) -> Any:
-    """A batch with its arrays and tensors as new arrays; what is no batch stays as it is."""
-    if not isinstance(batch, Mapping):
-        return batch
-    return {name: copied(value) for name, value in batch.items()}
 
 
 def _draws(reference: Reference, count: int) -> list[Given]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import (
+from pytest_onnxcheck.engine.inputs.arrays import (
     Runs,
     arrays_sha256,
     batch_dim,
@@ -15,10 +15,11 @@ from pytest_onnxcheck.engine.inputs.cases import (
     given_arrays,
     load_arrays,
     runs_of,
-    seeded,
 )
-from pytest_onnxcheck.engine.reference.reference import Reference, import_object, user_frames
-from pytest_onnxcheck.errors import CheckpointError, InputError
+from pytest_onnxcheck.engine.inputs.sources import copied_batch, reading, running, seeded
+from pytest_onnxcheck.engine.reference.imports import import_object
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest.sections import Accuracy
 
 if TYPE_CHECKING:
@@ -125,30 +126,22 @@ def _raw_batches(reference: Reference, accuracy: Accuracy, where: str) -> Iterat
         yield from _of_file(reference, accuracy, where)
         return
     assert accuracy.source is not None
-    try:
+    with reading(InputError, f"{where}: "):
         function = import_object(accuracy.source, model.root)
-    except CheckpointError as error:
-        raise InputError(f"{where}: {error}") from error
-    try:
+    with running(InputError, f"{where} failed, expected {_PAIRS}"):
         for given in function():
             yield _owned(given)
-    except Exception as error:
-        raise InputError(
-            f"{where} failed, expected {_PAIRS}: {type(error).__name__}: {error}\n"
-            f"{user_frames(error)}"
-        ) from error
 
 
 def _of_file(reference: Reference, accuracy: Accuracy, where: str) -> Iterator[Any]:
     assert accuracy.file is not None
     names = list(reference.model.inputs)
-    try:
+    expected = (
+        f". Expected a .npz with one array per input ({', '.join(names)}) and labels as "
+        f"{accuracy.labels!r} (accuracy.labels)"
+    )
+    with reading(InputError, f"{where}: ", expected):
         arrays = load_arrays(reference.model.root / accuracy.file, [*names, accuracy.labels])
-    except InputError as error:
-        raise InputError(
-            f"{where}: {error}. Expected a .npz with one array per input ({', '.join(names)}) and "
-            f"labels as {accuracy.labels!r} (accuracy.labels)"
-        ) from error
     labels = arrays.pop(accuracy.labels)
     cut = _runs(reference, accuracy.batch, where, arrays)
     each = next((_in_run(reference, name, cut[name]) for name in _axes(reference)), 1)
@@ -191,7 +184,7 @@ def _owned(given: Any) -> Any:
     """A pair of inputs and labels as new arrays; what is none stays as it is."""
     if not isinstance(given, tuple | list) or len(given) != 2 or not isinstance(given[0], Mapping):
         return given
-    return {name: copied(value) for name, value in given[0].items()}, copied(given[1])
+    return copied_batch(given[0]), copied(given[1])
 
 
 def _checked(reference: Reference, where: str, given: Any, most: int | None) -> Batch:

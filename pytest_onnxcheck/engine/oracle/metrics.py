@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.reference import Reference, import_object
+from pytest_onnxcheck.engine.reference.imports import import_object
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import CheckpointError, InputError
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inpu
 from pytest_onnxcheck.engine.inputs.probes import probes
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
 from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, widened
-from pytest_onnxcheck.engine.reference.reference import Reference, arrays_of, tensors_of
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.tensors import arrays_of, tensors_of
 from pytest_onnxcheck.errors import BehaviourError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.wording import one_line

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.macs import multiplies, multiply_accumulates
 from pytest_onnxcheck.engine.graph.shapes import inferred
 from pytest_onnxcheck.engine.inputs.cases import example

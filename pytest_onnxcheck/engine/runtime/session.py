@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
@@ -219,7 +219,7 @@ def open_session(
     """
     _check_available(target)
     _probe(artefact, target)
-    float16_io = frozenset(artefact.notes.get("narrowed", ()))
+    float16_io = frozenset(artefact.notes.narrowed)
     try:
         return _open(str(artefact.path), target, threads, optimise, float16_io)
     except RunError as error:  # one failure, which the other checks then name

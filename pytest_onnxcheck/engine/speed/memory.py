@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.runtime import sandbox
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.engine.artefacts.store import Artefact
+    from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.runtime.session import Session
 
 __all__ = ["device_added", "peak"]

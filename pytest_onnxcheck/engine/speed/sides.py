@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
@@ -82,8 +82,8 @@ def open_sides(
     others = {"fp32": float_artefact} if artefact.path != float_artefact.path else {}
     if baseline is not None:
         # nothing is noted of a given file: its successor says which inputs are float16
-        narrowed = {"narrowed": artefact.notes.get("narrowed", ())}
-        others["baseline"] = replace(baseline, notes={**baseline.notes, **narrowed})
+        notes = replace(baseline.notes, narrowed=artefact.notes.narrowed)
+        others["baseline"] = replace(baseline, notes=notes)
     sessions = {
         name: open_session(other, target, threads=threads) for name, other in others.items()
     }

@@ -1,5 +1,6 @@
 """Artefacts are built once, under a key, and only whole ones are ever used."""
 
+import json
 import multiprocessing
 import time
 
@@ -8,8 +9,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact, ArtefactStore, artefact_files
-from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.engine.artefacts.artefact import Notes
+from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 
 FOLDER = "net/dynamo-op20-fp32"
 
@@ -44,7 +45,7 @@ class Builder:
             location="model.onnx.data",
             size_threshold=0,
         )
-        return {"note": "kept"}
+        return Notes(options={"operators": ["Add"]}, narrowed=("x",))
 
 
 @pytest.fixture
@@ -62,7 +63,8 @@ def test_an_artefact_is_built_once(store):
     first, second = store.get(FOLDER, "key", build), store.get(FOLDER, "key", build)
     assert build.count == 1
     assert (first.cached, second.cached) == (False, True)
-    assert (first.sha256, first.notes) == (second.sha256, {"note": "kept"})
+    kept = Notes(options={"operators": ["Add"]}, narrowed=("x",))
+    assert (first.sha256, first.notes) == (second.sha256, kept)
     assert second.notes == first.notes
     assert first.path == second.path
     assert onnx.load(first.path).graph.name == "net"
@@ -111,13 +113,19 @@ def test_a_failed_build_leaves_nothing_behind_and_can_be_repeated(store):
 
 def test_a_build_that_writes_no_file_leaves_nothing_behind(store):
     with pytest.raises(OSError, match=r"model\.onnx"):
-        store.get(FOLDER, "key", lambda path: {})
+        store.get(FOLDER, "key", lambda path: Notes())
     assert leftovers(store) == []
 
 
 def truncate(home):
     path = home / "model.onnx"
     path.write_bytes(path.read_bytes()[:-20])
+
+
+def notes_of_before(home):
+    record = json.loads((home / "build.json").read_text())
+    record["notes"] = {"traced": "net.py:3: the tracer says: no", "options": {}, "narrowed": []}
+    (home / "build.json").write_text(json.dumps(record))
 
 
 TAMPERING = {
@@ -127,6 +135,7 @@ TAMPERING = {
     "deleted": lambda home: (home / "model.onnx").unlink(),
     "record cut short": lambda home: (home / "build.json").write_text('{"seconds": 1'),
     "record of an older version": lambda home: (home / "build.json").write_text("{}"),
+    "record of the layout before Notes": notes_of_before,
     "record deleted": lambda home: (home / "build.json").unlink(),
 }
 
@@ -154,51 +163,6 @@ def test_changed_external_data_is_built_again(store, change):
     again = store.get(FOLDER, "key", Builder(external=True))
     assert not again.cached
     assert again.sha256 == first.sha256
-
-
-def test_external_data_counts_in_size_and_hash(tmp_path):
-    folders = [tmp_path / "one", tmp_path / "two"]
-    for folder, value in zip(folders, (1.0, 2.0), strict=True):
-        folder.mkdir()
-        Builder(value, external=True)(folder / "model.onnx")
-    one, two = (folder / "model.onnx" for folder in folders)
-    assert one.read_bytes() == two.read_bytes()
-    first, second = Artefact.given(one), Artefact.given(two)
-    data = one.with_name("model.onnx.data")
-    assert first.size_bytes == one.stat().st_size + data.stat().st_size
-    assert first.size_bytes > 64 * 4
-    assert first.sha256 != second.sha256
-
-
-def test_external_data_in_a_subgraph_and_in_attributes_is_found(tmp_path):
-    inner = numpy_helper.from_array(np.ones(4, "float32"), "inner")
-    attribute = numpy_helper.from_array(np.ones(4, "float32"), "attribute")
-    for tensor, location in ((inner, "inner.data"), (attribute, "attribute.data")):
-        (tmp_path / location).write_bytes(tensor.raw_data)
-        tensor.ClearField("raw_data")
-        tensor.data_location = TensorProto.EXTERNAL
-        tensor.external_data.add(key="location", value=location)
-    branch = helper.make_graph(
-        [helper.make_node("Constant", [], ["c"], value=attribute)], "branch", [], [], [inner]
-    )
-    node = helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)
-    model = helper.make_model(helper.make_graph([node], "net", [], []))
-    path = tmp_path / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    assert [file.name for file in artefact_files(path)] == [
-        "model.onnx",
-        "attribute.data",
-        "inner.data",
-    ]
-
-
-def test_a_given_file_is_hashed_as_it_is(tmp_path):
-    path = tmp_path / "given.onnx"
-    Builder()(path)
-    artefact = Artefact.given(path)
-    assert artefact.sha256 == file_sha256(path)
-    assert artefact.size_bytes == path.stat().st_size
-    assert (artefact.cached, artefact.seconds, artefact.notes) == (False, 0.0, {})
 
 
 def _get(root, log, start):

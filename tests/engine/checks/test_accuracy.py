@@ -13,12 +13,12 @@ import torch
 from scipy.stats import binom
 from sklearn import metrics
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import accuracy
 from pytest_onnxcheck.engine.inputs.cases import generator
 from pytest_onnxcheck.engine.oracle import evaluation
 from pytest_onnxcheck.engine.oracle.evaluation import load_evaluation
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.errors import InputError, ManifestError, RunError
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU

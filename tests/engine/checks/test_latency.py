@@ -7,10 +7,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import latency
 from pytest_onnxcheck.engine.checks.latency import decision_times
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.speed.sides import open_sides
 from pytest_onnxcheck.engine.speed.timing import Rounds
 from pytest_onnxcheck.manifest import load_manifest

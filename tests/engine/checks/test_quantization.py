@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.checks.quantization import covered, measure
 from pytest_onnxcheck.engine.graph.macs import multiply_accumulates

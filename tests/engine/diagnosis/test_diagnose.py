@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.diagnosis import diagnose as module
 from pytest_onnxcheck.engine.diagnosis.diagnose import diagnose
 from pytest_onnxcheck.engine.inputs.cases import Case

@@ -9,7 +9,7 @@ from pytest_onnxcheck.engine.diagnosis.recorder import trace
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, sketch
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.manifest import load_manifest
 
 NETS = """

@@ -21,12 +21,12 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.diagnosis import repro
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU

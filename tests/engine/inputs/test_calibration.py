@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_onnxcheck.engine.inputs.calibration import load_calibration
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.errors import QuantizeError
 from pytest_onnxcheck.manifest import load_manifest
 

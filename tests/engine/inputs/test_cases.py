@@ -11,9 +11,8 @@ from pytest_onnxcheck.engine.inputs.cases import (
     example,
     example_dims,
     fill_inputs,
-    load_arrays,
 )
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import load_manifest
 
@@ -267,27 +266,6 @@ def test_a_file_with_a_single_number_is_refused(reference, tmp_path):
     np.save(tmp_path / "data.npy", np.float32(3))
     with pytest.raises(InputError, match=r"data\.npy"):
         fill(reference, "shape = []\n" + FROM_FILE.format(suffix="npy"))
-
-
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04 half a zip"])
-def test_a_corrupt_file_is_named(tmp_path, content):
-    path = tmp_path / "data.npz"
-    path.write_bytes(content)
-    with pytest.raises(InputError, match=r"data\.npz: cannot be read"):
-        load_arrays(path, ["x"])
-
-
-def test_pickled_objects_are_not_loaded(tmp_path):
-    np.save(tmp_path / "data.npy", np.array([{}], dtype=object))
-    np.savez(tmp_path / "data.npz", x=np.array([{}], dtype=object))
-    for name in ("data.npy", "data.npz"):
-        with pytest.raises(InputError, match="cannot be read"):
-            load_arrays(tmp_path / name, ["x"])
-
-
-def test_a_npy_cannot_serve_two_inputs(data, tmp_path):
-    with pytest.raises(InputError, match="one array, but 2 are needed: a, b"):
-        load_arrays(tmp_path / "data.npy", ["a", "b"])
 
 
 # combinations of dims

@@ -9,12 +9,12 @@ import pytest
 from clock import Ticking, ticking
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.search import search
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import InputError, OnnxCheckError
 from pytest_onnxcheck.manifest import load_manifest

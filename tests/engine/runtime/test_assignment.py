@@ -7,8 +7,8 @@ from pathlib import Path
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
-from pytest_onnxcheck.engine.reference.reference import load_reference
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.runtime import assignment
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import load_manifest

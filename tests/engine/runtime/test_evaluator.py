@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime import evaluator
 from pytest_onnxcheck.engine.runtime import session as runtime
 from pytest_onnxcheck.engine.runtime.session import open_model, open_session

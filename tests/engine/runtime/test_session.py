@@ -12,7 +12,7 @@ import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
 from pytest_onnxcheck.engine.runtime import session as runtime
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, sandbox
 from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
@@ -172,7 +172,7 @@ def test_only_what_the_variant_narrows_is_cast_and_only_from_float32(tmp_path: P
     x = torch.tensor([1.0, 1e6]).numpy()
     with pytest.raises(RunError, match="Unexpected input data type"):
         open_session(artefact, CPU).run({"x": x})
-    narrowed = dataclasses.replace(artefact, notes={"narrowed": ["x", "y"]})
+    narrowed = dataclasses.replace(artefact, notes=Notes(narrowed=("x", "y")))
     (found,) = open_session(narrowed, CPU).run({"x": x})
     assert (found.dtype.name, found.tolist()) == ("float32", [1.0, float("inf")])
     with pytest.raises(RunError, match="Unexpected input data type"):

@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 import torch
 
-from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.speed.sides import bound, device_name
 from pytest_onnxcheck.manifest.targets import CPU, Target

@@ -1,0 +1,134 @@
+"""The user's code: imported by name, its source files, and where in it an error was raised."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.places import is_ours
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["import_named", "import_object", "sources", "user_frames"]
+
+
+def import_object(path: str, root: Path) -> Callable[..., Any]:
+    """The callable behind `module:name` or `path.py:name`, as `import_named` finds it.
+
+    Raises:
+        CheckpointError: There is no such module or name, or it is not callable.
+    """
+    target = import_named(path, root)
+    if not callable(target):
+        raise CheckpointError(f"{path!r} is a {type(target).__name__}, not a callable")
+    return target  # type: ignore[no-any-return]
+
+
+def import_named(path: str, root: Path) -> Any:
+    """What stands behind `module:name` or `path.py:name`; modules are also looked for in `root`.
+
+    Raises:
+        CheckpointError: There is no such module or name, or importing it failed.
+    """
+    location, _, name = path.rpartition(":")
+    try:
+        module = (
+            _import_file(root / location) if location.endswith(".py") else _import(location, root)
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{path!r} cannot be imported (looked in {root} and sys.path): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    target: Any = module
+    for part in name.split("."):
+        if not hasattr(target, part):
+            callables = [key for key, value in vars(module).items() if callable(value)]
+            raise CheckpointError(f"{path!r}: {location} has no {name!r}; it has {callables}")
+        target = getattr(target, part)
+    return target
+
+
+def user_frames(error: BaseException) -> str:
+    """Where in the user's code an error was raised: `file:line in function`, innermost last."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "site-packages" not in frame.filename and not is_ours(frame.filename)
+    ]
+    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
+
+
+def sources(module: torch.nn.Module, factory: str | None) -> set[Path]:
+    """The user's source files that the module's code is in, followed through their imports."""
+    pending = {type(child).__module__ for child in module.modules()}
+    if factory is not None:
+        pending.add(factory.partition(":")[0])
+    seen: set[str] = set()
+    sources: set[Path] = set()
+    while pending:
+        name = pending.pop()
+        seen.add(name)
+        found = sys.modules.get(name)
+        file = getattr(found, "__file__", None)
+        if found is None or file is None or not _is_users(file):
+            continue
+        sources.add(Path(file))
+        for value in vars(found).values():
+            origin = value.__name__ if isinstance(value, ModuleType) else _origin(value)
+            if origin and origin not in seen:
+                pending.add(origin)
+    return sources
+
+
+def _import(name: str, root: Path) -> ModuleType:
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    module = importlib.import_module(name)
+    here = [root.joinpath(*name.split(".")).with_suffix(".py")]
+    here.append(root.joinpath(*name.split("."), "__init__.py"))
+    loaded = Path(module.__file__).resolve() if module.__file__ else None
+    for path in here:
+        if path.is_file() and path.resolve() != loaded:
+            raise ImportError(
+                f"{path} is meant, but a module {name!r} was already imported from {loaded}: "
+                "rename one of them, or run the two manifests in two runs of pytest"
+            )
+    return module
+
+
+def _import_file(path: Path) -> ModuleType:
+    name = f"_onnxcheck_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}_{path.stem}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _is_users(file: str) -> bool:
+    library = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
+    return file.endswith(".py") and not any(part in file for part in library)
+
+
+def _origin(value: object) -> str | None:
+    origin = getattr(value, "__module__", None)
+    return origin if isinstance(origin, str) else None

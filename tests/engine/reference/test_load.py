@@ -1,0 +1,84 @@
+"""A reference is built the same every time, in eval mode, with the shapes that were declared."""
+
+import sys
+
+import pytest
+import torch
+
+from pytest_onnxcheck.engine.reference.load import load_reference, seed_of
+from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.manifest import load_manifest
+
+NET = """
+import torch
+
+
+def make(train=False):
+    return torch.nn.Linear(4, 2).train(train)
+
+
+def shapes(config):
+    return {"other": [3]}
+
+
+def text():
+    return "no module"
+"""
+
+
+@pytest.fixture
+def load(tmp_path, monkeypatch):
+    """Loads the reference of a model with these lines of TOML."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "net.py").write_text(NET, encoding="utf-8")
+
+    def run(more="", *, name="net", seed=0, factory="make", shape="shape = [4]"):
+        (tmp_path / "models.toml").write_text(
+            f'schema = 1\nseed = {seed}\n[models.{name}]\nfactory = "net.py:{factory}"\n{more}\n'
+            f"[models.{name}.inputs.x]\n{shape}\n[models.{name}.outputs.y]\nshape = [2]\n",
+            encoding="utf-8",
+        )
+        return load_reference(load_manifest(tmp_path / "models.toml").models[name])
+
+    return run
+
+
+def test_random_weights_follow_seed_and_name_and_nothing_else(load):
+    torch.manual_seed(1)
+    first = load().module.weight
+    torch.manual_seed(2)
+    assert torch.equal(load().module.weight, first)
+    for other in (load(seed=1), load(name="other")):
+        assert not torch.equal(other.module.weight, first)
+
+
+def test_the_seed_of_a_factory_can_be_given_to_torch_again(load):
+    reference = load()
+    torch.manual_seed(seed_of(reference.model))
+    assert torch.equal(torch.nn.Linear(4, 2).weight, reference.module.weight)
+
+
+def test_train_mode_is_left_and_told(load):
+    assert load().notes == ()
+    reference = load("kwargs = { train = true }")
+    assert not reference.module.training
+    (note,) = reference.notes
+    assert note.startswith("net.py:make gives the model in train mode; it was put into eval mode")
+
+
+def test_a_factory_that_gives_no_module_is_named(load):
+    with pytest.raises(CheckpointError, match=r"net\.py:text returned a str, not a torch\.nn"):
+        load(factory="text")
+
+
+def test_shapes_that_miss_an_input_are_told_with_those_there(load):
+    with pytest.raises(
+        CheckpointError, match=r"gives no shape for input 'x'; it gives \['other'\]"
+    ):
+        load('shapes = "net.py:shapes"', shape="")
+
+
+def test_the_fingerprint_follows_the_weights(load):
+    first = load().fingerprint
+    assert load().fingerprint == first
+    assert load(seed=1).fingerprint != first
