@@ -42,7 +42,22 @@ from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasure
 from pytest_onnxcheck.measurement.structure import StructureMeasurement, TensorSpec
 from pytest_onnxcheck.measurement.target import FallenNode, TargetMeasurement
 
+#: What a check measures.
+Measurement = (
+    ExportMeasurement
+    | StructureMeasurement
+    | QuantizationMeasurement
+    | TargetMeasurement
+    | EquivalenceMeasurement
+    | AccuracyMeasurement
+    | MutationMeasurement
+    | LatencyMeasurement
+    | RecommendMeasurement
+)
+
 __all__ = [  # noqa: RUF022 - by check, in the order in which they run
+    # any check
+    "Measurement",
     # export
     "FileCheck",
     "ExportMeasurement",

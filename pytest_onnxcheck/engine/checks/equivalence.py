@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.store import Artefact
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import classes, measure_floor, ties
@@ -144,7 +145,7 @@ def searched(
     oracle: Oracle,
     variant: Variant,
     seconds: float,
-    problem: Callable[[EquivalenceMeasurement], str | None],
+    failure: Failure,
 ) -> EquivalenceMeasurement:
     """Looks for an input on which the artefact fails, and adds the smallest one it finds.
 
@@ -154,7 +155,7 @@ def searched(
         oracle: What it should give.
         variant: Its variant.
         seconds: How long to look.
-        problem: Says what is wrong with a measurement; None when nothing is.
+        failure: Says what fails of a measurement of the variant.
 
     Returns:
         The measurement with that input as a case, or as it was: also for a variant that is made
@@ -177,7 +178,7 @@ def searched(
 
     def fails(case: Case) -> str | None:
         alone = tried(case)
-        return None if alone is None else problem(alone)
+        return None if alone is None else failure(alone, variant)
 
     found = search(oracle, seconds, fails)
     alone = None if found is None else tried(found.case)

@@ -6,12 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
+from pytest_onnxcheck.engine.advice.sensitivity import Build
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
 from pytest_onnxcheck.engine.artefacts.store import Artefact
 from pytest_onnxcheck.engine.diagnosis.blame import blame, share
 from pytest_onnxcheck.engine.diagnosis.localise import layer_losses, localise
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import Diagnosis, EquivalenceMeasurement, OutputMeasurement
@@ -36,7 +37,7 @@ def diagnose(
     root: Path,
     manifest: Path,
     build: Build,
-    problem: Problem,
+    failure: Failure,
 ) -> Diagnosis | None:
     """Looks into a failure; what it cannot find out it notes, it never raises.
 
@@ -51,8 +52,7 @@ def diagnose(
         root: The artefacts' folder, where the repro folder is put.
         manifest: The manifest, of which an excerpt is kept.
         build: Makes the artefact of another variant.
-        problem: Says what is wrong with a measurement, of outputs or of a quantized file; None when
-            nothing is.
+        failure: Says what fails of a measurement, of outputs or of a quantized file.
 
     Returns:
         None when the failure belongs to no case.
@@ -117,7 +117,7 @@ def diagnose(
                     target,
                     case,
                     build=build,
-                    problem=problem,
+                    failure=failure,
                     seconds=_SENSITIVITY_SECONDS,
                 ),
             )
