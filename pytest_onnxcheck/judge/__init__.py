@@ -1,11 +1,13 @@
 """Measurement against tolerance or budget gives a verdict. Pure: no model runs here."""
 
 from pytest_onnxcheck.judge.accuracy import accuracy
-from pytest_onnxcheck.judge.artefacts import export, quantization
-from pytest_onnxcheck.judge.equivalence import VACUOUS, equivalence, problem
+from pytest_onnxcheck.judge.equivalence import VACUOUS, equivalence
+from pytest_onnxcheck.judge.export import export
+from pytest_onnxcheck.judge.failure import failure
 from pytest_onnxcheck.judge.latency import latency
 from pytest_onnxcheck.judge.mutation import mutation
-from pytest_onnxcheck.judge.recommend import fault, recommend
+from pytest_onnxcheck.judge.quantization import quantization
+from pytest_onnxcheck.judge.recommend import recommend
 from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
@@ -17,10 +19,9 @@ __all__ = [
     "changes",
     "equivalence",
     "export",
-    "fault",
+    "failure",
     "latency",
     "mutation",
-    "problem",
     "quantization",
     "recommend",
     "regression",

@@ -6,19 +6,17 @@ import math
 from collections.abc import Iterator
 
 from pytest_onnxcheck.judge.saturation import portability, saturation
-from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
     FloorMeasurement,
     OutputMeasurement,
-    StructureMeasurement,
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 from pytest_onnxcheck.wording import several
 
-__all__ = ["VACUOUS", "equivalence", "problem"]
+__all__ = ["VACUOUS", "equivalence"]
 
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
@@ -30,19 +28,7 @@ _UNITS = {"sqnr_db": " dB"}
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
 
-
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
-
-
-def problem(
-    measured: StructureMeasurement | EquivalenceMeasurement, tolerance: s.Tolerance
-) -> str | None:
-    """The worst failure of a structure or of cases, in one line; None when there is none."""
-    if isinstance(measured, StructureMeasurement):
-        verdict = structure(measured)
-    else:
-        verdict = equivalence(measured, tolerance)
-    return verdict.reason if verdict.grade is _FAIL else None
 
 
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:

@@ -1,46 +1,11 @@
-"""Judges the recipes that were tried, and gives one judgement for all that is measured of one."""
+"""Judges the recipes that were tried."""
 
 from __future__ import annotations
 
-from pytest_onnxcheck.judge.accuracy import accuracy
-from pytest_onnxcheck.judge.artefacts import export, quantization
-from pytest_onnxcheck.judge.equivalence import equivalence
-from pytest_onnxcheck.judge.latency import latency
-from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import (
-    AccuracyMeasurement,
-    EquivalenceMeasurement,
-    ExportMeasurement,
-    LatencyMeasurement,
-    QuantizationMeasurement,
-    RecipeTrial,
-    RecommendMeasurement,
-)
+from pytest_onnxcheck.measurement import RecipeTrial, RecommendMeasurement
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
-__all__ = ["fault", "recommend"]
-
-
-def fault(
-    measured: ExportMeasurement
-    | QuantizationMeasurement
-    | EquivalenceMeasurement
-    | AccuracyMeasurement
-    | LatencyMeasurement,
-    variant: Variant,
-) -> str | None:
-    """The tolerance or budget of a variant that is not met, in one line; None when all are."""
-    if isinstance(measured, ExportMeasurement):
-        verdict = export(measured, variant.budget)
-    elif isinstance(measured, QuantizationMeasurement):
-        verdict = quantization(measured, variant.budget)
-    elif isinstance(measured, EquivalenceMeasurement):
-        verdict = equivalence(measured, variant.tolerance)
-    elif isinstance(measured, AccuracyMeasurement):
-        verdict = accuracy(measured, variant.max_drop)
-    else:
-        verdict = latency(measured, variant.precision, variant.budget)
-    return verdict.reason if verdict.grade is Grade.FAIL else None
+__all__ = ["recommend"]
 
 
 def recommend(measured: RecommendMeasurement) -> Verdict:

@@ -28,70 +28,104 @@ def target(measured: TargetMeasurement, budget: Budget) -> Verdict:
 
 
 def _findings(measured: TargetMeasurement, budget: Budget) -> Iterator[Finding]:
-    total, fallen = sum(measured.nodes.values()), measured.fallen
     limits = budget.max_cpu_fallback or {}
     limit = limits.get(measured.target, limits.get("*"))
+    total = sum(measured.nodes.values())
     if not total:
-        # ONNX Runtime 1.24 does not tell of 16-bit nodes that the CPU runs in float32
-        if measured.multiplying:
-            yield Finding(
-                Grade.FAIL,
-                "nodes",
-                f"{measured.provider} runs none, nor does another provider, of the file's "
-                f"{measured.multiplying} that multiply and accumulate: they have no kernels in "
-                f"this precision and run on the CPU in float32. {_MEND.format(measured.target)}",
-            )
-        elif limit is not None:
-            yield Finding(
-                Grade.WARN,
-                "nodes",
-                "ONNX Runtime told of no node where it runs, and budget.max_cpu_fallback."
-                f"{measured.target} limits those on the CPU",
-                inconclusive=True,
-            )
-        return
-    if not measured.nodes.get(measured.provider):
+        yield from _untold(measured, limit)
+    elif not measured.nodes.get(measured.provider):
         yield Finding(
             Grade.FAIL,
             "nodes",
             f"{measured.provider} runs none of {total}: {_where(measured.nodes)}. "
             f"{_why(measured)}{_MEND.format(measured.target)}",
         )
-        return
-    heavy = [node for node in fallen if node.multiplies]
-    share = max(len(fallen) / total, measured.compute or 0.0)
-    counted = f"{len(fallen)} of {total} ({len(fallen) / total:.1%}{_of_compute(measured)})"
-    if limit is not None:
-        asked = f"asked for at most {limit:.1%} (budget.max_cpu_fallback.{measured.target})"
-        if share > limit:
-            text = f"{counted}, {asked}: {_listed(fallen)}"
-            yield Finding(Grade.FAIL, "nodes on the CPU", text)
-        elif heavy and measured.compute is None and limit < 1:
-            text = (
-                f"{counted}, {asked}; which share of the computation {_listed(heavy)} make is not "
-                f"known. Allow all (budget.max_cpu_fallback.{measured.target} = 1) to settle it"
-            )
-            yield Finding(Grade.WARN, "nodes on the CPU", text, inconclusive=True)
-        elif fallen:
-            text = f"{counted}, {asked}: {_listed(fallen)}"
-            yield Finding(Grade.PASS, "nodes on the CPU", text)
-    elif heavy:
+    elif limit is None:
+        yield from _by_operator(measured)
+    else:
+        yield from _by_share(measured, limit)
+
+
+def _untold(measured: TargetMeasurement, limit: float | None) -> Iterator[Finding]:
+    """Judges a session of which ONNX Runtime told no node where it runs."""
+    # ONNX Runtime 1.24 does not tell of 16-bit nodes that the CPU runs in float32
+    if measured.multiplying:
+        yield Finding(
+            Grade.FAIL,
+            "nodes",
+            f"{measured.provider} runs none, nor does another provider, of the file's "
+            f"{measured.multiplying} that multiply and accumulate: they have no kernels in "
+            f"this precision and run on the CPU in float32. {_MEND.format(measured.target)}",
+        )
+    elif limit is not None:
+        yield Finding(
+            Grade.WARN,
+            "nodes",
+            "ONNX Runtime told of no node where it runs, and budget.max_cpu_fallback."
+            f"{measured.target} limits those on the CPU",
+            inconclusive=True,
+        )
+
+
+def _by_share(measured: TargetMeasurement, limit: float) -> Iterator[Finding]:
+    """Judges the share on the CPU by the budget's limit."""
+    fallen, heavy = measured.fallen, _heavy(measured)
+    asked = f"asked for at most {limit:.1%} (budget.max_cpu_fallback.{measured.target})"
+    text = f"{_counted(measured)}, {asked}"
+    if _share(measured) > limit:
+        yield Finding(Grade.FAIL, "nodes on the CPU", f"{text}: {_listed(fallen)}")
+    elif heavy and measured.compute is None and limit < 1:
+        text += (
+            f"; which share of the computation {_listed(heavy)} make is not "
+            f"known. Allow all (budget.max_cpu_fallback.{measured.target} = 1) to settle it"
+        )
+        yield Finding(Grade.WARN, "nodes on the CPU", text, inconclusive=True)
+    elif fallen:
+        yield Finding(Grade.PASS, "nodes on the CPU", f"{text}: {_listed(fallen)}")
+
+
+def _by_operator(measured: TargetMeasurement) -> Iterator[Finding]:
+    """Judges the nodes on the CPU by what they do, where the budget has no limit."""
+    fallen, heavy = measured.fallen, _heavy(measured)
+    allowing = f"{_allowing(_share(measured)):g}"
+    if heavy:
         yield Finding(
             Grade.FAIL,
             "nodes on the CPU",
-            f"{counted}, among them {_listed(heavy)}, for which {measured.provider} has no kernel "
-            "(or not in this precision or with these attributes). Export with another opset or "
-            "precision, or allow a share of nodes and of the computation (budget.max_cpu_fallback."
-            f"{measured.target} = {1 if measured.compute is None else _allowing(share):g})",
+            f"{_counted(measured)}, among them {_listed(heavy)}, for which {measured.provider} has "
+            "no kernel (or not in this precision or with these attributes). Export with another "
+            "opset or precision, or allow a share of nodes and of the computation "
+            f"(budget.max_cpu_fallback.{measured.target} = "
+            f"{1 if measured.compute is None else allowing})",
         )
     elif fallen:
         yield Finding(
             Grade.WARN,
             "nodes on the CPU",
-            f"{counted}: {_listed(fallen)}; none multiplies and accumulates. Allow a share of "
-            f"nodes to settle it (budget.max_cpu_fallback.{measured.target} = "
-            f"{_allowing(share):g})",
+            f"{_counted(measured)}: {_listed(fallen)}; none multiplies and accumulates. Allow a "
+            "share of nodes to settle it (budget.max_cpu_fallback."
+            f"{measured.target} = {allowing})",
         )
+
+
+def _heavy(measured: TargetMeasurement) -> list[FallenNode]:
+    """The nodes on the CPU that multiply and accumulate."""
+    return [node for node in measured.fallen if node.multiplies]
+
+
+def _of_nodes(measured: TargetMeasurement) -> float:
+    return len(measured.fallen) / sum(measured.nodes.values())
+
+
+def _share(measured: TargetMeasurement) -> float:
+    """What the CPU runs of the nodes, or of the multiply-accumulates, whichever is larger."""
+    return max(_of_nodes(measured), measured.compute or 0.0)
+
+
+def _counted(measured: TargetMeasurement) -> str:
+    """E.g. `2 of 7 (28.6%, 50.0% of the multiply-accumulates)`."""
+    counts = f"{len(measured.fallen)} of {sum(measured.nodes.values())}"
+    return f"{counts} ({_of_nodes(measured):.1%}{_of_compute(measured)})"
 
 
 def _allowing(share: float) -> float:

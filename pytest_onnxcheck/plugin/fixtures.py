@@ -15,6 +15,7 @@ from pytest_onnxcheck.verdict import Grade, Verdict
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.builds import Builds
+    from pytest_onnxcheck.engine.failure import Failure
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.engine.subject import Subject
@@ -107,8 +108,8 @@ def onnxcheck_diagnosed(
 ) -> Callable[..., EquivalenceMeasurement]:
     """Adds to a failed measurement whose fault it is, where, and a folder that reproduces it.
 
-    Called with a measurement, what was measured, the verdict on it, and what tells the problem of
-    another measurement.
+    Called with a measurement, what was measured, the verdict on it, and what says whether another
+    measurement fails (`judge.failure`).
     Leaves it as it is when it passed, or was expected to fail.
     """
 
@@ -116,7 +117,7 @@ def onnxcheck_diagnosed(
         measured: EquivalenceMeasurement,
         subject: Subject,
         verdict: Verdict,
-        problem: Callable[[Any], str | None],
+        failure: Failure,
     ) -> EquivalenceMeasurement:
         expected = request.node.get_closest_marker("xfail") is not None
         if verdict.grade is not Grade.FAIL or expected:
@@ -132,7 +133,7 @@ def onnxcheck_diagnosed(
             root=onnxcheck_builds.root,
             manifest=request.node.path,
             build=lambda variant: onnxcheck_builds.artefact(onnxcheck_reference, variant),
-            problem=problem,
+            failure=failure,
         )
         return dataclasses.replace(measured, diagnosis=diagnosis)
 

@@ -13,13 +13,7 @@ from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest.resolve import latency_id
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.manifest.targets import EVALUATOR
-from pytest_onnxcheck.measurement import (
-    Before,
-    EquivalenceMeasurement,
-    LatencyMeasurement,
-    QuantizationMeasurement,
-    StructureMeasurement,
-)
+from pytest_onnxcheck.measurement import Before, LatencyMeasurement
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -100,12 +94,6 @@ class OnnxChecks:
         elif "onnxcheck_target" in metafunc.fixturenames:
             metafunc.parametrize("onnxcheck_target", targets)
 
-    def _problem(self, measured: StructureMeasurement | EquivalenceMeasurement) -> str | None:
-        return judge.problem(measured, self.variant.tolerance)
-
-    def _fault(self, measured: EquivalenceMeasurement | QuantizationMeasurement) -> str | None:
-        return judge.fault(measured, self.variant)
-
     def _speed(self, measured: LatencyMeasurement, before: Before) -> Verdict:
         budget = self.variant.budget
         speed = judge.latency(measured, self.variant.precision, budget)
@@ -153,9 +141,9 @@ class OnnxChecks:
         onnxcheck_report: Report,
     ) -> None:
         """The artefact carries its precision, is valid, and is as small as the budget asks."""
-        from pytest_onnxcheck.engine.checks import quantization as coverage
+        from pytest_onnxcheck.engine.checks import quantization
 
-        measured = coverage.measure(
+        measured = quantization.measure(
             onnxcheck_artefact, onnxcheck_float_artefact, onnxcheck_reference, self.variant
         )
         onnxcheck_report(judge.quantization(measured, self.variant.budget), measured)
@@ -182,10 +170,11 @@ class OnnxChecks:
         onnxcheck_report: Report,
     ) -> None:
         """An accelerator is there, is loaded, and runs the nodes itself."""
-        from pytest_onnxcheck.engine.runtime import assignment
+        from pytest_onnxcheck.engine.checks import target
 
-        target = self.model.target(onnxcheck_target)
-        measured = assignment.measure(onnxcheck_artefact, onnxcheck_reference, target)
+        measured = target.measure(
+            onnxcheck_artefact, onnxcheck_reference, self.model.target(onnxcheck_target)
+        )
         onnxcheck_report(judge.target(measured, self.variant.budget), measured)
 
     @pytest.mark.equivalence
@@ -219,9 +208,9 @@ class OnnxChecks:
                 measured = equivalence.beside_eight_bits(measured, subject, built)
         verdict = judge.equivalence(measured, self.variant.tolerance)
         if self.search_seconds and verdict.grade is not Grade.FAIL:
-            measured = equivalence.searched(measured, subject, self.search_seconds, self._problem)
+            measured = equivalence.searched(measured, subject, self.search_seconds, judge.failure)
             verdict = judge.equivalence(measured, self.variant.tolerance)
-        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, subject, verdict, self._fault))
+        onnxcheck_report(verdict, onnxcheck_diagnosed(measured, subject, verdict, judge.failure))
 
     @pytest.mark.accuracy
     def test_accuracy(
@@ -258,7 +247,7 @@ class OnnxChecks:
             self.variant,
             self.model.target(onnxcheck_target),
             self.mutants,
-            self._problem,
+            judge.failure,
         )
         if measured.unsound is not None:
             pytest.skip(f"the artefact itself fails, see test_equivalence: {measured.unsound}")
@@ -341,6 +330,6 @@ class OnnxChecks:
             self.variant,
             target,
             self.recommend_seconds,
-            judge.fault,
+            judge.failure,
         )
         onnxcheck_report(judge.recommend(measured), measured)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from pytest_onnxcheck.engine.advice import sensitivity
 from pytest_onnxcheck.engine.advice.sensitivity import measure_cases
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.checks import accuracy
-from pytest_onnxcheck.engine.checks import quantization as coverage
+from pytest_onnxcheck.engine.checks import accuracy, quantization
 from pytest_onnxcheck.engine.checks.latency import timed
 from pytest_onnxcheck.engine.convert import export
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.speed.sides import open_sides
@@ -24,28 +24,15 @@ from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.manifest.writing import needed_options, variant_toml
 from pytest_onnxcheck.measurement import (
-    AccuracyMeasurement,
     CaseMeasurement,
-    EquivalenceMeasurement,
-    ExportMeasurement,
     LatencyMeasurement,
-    QuantizationMeasurement,
     RecipeTrial,
     RecommendMeasurement,
 )
 from pytest_onnxcheck.preference import preferred
 
-__all__ = ["RECIPES", "Fault", "measure"]
+__all__ = ["RECIPES", "measure"]
 
-Measured = (
-    ExportMeasurement
-    | QuantizationMeasurement
-    | EquivalenceMeasurement
-    | AccuracyMeasurement
-    | LatencyMeasurement
-)
-#: says which tolerance or budget of a variant is not met; None when all are
-Fault = Callable[[Measured, Variant], str | None]
 Options = dict[str, Any]
 
 #: what is tried, in this order (what mostly pays on a CPU first, and entropy late, which takes long
@@ -71,7 +58,7 @@ def measure(
     variant: Variant,
     target: Target,
     seconds: float,
-    fault: Fault,
+    failure: Failure,
 ) -> RecommendMeasurement:
     """Tries recipes on the declared cases until the time is spent.
 
@@ -82,7 +69,7 @@ def measure(
         target: Where to run them.
         seconds: How long to try, with what is needed before the first; none is begun that would
             take longer if it took as long as the last.
-        fault: The gate's own judgement of each measurement.
+        failure: The gate's own judgement of each measurement.
 
     Raises:
         ExportError: There is no fp32 artefact.
@@ -91,7 +78,7 @@ def measure(
         RunError: The fp32 artefact does not load there.
     """
     until = time.monotonic() + seconds
-    trials = _Trials(builds, reference, variant, target, fault)
+    trials = _Trials(builds, reference, variant, target, failure)
     untried = 0
     for index, recipe in enumerate(recipes := trials.recipes()):
         last = trials.tried[-1].seconds if trials.tried else 0.0
@@ -129,11 +116,11 @@ class _Trials:
         reference: Reference,
         variant: Variant,
         target: Target,
-        fault: Fault,
+        failure: Failure,
     ) -> None:
         self.tried: list[RecipeTrial] = []
         self.made: list[tuple[Variant, Artefact | None]] = []
-        self._builds, self._reference, self._fault = builds, reference, fault
+        self._builds, self._reference, self._failure = builds, reference, failure
         self._variant, self._target = variant, target
         self._float = builds.artefact(reference, variant)
         # what would stop every recipe is told at once
@@ -153,7 +140,7 @@ class _Trials:
     def costs_of_fp32(self) -> tuple[float, float, float] | None:
         """Those of the fp32 artefact; None where the file is not sound, or breaks its budget."""
         file = export.measure(self._float, self._reference, self._variant)
-        if self._fault(file, self._variant) is not None:
+        if self._failure(file, self._variant) is not None:
             return None
         return 1.0, self._float.size_bytes, 0.0
 
@@ -188,19 +175,19 @@ class _Trials:
             "size_bytes": artefact.size_bytes,
             "size_ratio": artefact.size_bytes / self._float.size_bytes,
         }
-        file = coverage.measure(artefact, self._float, self._reference, variant)
+        file = quantization.measure(artefact, self._float, self._reference, variant)
         facts["coverage"] = file.coverage.compute if file.coverage is not None else None
-        yield self._fault(file, variant)
+        yield self._failure(file, variant)
         cases = self._oracle.declared
         outputs = measure_cases(artefact, self._oracle, variant, self._target, cases)
         facts["rel_rms"] = outputs.worst("rel_rms")
-        yield self._fault(outputs, variant)
+        yield self._failure(outputs, variant)
         if self._reference.model.accuracy is not None:
             evaluation = self._builds.evaluation(self._reference)
-            yield self._fault(accuracy.measure(artefact, evaluation, self._target), variant)
+            yield self._failure(accuracy.measure(artefact, evaluation, self._target), variant)
         speed = self._speed(artefact)
         facts |= {"speedup": speed.speedup, "speedup_over_fp32": speed.speedup_over_fp32}
-        yield self._fault(speed, variant)
+        yield self._failure(speed, variant)
 
     def _speed(self, artefact: Artefact) -> LatencyMeasurement:
         """A short measurement at the first point of the manifest's."""
@@ -223,7 +210,7 @@ class _Trials:
         trial, variant, artefact = candidates[0]
         assert artefact is not None
         cases = measure_cases(artefact, self._oracle, variant, self._target, self._oracle.declared)
-        if self._fault(cases, variant) is None:  # it is size or speed that will not do
+        if self._failure(cases, variant) is None:  # it is size or speed that will not do
             return None
         worst = max(cases.cases, key=_loss)
         case = self._oracle.case(worst.case)
@@ -237,7 +224,7 @@ class _Trials:
                 self._target,
                 case,
                 build=lambda changed: self._builds.artefact(self._reference, changed),
-                problem=lambda measured: self._fault(measured, variant),
+                failure=self._failure,
                 seconds=seconds,
             )
         except StageError:

@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks import quantization as coverage
+from pytest_onnxcheck.engine.checks import quantization
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.convert.prepare import matching, prepared
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import sqnr
@@ -34,7 +35,6 @@ from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     Exclusion,
     LayerLoss,
-    QuantizationMeasurement,
     SensitivityMeasurement,
 )
 
@@ -44,12 +44,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Build", "Layer", "Problem", "layers", "measure", "measure_cases"]
+__all__ = ["Build", "Layer", "layers", "measure", "measure_cases"]
 
 #: makes the artefact of a variant
 Build = Callable[[Variant], Artefact]
-#: says what is wrong with a measurement; None when nothing is
-Problem = Callable[[EquivalenceMeasurement | QuantizationMeasurement], str | None]
 
 #: how many of the worst nodes are left in float, in the order tried
 _COUNTS = (1, 2, 4, 8)
@@ -83,7 +81,7 @@ def measure(
     case: Case,
     *,
     build: Build,
-    problem: Problem,
+    failure: Failure,
     seconds: float,
 ) -> SensitivityMeasurement:
     """Ranks the nodes by their own loss, and leaves the worst in float until it no longer fails.
@@ -99,7 +97,7 @@ def measure(
         target: Where to run.
         case: Inputs to measure the loss on; beside the declared ones, also to judge by.
         build: Makes the artefact of a variant.
-        problem: Says what is wrong with a measurement.
+        failure: Says what fails of a measurement of a variant.
         seconds: How long to try; none is begun that would take longer if it took as long as the
             last.
 
@@ -123,9 +121,10 @@ def measure(
         built = build(changed)
         measured = measure_cases(built, oracle, changed, target, cases.values())
         size_ratio = built.size_bytes / float_artefact.size_bytes
-        lossy = costly = problem(measured)
+        lossy = costly = failure(measured, changed)
         if lossy is None:
-            costly = problem(coverage.measure(built, float_artefact, oracle.reference, changed))
+            file = quantization.measure(built, float_artefact, oracle.reference, changed)
+            costly = failure(file, changed)
             costly = costly or ("no smaller than fp32" if size_ratio >= 1 else None)
         nodes = options["exclude_nodes"]
         tried.append(Exclusion(nodes, measured.worst("rel_rms"), size_ratio, costly))

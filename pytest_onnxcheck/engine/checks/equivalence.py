@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
@@ -143,7 +144,7 @@ def searched(
     measured: EquivalenceMeasurement,
     subject: Subject,
     seconds: float,
-    problem: Callable[[EquivalenceMeasurement], str | None],
+    failure: Failure,
 ) -> EquivalenceMeasurement:
     """Looks for an input on which the artefact fails, and adds the smallest one it finds.
 
@@ -151,7 +152,7 @@ def searched(
         measured: What was measured on the other cases.
         subject: What was measured.
         seconds: How long to look.
-        problem: Says what is wrong with a measurement; None when nothing is.
+        failure: Says what fails of a measurement of the variant.
 
     Returns:
         The measurement with that input as a case, or as it was: also for a variant that is made
@@ -175,7 +176,7 @@ def searched(
 
     def fails(case: Case) -> str | None:
         alone = tried(case)
-        return None if alone is None else problem(alone)
+        return None if alone is None else failure(alone, variant)
 
     found = search(oracle, seconds, fails)
     alone = None if found is None else tried(found.case)

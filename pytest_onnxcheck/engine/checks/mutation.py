@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
 from pytest_onnxcheck.engine.checks.structure import measure_model
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.mutants.mutants import Mutant, mutants
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -20,7 +21,6 @@ from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     MutantOutcome,
     MutationMeasurement,
-    StructureMeasurement,
 )
 
 if TYPE_CHECKING:
@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 
 __all__ = ["measure"]
 
-#: says what is wrong with a measurement; None when nothing is
-Judge = Callable[[StructureMeasurement | EquivalenceMeasurement], str | None]
-
 
 def measure(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target, count: int, judge: Judge
+    artefact: Artefact,
+    oracle: Oracle,
+    variant: Variant,
+    target: Target,
+    count: int,
+    failure: Failure,
 ) -> MutationMeasurement:
     """Judges seeded mutants of an artefact as the artefact itself is judged, until one fails.
 
@@ -45,7 +47,7 @@ def measure(
         variant: The variant the artefact belongs to.
         target: Where to run the mutants.
         count: How many mutants.
-        judge: The gate's own judgement of structure and of single cases.
+        failure: The gate's own judgement, of structure and of single cases.
 
     Raises:
         TargetAbsent: The target is not on this machine.
@@ -58,9 +60,9 @@ def measure(
         found = measure_case(session, oracle, variant, case)
         if found is None or not any(output.elements for output in found.outputs):
             continue
-        problem = judge(_alone(session, found))
-        if problem is not None:
-            return MutationMeasurement(target.name, session.provider, (), unsound=problem)
+        failed = failure(_alone(session, found), variant)
+        if failed is not None:
+            return MutationMeasurement(target.name, session.provider, (), unsound=failed)
         original[case.name] = session.run(case.inputs)
     cases = [case for case in cases if case.name in original]
     model = oracle.reference.model
@@ -69,7 +71,7 @@ def measure(
         target.name,
         session.provider,
         tuple(
-            _outcome(mutant, oracle, variant, session, cases, original, judge)
+            _outcome(mutant, oracle, variant, session, cases, original, failure)
             for mutant in mutants(artefact.path, count, seed)
         ),
     )
@@ -82,14 +84,14 @@ def _outcome(
     shipped: Session,
     cases: list[Case],
     original: dict[str, Outputs],
-    judge: Judge,
+    failure: Failure,
 ) -> MutantOutcome:
     def outcome(result: str, by: str = "", ratio: float | None = None) -> MutantOutcome:
         return MutantOutcome(mutant.operator, mutant.description, result, by, ratio)
 
-    problem = judge(measure_model(mutant.model, oracle.reference, variant))
-    if problem is not None:
-        return outcome("killed", f"structure: {problem}")
+    failed = failure(measure_model(mutant.model, oracle.reference, variant), variant)
+    if failed is not None:
+        return outcome("killed", f"structure: {failed}")
     try:
         session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.float16_io)
     except RunError as error:
@@ -98,9 +100,9 @@ def _outcome(
     for case in cases:
         found = measure_case(session, oracle, variant, case)
         assert found is not None
-        problem = judge(_alone(session, found))
-        if problem is not None:
-            return outcome("killed", f"equivalence, case {case.name}: {problem}", _ratio(found))
+        failed = failure(_alone(session, found), variant)
+        if failed is not None:
+            return outcome("killed", f"equivalence, case {case.name}: {failed}", _ratio(found))
         worst = max((r for r in (worst, _ratio(found)) if r is not None), default=None)
     if all(_unchanged(session, case, original[case.name]) for case in cases):
         return outcome("equivalent")

@@ -1,61 +1,28 @@
-"""How much of a model carries a precision: of its weights, and of what it computes."""
+"""What became of the float artefact: how much carries the precision, how large the file is."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
+from pytest_onnxcheck.engine.graph.coverage import InferredGraph, converted, coverage
 from pytest_onnxcheck.engine.graph.lost_weights import lost_weights
-from pytest_onnxcheck.engine.graph.macs import multiply_accumulates
-from pytest_onnxcheck.engine.graph.operators import (
-    INT32_BIAS,
-    INTEGER_COMPUTE,
-    PACKED_WEIGHT,
-    SCALES_AND_ZERO_POINTS,
-    holds_weights,
-)
-from pytest_onnxcheck.engine.graph.shapes import inferred, unpacked
-from pytest_onnxcheck.engine.graph.walk import attributes, constants, nodes_of
 from pytest_onnxcheck.engine.inputs.cases import example_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import (
-    CoverageMeasurement,
-    QuantizationMeasurement,
-)
+from pytest_onnxcheck.measurement import QuantizationMeasurement
 
-if TYPE_CHECKING:
-    import onnx
-
-__all__ = ["covered", "measure"]
-
-#: onnx.TensorProto's types that carry a precision.
-_TYPES = {
-    "fp16": ("FLOAT16",),
-    "half": ("FLOAT16",),
-    "bf16": ("BFLOAT16",),
-    "int8-dynamic": ("INT8", "UINT8"),
-    "int8-static": ("INT8", "UINT8"),
-    "int4-weight": ("INT4", "UINT4"),
-}
-
-_FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
-
-#: how many nodes that compute in float32 are told
-_TOLD = 10
+__all__ = ["measure"]
 
 
 def measure(
     artefact: Artefact, float_artefact: Artefact, reference: Reference, variant: Variant
 ) -> QuantizationMeasurement:
-    """Counts what carries the precision, and what could but does not."""
-    found = _Inferred.of(artefact, reference)
-    converted, remaining = _counted(found, variant.precision)
+    """Counts what carries the precision, and what could but does not.
+
+    Multiply-accumulates are counted with `example_dims`.
+    """
+    values = InferredGraph.read(artefact.path, _example_shapes(reference))
+    carrying, remaining = converted(values, variant.precision)
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
@@ -65,13 +32,13 @@ def measure(
         file=check_file(artefact),
         precision=variant.precision,
         float_bytes=None if alone else float_artefact.size_bytes,
-        converted=sum(converted.values()),
-        converted_kinds=dict(converted),
+        converted=sum(carrying.values()),
+        converted_kinds=dict(carrying),
         remaining=dict(remaining),
         calibration=artefact.notes.calibration,
         seconds=artefact.seconds,
         options=artefact.notes.options,
-        coverage=_covered(found, variant.precision),
+        coverage=coverage(values, variant.precision),
         identical=not alone and artefact.sha256 == float_artefact.sha256,
         clipped=clipped,
         vanished=vanished,
@@ -79,168 +46,9 @@ def measure(
     )
 
 
-def covered(artefact: Artefact, reference: Reference, variant: Variant) -> CoverageMeasurement:
-    """The shares of weights and of multiply-accumulates that carry a variant's precision.
-
-    A node computes in 16 bits when its first input has them, in int8 when it takes integers or
-    when both its operands come from DequantizeLinear, and in int4-weight when its weight is held
-    in 4 bits. Counted with `example_dims`.
-    """
-    return _covered(_Inferred.of(artefact, reference), variant.precision)
-
-
-@dataclass(frozen=True)
-class _Inferred:
-    """A graph, and what is known of its values by name.
-
-    Attributes:
-        graph: The graph, without external data.
-        shapes: Shapes.
-        types: Element types.
-        dequantized: What comes from DequantizeLinear, with the type it had.
-    """
-
-    graph: onnx.GraphProto
-    shapes: Mapping[str, tuple[int, ...]]
-    types: Mapping[str, int]
-    dequantized: Mapping[str, int]
-
-    @classmethod
-    def of(cls, artefact: Artefact, reference: Reference) -> _Inferred:
-        dims = example_dims(reference.model)
-        inputs = {
-            name: tuple(dims[dim] if isinstance(dim, str) else dim for dim in shape)
-            for name, shape in reference.shapes.items()
-        }
-        graph, shapes, types = inferred(artefact.path, inputs)
-        # what is inside If, Loop and Scan is not inferred
-        types = {name: tensor.data_type for name, tensor in constants(graph)} | types
-        dequantized = {
-            node.output[0]: types.get([*node.input, ""][2] or node.input[0], 0)
-            for node in nodes_of(graph)
-            if node.op_type == "DequantizeLinear"
-        }
-        return cls(graph, shapes, types, dequantized)
-
-
-def _covered(values: _Inferred, precision: str) -> CoverageMeasurement:
-    total = carried = uncounted = 0
-    floating: Counter[str] = Counter()
-    for node, count in multiply_accumulates(values.graph, values.shapes):
-        if count is None:
-            uncounted += 1
-            continue
-        total += count
-        if _carries(node, precision, values):
-            carried += count
-        elif count:
-            floating[f"{node.op_type} {node.name or node.output[0]!r}"] += count
-    return CoverageMeasurement(
-        weights=_weights(values.graph, precision),
-        compute=carried / total if total else None,
-        uncounted=uncounted,
-        floating=tuple((name, n / total) for name, n in floating.most_common(_TOLD)),
-    )
-
-
-def _carries(node: onnx.NodeProto, precision: str, values: _Inferred) -> bool:
-    """Whether a node that multiplies and accumulates, or a Gather, does so in a precision."""
-    own = _types(precision)
-    if precision in ("fp16", "bf16", "half"):
-        return values.types.get(node.input[0]) in own
-    operands = node.input[:2]
-    if precision == "int4-weight":
-        if node.op_type in PACKED_WEIGHT:
-            return _in_four_bits(node)
-        return len(operands) == 2 and values.dequantized.get(operands[1]) in own
-    if node.op_type == "Gather":
-        return {values.types.get(operands[0]), values.dequantized.get(operands[0])} & own != set()
-    return node.op_type in INTEGER_COMPUTE or all(
-        values.dequantized.get(name) in own for name in operands
-    )
-
-
-def _in_four_bits(node: onnx.NodeProto) -> bool:
-    return bool(attributes(node).get("bits", 4) == 4)
-
-
-def _types(precision: str) -> set[int]:
-    import onnx
-
-    return {onnx.TensorProto.DataType.Value(name) for name in _TYPES[precision]}
-
-
-def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
-    """Share of the weights' elements; scales, zero points and numbers by themselves are none."""
-    import onnx
-
-    scales, biases, packed = _scales(graph), set(), {}
-    for node in nodes_of(graph):
-        if len(node.input) > INT32_BIAS.get(node.op_type, math.inf):
-            biases.add(node.input[INT32_BIAS[node.op_type]])
-        if node.op_type in PACKED_WEIGHT:
-            packed[node.input[PACKED_WEIGHT[node.op_type]]] = node
-    kind = onnx.TensorProto.DataType
-    floats = {kind.Value(name) for name in _FLOATS}
-    quantized = _types("int8-static") | _types("int4-weight")
-    own = _types(precision)
-    total = carried = 0
-    for name, tensor in constants(graph):
-        if name in scales or not tensor.dims:
-            continue
-        reader = packed.get(name)
-        bias = tensor.data_type == kind.Value("INT32") and name in biases
-        if reader is None and tensor.data_type not in floats | quantized and not bias:
-            continue
-        size = math.prod(tensor.dims if reader is None else unpacked(reader, tensor))
-        total += size
-        if reader is not None:
-            carried += size * (precision == "int4-weight" and _in_four_bits(reader))
-        elif tensor.data_type in own or (bias and precision.startswith("int8")):
-            carried += size
-    return carried / total if total else None
-
-
-def _scales(graph: onnx.GraphProto) -> set[str]:
-    """Names of scales and zero points."""
-    found: set[str] = set()
-    # the scale of a MatMulInteger's weight is multiplied with that of its dynamic input
-    dynamic = {
-        node.output[1] for node in nodes_of(graph) if node.op_type == "DynamicQuantizeLinear"
+def _example_shapes(reference: Reference) -> dict[str, tuple[int, ...]]:
+    dims = example_dims(reference.model)
+    return {
+        name: tuple(dims[dim] if isinstance(dim, str) else dim for dim in shape)
+        for name, shape in reference.shapes.items()
     }
-    for node in nodes_of(graph):
-        slots = SCALES_AND_ZERO_POINTS.get(node.op_type, ())
-        found.update(node.input[slot] for slot in slots if slot < len(node.input))
-        if node.op_type == "Mul" and dynamic & set(node.input):
-            found.update(node.input)
-    return found
-
-
-def _counted(values: _Inferred, precision: str) -> tuple[Counter[str], Counter[str]]:
-    """What carries the precision and what could, by kind: tensors of 16 bits, nodes otherwise."""
-    if precision in ("fp16", "bf16", "half"):
-        return _tensors(values.graph, precision)
-    held = values.dequantized.keys() | {name for name, _ in constants(values.graph)}
-    converted: Counter[str] = Counter()
-    remaining: Counter[str] = Counter()
-    for node in nodes_of(values.graph):
-        weighted = holds_weights(node)
-        known = weighted or node.op_type in INTEGER_COMPUTE | PACKED_WEIGHT.keys() | {"Gather"}
-        if known and _carries(node, precision, values):
-            converted[node.op_type] += 1
-        elif weighted and held & set(node.input[1:2]):
-            remaining[node.op_type] += 1
-    return converted, remaining
-
-
-def _tensors(graph: onnx.GraphProto, precision: str) -> tuple[Counter[str], Counter[str]]:
-    import onnx
-
-    own = "bfloat16" if precision == "bf16" else "float16"
-    names = {
-        onnx.TensorProto.DataType.Value(name.upper()): f"{name} tensors" for name in (own, "float")
-    }
-    types = (tensor.data_type for _, tensor in constants(graph))
-    kinds = Counter(names[entry] for entry in types if entry in names)
-    converted = Counter({kind: count for kind, count in kinds.items() if "16" in kind})
-    return converted, kinds - converted

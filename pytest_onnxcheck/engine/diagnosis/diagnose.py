@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from pytest_onnxcheck.engine.advice.sensitivity import Build, Problem
+from pytest_onnxcheck.engine.advice.sensitivity import Build
 from pytest_onnxcheck.engine.advice.sensitivity import measure as measure_sensitivity
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.diagnosis.blame import blame
@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.diagnosis.bounds import largest_difference
 from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
 from pytest_onnxcheck.engine.diagnosis.localise import localise
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
+from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.measurement import (
@@ -49,7 +50,7 @@ def diagnose(
     root: Path,
     manifest: Path,
     build: Build,
-    problem: Problem,
+    failure: Failure,
 ) -> Diagnosis | None:
     """Looks into a failure; what it cannot find out it notes, it never raises.
 
@@ -61,8 +62,7 @@ def diagnose(
         root: The artefacts' folder, where the repro folder is put.
         manifest: The manifest, of which an excerpt is kept.
         build: Makes the artefact of another variant.
-        problem: Says what is wrong with a measurement, of outputs or of a quantized file; None when
-            nothing is.
+        failure: Says what fails of a measurement, of outputs or of a quantized file.
 
     Returns:
         None when the failure belongs to no case.
@@ -75,7 +75,7 @@ def diagnose(
     if reason is not None:
         return Diagnosis(failing, stage="quantization", notes=(reason,))
     attempts = _Attempts()
-    diagnosis = _diagnosed(subject, case, build, problem, attempts)
+    diagnosis = _diagnosed(subject, case, build, failure, attempts)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
     folder = attempts.make(
         "repro",
@@ -136,7 +136,7 @@ def _known_reason(found: CaseMeasurement, artefact: Artefact) -> str | None:
 
 
 def _diagnosed(
-    subject: Subject, case: Case, build: Build, problem: Problem, attempts: _Attempts
+    subject: Subject, case: Case, build: Build, failure: Failure, attempts: _Attempts
 ) -> Diagnosis:
     """The guilty stage, and where in the artefact it goes wrong."""
     variant, safety = subject.variant, subject.variant.tolerance.safety or _SAFETY
@@ -150,13 +150,13 @@ def _diagnosed(
     losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
     sensitivity = None
     if variant.precision == "int8-static" and variant.file is None:
-        measure = partial(_sensitivity, subject, case, build, problem)
+        measure = partial(_sensitivity, subject, case, build, failure)
         sensitivity = attempts.make("sensitivity", measure)
     return Diagnosis(case.name, stage, steps, losses=losses or (), sensitivity=sensitivity)
 
 
 def _sensitivity(
-    subject: Subject, case: Case, build: Build, problem: Problem
+    subject: Subject, case: Case, build: Build, failure: Failure
 ) -> SensitivityMeasurement:
     return measure_sensitivity(
         subject.artefact,
@@ -166,6 +166,6 @@ def _sensitivity(
         subject.target,
         case,
         build=build,
-        problem=problem,
+        failure=failure,
         seconds=_SENSITIVITY_SECONDS,
     )

@@ -9,27 +9,11 @@ from typing import Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.macs import multiplies, multiply_accumulates
 from pytest_onnxcheck.engine.graph.shapes import inferred
-from pytest_onnxcheck.engine.inputs.cases import example
-from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.engine.runtime.session import Session, open_session
-from pytest_onnxcheck.manifest.targets import CPU, Target
+from pytest_onnxcheck.engine.runtime.session import Session
+from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import FallenNode, TargetMeasurement
 
-__all__ = ["assigned", "measure"]
-
-
-def measure(artefact: Artefact, reference: Reference, target: Target) -> TargetMeasurement:
-    """Opens an artefact on an accelerator, runs the example, and asks who runs what.
-
-    Raises:
-        TargetAbsent: The target is not on this machine.
-        RunError: The artefact does not load there, does not run, or falls back as a whole.
-    """
-    session = open_session(artefact, target)
-    before = session.handle.get_providers()
-    inputs = example(reference)
-    session.run(inputs)
-    return assigned(session, artefact, inputs, before)
+__all__ = ["assigned"]
 
 
 def assigned(

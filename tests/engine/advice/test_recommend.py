@@ -11,17 +11,10 @@ from clock import paced
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.advice import recommend
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.speed.timing import summarised
 from pytest_onnxcheck.errors import InputError, TargetAbsent
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU, Target
 from pytest_onnxcheck.measurement import (
-    AccuracyMeasurement,
-    CoverageMeasurement,
-    ExportMeasurement,
-    FileCheck,
-    LatencyMeasurement,
-    QuantizationMeasurement,
     RecipeTrial,
     RecommendMeasurement,
 )
@@ -102,7 +95,7 @@ def tried(root, monkeypatch):
         builds = Builds(root / "artefacts")
         fp32 = model.variants[0]
         return recommend.measure(
-            builds, builds.reference(model), fp32, target, seconds, judge.fault
+            builds, builds.reference(model), fp32, target, seconds, judge.failure
         )
 
     return measure
@@ -307,36 +300,3 @@ def test_the_table_marks_the_best_and_says_what_was_not_tried():
     ]
     none = dataclasses.replace(measured, best=None, pays=False, toml=None, untried=0)
     assert recommendations([entry(none)])[3:] == ["  none meets its tolerance and budget"]
-
-
-def test_each_measurement_is_judged_as_its_own_check_would(tmp_path):
-    (tmp_path / "models.toml").write_text(
-        MLP + 'precisions = ["int8-static"]\nbudget.int8-static.max_size_ratio = 0.2\n'
-        "budget.int8-static.min_speedup = 2.0\nbudget.int8-static.max_size_mb = 1e-6\n"
-        'accuracy = { file = "x.npz", max_drop = 0.01 }\n'
-    )
-    variant = load_manifest(tmp_path / "models.toml").models["net"].variants[0]
-    small, large = (FileCheck("m.onnx", "0", size, None, None) for size in (0, 30))
-    exported = ExportMeasurement(large, "torchscript", 17, 1.0, False, None, ())
-    assert "budget.max_size_mb" in judge.fault(exported, variant)
-    assert judge.fault(dataclasses.replace(exported, file=small), variant) is None
-    file = QuantizationMeasurement(
-        large,
-        "int8-static",
-        100,
-        converted=2,
-        converted_kinds={"Gemm": 2},
-        remaining={},
-        calibration=None,
-        seconds=1.0,
-        coverage=CoverageMeasurement(1.0, 1.0),
-    )
-    assert "0.300 of the fp32" in judge.fault(file, variant)
-    timing = summarised("torch", (1.0,)), summarised("onnxruntime", (1.0,))
-    speed = LatencyMeasurement("cpu", "CPU", {}, 1, "host to host", *timing, 1.0, 0.1)
-    assert "budget.min_speedup" in judge.fault(speed, variant)
-    drop = AccuracyMeasurement(
-        *("cpu", "CPU", "accuracy", "x.npz", "0", 1000),
-        *(0.9, 0.8, 0.1, 0.08, 0.12, 0.95),
-    )
-    assert "max_drop" in judge.fault(drop, variant)

@@ -132,7 +132,7 @@ def sensitivity(made, name, bound, seconds=60.0, of_file=None):
     oracle, variant, artefact, source, build = made(name)
     seen = []
 
-    def problem(measured):
+    def failure(measured, _):
         if isinstance(measured, QuantizationMeasurement):
             return of_file
         seen.append([case.case for case in measured.cases])
@@ -148,7 +148,7 @@ def sensitivity(made, name, bound, seconds=60.0, of_file=None):
         CPU,
         case,
         build=build,
-        problem=problem,
+        failure=failure,
         seconds=seconds,
     )
     assert all(names == [each.name for each in oracle.declared] for names in seen)

@@ -13,7 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.checks.quantization import covered, measure
+from pytest_onnxcheck.engine.checks.quantization import measure
+from pytest_onnxcheck.engine.graph.coverage import InferredGraph
+from pytest_onnxcheck.engine.graph.coverage import coverage as coverage_of
 from pytest_onnxcheck.engine.graph.macs import multiply_accumulates
 from pytest_onnxcheck.engine.graph.shapes import inferred
 from pytest_onnxcheck.engine.inputs.cases import example
@@ -116,8 +118,8 @@ def made(tmp_path_factory):
 @pytest.fixture(scope="module")
 def coverage(made):
     def find(name, precision, **options):
-        reference, variant, _, artefact = made(name, precision, **options)
-        return covered(artefact, reference, variant)
+        reference, variant, float_artefact, artefact = made(name, precision, **options)
+        return measure(artefact, float_artefact, reference, variant).coverage
 
     return find
 
@@ -430,7 +432,8 @@ def test_what_carries_the_precision_is_counted(made, name, precision, kind):
     assert found.converted_kinds[kind] > 0
     assert found.converted == sum(found.converted_kinds.values())
     assert found.size_ratio == artefact.size_bytes / float_artefact.size_bytes
-    assert found.coverage == covered(artefact, reference, variant)
+    values = InferredGraph.read(artefact.path, shapes_of(example(reference)))
+    assert found.coverage == coverage_of(values, precision)
     assert not found.identical
     assert (found.calibration is not None) == (precision == "int8-static")
     assert found.checkpoint_bytes is None

@@ -305,7 +305,7 @@ def test_a_branch_that_the_tracer_froze(oracle, tmp_path):
         if measured is None:
             return None
         whole = EquivalenceMeasurement("cpu", session.provider, (measured,))
-        return judge.problem(whole, variant.tolerance)
+        return judge.failure(whole, variant)
 
     assert not any(problem(case) for case in made.declared)
     found = search(made, ENOUGH, problem)

@@ -1,22 +1,18 @@
-"""Judges the files: export and quantization."""
+"""Judges what became of the float artefact: its precision, its weights and its size."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_onnxcheck.judge.export import file_findings, size_findings
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.measurement import (
-    CoverageMeasurement,
-    ExportMeasurement,
-    FileCheck,
-    QuantizationMeasurement,
-)
+from pytest_onnxcheck.measurement import CoverageMeasurement, QuantizationMeasurement
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 from pytest_onnxcheck.wording import several
 
-__all__ = ["export", "quantization"]
+__all__ = ["quantization"]
 
-_FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+_FAIL, _WARN = Grade.FAIL, Grade.WARN
 
 _OPTIONS = "[models.NAME.quantization.{}]"
 _UNBLOCK = "Shorten op_block_list and exclude_nodes of " + _OPTIONS
@@ -35,14 +31,14 @@ _ADVICE = {
 }
 
 #: What helps where float16 does not hold a weight.
-_MENDED = {
+_REMEDY = {
     "fp16": f"Leave their nodes in float32 (exclude_nodes or op_block_list of "
     f"{_OPTIONS.format('fp16')}), or use bf16",
     "half": "Use fp16, which can leave nodes in float32 (exclude_nodes), or bf16",
 }
 
 #: What becomes of a weight that float16 does not hold: of a larger, and of a smaller one.
-_BECOMES = {
+_EFFECT_OUT_OF_RANGE = {
     "fp16": ("clipped to it", "raised to 6e-8, its smallest number, as ONNX Runtime's tool does"),
     "half": ("infinite", "zero"),
 }
@@ -59,43 +55,15 @@ _LITTLE = 0.1
 #: How many names a message lists.
 _NAMED = 5
 
-#: fewer examples than this are warned about
+#: Fewer examples than this are warned about.
 _FEW_EXAMPLES = 8
-
-
-def export(measured: ExportMeasurement, budget: s.Budget) -> Verdict:
-    """Judges the exported file; the budget is that of the fp32 variant."""
-    notes = (Finding(_WARN, "reference", note) for note in measured.notes)
-    return Verdict.of([*_file(measured.file), *_bytes(measured.file, budget), *notes])
-
-
-def _file(file: FileCheck) -> Iterator[Finding]:
-    if file.checker_error:
-        yield Finding(
-            _FAIL, "onnx.checker", f"the file is not valid ONNX: {file.checker_error}", file.path
-        )
-    if file.inference_error:
-        yield Finding(
-            _FAIL,
-            "shape inference",
-            f"shapes or types contradict each other: {file.inference_error}",
-            file.path,
-        )
-    if file.unsorted:
-        yield Finding(
-            _WARN,
-            "onnx.checker",
-            "nodes are not in topological order, which ONNX asks for: ONNX Runtime sorts them, "
-            "other tools refuse the file. Sort it (onnx_ir.passes.common.TopologicalSortPass)",
-            file.path,
-        )
 
 
 def quantization(measured: QuantizationMeasurement, budget: s.Budget) -> Verdict:
     """Judges what became of the float artefact."""
     return Verdict.of(
         [
-            *_file(measured.file),
+            *file_findings(measured.file),
             *_calibration(measured),
             *_converted(measured, budget),
             *_coverage(measured, budget),
@@ -234,20 +202,20 @@ def _weights(measured: QuantizationMeasurement) -> Iterator[Finding]:
     """Weights that float16 does not hold; whether it matters is for equivalence to say."""
     if not (measured.clipped or measured.vanished):
         return
-    larger, smaller = _BECOMES[measured.precision]
+    larger, smaller = _EFFECT_OUT_OF_RANGE[measured.precision]
     if measured.clipped:
         yield Finding(
             _FAIL,
             "weights",
             f"beyond 65504, the largest float16, and {larger}: {several(measured.clipped)}. "
-            f"{_MENDED[measured.precision]}",
+            f"{_REMEDY[measured.precision]}",
         )
     if measured.vanished:
         yield Finding(
             _WARN,
             "weights",
             f"below what float16 holds (3e-8), and {smaller}: {several(measured.vanished)}. "
-            f"{_MENDED[measured.precision]}",
+            f"{_REMEDY[measured.precision]}",
         )
 
 
@@ -274,14 +242,4 @@ def _size(measured: QuantizationMeasurement, budget: s.Budget) -> Iterator[Findi
             f"{ratio:.3f} of the fp32 artefact's {measured.float_bytes} bytes: this variant is no "
             "smaller. It pays only if it is faster; set budget.max_size_ratio to have it judged",
         )
-    yield from _bytes(measured.file, budget)
-
-
-def _bytes(file: FileCheck, budget: s.Budget) -> Iterator[Finding]:
-    megabytes = file.size_bytes / 1e6
-    if budget.max_size_mb is not None and megabytes > budget.max_size_mb:
-        yield Finding(
-            _FAIL,
-            "size",
-            f"{megabytes:.2f} MB on disk, allowed {budget.max_size_mb:g} (budget.max_size_mb)",
-        )
+    yield from size_findings(measured.file, budget)

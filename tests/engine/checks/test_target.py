@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.checks import target
 from pytest_onnxcheck.engine.reference.load import load_reference
-from pytest_onnxcheck.engine.runtime import assignment
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import Target
@@ -30,7 +30,7 @@ NETS = "from torch import nn\n\ndef net():\n    return nn.Linear(8, 4)\n"
 MANIFEST = """
 schema = 1
 [models.net]
-factory = "nets_assignment.py:net"
+factory = "nets_target.py:net"
 inputs.x.shape = [2, 8]
 outputs.y.shape = [2, 4]
 """
@@ -39,7 +39,7 @@ outputs.y.shape = [2, 4]
 @pytest.fixture
 def made(tmp_path: Path):
     """A reference and an artefact of two nodes."""
-    (tmp_path / "nets_assignment.py").write_text(NETS)
+    (tmp_path / "nets_target.py").write_text(NETS)
     (tmp_path / "models.toml").write_text(MANIFEST)
     model = load_manifest(tmp_path / "models.toml").models["net"]
     graph = onnx.parser.parse_model(GRAPH % ", ".join(["0.5"] * 32))
@@ -49,7 +49,7 @@ def made(tmp_path: Path):
 
 def test_a_provider_that_takes_nothing_leaves_all_nodes_to_the_cpu(made):
     artefact, reference = made
-    measured = assignment.measure(artefact, reference, AZURE)
+    measured = target.measure(artefact, reference, AZURE)
     assert measured.before[0] == measured.after[0] == "AzureExecutionProvider"
     assert measured.nodes == {"CPUExecutionProvider": 2}
     assert [(node.operator, node.multiplies) for node in measured.fallen] == [
@@ -64,4 +64,4 @@ def test_the_manifests_options_hold_while_nodes_are_told(made):
     artefact, reference = made
     wrong = Target("azure", AZURE.provider, {}, {"session.disable_cpu_ep_fallback": "1"})
     with pytest.raises(RunError, match="fallback to CPU EP has been explicitly disabled"):
-        assignment.measure(artefact, reference, wrong)
+        target.measure(artefact, reference, wrong)

@@ -1,0 +1,54 @@
+"""Judges a file as it was read back: what was exported, and what every artefact is held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+__all__ = ["export", "file_findings", "size_findings"]
+
+_FAIL, _WARN = Grade.FAIL, Grade.WARN
+
+
+def export(measured: ExportMeasurement, budget: Budget) -> Verdict:
+    """Judges the exported file; the budget is that of the fp32 variant."""
+    file = measured.file
+    notes = (Finding(_WARN, "reference", note) for note in measured.notes)
+    return Verdict.of([*file_findings(file), *size_findings(file, budget), *notes])
+
+
+def file_findings(file: FileCheck) -> Iterator[Finding]:
+    """Says what onnx's checker and shape inference found wrong with a file."""
+    if file.checker_error:
+        yield Finding(
+            _FAIL, "onnx.checker", f"the file is not valid ONNX: {file.checker_error}", file.path
+        )
+    if file.inference_error:
+        yield Finding(
+            _FAIL,
+            "shape inference",
+            f"shapes or types contradict each other: {file.inference_error}",
+            file.path,
+        )
+    if file.unsorted:
+        yield Finding(
+            _WARN,
+            "onnx.checker",
+            "nodes are not in topological order, which ONNX asks for: ONNX Runtime sorts them, "
+            "other tools refuse the file. Sort it (onnx_ir.passes.common.TopologicalSortPass)",
+            file.path,
+        )
+
+
+def size_findings(file: FileCheck, budget: Budget) -> Iterator[Finding]:
+    """Holds a file's bytes to `max_size_mb`."""
+    megabytes = file.size_bytes / 1e6
+    if budget.max_size_mb is not None and megabytes > budget.max_size_mb:
+        yield Finding(
+            _FAIL,
+            "size",
+            f"{megabytes:.2f} MB on disk, allowed {budget.max_size_mb:g} (budget.max_size_mb)",
+        )

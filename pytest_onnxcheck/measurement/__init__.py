@@ -1,0 +1,104 @@
+"""Measurements: raw numbers and facts, no opinion.
+
+`engine` makes them, `judge` weighs them, `report` shows them and writes them into the record.
+They hold nothing heavier than Python's own types, so that every layer may import them and
+`dataclasses.asdict` gives JSON.
+"""
+
+from pytest_onnxcheck.measurement.accuracy import AccuracyMeasurement
+from pytest_onnxcheck.measurement.diagnosis import (
+    Diagnosis,
+    Divergence,
+    Exclusion,
+    LayerLoss,
+    SensitivityMeasurement,
+    Step,
+)
+from pytest_onnxcheck.measurement.equivalence import (
+    CaseMeasurement,
+    Element,
+    EquivalenceMeasurement,
+    FloorMeasurement,
+    OutputMeasurement,
+    PortabilityMeasurement,
+    SaturatedLayer,
+    SaturationMeasurement,
+)
+from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck
+from pytest_onnxcheck.measurement.latency import (
+    Before,
+    LatencyMeasurement,
+    Ratio,
+    SpeedPoint,
+    Timing,
+)
+from pytest_onnxcheck.measurement.mutation import MutantOutcome, MutationMeasurement
+from pytest_onnxcheck.measurement.quantization import (
+    CalibrationMeasurement,
+    CoverageMeasurement,
+    QuantizationMeasurement,
+)
+from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasurement
+from pytest_onnxcheck.measurement.structure import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement.target import FallenNode, TargetMeasurement
+
+#: What a check measures.
+Measurement = (
+    ExportMeasurement
+    | StructureMeasurement
+    | QuantizationMeasurement
+    | TargetMeasurement
+    | EquivalenceMeasurement
+    | AccuracyMeasurement
+    | MutationMeasurement
+    | LatencyMeasurement
+    | RecommendMeasurement
+)
+
+__all__ = [  # noqa: RUF022 - by check, in the order in which they run
+    # any check
+    "Measurement",
+    # export
+    "FileCheck",
+    "ExportMeasurement",
+    # structure
+    "TensorSpec",
+    "StructureMeasurement",
+    # quantization
+    "CalibrationMeasurement",
+    "CoverageMeasurement",
+    "QuantizationMeasurement",
+    # target
+    "FallenNode",
+    "TargetMeasurement",
+    # equivalence
+    "Element",
+    "FloorMeasurement",
+    "OutputMeasurement",
+    "CaseMeasurement",
+    "SaturatedLayer",
+    "SaturationMeasurement",
+    "PortabilityMeasurement",
+    "EquivalenceMeasurement",
+    # diagnosis
+    "Step",
+    "Divergence",
+    "LayerLoss",
+    "Exclusion",
+    "SensitivityMeasurement",
+    "Diagnosis",
+    # accuracy
+    "AccuracyMeasurement",
+    # mutation
+    "MutantOutcome",
+    "MutationMeasurement",
+    # latency
+    "Timing",
+    "Ratio",
+    "LatencyMeasurement",
+    "SpeedPoint",
+    "Before",
+    # recommend
+    "RecipeTrial",
+    "RecommendMeasurement",
+]

@@ -1,0 +1,261 @@
+"""What an artefact computes beside what PyTorch computes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from pytest_onnxcheck.measurement.diagnosis import Diagnosis
+
+__all__ = [
+    "CaseMeasurement",
+    "Element",
+    "EquivalenceMeasurement",
+    "FloorMeasurement",
+    "OutputMeasurement",
+    "PortabilityMeasurement",
+    "SaturatedLayer",
+    "SaturationMeasurement",
+]
+
+
+@dataclass(frozen=True)
+class Element:
+    """One element of an output on both sides."""
+
+    index: tuple[int, ...]
+    expected: float | int
+    actual: float | int
+
+
+@dataclass(frozen=True)
+class FloorMeasurement:
+    """The error of one floating output, against float64 where the reference runs in it.
+
+    Attributes:
+        source: What the floor was measured from.
+        ratio: The error in noise floors: of the worst element or of the root mean square,
+            whichever is more.
+        error_worst: max |artefact - float64|.
+        error_rms: Root mean square of the same.
+        floor_worst: How far rounding alone moves the worst element.
+        floor_rms: How far it moves the root mean square.
+        torch_worst: max |PyTorch - float64|: PyTorch's own error.
+        outside: Share of the elements with an error above the allowed number of floors.
+        unstable: Elements that rounding alone makes finite or not; they are not compared.
+        nonfinite: Further elements that are NaN or infinite on one side only.
+    """
+
+    source: str
+    ratio: float
+    error_worst: float
+    error_rms: float
+    floor_worst: float
+    floor_rms: float
+    torch_worst: float
+    outside: float
+    unstable: int
+    nonfinite: int
+
+
+@dataclass(frozen=True)
+class OutputMeasurement:
+    """One output of one case, PyTorch (expected) against the artefact (actual).
+
+    The metrics are over the elements finite on both sides; they are None when shapes differ.
+
+    Attributes:
+        name: The output's name in the manifest.
+        expected_dtype: numpy name of PyTorch's dtype.
+        actual_dtype: numpy name of the artefact's dtype.
+        expected_shape: PyTorch's shape.
+        actual_shape: The artefact's shape.
+        elements: Number of elements of PyTorch's output.
+        max_abs: max |a - e|.
+        mean_abs: mean |a - e|.
+        mse: mean (a - e)^2.
+        max_rel: max |a - e| / |e|, over elements with e != 0.
+        rel_rms: ||a - e|| / ||e||; SQNR in dB is -20 log10 of it.
+        cosine: Cosine similarity of the flattened outputs; 1 when both are all zero.
+        scale: max |e|.
+        nonfinite: Elements where NaN or infinity stands on one side only, or with another sign.
+        expected_nan: Elements of PyTorch's own output that are NaN.
+        outside_allclose: Share of elements with |a - e| > atol + rtol |e|; None without rtol.
+        outside_range: Share of the artefact's elements outside the declared range.
+        expected_outside_range: Share of PyTorch's elements outside the declared range.
+        worst: The elements that differ most, the worst first.
+        differing: Elements that are not equal.
+        floor: The error in noise floors; None for exact dtypes, or where it was not asked for.
+        tied: Elements of an exact output that differ, and that rounding alone changes as well.
+        margin: By how many roundings everything was moved to see that.
+        swapped_with: Another output of the model, whose values these are.
+        top1: Share of the rows along the last axis whose largest element is the same; None for
+            outputs without such rows.
+        undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
+            that it does not give in the first case.
+        given_nan: Whether NaN is in the case's inputs.
+    """
+
+    name: str
+    expected_dtype: str
+    actual_dtype: str
+    expected_shape: tuple[int, ...]
+    actual_shape: tuple[int, ...]
+    elements: int
+    max_abs: float | None = None
+    mean_abs: float | None = None
+    mse: float | None = None
+    max_rel: float | None = None
+    rel_rms: float | None = None
+    cosine: float | None = None
+    scale: float = 0.0
+    nonfinite: int = 0
+    expected_nan: int = 0
+    outside_allclose: float | None = None
+    outside_range: float = 0.0
+    expected_outside_range: float = 0.0
+    worst: tuple[Element, ...] = ()
+    differing: int = 0
+    floor: FloorMeasurement | None = None
+    tied: int = 0
+    margin: float = 0.0
+    swapped_with: str | None = None
+    top1: float | None = None
+    undefined: bool = False
+    given_nan: bool = False
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """Signal-to-quantization-noise ratio in dB, -20 log10(rel_rms)."""
+        if self.rel_rms is None:
+            return None
+        return math.inf if self.rel_rms == 0 else -20 * math.log10(self.rel_rms)
+
+
+@dataclass(frozen=True)
+class CaseMeasurement:
+    """One case: its outputs, or the error that ended it.
+
+    Attributes:
+        case: Its name.
+        outputs: What its outputs measure.
+        error: Why there are none.
+        lenient: Why a difference is only told: the model is not made for these inputs.
+        probe: Whether the plugin thought of the case by itself.
+        overflowed: float16 values that are infinite where they are stored as such.
+        underflowed: float16 values that are mostly zero, and are not in float32.
+        cpu: The kind of CPU it was computed for (`terms.Cpu`); empty where this machine ran it.
+    """
+
+    case: str
+    outputs: tuple[OutputMeasurement, ...] = ()
+    error: str | None = None
+    lenient: str | None = None
+    probe: bool = False
+    overflowed: tuple[str, ...] = ()
+    underflowed: tuple[str, ...] = ()
+    cpu: str = ""
+
+
+@dataclass(frozen=True)
+class SaturatedLayer:
+    """A node whose 8-bit weights can saturate on x86 without VNNI.
+
+    Attributes:
+        node: Its name, in the graph as ONNX Runtime rewrites it.
+        operator: Its type.
+        saturable: Share of its pairs of weights that saturate for the largest activations; None
+            where the weights are computed.
+        saturated: Share of the pairs of products that did, over the cases.
+    """
+
+    node: str
+    operator: str
+    saturable: float | None
+    saturated: float = 0.0
+
+
+@dataclass(frozen=True)
+class SaturationMeasurement:
+    """What becomes of an 8-bit artefact on x86 without VNNI, whichever machine measured it.
+
+    Attributes:
+        layers: The nodes that can saturate, those that did most first; empty where none can.
+        included: Whether the manifest's `cpus` hold such CPUs.
+        prevented: Whether the target's session options keep ONNX Runtime from saturating.
+        here: Whether this machine's own CPU is one: its runs are what they give.
+        problem: Why it could not be computed; None when it could, or was not needed.
+        unknown: Nodes that can saturate and are not computed; empty where all are.
+    """
+
+    layers: tuple[SaturatedLayer, ...] = ()
+    included: bool = True
+    prevented: bool = False
+    here: bool = False
+    problem: str | None = None
+    unknown: str = ""
+
+
+@dataclass(frozen=True)
+class PortabilityMeasurement:
+    """What weights of 7 bits cost, that are taken for the sake of x86 without VNNI.
+
+    Attributes:
+        sqnr_db: Worst signal-to-quantization-noise ratio of the artefact, in dB, over the declared
+            cases and floating outputs.
+        eight_bits_db: The same of one made with 8 bits, as CPUs compute it that do not saturate.
+    """
+
+    sqnr_db: float
+    eight_bits_db: float
+
+    @property
+    def cost_db(self) -> float:
+        """What they cost in dB; negative where they are better."""
+        return self.eight_bits_db - self.sqnr_db
+
+
+@dataclass(frozen=True)
+class EquivalenceMeasurement:
+    """Every case of one artefact on one target.
+
+    Attributes:
+        target: The target.
+        provider: The provider that ran.
+        cases: The cases, in the order they ran.
+        notes: What should be told about the reference.
+        no_float64: Why the reference could not be run in float64; None when it could.
+        diagnosis: What was found out about a failure.
+        saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
+        portability: What portable weights cost; None where the manifest asks for theirs by itself.
+    """
+
+    target: str
+    provider: str
+    cases: tuple[CaseMeasurement, ...]
+    notes: tuple[str, ...] = ()
+    no_float64: str | None = None
+    diagnosis: Diagnosis | None = None
+    saturation: SaturationMeasurement | None = None
+    portability: PortabilityMeasurement | None = None
+
+    def worst(self, metric: str = "max_abs") -> float | None:
+        """The largest value of a metric over all cases and outputs."""
+        values = [
+            value
+            for case in self.cases
+            for output in case.outputs
+            if (value := getattr(output, metric)) is not None
+        ]
+        return max(values, default=None)
+
+    @property
+    def sqnr_db(self) -> float | None:
+        """The worst signal-to-quantization-noise ratio in dB over declared cases that count."""
+        values = (
+            output.sqnr_db
+            for case in self.cases
+            for output in case.outputs
+            if not case.probe and not case.lenient and "float" in output.expected_dtype
+        )
+        return min((value for value in values if value is not None), default=None)

@@ -1,0 +1,51 @@
+"""The exported file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["ExportMeasurement", "FileCheck"]
+
+
+@dataclass(frozen=True)
+class FileCheck:
+    """What `onnx.checker` and shape inference said of a file re-loaded from disk.
+
+    Attributes:
+        path: The file.
+        sha256: Hash of the `.onnx` file and its external data.
+        size_bytes: Bytes on disk, external data included.
+        checker_error: What the full check said; None when it was content.
+        inference_error: What strict shape inference said; None when it was content.
+        unsorted: Whether the nodes are out of topological order, and fine once sorted.
+    """
+
+    path: str
+    sha256: str
+    size_bytes: int
+    checker_error: str | None
+    inference_error: str | None
+    unsorted: bool = False
+
+
+@dataclass(frozen=True)
+class ExportMeasurement:
+    """The exported file.
+
+    Attributes:
+        file: The file as read back.
+        exporter: `dynamo`, `torchscript`, or `file` for one that was given.
+        opset: The opset asked for.
+        seconds: What building it took, also when it came from the cache.
+        cached: Whether an earlier run built it.
+        checkpoint_sha256: Hash of the checkpoint its weights come from.
+        notes: What should be told about the reference.
+    """
+
+    file: FileCheck
+    exporter: str
+    opset: int | None
+    seconds: float
+    cached: bool
+    checkpoint_sha256: str | None
+    notes: tuple[str, ...]

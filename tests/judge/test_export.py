@@ -1,0 +1,54 @@
+"""The exported file: judged red, and judged green."""
+
+import dataclasses
+
+from pytest_onnxcheck import judge
+from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+from pytest_onnxcheck.verdict import Grade
+
+FILE = FileCheck("net.onnx", "ab" * 32, 1_500_000, None, None)
+
+
+def file(**changes):
+    return dataclasses.replace(FILE, **changes)
+
+
+def only(verdict):
+    (finding,) = verdict.findings
+    return finding
+
+
+def export(check=FILE, notes=(), budget=Budget()):  # noqa: B008 - it is immutable
+    measured = ExportMeasurement(check, "dynamo", 20, 1.0, False, None, notes)
+    return judge.export(measured, budget)
+
+
+def test_an_fp32_file_larger_than_its_budget_fails():
+    finding = only(export(file(size_bytes=1_510_000), budget=Budget(max_size_mb=1.5)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "size: 1.51 MB on disk, allowed 1.5 (budget.max_size_mb)"
+    assert export(file(size_bytes=1_490_000), budget=Budget(max_size_mb=1.5)).findings == ()
+
+
+def test_a_valid_file_passes():
+    assert export().findings == ()
+
+
+def test_a_file_the_checker_refuses_fails():
+    finding = only(export(file(checker_error="bad node")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "onnx.checker [net.onnx]: the file is not valid ONNX: bad node"
+
+
+def test_a_file_whose_shapes_contradict_fails():
+    finding = only(export(file(inference_error="4 != 5")))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "shape inference [net.onnx]: shapes or types contradict each other: 4 != 5"
+    )
+
+
+def test_a_note_about_the_reference_warns():
+    finding = only(export(notes=("in train mode",)))
+    assert (finding.grade, str(finding)) == (Grade.WARN, "reference: in train mode")

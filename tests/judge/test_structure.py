@@ -1,0 +1,158 @@
+"""Inputs, outputs and operators: judged red, and judged green."""
+
+import dataclasses
+
+import pytest
+
+from pytest_onnxcheck import judge
+from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.verdict import Grade
+
+
+def only(verdict):
+    (finding,) = verdict.findings
+    return finding
+
+
+X = TensorSpec("x", "float32", ("batch", 4))
+MASK = TensorSpec("mask", "bool", ("batch",))
+Y = TensorSpec("y", "float32", ("batch", 2))
+
+
+def structure(**changes):
+    measured = StructureMeasurement(
+        inputs=(X, MASK),
+        outputs=(Y,),
+        expected_inputs=(X, MASK),
+        expected_outputs=(Y,),
+        opset=20,
+        expected_opset=20,
+        nodes=3,
+        operators={"Gemm": 3},
+        training=(),
+        random=(),
+        unused_inputs=(),
+        unreached_outputs=(),
+    )
+    return judge.structure(dataclasses.replace(measured, **changes))
+
+
+def test_the_declared_structure_passes():
+    assert structure().findings == ()
+
+
+def test_a_missing_input_fails():
+    finding = only(structure(inputs=(X,)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "input 'mask': declared in the manifest but not in the artefact, which has ['x']: "
+        "callers that use the name get an error"
+    )
+
+
+def test_an_undeclared_output_fails():
+    finding = only(structure(outputs=(Y, TensorSpec("z", "float32", (1,)))))
+    assert finding.grade is Grade.FAIL
+    assert finding.what == "output 'z'"
+    assert finding.text.startswith("in the artefact but not declared")
+
+
+def test_a_renamed_output_is_missing_and_undeclared():
+    verdict = structure(outputs=(TensorSpec("z", "float32", ("batch", 2)),))
+    assert [finding.what for finding in verdict.findings] == ["output 'y'", "output 'z'"]
+    assert verdict.grade is Grade.FAIL
+
+
+def test_another_order_fails():
+    finding = only(structure(inputs=(MASK, X)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "inputs: order is ['mask', 'x'], declared ['x', 'mask']"
+
+
+def test_another_dtype_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float16", ("batch", 2)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': dtype is float16, declared float32"
+
+
+def test_another_rank_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", 2, None)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': rank is 3 [batch, 2, ?], declared 2 [batch, 2]"
+
+
+def test_a_size_that_should_be_dynamic_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", (2, 2)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding).startswith(
+        "output 'y': dim 0 ('batch') is static: 2 in [2, 2], declared dynamic [batch, 2]. "
+    )
+
+
+@pytest.mark.parametrize("size", ["n", None])
+def test_a_size_that_should_be_static_warns_when_dynamic(size):
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", size)),)))
+    assert finding.grade is Grade.WARN
+    assert finding.text.startswith(f"dim 1 is {size!r} in [batch, ")
+    assert finding.text.endswith("declared 2")
+
+
+def test_another_static_size_fails():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", ("batch", 3)),)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': dim 1 is 3 in [batch, 3], declared 2"
+
+
+@pytest.mark.parametrize("size", ["s0", None])
+def test_a_dynamic_size_may_have_any_name(size):
+    assert structure(outputs=(TensorSpec("y", "float32", (size, 2)),)).findings == ()
+
+
+def test_an_output_without_a_shape_warns():
+    finding = only(structure(outputs=(TensorSpec("y", "float32", None),)))
+    assert finding.grade is Grade.WARN
+    assert "the artefact declares no shape" in finding.text
+
+
+def test_another_opset_fails_and_none_asked_for_passes():
+    assert structure(opset=17, expected_opset=None).findings == ()
+    finding = only(structure(opset=17))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "opset: the artefact declares 17, asked for 20"
+
+
+def test_a_graph_without_nodes_warns():
+    finding = only(structure(nodes=0))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == "graph: it has no nodes: outputs are inputs or constants"
+
+
+def test_nodes_in_training_mode_fail():
+    verdict = structure(training=("Dropout (d)", "BatchNormalization (b)"))
+    assert [finding.grade for finding in verdict.findings] == [Grade.FAIL, Grade.FAIL]
+    assert str(verdict.findings[0]) == (
+        "Dropout (d): is in training mode: outputs are random or follow the batch. "
+        "Call model.eval() before the export"
+    )
+
+
+def test_nodes_that_draw_random_numbers_fail():
+    finding = only(structure(random=("RandomNormal (r)",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "RandomNormal (r): draws random numbers: the same inputs give other outputs"
+    )
+
+
+def test_an_input_that_is_not_read_fails():
+    finding = only(structure(unused_inputs=("mask",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "input 'mask': declared but read by no node: the artefact ignores what callers feed"
+    )
+
+
+def test_an_output_that_depends_on_no_input_fails():
+    finding = only(structure(unreached_outputs=("y",)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == "output 'y': depends on no input: it was folded into a constant"
