@@ -43,9 +43,10 @@ def load_arrays(path: Path, names: list[str]) -> dict[str, Array]:
     if not path.is_file():
         raise InputError(f"{path}: not found")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        single = isinstance(loaded, np.ndarray)
-        held = {} if single else {name: loaded[name] for name in loaded.files}
+        with path.open("rb") as file:  # numpy leaves open what it cannot read
+            loaded = np.load(file, allow_pickle=False)
+            single = isinstance(loaded, np.ndarray)
+            held = {} if single else {name: loaded[name] for name in loaded.files}
     except Exception as error:  # zipfile, zlib, EOF and value errors, by what is broken
         raise InputError(f"{path}: cannot be read as .npy or .npz: {error}") from error
     if single:

@@ -36,7 +36,7 @@ def diagnosed(tmp_path):
             root=Path(tmp_path),
             manifest=tmp_path / "models.toml",
             build=lambda variant: artefact,
-            problem=lambda measured: None,
+            failure=lambda measured, variant: None,
         )
 
     return found
