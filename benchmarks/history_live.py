@@ -39,7 +39,7 @@ from pytest_onnxcheck.engine.speed import timing
 from pytest_onnxcheck.engine.speed.sides import KERNEL, open_sides
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint, Timing
+from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint, Timing
 from pytest_onnxcheck.verdict import Grade
 
 ROOT = Path(__file__).parent.parent
@@ -190,7 +190,7 @@ def measurement(run: dict[str, Any], sha256: str) -> LatencyMeasurement:
     )
 
 
-def baseline(run: dict[str, Any]) -> Before:
+def baseline(run: dict[str, Any]) -> PastRuns:
     """A run as the accepted baseline."""
     value, low, high = run["kernel"]
     point = SpeedPoint(
@@ -208,7 +208,7 @@ def baseline(run: dict[str, Any]) -> Before:
         noisy=False,
         machine=MACHINE,
     )
-    return Before(folder="history", machine=MACHINE, accepted=(point,))
+    return PastRuns(folder="history", machine=MACHINE, accepted=(point,))
 
 
 def judged(run: dict[str, Any], sha256: str, before: dict[str, Any]) -> Grade:

@@ -26,7 +26,7 @@ from filelock import FileLock
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.files import write_atomically
 from pytest_onnxcheck.machine import fingerprint
-from pytest_onnxcheck.measurement import Before, LatencyMeasurement, SpeedPoint
+from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, SpeedPoint
 from pytest_onnxcheck.record.encoding import read
 from pytest_onnxcheck.record.entry import Entry
 
@@ -82,10 +82,10 @@ class History:
         """Whether there is anything in it."""
         return bool(self.runs or self.baseline or self.problems)
 
-    def before(self, model: str, variant: str, point: str) -> Before:
+    def before(self, model: str, variant: str, point: str) -> PastRuns:
         """What is known of a check from earlier; `point` is its id, `TARGET-DIMS`."""
         check = check_key(self._manifest, model, variant, point)
-        return Before(
+        return PastRuns(
             folder=str(self.folder),
             machine=fingerprint(),
             accepted=self.baseline.get(check, ()),

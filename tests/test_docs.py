@@ -121,3 +121,14 @@ def test_the_readmes_table_names_every_variant_of_the_zoo():
         for model in manifest.models.values()
         for variant in model.variants
     ]
+
+
+def test_the_map_names_modules_that_exist():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    engine = ROOT / "pytest_onnxcheck" / "engine"
+    rooms = {path.name for path in engine.iterdir() if path.is_dir()} - {"__pycache__"}
+    named = re.findall(rf"`((?:{'|'.join(rooms)})/\w+)`", text)
+    assert len(named) > 40
+    assert [name for name in named if not (engine / f"{name}.py").is_file()] == []
+    table = text.partition("| room | what for |")[2].partition("\n\n")[0]
+    assert rooms == set(re.findall(r"^\| `(\w+)/`", table, flags=re.MULTILINE))

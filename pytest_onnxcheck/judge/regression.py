@@ -10,7 +10,7 @@ from typing import Any
 
 from pytest_onnxcheck.digits import milliseconds, three_digits
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint
+from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 __all__ = ["RECENT", "regression"]
@@ -77,7 +77,7 @@ class _Change:
         )
 
 
-def regression(measured: LatencyMeasurement, before: Before | None, budget: s.Budget) -> Verdict:
+def regression(measured: LatencyMeasurement, before: PastRuns | None, budget: s.Budget) -> Verdict:
     """Judges `max_regression`: against what comes first of the following.
 
     The previous artefact timed in the same rounds; the accepted baseline; the median of the last
@@ -137,7 +137,7 @@ def _tail(grade: Grade) -> str:
 
 
 def _against_history(
-    measured: LatencyMeasurement, kernel: Ratio, before: Before, limit: float
+    measured: LatencyMeasurement, kernel: Ratio, before: PastRuns, limit: float
 ) -> Iterator[Finding]:
     found = _reference(measured, before)
     if isinstance(found, str):
@@ -213,7 +213,7 @@ def _unmoved(
     return _same_machine(found.point, machine) and own / old - 1 <= limit / 2
 
 
-def _reference(measured: LatencyMeasurement, before: Before) -> _Reference | str:
+def _reference(measured: LatencyMeasurement, before: PastRuns) -> _Reference | str:
     """What this processor accepted, or its last runs, or what another accepted; or why neither."""
     accepted = [point for point in before.accepted if _comparable(measured, point, before)]
     own = _newest(point for point in accepted if _same_processor(point, before.machine))
@@ -257,7 +257,7 @@ def _same_processor(point: SpeedPoint, machine: dict[str, Any]) -> bool:
     return bool(point.cpu) and point.cpu == machine["cpu"]
 
 
-def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: Before) -> bool:
+def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: PastRuns) -> bool:
     """Whether the same was measured, in the same unit; None is what older points do not tell."""
     now = (measured.kernel_name, measured.threads, measured.target)
     if (point.kernel, point.threads, point.target) != now:
@@ -273,7 +273,7 @@ def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: Before)
     return all(old is None or old == new for old, new in pairs)
 
 
-def _comparable_runs(measured: LatencyMeasurement, before: Before) -> list[SpeedPoint]:
+def _comparable_runs(measured: LatencyMeasurement, before: PastRuns) -> list[SpeedPoint]:
     return [
         point
         for point in before.runs
@@ -335,7 +335,7 @@ def _changed(
         yield "that run was a noisy one"
 
 
-def _missing(why: str, before: Before | None) -> Finding:
+def _missing(why: str, before: PastRuns | None) -> Finding:
     place = "" if before is None else f" in {before.folder}"
     return Finding(
         Grade.WARN,
@@ -346,7 +346,7 @@ def _missing(why: str, before: Before | None) -> Finding:
     )
 
 
-def _creep(measured: LatencyMeasurement, before: Before, limit: float) -> Iterator[Finding]:
+def _creep(measured: LatencyMeasurement, before: PastRuns, limit: float) -> Iterator[Finding]:
     """A slow rise since what was accepted last, no step of which is beyond the limit."""
     fewest, most = _TREND
     points = _comparable_runs(measured, before)

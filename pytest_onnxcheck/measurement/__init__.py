@@ -26,8 +26,8 @@ from pytest_onnxcheck.measurement.equivalence import (
 )
 from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck
 from pytest_onnxcheck.measurement.latency import (
-    Before,
     LatencyMeasurement,
+    PastRuns,
     Ratio,
     SpeedPoint,
     Timing,
@@ -97,7 +97,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "Ratio",
     "LatencyMeasurement",
     "SpeedPoint",
-    "Before",
+    "PastRuns",
     # recommend
     "RecipeTrial",
     "RecommendMeasurement",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_onnxcheck.measurement.target import TargetMeasurement
 
-__all__ = ["Before", "LatencyMeasurement", "Ratio", "SpeedPoint", "Timing"]
+__all__ = ["LatencyMeasurement", "PastRuns", "Ratio", "SpeedPoint", "Timing"]
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ class SpeedPoint:
 
 
 @dataclass(frozen=True)
-class Before:
+class PastRuns:
     """What the history knows of a latency check.
 
     Attributes:

@@ -51,9 +51,9 @@ def pytest_configure(config: pytest.Config) -> None:
     wanted = settings.enabled or any(".toml" in argument for argument in config.args)
     if wanted and settings.history.is_file():
         raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
-    if settings.in_vain and not wanted:
+    if settings.unused_option and not wanted:
         raise pytest.UsageError(
-            f"{settings.in_vain} does nothing without --onnxcheck, or a manifest as an argument"
+            f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an argument"
         )
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(

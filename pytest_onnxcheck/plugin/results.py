@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Results"]
 
-_TOLD = "history  "
-
 
 class Results:
     """A plugin of its own, so that its state lives and dies with the session."""
@@ -74,7 +72,7 @@ class Results:
             errors=[NotCollected(*error) for error in self.errors],
             exitstatus=int(exitstatus),
             frontier=data(frontiers(self.entries)),
-            history=[text.removeprefix(_TOLD) for text, _ in self.told],
+            history=[text for text, _ in self.told],
         ).to_json()
         self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
         write(record, path)
@@ -142,7 +140,7 @@ class Results:
         return True
 
     def _tell(self, *texts: str, yellow: bool = True) -> None:
-        self.told += [(f"{_TOLD}{text}", {"yellow": yellow}) for text in texts]
+        self.told += [(text, {"yellow": yellow}) for text in texts]
 
     @pytest.hookimpl(wrapper=True, trylast=True)
     def pytest_terminal_summary(
@@ -171,7 +169,7 @@ class Results:
         for line, markup in summary(self.entries, whole_frontier=settings.frontier):
             terminalreporter.write_line(line, **markup)
         for text, markup in self.told:
-            terminalreporter.write_line(text, **markup)
+            terminalreporter.write_line(f"history  {text}", **markup)
         if settings.json is not None:
             terminalreporter.write_line(f"record: {settings.json}")
 

@@ -74,7 +74,7 @@ class Settings:
         )
 
     @property
-    def in_vain(self) -> str | None:
+    def unused_option(self) -> str | None:
         """An option that asks more of the checks, where `--onnxcheck` asks for none."""
         asked = {
             "--onnxcheck-mutants": self.mutants,

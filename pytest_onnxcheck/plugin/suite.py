@@ -13,7 +13,7 @@ from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest.resolve import latency_id
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.manifest.targets import EVALUATOR
-from pytest_onnxcheck.measurement import Before, LatencyMeasurement
+from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -94,7 +94,7 @@ class OnnxChecks:
         elif "onnxcheck_target" in metafunc.fixturenames:
             metafunc.parametrize("onnxcheck_target", targets)
 
-    def _speed(self, measured: LatencyMeasurement, before: Before) -> Verdict:
+    def _speed(self, measured: LatencyMeasurement, before: PastRuns) -> Verdict:
         budget = self.variant.budget
         speed = judge.latency(measured, self.variant.precision, budget)
         regression = judge.regression(measured, before, budget)
@@ -112,7 +112,7 @@ class OnnxChecks:
         budget = self.variant.budget
         return budget.max_regression is not None or target in budget.speed_targets()
 
-    def _decided(self, measured: LatencyMeasurement, before: Before) -> bool:
+    def _decided(self, measured: LatencyMeasurement, before: PastRuns) -> bool:
         """Whether that will do; a baseline to come is measured all the usual time."""
         enough = measured.seconds >= self.model.latency.seconds or not before.accepting
         return enough and self._speed(measured, before).decided
@@ -125,7 +125,7 @@ class OnnxChecks:
         onnxcheck_report: Report,
     ) -> None:
         """The model exports, and what was written is a valid ONNX file when read back."""
-        from pytest_onnxcheck.engine.convert import export
+        from pytest_onnxcheck.engine.checks import export
 
         measured = export.measure(onnxcheck_float_artefact, onnxcheck_reference, self.variant)
         # other precisions are judged by their own file, in test_quantization

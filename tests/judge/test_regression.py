@@ -13,7 +13,7 @@ import pytest
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.speed.sides import KERNEL
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import Before, LatencyMeasurement, Ratio, SpeedPoint, Timing
+from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 MACHINE = {
@@ -84,11 +84,11 @@ def point(normalised: float = 1.0, speedup: float = 2.0, **more: Any) -> SpeedPo
     return SpeedPoint(**{**values, **more})
 
 
-def before(*accepted: SpeedPoint, **more: Any) -> Before:
-    return Before(folder="history", machine=MACHINE, accepted=accepted, **more)
+def before(*accepted: SpeedPoint, **more: Any) -> PastRuns:
+    return PastRuns(folder="history", machine=MACHINE, accepted=accepted, **more)
 
 
-def judged(now: LatencyMeasurement, then: Before | None, budget: Budget = BUDGET) -> Verdict:
+def judged(now: LatencyMeasurement, then: PastRuns | None, budget: Budget = BUDGET) -> Verdict:
     return judge.regression(now, then, budget)
 
 
@@ -276,7 +276,7 @@ def test_the_last_runs_of_this_processor_come_before_what_another_accepted():
 
 def test_a_processor_without_a_name_is_no_known_one():
     nameless = {**MACHINE, "cpu": ""}
-    then = Before(folder="history", machine=nameless, accepted=(point(machine=nameless),))
+    then = PastRuns(folder="history", machine=nameless, accepted=(point(machine=nameless),))
     finding = only(judged(measured(1.0), then))
     assert finding.inconclusive
     assert "another processor (unnamed, now unnamed)" in finding.text
@@ -295,7 +295,7 @@ def test_a_processor_without_a_name_is_no_known_one():
 )
 def test_what_was_measured_otherwise_does_not_compare(other: dict[str, Any]):
     alike = {"clock": "processor", "boundary": "host to host", "dims": {"batch": 1}, "device": ""}
-    now = Before(
+    now = PastRuns(
         folder="history",
         machine={**MACHINE, "packages": {**MACHINE["packages"], "numpy": "2.3.0"}},
         accepted=(point(**alike),),
@@ -315,7 +315,7 @@ def test_another_kernel_or_number_of_threads_does_not_compare():
 
 
 @pytest.mark.parametrize("then", [None, before()])
-def test_a_missing_baseline_is_told_and_fails_where_it_is_strict(then: Before | None):
+def test_a_missing_baseline_is_told_and_fails_where_it_is_strict(then: PastRuns | None):
     verdict = judged(measured(), then)
     finding = only(verdict)
     assert finding.grade is Grade.WARN
@@ -447,7 +447,7 @@ def recorded(model: str, artefact: str, *machines: str) -> list[dict[str, Any]]:
     return [{**run[artefact], "sha256": artefact} for run in runs if run["condition"] in machines]
 
 
-def as_baseline(run: dict[str, Any]) -> Before:
+def as_baseline(run: dict[str, Any]) -> PastRuns:
     value, low, high = run["kernel"]
     kept = {
         "interval": (1 / high, 1 / low),

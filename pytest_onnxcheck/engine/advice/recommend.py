@@ -11,9 +11,8 @@ from pytest_onnxcheck.engine.advice import sensitivity
 from pytest_onnxcheck.engine.advice.sensitivity import measure_cases
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
-from pytest_onnxcheck.engine.checks import accuracy, quantization
+from pytest_onnxcheck.engine.checks import accuracy, export, quantization
 from pytest_onnxcheck.engine.checks.latency import timed
-from pytest_onnxcheck.engine.convert import export
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.reference.reference import Reference

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
-from pytest_onnxcheck.engine.artefacts.checker import check_file
+from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.imports import user_frames
@@ -19,13 +18,12 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import ExportMeasurement
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_INLINE_BYTES", "export", "measure"]
+__all__ = ["MAX_INLINE_BYTES", "export"]
 
 #: how many characters of an error are repeated
 _MOST_CHARACTERS = 600
@@ -70,19 +68,6 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
             f"{_cause(error)}\n{user_frames(_root(error))}"
         ) from error
     return Notes(traced=tuple(_traced(warned)))
-
-
-def measure(artefact: Artefact, reference: Reference, variant: Variant) -> ExportMeasurement:
-    """Re-loads the exported file and checks it."""
-    return ExportMeasurement(
-        file=check_file(artefact),
-        exporter=variant.exporter,
-        opset=variant.opset,
-        seconds=artefact.seconds,
-        cached=artefact.cached,
-        checkpoint_sha256=reference.checkpoint_sha256,
-        notes=(*reference.notes, *artefact.notes.traced),
-    )
 
 
 def _dynamo(
