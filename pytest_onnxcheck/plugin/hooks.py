@@ -53,7 +53,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
     if settings.unused_option and not wanted:
         raise pytest.UsageError(
-            f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an argument"
+            f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
+            "argument"
         )
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
