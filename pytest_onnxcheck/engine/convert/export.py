@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import gc
+import re
+import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.quiet import quiet
-from pytest_onnxcheck.engine.reference.imports import user_frames
+from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.places import PACKAGE, is_ours
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_INLINE_BYTES", "export"]
+__all__ = ["MAX_INLINE_BYTES", "export", "relocated"]
 
 #: how many characters of an error are repeated
 _MOST_CHARACTERS = 600
@@ -102,7 +105,36 @@ def _dynamo(
         verbose=False,
     )
     assert program is not None
+    for node in program.model.graph.all_nodes():
+        for key, text in node.metadata_props.items():
+            node.metadata_props[key] = relocated(text, reference.model.root)
     program.save(str(path), external_data=_parameter_bytes(module) > MAX_INLINE_BYTES)
+
+
+def relocated(note: str, root: Path) -> str:
+    """What dynamo notes of a node, without this machine's folders: the artefact is the same on all.
+
+    Args:
+        note: Names of modules, or a stack trace as Python prints it.
+        root: The manifest's folder, below which files are named relative to it. What pip installed
+            is named from `site-packages` on, Python's own from `<python>` on.
+    """
+    python = f"{sysconfig.get_path('stdlib')}/"
+
+    def shorter(match: re.Match[str]) -> str:
+        file = match[1]
+        installed = re.split(r"[/\\](?:site|dist)-packages[/\\]", file)
+        if len(installed) > 1:
+            file = f"site-packages/{installed[-1]}"
+        elif is_ours(file):
+            file = f"site-packages/{Path(file).relative_to(PACKAGE.parent).as_posix()}"
+        elif file.startswith(python):
+            file = f"<python>/{file.removeprefix(python)}"
+        elif Path(file).is_relative_to(root):
+            file = Path(file).relative_to(root).as_posix()
+        return f'File "{file}"'
+
+    return re.sub(r'File "([^"]+)"', shorter, module_names(note))
 
 
 def _torchscript(

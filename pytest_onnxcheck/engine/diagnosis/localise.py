@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.diagnosis.recorder import trace
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
+from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.measurement import Divergence
@@ -53,8 +54,7 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> 
     fault = _first_fault(matching)
     if fault is None:
         return _wrong_output(matching, list(oracle.reference.model.outputs))
-    modules = [name for name, _ in oracle.reference.module.named_modules()]
-    return _divergence(matching, fault, modules)
+    return _divergence(matching, fault, oracle.reference)
 
 
 @dataclass(frozen=True)
@@ -91,12 +91,13 @@ def _first_fault(matching: Matching) -> _Fault | None:
     return _Fault(starts[0], None) if starts else None
 
 
-def _divergence(matching: Matching, fault: _Fault, modules: list[str]) -> Divergence:
+def _divergence(matching: Matching, fault: _Fault, reference: Reference) -> Divergence:
     """Describes a fault: by PyTorch's operator where there is one, else by the exporter's notes."""
     node, record = fault.node, fault.record
     value = next(name for name in node.output if name)
-    ascribed = module_of(node, modules)
-    module, source, operator, notes = ascribed or "", source_of(node), operator_of(node), []
+    ascribed = module_of(node, [name for name, _ in reference.module.named_modules()])
+    source = source_of(node, reference.model.root)
+    module, operator, notes = ascribed or "", operator_of(node), []
     if record is not None and (ascribed is None or _comes_before(matching, record, ascribed)):
         if ascribed:
             notes.append(f"the exporter ascribes the node to {ascribed!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.places import is_ours
@@ -40,11 +41,16 @@ def module_of(node: onnx.NodeProto, modules: Collection[str]) -> str | None:
     return path
 
 
-def source_of(node: onnx.NodeProto) -> str:
-    """`file:line` of the user's innermost frame in dynamo's stack trace; empty without one."""
+def source_of(node: onnx.NodeProto, root: Path) -> str:
+    """`file:line` of the user's innermost frame in dynamo's stack trace; empty without one.
+
+    Args:
+        node: The node.
+        root: The manifest's folder, to which files are named relative.
+    """
     stack = _metadata(node, "stack_trace") or ""
     frames = re.findall(r'File "([^"]+)", line (\d+)', stack)
-    users = [f"{file}:{line}" for file, line in frames if users_file(file)]
+    users = [f"{root / file}:{line}" for file, line in frames if users_file(file)]
     return users[-1] if users else ""
 
 

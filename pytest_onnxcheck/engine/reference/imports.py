@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 import sysconfig
 import traceback
@@ -19,7 +20,7 @@ from pytest_onnxcheck.places import is_ours
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["import_named", "import_object", "sources", "user_frames"]
+__all__ = ["import_named", "import_object", "module_names", "sources", "user_frames"]
 
 
 def import_object(path: str, root: Path) -> Callable[..., Any]:
@@ -105,6 +106,11 @@ def _import(name: str, root: Path) -> ModuleType:
                 "rename one of them, or run the two manifests in two runs of pytest"
             )
     return module
+
+
+def module_names(text: str) -> str:
+    """A text in which modules imported by their path are named as their files are."""
+    return re.sub(r"\b_onnxcheck_[0-9a-f]{12}_", "", text)
 
 
 def _import_file(path: Path) -> ModuleType:

@@ -1,5 +1,7 @@
 """Modules, lines and operators, as exporters write them into a node."""
 
+from pathlib import Path
+
 import onnx
 import pytest
 
@@ -58,9 +60,11 @@ def test_the_module_in_the_scopes_of_dynamo(scopes, module):
 def test_the_users_innermost_line_and_the_operator_in_dynamos_notes():
     graph = "%linear : [num_users=1] = call_function[target=torch.ops.aten.linear.default](args)"
     noted = node(stack_trace=STACK, fx_node=graph)
-    assert source_of(noted) == "/home/me/nets.py:7"
+    assert source_of(noted, Path("/work")) == "/home/me/nets.py:7"
+    here = node(stack_trace=STACK.replace("/home/me/", ""), fx_node=graph)
+    assert source_of(here, Path("/work")) == "/work/nets.py:7"
     assert operator_of(noted) == "aten.linear"
-    assert (source_of(node()), operator_of(node())) == ("", "")
+    assert (source_of(node(), Path("/work")), operator_of(node())) == ("", "")
 
 
 def test_files_of_libraries_and_ours_are_not_the_users():

@@ -1,0 +1,63 @@
+"""Export: the same sources give the same bytes, wherever they lie."""
+
+import sysconfig
+from pathlib import Path
+
+import onnx
+import torch
+
+from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.convert.export import relocated
+from pytest_onnxcheck.manifest import load_manifest
+from pytest_onnxcheck.places import PACKAGE
+
+NETS = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(4, 3)
+
+    def forward(self, x):
+        return torch.tanh(self.linear(x))
+"""
+MANIFEST = """
+schema = 1
+[models.net]
+factory = "nets.py:Net"
+dims.batch = [1, 3]
+inputs.x.shape = ["batch", 4]
+outputs.y.shape = ["batch", 3]
+"""
+
+
+def test_the_folder_is_not_in_the_artefact(tmp_path):
+    built = []
+    for name in ("here", "there"):
+        root = tmp_path / name
+        root.mkdir()
+        (root / "nets.py").write_text(NETS)
+        (root / "models.toml").write_text(MANIFEST)
+        builds = Builds(root / "artefacts")
+        model = load_manifest(root / "models.toml").models["net"]
+        built.append(builds.artefact(builds.reference(model), model.variants[0]))
+    assert built[0].sha256 == built[1].sha256
+    graph = onnx.load(built[0].path).graph
+    traces = [entry.value for node in graph.node for entry in node.metadata_props]
+    assert any('File "nets.py", line' in trace for trace in traces)
+    assert not any(str(tmp_path) in trace for trace in traces)
+
+
+def test_a_trace_names_what_is_installed_and_what_is_pythons_from_there_on(tmp_path):
+    def frame(file):
+        return f'File "{file}", line 7, in forward\n    return x'
+
+    torchs = Path(torch.__file__)
+    pythons = Path(sysconfig.get_path("stdlib"), "contextlib.py")
+    given = [tmp_path / "a" / "nets.py", torchs, pythons, PACKAGE / "files.py", "/other/nets.py"]
+    short = ["a/nets.py", "site-packages/torch/__init__.py", "<python>/contextlib.py"]
+    short += ["site-packages/pytest_onnxcheck/files.py", "/other/nets.py"]
+    trace = "\n".join(map(frame, given))
+    assert relocated(trace, tmp_path) == "\n".join(map(frame, short))
