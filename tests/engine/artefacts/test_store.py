@@ -2,50 +2,13 @@
 
 import json
 import multiprocessing
-import time
 
-import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from builders import FOLDER, Builder, get_together, graph
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
-
-FOLDER = "net/dynamo-op20-fp32"
-
-
-def graph(value=1.0, size=4):
-    weights = numpy_helper.from_array(np.full(size, value, "float32"), "weights")
-    return helper.make_model(
-        helper.make_graph(
-            [helper.make_node("Add", ["x", "weights"], ["y"])],
-            "net",
-            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [size])],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [size])],
-            [weights],
-        )
-    )
-
-
-class Builder:
-    """Builds a small file, and counts."""
-
-    def __init__(self, value=1.0, *, external=False):
-        self.count = 0
-        self.value = value
-        self.external = external
-
-    def __call__(self, path):
-        self.count += 1
-        onnx.save(
-            graph(self.value, 64),
-            path,
-            save_as_external_data=self.external,
-            location="model.onnx.data",
-            size_threshold=0,
-        )
-        return Notes(options={"operators": ["Add"]}, narrowed=("x",))
 
 
 @pytest.fixture
@@ -165,22 +128,12 @@ def test_changed_external_data_is_built_again(store, change):
     assert again.sha256 == first.sha256
 
 
-def _get(root, log, start):
-    def build(path):
-        with log.open("a") as file:
-            file.write("built\n")
-        time.sleep(0.3)  # long enough for the other process to come to the lock
-        return Builder()(path)
-
-    start.wait()
-    ArtefactStore(root).get(FOLDER, "key", build)
-
-
 def test_two_processes_build_one_key_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     start, log = context.Barrier(2, timeout=60), tmp_path / "log"
     processes = [
-        context.Process(target=_get, args=(tmp_path / "artefacts", log, start)) for _ in range(2)
+        context.Process(target=get_together, args=(tmp_path / "artefacts", log, start))
+        for _ in range(2)
     ]
     for process in processes:
         process.start()
