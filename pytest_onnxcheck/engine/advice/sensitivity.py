@@ -225,13 +225,13 @@ class _Pairing:
     """
 
     def __init__(
-        self, exposed: OpenedGraph, original: onnx.GraphProto, excluded: Sequence[str]
+        self, opened: OpenedGraph, original: onnx.GraphProto, excluded: Sequence[str]
     ) -> None:
         from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
-        self._exposed = exposed
+        self._opened = opened
         self._original = original
-        names = Counter(node.name for node in exposed.nodes)
+        names = Counter(node.name for node in opened.nodes)
         #: value -> the Relu or Clip that reads it, where it was left to QuantizeLinear's range
         self._merged = {
             node.input[0]: node
@@ -247,13 +247,13 @@ class _Pairing:
         #: dequantized value -> the same before QuantizeLinear; None for a constant
         self._before = {
             node.output[0]: self._source(node)
-            for node in exposed.nodes
+            for node in opened.nodes
             if node.op_type == "DequantizeLinear"
         }
         self._after = {before: after for after, before in self._before.items() if before}
         self.quantized = {
             node.name: node
-            for node in exposed.nodes
+            for node in opened.nodes
             if node.name in self._originals
             and node.op_type in (QDQRegistry.keys() | QLinearOpsRegistry.keys())
             and any(name in self._before for name in node.input)
@@ -268,7 +268,7 @@ class _Pairing:
             inputs = {name for name in pending.pop().input if self._before.get(name)}
             names += [name for name, other in self.quantized.items() if inputs & {*other.input}]
             for name in sorted(inputs):
-                maker = self._exposed.producers.get(str(self._before[name]))
+                maker = self._opened.producers.get(str(self._before[name]))
                 if maker is not None and maker.name in self.quantized:
                     names.append(maker.name)
                     if self._passes_on(maker):
@@ -287,13 +287,13 @@ class _Pairing:
         """
         made: dict[str, tuple[str, str]] = {}
         nodes: list[onnx.NodeProto] = []
-        for node in self._exposed.nodes:
+        for node in self._opened.nodes:
             nodes.append(node)
             if node.name in self.quantized:
                 nodes.append(self._twin(node))
             if node.name in self._originals:
                 nodes += self._activations(node, made)
-        twinned = OpenedGraph(self._exposed.path)
+        twinned = OpenedGraph(self._opened.path)
         read = {name for node in nodes for name in node.input}
         constants = (node for node in self._original.node if node.op_type == "Constant")
         # the bounds of a Clip, where its exporter and ONNX Runtime leave them in nodes
@@ -310,7 +310,7 @@ class _Pairing:
 
     def _source(self, node: onnx.NodeProto) -> str | None:
         """What a DequantizeLinear gives again; None for a constant."""
-        maker = self._exposed.producers.get(node.input[0])
+        maker = self._opened.producers.get(node.input[0])
         quantizes = maker is not None and maker.op_type == "QuantizeLinear"
         return str(maker.input[0]) if maker is not None and quantizes else None
 

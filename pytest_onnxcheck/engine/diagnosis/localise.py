@@ -46,11 +46,11 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> 
         Exception: PyTorch does not run on the case.
     """
     torch_side = trace(oracle, case)
-    exposed = OpenedGraph(path)
+    opened = OpenedGraph(path)
     try:
-        matching = Matching(exposed, torch_side, case, safety)
+        matching = Matching(opened, torch_side, case, safety)
     except RunError as error:
-        return _refused_node(exposed, str(error))
+        return _refused_node(opened, str(error))
     fault = _first_fault(matching)
     if fault is None:
         return _wrong_output(matching, list(oracle.reference.model.outputs))
@@ -65,11 +65,11 @@ class _Fault:
     record: Record | None
 
 
-def _refused_node(exposed: OpenedGraph, text: str) -> Divergence | None:
+def _refused_node(opened: OpenedGraph, text: str) -> Divergence | None:
     """The node ONNX Runtime names when it fails on one."""
     named = re.search(r"Name:\s*'([^']*)'|Node \(([^)]*)\)", text)
     name = next((part for part in named.groups() if part), "") if named else ""
-    for node in exposed.nodes:
+    for node in opened.nodes:
         if name and node.name == name:
             return Divergence(node.name, node.op_type, next(iter(node.output), ""), note=text)
     return None
@@ -160,14 +160,14 @@ def _wrong_output(matching: Matching, names: list[str]) -> Divergence | None:
         matching: Both sides.
         names: The declared outputs, in PyTorch's order.
     """
-    exposed = matching.exposed
-    given = [value.name for value in exposed.graph.output]
+    opened = matching.opened
+    given = [value.name for value in opened.graph.output]
     for index, name in zip(matching.trace.outputs, names, strict=True):
         value = name if name in given else given[names.index(name)]
         equal = matching.records_of(value)
-        if index is None or not equal or index in equal or value not in exposed.producers:
+        if index is None or not equal or index in equal or value not in opened.producers:
             continue
-        node = exposed.producers[value]
+        node = opened.producers[value]
         record = matching.trace.records[index]
         instead = _given_instead(matching, names, equal)
         return Divergence(

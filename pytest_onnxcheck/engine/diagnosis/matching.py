@@ -51,15 +51,15 @@ class _Flow:
         live: The nodes that an output depends on, in topological order.
     """
 
-    def __init__(self, exposed: OpenedGraph) -> None:
-        self._reads = {id(node): reads(node, but=_SHAPE_ONLY) for node in exposed.nodes}
-        self.variable = set(exposed.inputs)
-        for node in exposed.nodes:
+    def __init__(self, opened: OpenedGraph) -> None:
+        self._reads = {id(node): reads(node, but=_SHAPE_ONLY) for node in opened.nodes}
+        self.variable = set(opened.inputs)
+        for node in opened.nodes:
             if node.op_type not in _SHAPE_ONLY and self.variable.intersection(self.reads(node)):
                 self.variable.update(name for name in node.output if name)
         self.live: list[onnx.NodeProto] = []
-        self._needed = {value.name for value in exposed.graph.output}
-        for node in reversed(exposed.nodes):
+        self._needed = {value.name for value in opened.graph.output}
+        for node in reversed(opened.nodes):
             if self._needed.intersection(node.output):
                 self._needed.update(self._reads[id(node)])
                 self.live.append(node)
@@ -78,7 +78,7 @@ class Matching:
     """Which values of an artefact are values of PyTorch's, and what follows for all the others.
 
     Attributes:
-        exposed: The artefact.
+        opened: The artefact.
         trace: PyTorch's side.
         unit: Half a unit in the last place of the artefact's precision.
         same: Value -> indices of the records with the same elements in the same order, for the
@@ -90,11 +90,11 @@ class Matching:
         reached: Records that the artefact computes, or that lead to one it computes.
     """
 
-    def __init__(self, exposed: OpenedGraph, torch_side: Trace, case: Case, safety: float) -> None:
+    def __init__(self, opened: OpenedGraph, torch_side: Trace, case: Case, safety: float) -> None:
         """Runs the artefact, and compares each of its values with PyTorch's.
 
         Args:
-            exposed: The artefact.
+            opened: The artefact.
             torch_side: What PyTorch computes on the case.
             case: The inputs.
             safety: How many noise floors apart equal values may be.
@@ -102,15 +102,15 @@ class Matching:
         Raises:
             RunError: ONNX Runtime refuses the artefact or the inputs.
         """
-        self.exposed = exposed
+        self.opened = opened
         self.trace = torch_side
-        self.unit = UNIT["fp16" if _is_half(exposed) else "fp32"]
+        self.unit = UNIT["fp16" if _is_half(opened) else "fp32"]
         self.same: dict[str, list[int]] = {}
         self.reordered: dict[str, list[int]] = {}
         self.unmatched: dict[str, Array] = {}
         #: values whose equal record is no accident
         self._proofs: set[str] = set()
-        self._flow = _Flow(exposed)
+        self._flow = _Flow(opened)
         self._match(case, safety)
         self.needed = _needed(torch_side)
         self.reached = self._reached_records()
@@ -120,7 +120,7 @@ class Matching:
     @property
     def proves_nothing(self) -> bool:
         """Whether no value that a node computes is certainly one of PyTorch's."""
-        return not any(name in self.exposed.producers for name in self._proofs)
+        return not any(name in self.opened.producers for name in self._proofs)
 
     def reads(self, node: onnx.NodeProto) -> list[str]:
         """The values a node computes with that depend on an input of the model."""
@@ -167,8 +167,8 @@ class Matching:
             equal = self.records_of(name)
             if equal:
                 found.update(equal)
-            elif name in self.exposed.producers:
-                pending.extend(self.reads(self.exposed.producers[name]))
+            elif name in self.opened.producers:
+                pending.extend(self.reads(self.opened.producers[name]))
         return found
 
     def computed_before(self, record: Record) -> set[int]:
@@ -190,13 +190,13 @@ class Matching:
 
     def _match(self, case: Case, safety: float) -> None:
         """Looks for every value among PyTorch's."""
-        for name in self.exposed.inputs:
+        for name in self.opened.inputs:
             if name in self.trace.inputs:
                 self.same[name] = [self.trace.inputs[name]]
         flow = self._flow
         wanted = [n for node in flow.live for n in flow.used(node) if n in flow.variable]
         kept = 0
-        for name, value in self.exposed.values(case.inputs, wanted):
+        for name, value in self.opened.values(case.inputs, wanted):
             same, reordered = self.trace.find(value, safety, self.unit)
             if same or reordered:
                 self.same[name] = same
@@ -234,7 +234,7 @@ class Matching:
         """
         in_order = self._leading_to({index for equal in self.same.values() for index in equal})
         for name, equal in self.reordered.items():
-            producer = self.exposed.producers.get(name)
+            producer = self.opened.producers.get(name)
             wrong = {index for index in equal if index not in in_order}
             if wrong and producer is not None and producer.op_type in _REORDERING:
                 self.reordered[name] = []
@@ -245,16 +245,16 @@ class Matching:
         """Values equal to a record, and those that lead to one by no accident."""
         steps = [(self._flow.used(node), self.reads(node)) for node in self._flow.live]
         equal = {name for name in self.same if self.records_of(name)}
-        outputs = [value.name for value in self.exposed.graph.output]
-        return equal | set(self.exposed.inputs) | _settled(steps, self._proofs, outputs)
+        outputs = [value.name for value in self.opened.graph.output]
+        return equal | set(self.opened.inputs) | _settled(steps, self._proofs, outputs)
 
 
-def _is_half(exposed: OpenedGraph) -> bool:
+def _is_half(opened: OpenedGraph) -> bool:
     """Whether an artefact has float16 weights."""
     import onnx
 
     half = onnx.TensorProto.FLOAT16
-    return any(tensor.data_type == half for tensor in exposed.graph.initializer)
+    return any(tensor.data_type == half for tensor in opened.graph.initializer)
 
 
 def _needed(torch_side: Trace) -> set[int]:

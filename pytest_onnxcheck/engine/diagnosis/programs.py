@@ -111,9 +111,9 @@ def evaluated(artefact: Artefact, case: Case) -> Outputs:
         NotRunError: It is too large, or has operators that onnx does not specify.
         StageError: It does not load there.
     """
-    exposed = OpenedGraph(artefact.path)
-    values = sum(exposed.sizes(case.inputs).values()) // 4
-    reason = too_large(exposed.graph, values)
+    opened = OpenedGraph(artefact.path)
+    values = sum(opened.sizes(case.inputs).values()) // 4
+    reason = too_large(opened.graph, values)
     if reason is not None:
         raise NotRunError(f"not run: {reason}")
     try:

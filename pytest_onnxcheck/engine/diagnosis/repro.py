@@ -250,7 +250,7 @@ class _CannotCut(Exception):  # noqa: N818 - then there is no node.onnx
     """A node cannot be cut out."""
 
 
-def _write_node(folder: Path, exposed: OpenedGraph, case: Case, name: str) -> None:
+def _write_node(folder: Path, opened: OpenedGraph, case: Case, name: str) -> None:
     """Writes one node as a model of its own, and the values it reads.
 
     Raises:
@@ -259,26 +259,26 @@ def _write_node(folder: Path, exposed: OpenedGraph, case: Case, name: str) -> No
     """
     import onnx
 
-    node = next((node for node in exposed.nodes if node.name == name), None)
+    node = next((node for node in opened.nodes if node.name == name), None)
     if node is None:
         raise _CannotCut
-    constants = {tensor.name: tensor for tensor in exposed.graph.initializer}
-    known = {*constants, *exposed.producers, *exposed.inputs}
+    constants = {tensor.name: tensor for tensor in opened.graph.initializer}
+    known = {*constants, *opened.producers, *opened.inputs}
     read = [value for value in reads(node) if value in known]
     weights = [constants[value] for value in read if value in constants]
     inputs = [value for value in read if value not in constants]
     outputs = [value for value in node.output if value]
-    values = case.inputs | dict(exposed.values(case.inputs, [*inputs, *outputs]))
+    values = case.inputs | dict(opened.values(case.inputs, [*inputs, *outputs]))
     if not values.keys() >= {*inputs, *outputs}:
         raise _CannotCut
     if sum(_bytes(tensor) for tensor in weights) > LIMIT_BYTES:
         raise _CannotCut
-    model = onnx.ModelProto(ir_version=exposed.model.ir_version)
-    model.opset_import.extend(exposed.model.opset_import)
-    model.functions.extend(exposed.model.functions)
+    model = onnx.ModelProto(ir_version=opened.model.ir_version)
+    model.opset_import.extend(opened.model.opset_import)
+    model.functions.extend(opened.model.functions)
     model.graph.name = "node"
     model.graph.node.append(node)
-    model.graph.initializer.extend(_loaded(tensor, exposed.path.parent) for tensor in weights)
+    model.graph.initializer.extend(_loaded(tensor, opened.path.parent) for tensor in weights)
     model.graph.input.extend(_declared(value, values[value]) for value in inputs)
     model.graph.output.extend(_declared(value, values[value]) for value in outputs)
     onnx.save(model, folder / "node.onnx")
