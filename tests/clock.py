@@ -19,7 +19,7 @@ from pytest_onnxcheck.engine.speed import timing
 
 
 class Clock:
-    """Stands for the module `time` in `engine.timing`: all three clocks are one.
+    """Stands for the module `time` in `engine.speed.timing`: all three clocks are one.
 
     Attributes:
         now: What it shows, in seconds.
@@ -62,7 +62,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 class Ticking:
-    """Stands for the module `time` in `engine.search`: time passes when it is looked at.
+    """Stands for the module `time` in `engine.oracle.search`: time passes when it is looked at.
 
     Attributes:
         now: What it shows, in seconds.

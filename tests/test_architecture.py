@@ -28,7 +28,7 @@ LIBRARIES = {
     "engine.runtime": {"numpy", "onnx", "onnxruntime", "torch"},
     "engine.convert": {"onnx", "onnx_ir", "onnxruntime", "torch"},
     "engine.speed": {"numpy", "onnxruntime", "torch"},
-    "engine.checks": {"numpy", "onnx", "onnxruntime", "torch"},
+    "engine.checks": {"numpy", "onnx"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},
 }

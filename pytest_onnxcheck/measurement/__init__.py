@@ -1,6 +1,6 @@
 """Measurements: raw numbers and facts, no opinion.
 
-`engine` makes them, `judge` weighs them, `report` shows them and writes them into the record.
+`engine` makes them, `judge` weighs them, `report` shows them, `record` keeps them.
 They hold nothing heavier than Python's own types, so that every layer may import them and
 `dataclasses.asdict` gives JSON.
 """

@@ -8,6 +8,7 @@ from typing import Any
 from pytest_onnxcheck.measurement import RecipeTrial, RecommendMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["recommendations"]
 
@@ -50,7 +51,7 @@ def _lines(entry: Entry, measured: RecommendMeasurement) -> Iterator[str]:
 
 
 def _cells(trial: RecipeTrial) -> Sequence[str]:
-    problem = " ".join(str(trial.problem or "-").split())
+    problem = one_line(trial.problem or "-")
     return (
         " ".join([trial.precision, *map(_option, trial.options.items())]),
         "-" if trial.size_bytes is None else file_size(trial.size_bytes),

@@ -23,7 +23,6 @@ SHAPING = (
     "quiet.py",
     "inputs",
     "artefacts",
-    "oracle",
     "runtime",
     "convert",
     "builds.py",
@@ -84,8 +83,11 @@ def folder_name(reference: Reference, variant: Variant) -> str:
 
 @functools.cache
 def own_code(engine: Path = _ENGINE) -> str:
-    """Hash of our own code that has a part in an artefact."""
-    return files_sha256(shaping_files(engine))
+    """Hash of our own code that has a part in an artefact.
+
+    `places` is part of it, which says how files are named in an artefact.
+    """
+    return files_sha256([*shaping_files(engine), Path(places.__file__)])
 
 
 def shaping_files(engine: Path = _ENGINE) -> list[Path]:

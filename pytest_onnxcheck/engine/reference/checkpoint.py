@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.wording import several
 
 if TYPE_CHECKING:
     import torch
@@ -138,11 +139,11 @@ def load_state(module: torch.nn.Module, state: StateDict, path: Path) -> None:
     ]
     problems = []
     if missing:
-        problems.append(f"missing {_listed(missing)}")
+        problems.append(f"missing {several(missing)}")
     if unexpected:
-        problems.append(f"unexpected {_listed(unexpected)}")
+        problems.append(f"unexpected {several(unexpected)}")
     if misshapen:
-        problems.append(f"of another shape: {_listed(misshapen)}")
+        problems.append(f"of another shape: {several(misshapen)}")
     if problems:
         raise CheckpointError(
             f"{path}: does not fit {type(module).__name__}: {'; '.join(problems)}. "
@@ -206,11 +207,6 @@ def _shortened(items: object, limit: int = 8) -> str:
         return f"a {items}"
     shown = ", ".join(repr(item) for item in items[:limit])
     return f"{shown}, … ({len(items)} in all)" if len(items) > limit else shown or "nothing"
-
-
-def _listed(items: list[str], limit: int = 5) -> str:
-    more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
 
 
 def _close(key: str, there: object) -> str:

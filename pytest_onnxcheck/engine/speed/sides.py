@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Target
+from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -280,5 +281,4 @@ def _as_run_error(session: Session, when: str) -> Iterator[None]:
         theirs = isinstance(error, RuntimeError) or type(error).__module__.startswith("onnxruntime")
         if not theirs:
             raise
-        text = " ".join(str(error).split())
-        raise RunError(f"{session.target.name}: failed {when}: {text}") from error
+        raise RunError(f"{session.target.name}: failed {when}: {one_line(error)}") from error
