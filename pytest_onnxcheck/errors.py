@@ -4,7 +4,7 @@
 
     OnnxCheckError
     ├── ManifestError         models.toml is wrong (every problem at once)
-    ├── HistoryError          the history of latencies cannot be read
+    ├── HistoryError          the history of latencies cannot be read or written
     ├── RecordError           the record of a run cannot be read
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
@@ -47,7 +47,7 @@ class ManifestError(OnnxCheckError):
 
 
 class HistoryError(OnnxCheckError):
-    """A file of `--onnxcheck-history` cannot be read; it is left as it is."""
+    """A file of `--onnxcheck-history` cannot be read, or written; what is there is left as it is."""
 
 
 class RecordError(OnnxCheckError):

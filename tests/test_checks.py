@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
+from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.terms import Check
 from pytest_onnxcheck.measurement import Measurement
 from pytest_onnxcheck.plugin.hooks import _MARKERS
@@ -14,6 +16,7 @@ from pytest_onnxcheck.plugin.suite import OnnxChecks
 from pytest_onnxcheck.record.entry import _MEASUREMENTS
 
 CHECKS = get_args(Check)
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.mark.parametrize("check", CHECKS)
@@ -26,6 +29,8 @@ def test_a_check_is_called_the_same_everywhere(check: str):
     assert callable(getattr(judged, check))
     assert callable(room.measure)
     assert hasattr(OnnxChecks, f"test_{check}")
+    assert callable(getattr(judge, check))
+    assert f"| `test_{check}" in (ROOT / "README.md").read_text()
 
 
 def test_no_list_of_checks_has_more_or_fewer():

@@ -81,9 +81,7 @@ TRACED = ("net.py:3: a", "net.py:4: b")
 
 NOTES = {
     "none": Notes(),
-    "all": Notes(
-        {"operators": ["MatMul"]}, ("x", "y"), CALIBRATION, ("net.py:3: a", "net.py:4: b")
-    ),
+    "all": Notes({"operators": ["MatMul"]}, ("x", "y"), CALIBRATION, TRACED),
 }
 
 
