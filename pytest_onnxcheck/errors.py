@@ -47,7 +47,7 @@ class ManifestError(OnnxCheckError):
 
 
 class HistoryError(OnnxCheckError):
-    """A file of `--onnxcheck-history` cannot be read, or written; what is there is left as it is."""
+    """A file of `--onnxcheck-history` cannot be read or written; what is there is left alone."""
 
 
 class RecordError(OnnxCheckError):
