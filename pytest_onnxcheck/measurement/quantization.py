@@ -91,4 +91,4 @@ class QuantizationMeasurement:
     @property
     def size_ratio(self) -> float | None:
         """Bytes on disk as a share of the fp32 artefact's."""
-        return None if self.float_bytes is None else self.file.size_bytes / self.float_bytes
+        return self.file.size_bytes / self.float_bytes if self.float_bytes else None

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
-from pytest_onnxcheck.report.table import decibels, file_size, number
+from pytest_onnxcheck.report.table import decibels, file_size, number, shown
 
 __all__ = ["HEADER", "cells", "data", "markdown", "proposal"]
 
@@ -26,15 +26,15 @@ def cells(frontier: Frontier, candidate: Candidate) -> tuple[str, ...]:
         frontier.model,
         candidate.variant,
         _size(candidate) or "-",
-        _shown(candidate.size_ratio, ".2f"),
+        shown(candidate.size_ratio, ".2f"),
         "-" if candidate.latency_ms is None else milliseconds(candidate.latency_ms / 1e3),
         "-" if candidate.latency_ms is None else frontier.point,
-        _shown(candidate.speedup, ".2f"),
-        _shown(candidate.speedup_over_fp32, ".2f"),
+        shown(candidate.speedup, ".2f"),
+        shown(candidate.speedup_over_fp32, ".2f"),
         "-" if candidate.rel_rms is None else decibels(candidate.rel_rms),
-        _shown(candidate.top1, ".3f"),
+        shown(candidate.top1, ".3f"),
         "-" if candidate.accuracy_drop is None else number(candidate.accuracy_drop),
-        _shown(candidate.coverage, ".2f"),
+        shown(candidate.coverage, ".2f"),
         candidate.state,
         "yes" if candidate.release else "-",
         candidate.dominated_by or "-",
@@ -122,7 +122,3 @@ def _of_fp32(candidate: Candidate) -> str:
 
 def _join(separator: str, *parts: str) -> str:
     return separator.join(part for part in parts if part)
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

@@ -7,7 +7,7 @@ from typing import Any
 
 from pytest_onnxcheck.measurement import RecipeTrial, RecommendMeasurement
 from pytest_onnxcheck.record.entry import Entry
-from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.report.table import file_size, shown
 from pytest_onnxcheck.wording import one_line
 
 __all__ = ["recommendations"]
@@ -55,17 +55,13 @@ def _cells(trial: RecipeTrial) -> Sequence[str]:
     return (
         " ".join([trial.precision, *map(_option, trial.options.items())]),
         "-" if trial.size_bytes is None else file_size(trial.size_bytes),
-        _shown(trial.size_ratio, ".2f"),
-        _shown(trial.speedup, ".2f"),
-        _shown(trial.speedup_over_fp32, ".2f"),
-        _shown(trial.rel_rms, ".3g"),
-        _shown(trial.coverage, ".2f"),
+        shown(trial.size_ratio, ".2f"),
+        shown(trial.speedup, ".2f"),
+        shown(trial.speedup_over_fp32, ".2f"),
+        shown(trial.rel_rms, ".3g"),
+        shown(trial.coverage, ".2f"),
         problem if len(problem) <= _LONGEST else f"{problem[: _LONGEST - 1]}…",
     )
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
 
 
 def _option(option: tuple[str, Any]) -> str:

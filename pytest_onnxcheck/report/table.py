@@ -12,7 +12,7 @@ from pytest_onnxcheck.record.rows import Row, rows, sqnr_db
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
-    "warnings",
+    *("shown", "warnings"),
 ]
 
 HEADER = (
@@ -53,6 +53,11 @@ def markdown(entries: Iterable[Entry]) -> str:
 def decibels(rel_rms: float) -> str:
     """The ratio as people read it; `exact` where not a bit differs."""
     return "exact" if rel_rms == 0 else f"{sqnr_db(rel_rms):.1f} dB"
+
+
+def shown(value: float | None, form: str) -> str:
+    """A number in a format, a dash where there is none."""
+    return "-" if value is None else format(value, form)
 
 
 def number(value: float) -> str:

@@ -76,9 +76,8 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
         known.append(("onnxcheck_sqnr_db", measurement.sqnr_db))
     elif isinstance(measurement, QuantizationMeasurement):
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
-        whole, covered = measurement.float_bytes, measurement.coverage
-        ratio = measurement.file.size_bytes / whole if whole else None
-        known.append(("onnxcheck_size_ratio", ratio))
+        covered = measurement.coverage
+        known.append(("onnxcheck_size_ratio", measurement.size_ratio))
         known.append(("onnxcheck_coverage", None if covered is None else covered.compute))
     elif isinstance(measurement, LatencyMeasurement):
         properties.append(("onnxcheck_speedup", round(measurement.speedup, 4)))

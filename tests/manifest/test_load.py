@@ -1,24 +1,9 @@
 """Which files are manifests, and what is kept of them; mistakes are in `test_manifest_errors`."""
 
 import pytest
+from manifests import IO, load
 
-from pytest_onnxcheck.manifest import carries_schema, load_manifest
-
-IO = """
-[models.net.inputs.x]
-shape = [1, 4]
-
-[models.net.outputs.y]
-shape = [1, 2]
-"""
-
-
-def load(folder, text):
-    path = folder / "models.toml"
-    path.write_text(text, encoding="utf-8")
-    manifest = load_manifest(path)
-    manifest.check()
-    return manifest
+from pytest_onnxcheck.manifest import carries_schema
 
 
 def test_the_manifest_keeps_the_files_seed(tmp_path):

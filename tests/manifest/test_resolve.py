@@ -3,8 +3,8 @@
 from typing import get_args
 
 import pytest
+from manifests import IO, load
 
-from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import (
     BUILTIN_QUANTIZATION,
     BUILTIN_TOLERANCE,
@@ -15,22 +15,6 @@ from pytest_onnxcheck.manifest.sections import (
     Quantization,
 )
 from pytest_onnxcheck.manifest.terms import Precision
-
-IO = """
-[models.net.inputs.x]
-shape = [1, 4]
-
-[models.net.outputs.y]
-shape = [1, 2]
-"""
-
-
-def load(folder, text):
-    path = folder / "models.toml"
-    path.write_text(text, encoding="utf-8")
-    manifest = load_manifest(path)
-    manifest.check()
-    return manifest
 
 
 def net(folder, *, start="", model="", end="", reference='factory = "zoo:net"'):

@@ -106,8 +106,8 @@ def _on_other_cpus(
     for case, given in outputs.items():
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
         expected = subject.oracle.expected(cases[case])
-        widened = session.cast_outputs(given)
-        own = _compared(subject.oracle, subject.variant, named, expected, widened)
+        cast = session.cast_outputs(given)
+        own = _compared(subject.oracle, subject.variant, named, expected, cast)
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
     return found, measured
@@ -239,8 +239,8 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     overflowed, outputs = found
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
-    widened = session.cast_outputs(outputs)
-    measured = _compared(subject.oracle, subject.variant, case, expected, widened)
+    cast = session.cast_outputs(outputs)
+    measured = _compared(subject.oracle, subject.variant, case, expected, cast)
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
 
 

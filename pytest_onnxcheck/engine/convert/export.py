@@ -31,6 +31,9 @@ __all__ = ["MAX_INLINE_BYTES", "export", "relocated"]
 #: how many characters of an error are repeated
 _MOST_CHARACTERS = 600
 
+#: where Python's own modules lie
+_PYTHON = f"{sysconfig.get_path('stdlib')}/"
+
 #: protobuf refuses files above 2^31 bytes; room is left for the graph itself
 MAX_INLINE_BYTES = 2**31 - 2**24
 
@@ -119,7 +122,6 @@ def relocated(note: str, root: Path) -> str:
         root: The manifest's folder, below which files are named relative to it. What pip installed
             is named from `site-packages` on, Python's own from `<python>` on.
     """
-    python = f"{sysconfig.get_path('stdlib')}/"
 
     def shorter(match: re.Match[str]) -> str:
         file = match[1]
@@ -128,8 +130,8 @@ def relocated(note: str, root: Path) -> str:
             file = f"site-packages/{installed[-1]}"
         elif is_ours(file):
             file = f"site-packages/{Path(file).relative_to(PACKAGE.parent).as_posix()}"
-        elif file.startswith(python):
-            file = f"<python>/{file.removeprefix(python)}"
+        elif file.startswith(_PYTHON):
+            file = f"<python>/{file.removeprefix(_PYTHON)}"
         elif Path(file).is_relative_to(root):
             file = Path(file).relative_to(root).as_posix()
         return f'File "{file}"'

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.oracle.floor import in_floors
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 
 if TYPE_CHECKING:
@@ -166,7 +167,7 @@ class Trace:
             return math.inf
         worst, rms = _floor(record, unit)
         error = float(errors.max(initial=0.0)), float(np.sqrt(np.mean(errors**2)))
-        return max(_in_floors(error[0], worst), _in_floors(error[1], rms))
+        return max(in_floors(error[0], worst), in_floors(error[1], rms))
 
     @cached_property
     def _by_size(self) -> dict[tuple[str, int], list[Record]]:
@@ -254,9 +255,3 @@ def _alike(one: Sketch, other: Sketch, allowed: tuple[float, float]) -> bool:
         and abs(one.mean - other.mean) <= rms
         and abs(one.rms - other.rms) <= rms
     )
-
-
-def _in_floors(error: float, floor: float) -> float:
-    if not floor:
-        return math.inf if error else 0.0
-    return error / floor

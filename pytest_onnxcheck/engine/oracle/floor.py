@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 #: tie, the others are taken to.
 _TIED = 0.95
 
-__all__ = ["measure_floor", "nonfinite_kinds", "tied_elements"]
+__all__ = ["in_floors", "measure_floor", "nonfinite_kinds", "tied_elements"]
 
 
 def measure_floor(
@@ -129,7 +129,7 @@ def _measured(
     worst, rms = _size(error)
     return FloorMeasurement(
         source=source,
-        ratio=max(_ratio(worst, floors[0]), _ratio(rms, floors[1])),
+        ratio=max(in_floors(worst, floors[0]), in_floors(rms, floors[1])),
         error_worst=worst,
         error_rms=rms,
         floor_worst=floors[0],
@@ -141,7 +141,8 @@ def _measured(
     )
 
 
-def _ratio(error: float, floor: float) -> float:
+def in_floors(error: float, floor: float) -> float:
+    """An error in floors: infinite where nothing is allowed and something is wrong."""
     if not floor:
         return math.inf if error else 0.0
     return error / floor

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
+from pytest_onnxcheck.engine.speed.timing import Call
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.wording import one_line
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["KERNEL", "Calls", "Sides", "bound", "device_name", "open_sides"]
 
-Call = Callable[[], Any]
 
 #: the fixed kernel: times in units of it are compared between machines and days, so that a change
 #: of it needs another name

@@ -13,7 +13,15 @@ from typing import Any
 
 from pytest_onnxcheck.measurement import Ratio, Timing
 
-__all__ = ["Rounds", "interleave", "median_interval", "quantile_interval", "ratio", "summarised"]
+__all__ = [
+    "Call",
+    "Rounds",
+    "interleave",
+    "median_interval",
+    "quantile_interval",
+    "ratio",
+    "summarised",
+]
 
 Call = Callable[[], Any]
 Times = tuple[float, float, float]
