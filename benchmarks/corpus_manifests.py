@@ -375,6 +375,8 @@ def write_manifests(case: ModuleType, file: str, folder: Path) -> None:
     post = hasattr(case, "post_export")
     if set(export) - PLAIN or not set(export["output_names"]) <= set(declared) or post:
         model["onnx"] = make_artefact(case, folder)
+        if export.get("quantized"):  # whether it is healthy was found out on CPUs that have VNNI
+            model["cpus"] = ["x86-vnni", "arm64"]
     else:
         default = torch.onnx._constants.ONNX_DEFAULT_OPSET  # of both exporters
         model |= {"exporters": [export["exporter"]], "opsets": [export.get("opset") or default]}
