@@ -167,7 +167,8 @@ def test_a_damaged_artefact_differs(gate):
     beyond = re.search(r"beyond it: (\d+)\n", said)
     assert beyond is not None
     assert int(beyond[1]) >= 4  # how many rows the fault reaches depends on the CPU's arithmetic
-    assert said.count(" PyTorch ") == min(5, int(beyond[1])) + 1  # and the output's shape
+    shown = said.count(" PyTorch ") - 1  # without the output's shape
+    assert min(5, int(beyond[1])) <= shown <= 5  # what rounding moves on this CPU may be among them
     assert "they differ" in said
 
 

@@ -21,6 +21,14 @@ def shapes(config):
     return {"other": [3]}
 
 
+def broken(config):
+    return {"x": [config["size"]] if config else [{}["size"]]}
+
+
+def symbolic(config):
+    return {"x": ["time"]}
+
+
 def text():
     return "no module"
 """
@@ -82,3 +90,34 @@ def test_the_fingerprint_follows_the_weights(load):
     first = load().fingerprint
     assert load().fingerprint == first
     assert load(seed=1).fingerprint != first
+
+
+def test_a_factory_that_fails_is_told_with_its_arguments_and_the_users_line(load):
+    with pytest.raises(CheckpointError) as raised:
+        load("kwargs = { layers = 2 }")
+    said = str(raised.value)
+    assert said.startswith("net.py:make(layers=2) failed: TypeError: make() got an unexpected")
+
+
+def test_shapes_that_fail_are_told(load):
+    with pytest.raises(CheckpointError, match=r"net\.py:broken\(config\) failed: KeyError: 'size'"):
+        load('shapes = "net.py:broken"', shape="")
+
+
+def test_a_symbol_of_computed_shapes_that_no_dim_declares_is_named(load):
+    with pytest.raises(
+        CheckpointError, match=r"input 'x': symbolic dims \['time'\] are not in dims"
+    ):
+        load('shapes = "net.py:symbolic"', shape="")
+
+
+def test_weights_without_a_model_ask_for_a_factory(tmp_path):
+    torch.save({"weight": torch.ones(2, 4)}, tmp_path / "net.pt")
+    (tmp_path / "models.toml").write_text(
+        'schema = 1\n[models.net]\ncheckpoint = "net.pt"\n'
+        "[models.net.inputs.x]\nshape = [4]\n[models.net.outputs.y]\nshape = [2]\n",
+        encoding="utf-8",
+    )
+    model = load_manifest(tmp_path / "models.toml").models["net"]
+    with pytest.raises(CheckpointError, match="holds weights but no model: set factory = "):
+        load_reference(model)
