@@ -37,6 +37,7 @@ from pytest_onnxcheck.engine.inputs.cases import fill_inputs
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.speed import timing
 from pytest_onnxcheck.engine.speed.sides import KERNEL, open_sides
+from pytest_onnxcheck.machine import Machine
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint, Timing
@@ -47,7 +48,7 @@ CONDITIONS = ("quiet", "hog", "half")
 SECONDS = 2.0
 SLOWER = (1.2, 1.26)
 HOG = [sys.executable, "-c", "while True: pass"]
-MACHINE = {"cpu": "this one", "cpus": 2, "platform": "this one", "packages": {}}
+MACHINE = Machine("this one", cpus=2, platform="this one")
 
 
 class Model:

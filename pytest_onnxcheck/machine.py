@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from pytest_onnxcheck.versions import installed_versions
 
-__all__ = ["cpu_name", "fingerprint", "saturates"]
+__all__ = ["Machine", "cpu_name", "fingerprint", "saturates"]
 
 #: packages whose version changes how long things take
 _PACKAGES = (
@@ -21,6 +21,27 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 #: flags of the instructions that add up products of 8 bits in 32
 _VNNI = frozenset(["avx512_vnni", "avx_vnni"])
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What times depend on besides the model. Of an earlier run, as far as its file tells.
+
+    Attributes:
+        cpu: The processor's name; empty where the system has none.
+        cpus: Number of logical processors; None where it is unknown.
+        machine: The architecture, e.g. `x86_64`.
+        platform: The operating system, with its version.
+        python: Version of Python.
+        packages: Version of each package that matters and is installed.
+    """
+
+    cpu: str
+    cpus: int | None = None
+    machine: str = ""
+    platform: str = ""
+    python: str = ""
+    packages: dict[str, str] = field(default_factory=dict)
 
 
 def cpu_name() -> str:
@@ -62,13 +83,13 @@ def saturates() -> bool:
     return "avx2" in flags and not _VNNI.intersection(flags)
 
 
-def fingerprint() -> dict[str, Any]:
-    """What times depend on besides the model: the processor, the system and the versions."""
-    return {
-        "cpu": cpu_name(),
-        "cpus": os.cpu_count(),
-        "machine": platform.machine(),
-        "platform": platform.platform(),
-        "python": platform.python_version(),
-        "packages": installed_versions(_PACKAGES),
-    }
+def fingerprint() -> Machine:
+    """What this run is on."""
+    return Machine(
+        cpu=cpu_name(),
+        cpus=os.cpu_count(),
+        machine=platform.machine(),
+        platform=platform.platform(),
+        python=platform.python_version(),
+        packages=installed_versions(_PACKAGES),
+    )

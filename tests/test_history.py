@@ -64,7 +64,7 @@ def test_a_point_is_the_time_in_units_of_the_kernel():
     assert kept.median_seconds == {"torch": 2e-3, "onnxruntime": 1e-3, "kernel": 4e-3}
     assert (kept.manifest, kept.limit, kept.sha256) == ("sub/models.toml", 0.1, "abc")
     assert kept.device == "NVIDIA T4"
-    assert {"cpu", "cpus", "machine", "platform", "python", "packages"} == set(kept.machine)
+    assert kept.machine == machine.fingerprint()
     assert not kept.noisy
 
 
@@ -108,7 +108,7 @@ def test_the_order_is_that_of_the_numbers_beyond_9999(tmp_path: Path):
 
 
 def test_what_is_accepted_replaces_its_own_and_keeps_the_rest(tmp_path: Path):
-    elsewhere = {**point().machine, "cpu": "Epyc B"}
+    elsewhere = dataclasses.replace(point().machine, cpu="Epyc B")
     history = History(tmp_path)
     history.accept({CHECK: point(1.0), OTHER: point(5.0)})
     History(tmp_path).accept({CHECK: point(3.0, machine=elsewhere)})
@@ -209,6 +209,14 @@ def test_older_files_are_read_under_their_manifests_name(tmp_path: Path):
     content = {"format": 1, "checks": {CHECK.partition("::")[2]: [kept]}}
     (tmp_path / "baseline.json").write_text(json.dumps(content))
     assert History(tmp_path).baseline == {CHECK: (point(),)}
+
+
+def test_a_machine_is_written_whole_and_read_as_far_as_it_is_told(tmp_path: Path):
+    kept = json.loads(History(tmp_path).append({CHECK: point()}).read_text())["checks"][CHECK]
+    assert list(kept["machine"]) == ["cpu", "cpus", "machine", "platform", "python", "packages"]
+    kept["machine"] = {"cpu": "Xeon A", "later": 3}
+    (tmp_path / "0002_x.json").write_text(json.dumps({"format": 1, "checks": {CHECK: kept}}))
+    assert History(tmp_path).runs[1][CHECK].machine == machine.Machine("Xeon A")
 
 
 def test_manifests_with_a_model_of_one_name_share_nothing(tmp_path: Path):
@@ -356,7 +364,7 @@ def history(tmp_path: Path) -> History:
     """Three runs of one check and one of another, with a baseline."""
     history = History(tmp_path)
     history.accept({CHECK: point(1.0)})
-    elsewhere = {**point().machine, "cpu": "Epyc <B>"}
+    elsewhere = dataclasses.replace(point().machine, cpu="Epyc <B>")
     history.append({CHECK: point(1.0, limit=0.1)})
     history.append({CHECK: point(1.2, limit=0.1), OTHER: point(3.0)})
     history.append({CHECK: point(1.1, limit=0.1, machine=elsewhere, noisy=True)})

@@ -6,9 +6,9 @@ import math
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pytest_onnxcheck.digits import milliseconds, three_digits
+from pytest_onnxcheck.machine import Machine
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
@@ -162,7 +162,7 @@ def _against_history(
     elif elsewhere:
         notes.append(
             f"it was another processor ({found.point.cpu or 'unnamed'}, now "
-            f"{before.machine['cpu'] or 'unnamed'}), so this "
+            f"{before.machine.cpu or 'unnamed'}), so this "
             "cannot tell: run --onnxcheck-accept on this one too, or give the model a `baseline` "
             "artefact"
         )
@@ -185,7 +185,7 @@ def _against_history(
 
 
 def _disturbed(
-    measured: LatencyMeasurement, found: _Reference, machine: dict[str, Any], limit: float
+    measured: LatencyMeasurement, found: _Reference, machine: Machine, limit: float
 ) -> bool:
     """Whether something else than the artefact is slower: PyTorch is as well.
 
@@ -197,16 +197,12 @@ def _disturbed(
         return False
     if measured.ratios["kernel"].interrupted > _NOISY or _unmoved(measured, found, machine, limit):
         return True
-    old = found.point.machine.get("packages", {})
-    unchanged = all(
-        old.get(package) == machine["packages"].get(package)
-        for package in {*old, *machine["packages"]}
-    )
+    unchanged = found.point.machine.packages == machine.packages
     return unchanged and found.point.sha256 == measured.sha256
 
 
 def _unmoved(
-    measured: LatencyMeasurement, found: _Reference, machine: dict[str, Any], limit: float
+    measured: LatencyMeasurement, found: _Reference, machine: Machine, limit: float
 ) -> bool:
     """Whether the milliseconds of the same machine have not moved: then the kernel's have."""
     own, old = measured.onnxruntime.median, found.point.median_seconds["onnxruntime"]
@@ -252,9 +248,9 @@ def _newest(points: Iterable[SpeedPoint]) -> SpeedPoint | None:
     return max(points, key=lambda point: point.created, default=None)
 
 
-def _same_processor(point: SpeedPoint, machine: dict[str, Any]) -> bool:
+def _same_processor(point: SpeedPoint, machine: Machine) -> bool:
     """Whether it is known to be the same: no name tells nothing."""
-    return bool(point.cpu) and point.cpu == machine["cpu"]
+    return bool(point.cpu) and point.cpu == machine.cpu
 
 
 def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: PastRuns) -> bool:
@@ -262,7 +258,7 @@ def _comparable(measured: LatencyMeasurement, point: SpeedPoint, before: PastRun
     now = (measured.kernel_name, measured.threads, measured.target)
     if (point.kernel, point.threads, point.target) != now:
         return False
-    was, now_has = (machine.get("packages", {}) for machine in (point.machine, before.machine))
+    was, now_has = point.machine.packages, before.machine.packages
     pairs = (
         (was.get("numpy"), now_has.get("numpy")),
         (point.clock, measured.ratios["kernel"].clock),
@@ -310,24 +306,23 @@ def _over_torch(measured: LatencyMeasurement, found: _Reference) -> float:
     return found.speedup / measured.speedup - 1
 
 
-def _seconds(measured: LatencyMeasurement, point: SpeedPoint, machine: dict[str, Any]) -> str:
+def _seconds(measured: LatencyMeasurement, point: SpeedPoint, machine: Machine) -> str:
     own, old = measured.onnxruntime.median, point.median_seconds["onnxruntime"]
     same = _same_machine(point, machine)
     beside = "on the same machine" if same else "on another machine, which does not compare"
     return f"{milliseconds(own)}, was {milliseconds(old)} {beside}"
 
 
-def _same_machine(point: SpeedPoint, machine: dict[str, Any]) -> bool:
-    return all(point.machine.get(key) == machine[key] for key in ("cpu", "cpus", "platform"))
+def _same_machine(point: SpeedPoint, machine: Machine) -> bool:
+    was = point.machine
+    return (was.cpu, was.cpus, was.platform) == (machine.cpu, machine.cpus, machine.platform)
 
 
-def _changed(
-    measured: LatencyMeasurement, point: SpeedPoint, machine: dict[str, Any]
-) -> Iterator[str]:
+def _changed(measured: LatencyMeasurement, point: SpeedPoint, machine: Machine) -> Iterator[str]:
     """What else is not as it was, or that the artefact is."""
     if point.sha256 == measured.sha256:
         yield "the artefact is the very same file"
-    old, new = point.machine.get("packages", {}), machine["packages"]
+    old, new = point.machine.packages, machine.packages
     for package in sorted({*old, *new}):
         if old.get(package) != new.get(package):
             yield f"{package} {old.get(package, 'absent')} -> {new.get(package, 'absent')}"

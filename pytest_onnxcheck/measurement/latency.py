@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from pytest_onnxcheck.machine import Machine
 from pytest_onnxcheck.measurement.target import TargetMeasurement
 
 __all__ = ["LatencyMeasurement", "PastRuns", "Ratio", "SpeedPoint", "Timing"]
@@ -150,7 +150,7 @@ class SpeedPoint:
         kernel: Which kernel; points of different ones do not compare.
         threads: Threads on each side.
         noisy: Whether most rounds were interrupted by other processes.
-        machine: What it ran on, see `machine.fingerprint`.
+        machine: What it ran on.
         limit: The `max_regression` it was measured under, for the plot.
         clock: The clock of `normalised`, see `Ratio`; None, like what follows, in older files.
         boundary: What was inside the timed call.
@@ -170,7 +170,7 @@ class SpeedPoint:
     kernel: str
     threads: int
     noisy: bool
-    machine: dict[str, Any]
+    machine: Machine
     limit: float | None = None
     clock: str | None = None
     boundary: str | None = None
@@ -180,7 +180,7 @@ class SpeedPoint:
     @property
     def cpu(self) -> str:
         """The processor's name."""
-        return str(self.machine["cpu"])
+        return self.machine.cpu
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class PastRuns:
     """
 
     folder: str
-    machine: dict[str, Any]
+    machine: Machine
     accepted: tuple[SpeedPoint, ...] = ()
     runs: tuple[SpeedPoint, ...] = ()
     accepting: bool = False

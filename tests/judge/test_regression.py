@@ -12,20 +12,26 @@ import pytest
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.speed.sides import KERNEL
+from pytest_onnxcheck.machine import Machine
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns, Ratio, SpeedPoint, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
-MACHINE = {
-    "cpu": "Xeon A",
-    "cpus": 4,
-    "platform": "Linux",
-    "packages": {"torch": "2.13.0", "onnxruntime": "1.31.0"},
-}
+MACHINE = Machine(
+    cpu="Xeon A",
+    cpus=4,
+    platform="Linux",
+    packages={"torch": "2.13.0", "onnxruntime": "1.31.0"},
+)
+EPYC = dataclasses.replace(MACHINE, cpu="Epyc B")
 BUDGET = Budget.model_validate({"max_regression": "10%"})
 RECORDED = Path(__file__).parents[1] / "data"
 #: about 3 ms and 0.02 ms, and the former while other work kept the machine busy
 MODELS = ["radio-localisation", "simple-cnn", "busy"]
+
+
+def with_packages(**versions: str) -> Machine:
+    return dataclasses.replace(MACHINE, packages={**MACHINE.packages, **versions})
 
 
 def timing(milliseconds: float) -> Timing:
@@ -169,12 +175,12 @@ def test_a_change_within_the_limit_blames_nobody():
     text = only(judged(measured(1.01, 2.0, spread=0.12), before(point(sha256="now")))).text
     assert "PyTorch takes 2.00 times as long, was 2.00; " in text
     assert "it is the machine" not in text
-    other = point(machine={**MACHINE, "cpu": "Epyc B"})
+    other = point(machine=EPYC)
     assert "disagrees" not in only(judged(measured(1.0), before(other))).text
 
 
 def test_versions_that_changed_and_an_artefact_that_did_not_are_named():
-    old = {**MACHINE, "packages": {"torch": "2.13.0", "onnxruntime": "1.30.0"}}
+    old = with_packages(onnxruntime="1.30.0")
     finding = only(judged(measured(1.2), before(point(machine=old, sha256="now"))))
     assert finding.grade is Grade.FAIL
     text = finding.text
@@ -216,7 +222,7 @@ def test_where_only_the_kernel_has_moved_it_is_no_regression():
     finding = only(judged(now, before(point())))
     assert (finding.grade, finding.inconclusive) == (Grade.WARN, True)
     assert "or the kernel was faster; 1.01 ms, was 1.00 ms on the same machine" in finding.text
-    elsewhere = point(machine={**MACHINE, "cpus": 64})
+    elsewhere = point(machine=dataclasses.replace(MACHINE, cpus=64))
     assert judged(now, before(elsewhere)).grade is Grade.FAIL
 
 
@@ -236,7 +242,7 @@ def test_runs_differ_by_more_than_their_intervals_tell():
 
 
 def test_absolute_times_of_another_machine_are_not_compared():
-    old = {**MACHINE, "cpus": 64}
+    old = dataclasses.replace(MACHINE, cpus=64)
     slow = point(machine=old, median_seconds={"onnxruntime": 1e-6})
     assert judged(measured(1.0), before(slow)).findings == ()
     text = only(judged(measured(1.2), before(slow))).text
@@ -244,7 +250,7 @@ def test_absolute_times_of_another_machine_are_not_compared():
 
 
 def test_a_baseline_of_another_processor_cannot_fail_a_run():
-    other = point(machine={**MACHINE, "cpu": "Epyc B"})
+    other = point(machine=EPYC)
     finding = only(judged(measured(1.5), before(other)))
     assert finding.inconclusive
     assert finding.grade is Grade.WARN
@@ -254,7 +260,7 @@ def test_a_baseline_of_another_processor_cannot_fail_a_run():
 
 
 def test_a_baseline_of_another_processor_cannot_pass_a_run_either():
-    other = point(machine={**MACHINE, "cpu": "Epyc B"})
+    other = point(machine=EPYC)
     finding = only(judged(measured(1.0), before(other)))
     assert finding.inconclusive
     assert not finding.longer
@@ -264,7 +270,7 @@ def test_a_baseline_of_another_processor_cannot_pass_a_run_either():
 
 
 def test_the_last_runs_of_this_processor_come_before_what_another_accepted():
-    other = point(9.0, machine={**MACHINE, "cpu": "Epyc B"})
+    other = point(9.0, machine=EPYC)
     then = before(other, runs=runs(1.0, 1.0, 1.0))
     assert judged(measured(1.05), then).findings == ()
     finding = only(judged(measured(1.3, 2 / 1.3), then))
@@ -275,7 +281,7 @@ def test_the_last_runs_of_this_processor_come_before_what_another_accepted():
 
 
 def test_a_processor_without_a_name_is_no_known_one():
-    nameless = {**MACHINE, "cpu": ""}
+    nameless = dataclasses.replace(MACHINE, cpu="")
     then = PastRuns(folder="history", machine=nameless, accepted=(point(machine=nameless),))
     finding = only(judged(measured(1.0), then))
     assert finding.inconclusive
@@ -285,7 +291,7 @@ def test_a_processor_without_a_name_is_no_known_one():
 @pytest.mark.parametrize(
     "other",
     [
-        {"machine": {**MACHINE, "packages": {**MACHINE["packages"], "numpy": "1.26.4"}}},
+        {"machine": with_packages(numpy="1.26.4")},
         {"clock": "wall"},
         {"boundary": "device to device"},
         {"dims": {"batch": 2}},
@@ -297,7 +303,7 @@ def test_what_was_measured_otherwise_does_not_compare(other: dict[str, Any]):
     alike = {"clock": "processor", "boundary": "host to host", "dims": {"batch": 1}, "device": ""}
     now = PastRuns(
         folder="history",
-        machine={**MACHINE, "packages": {**MACHINE["packages"], "numpy": "2.3.0"}},
+        machine=with_packages(numpy="2.3.0"),
         accepted=(point(**alike),),
     )
     assert judged(measured(1.0), now).findings == ()
@@ -366,7 +372,7 @@ def test_two_runs_are_not_enough_for_a_median():
 
 
 def test_runs_of_another_processor_do_not_stand_in():
-    elsewhere = runs(1.0, 1.0, 1.0, machine={**MACHINE, "cpu": "Epyc B"})
+    elsewhere = runs(1.0, 1.0, 1.0, machine=EPYC)
     assert "nothing comparable" in only(judged(measured(9.0), before(runs=elsewhere))).text
 
 
