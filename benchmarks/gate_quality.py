@@ -266,7 +266,6 @@ def measured(rounds: timing.Rounds) -> LatencyMeasurement:
         boundary="host to host",
         torch=old,
         onnxruntime=new,
-        speedup=ratio.value,
         load_seconds=0.0,
         ratios={"baseline": ratio},
         baseline=old,

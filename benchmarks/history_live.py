@@ -183,7 +183,6 @@ def measurement(run: dict[str, Any], sha256: str) -> LatencyMeasurement:
         boundary="host to host",
         torch=own,
         onnxruntime=own,
-        speedup=run["torch"][0],
         load_seconds=0.0,
         ratios=ratios,
         sha256=sha256,

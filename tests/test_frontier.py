@@ -7,6 +7,7 @@ import json
 import math
 
 import pytest
+from entries import ratios
 from project import MLP, Project
 
 from pytest_onnxcheck.cli import main
@@ -62,8 +63,9 @@ def equal(*cases, outcome="passed", target="cpu"):
     )
 
 
-def timed(milliseconds, speedup=None, target="cpu", **changes):
+def timed(milliseconds, speedup=None, target="cpu", over_fp32=None, **changes):
     """Beside a PyTorch that takes 8 ms, unless a speed-up is given."""
+    others = {} if over_fp32 is None else {"fp32": over_fp32}
     seconds = (milliseconds / 1e3,)
     measured = LatencyMeasurement(
         target=target,
@@ -73,8 +75,8 @@ def timed(milliseconds, speedup=None, target="cpu", **changes):
         boundary="host to host",
         torch=summarised("torch", seconds),
         onnxruntime=summarised("onnxruntime", seconds),
-        speedup=speedup or 8 / milliseconds,
         load_seconds=0.1,
+        ratios=ratios(torch=speedup or 8 / milliseconds, **others),
     )
     return entry("latency", dataclasses.replace(measured, **changes), target=target)
 
@@ -133,7 +135,7 @@ def test_a_candidate_has_every_number():
         entry("quantization", covered),
         entry("accuracy", accuracy),
         entry("latency", outcome="skipped", target="cuda"),
-        timed(2.0, 3.0, onnxruntime=summarised("o", (0.001, 0.002, 0.009)), speedup_over_fp32=1.5),
+        timed(2.0, 3.0, onnxruntime=summarised("o", (0.001, 0.002, 0.009)), over_fp32=1.5),
         timed(16.0, 5.0, dims={"batch": 8}),
         equal(*cases),
     ]
@@ -165,7 +167,6 @@ def test_a_record_of_an_earlier_version_has_fewer_numbers():
     for found in made:
         measured = found.get("measurement", {})
         measured.pop("coverage", None)
-        measured.pop("speedup_over_fp32", None)
         for case in measured.get("cases", ()):
             case["outputs"] = [
                 {key: value for key, value in each.items() if key != "top1"}
@@ -239,7 +240,7 @@ def test_speed_is_told_from_the_pytorch_calls_between_and_not_from_a_busy_machin
 
 def test_speed_is_told_from_the_fp32_artefact_timed_beside_and_not_from_a_slower_pytorch():
     # PyTorch is slower where one more takes turns: 2.5 times against 2.0 times says nothing
-    half = checks(FP16, 4 * MB, None, 1e-7, more=[timed(4.2, 2.5, speedup_over_fp32=0.9)])
+    half = checks(FP16, 4 * MB, None, 1e-7, more=[timed(4.2, 2.5, over_fp32=0.9)])
     found, by_name = only(checks(FP32, latency=4.0), half)
     assert (by_name[FP16].speed, by_name[FP16].speedup) == (pytest.approx(1.8), 2.5)
     assert (found.released.variant, by_name[FP16].dominated_by) == (FP32, FP32)
@@ -318,7 +319,7 @@ def test_the_line_has_what_was_measured():
     accuracy = AccuracyMeasurement(
         *("cpu", "CPU", "accuracy", "digits.npz", "ab", 360, 0.98, 0.975, 0.0028, 0.0, 0.01, 0.95)
     )
-    fast = timed(9.08, 5.21, speedup_over_fp32=3.44)
+    fast = timed(9.08, 5.21, over_fp32=3.44)
     best = checks(STATIC, 1 * MB, None, 0.01, more=[fast, entry("accuracy", accuracy)])
     found, _ = only(checks(FP32, latency=30.0), best)
     assert proposal(found) == (

@@ -52,7 +52,7 @@ def near_end(limit: float) -> float:
 def _over_torch(
     measured: LatencyMeasurement, precision: str, budget: s.Budget
 ) -> Iterator[Finding]:
-    ratio, text = measured.ratios.get("torch"), f"{measured.speedup:.2f} times PyTorch"
+    ratio, text = measured.ratios["torch"], f"{measured.speedup:.2f} times PyTorch"
     asked = (budget.min_speedup or {}).get(measured.target)
     if asked is not None:
         key = f"budget.min_speedup.{measured.target}"
@@ -69,12 +69,12 @@ def _over_torch(
 
 
 def _over_fp32(measured: LatencyMeasurement, precision: str, budget: s.Budget) -> Iterator[Finding]:
-    speedup, fp32, key = measured.speedup_over_fp32, measured.fp32, "min_speedup_over_fp32"
-    if speedup is None or fp32 is None:
+    ratio, fp32, key = measured.ratios.get("fp32"), measured.fp32, "min_speedup_over_fp32"
+    if ratio is None or fp32 is None:
         return
-    target, ratio = measured.target, measured.ratios.get("fp32")
+    target = measured.target
     asked = (budget.min_speedup_over_fp32 or {}).get(target)
-    text = f"{speedup:.2f} times the fp32 artefact"
+    text = f"{ratio.value:.2f} times the fp32 artefact"
     if asked is not None:
         reason = f"asked for at least {asked:g} (budget.{key}.{target})"
         yield from _slow(measured, text, fp32, ratio, reason, asked)
@@ -98,32 +98,30 @@ def _pays_by_speed(precision: str, provider: str) -> bool:
     return precision.startswith(("fp32", "int8")) or provider != "CPUExecutionProvider"
 
 
-def _surely_below(ratio: Ratio | None, bound: float) -> bool:
-    return ratio is not None and ratio.high < bound
+def _surely_below(ratio: Ratio, bound: float) -> bool:
+    return ratio.high < bound
 
 
 def _slow(
     measured: LatencyMeasurement,
     text: str,
     other: Timing,
-    ratio: Ratio | None,
+    ratio: Ratio,
     reason: str,
     asked: float,
 ) -> Iterator[Finding]:
     """What is to say of a speed-up, unless the whole interval is what is asked for."""
-    value, low, high, on = math.nan, math.nan, math.nan, ""
-    if ratio is not None:
-        value, low, high, on = ratio.value, ratio.low, ratio.high, f"{ratio.clock} time, "
+    low, high = ratio.low, ratio.high
     if low >= min(asked, near_end(asked)):
         return
-    sure = not (value >= asked or high >= near_end(asked)) and (ratio is None or ratio.sure)
-    rounds = f"{_times(other, measured)}, {on}99% interval [{low:.2f}, {high:.2f}]"
+    sure = not (ratio.value >= asked or high >= near_end(asked)) and ratio.sure
+    rounds = f"{_times(other, measured)}, {ratio.clock} time, 99% interval [{low:.2f}, {high:.2f}]"
     where = f"{measured.threads} thread{'s' * (measured.threads > 1)} a side, {measured.boundary}"
     told = f"{text} ({rounds}, {where}), {reason}"
     if sure:
         yield Finding(Grade.FAIL, "speed-up", told)
     else:
-        yield _close(measured, "speed-up", told, 0.0 if ratio is None else ratio.interrupted)
+        yield _close(measured, "speed-up", told, ratio.interrupted)
 
 
 def _absolute(measured: LatencyMeasurement, budget: s.Budget) -> Iterator[Finding]:
@@ -152,12 +150,11 @@ def _throughput(measured: LatencyMeasurement, asked: float | None) -> Iterator[F
     if asked is None:
         return
     items, own = measured.items, measured.onnxruntime
-    found = items / own.median
     high, low = (items / end for end in own.median_interval)
     if low >= asked:
         return
     told = (
-        f"{found:.4g} items/s ({items} in {milliseconds(own.median)}, 99% interval "
+        f"{measured.throughput:.4g} items/s ({items} in {milliseconds(own.median)}, 99% interval "
         f"[{low:.4g}, {high:.4g}]), asked for at least {asked:g} "
         f"(budget.min_throughput.{measured.target}); {_ABSOLUTE}"
     )

@@ -2,7 +2,8 @@
 
 `engine` makes them, `judge` weighs them, `report` shows them, `record` keeps them.
 They hold nothing heavier than Python's own types, so that every layer may import them and
-`dataclasses.asdict` gives JSON.
+`dataclasses.asdict` gives JSON. Properties that the record is to have beside the fields are named
+in the class's `DERIVED`.
 """
 
 from pytest_onnxcheck.measurement.accuracy import AccuracyMeasurement

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import ClassVar
 
 from pytest_onnxcheck.machine import Machine
 from pytest_onnxcheck.measurement.target import TargetMeasurement
@@ -79,14 +80,12 @@ class LatencyMeasurement:
             device, CUDA graph`.
         torch: PyTorch's times.
         onnxruntime: The artefact's times, in the same rounds.
-        speedup: How many times as long PyTorch takes: `ratios["torch"].value`.
         load_seconds: What opening the session took; the median where it was opened more than once.
-        ratios: Other side -> how many times as long it takes as the artefact: `torch`, `fp32` (the
+        ratios: Other side -> how many times as long it takes as the artefact: `torch`; `fp32` (the
             fp32 artefact; absent for fp32 itself), `kernel` (a fixed piece of work in numpy,
             the unit of times that are compared over machines and days), `baseline` (an earlier
             artefact, where one is named).
         fp32: Times of the fp32 artefact; None for fp32 itself, and where there is no such file.
-        speedup_over_fp32: `ratios["fp32"].value`, likewise.
         kernel: Times of the fixed kernel.
         baseline: Times of the earlier artefact.
         sha256: Hash of the artefact.
@@ -96,7 +95,6 @@ class LatencyMeasurement:
         load_interval: The fastest and the slowest opening.
         first_seconds: The first run, which allocates what later ones reuse.
         items: Size of the first symbolic dim, e.g. the batch; 1 without one.
-        throughput: Items a second, one call after the other: `items` / median.
         memory_bytes: What a session and one run add to the peak of the host's memory; None when it
             was not, or could not be, measured.
         device_memory_bytes: The same of a GPU's memory.
@@ -105,6 +103,9 @@ class LatencyMeasurement:
             the CPU's provider.
     """
 
+    #: properties that the record has too
+    DERIVED: ClassVar[tuple[str, ...]] = ("speedup", "speedup_over_fp32", "throughput")
+
     target: str
     provider: str
     dims: dict[str, int]
@@ -112,11 +113,9 @@ class LatencyMeasurement:
     boundary: str
     torch: Timing
     onnxruntime: Timing
-    speedup: float
     load_seconds: float
-    ratios: dict[str, Ratio] = field(default_factory=dict)
+    ratios: dict[str, Ratio]
     fp32: Timing | None = None
-    speedup_over_fp32: float | None = None
     kernel: Timing | None = None
     baseline: Timing | None = None
     sha256: str = ""
@@ -126,11 +125,26 @@ class LatencyMeasurement:
     load_interval: tuple[float, float] | None = None
     first_seconds: float | None = None
     items: int = 1
-    throughput: float | None = None
     memory_bytes: int | None = None
     device_memory_bytes: int | None = None
     assignment: TargetMeasurement | None = None
     device: str = ""
+
+    @property
+    def speedup(self) -> float:
+        """How many times as long PyTorch takes."""
+        return self.ratios["torch"].value
+
+    @property
+    def speedup_over_fp32(self) -> float | None:
+        """How many times as long the fp32 artefact takes; None where it was not timed beside."""
+        ratio = self.ratios.get("fp32")
+        return None if ratio is None else ratio.value
+
+    @property
+    def throughput(self) -> float:
+        """Items a second, one call after the other."""
+        return self.items / self.onnxruntime.median
 
 
 @dataclass(frozen=True)

@@ -152,9 +152,14 @@ class Entry:
 
 
 def _written(measurement: object) -> object:
-    if dataclasses.is_dataclass(measurement) and not isinstance(measurement, type):
-        return dataclasses.asdict(measurement)
-    return measurement
+    """A measurement as a dict, with the properties that its class names."""
+    if not dataclasses.is_dataclass(measurement) or isinstance(measurement, type):
+        return measurement
+    derived: tuple[str, ...] = getattr(measurement, "DERIVED", ())
+    return {
+        **dataclasses.asdict(measurement),
+        **{name: getattr(measurement, name) for name in derived},
+    }
 
 
 def _graded(written: Any) -> Any:

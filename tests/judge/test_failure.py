@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
+from entries import ratios
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.speed.timing import summarised
@@ -71,7 +72,7 @@ def test_each_measurement_is_judged_as_its_own_check_would(variant):
     )
     assert "0.300 of the fp32" in judge.failure(file, variant)
     timing = summarised("torch", (1.0,)), summarised("onnxruntime", (1.0,))
-    speed = LatencyMeasurement("cpu", "CPU", {}, 1, "host to host", *timing, 1.0, 0.1)
+    speed = LatencyMeasurement("cpu", "CPU", {}, 1, "host to host", *timing, 0.1, ratios(torch=1.0))
     assert "budget.min_speedup" in judge.failure(speed, variant)
     drop = AccuracyMeasurement(
         *("cpu", "CPU", "accuracy", "x.npz", "0", 1000),

@@ -119,6 +119,21 @@ def test_a_record_of_an_earlier_version_is_read():
     }
 
 
+def test_what_follows_from_a_measurement_is_written_as_it_was(tmp_path):
+    before = Path(__file__).parents[1] / "data" / "record-0.1.0.json"
+    write(load(before).to_json(), tmp_path / "record.json")
+    was, now = (
+        [
+            check["measurement"]
+            for check in json.loads(path.read_text())["checks"]
+            if check["check"] == "latency"
+        ]
+        for path in (before, tmp_path / "record.json")
+    )
+    assert {"speedup", "speedup_over_fp32", "throughput"} <= was[0].keys()
+    assert was == now
+
+
 def test_a_record_of_another_format_says_who_wrote_it_and_what_to_do(tmp_path):
     path = tmp_path / "record.json"
     write(make([]).to_json() | {"format": 2, "onnxcheck": "9.0"}, path)

@@ -13,6 +13,7 @@ from entries import (
     entry,
     equivalence,
     output,
+    ratios,
     read_back,
     whole_variant,
 )
@@ -97,8 +98,8 @@ def test_a_drop_is_told_with_the_state_of_its_check(outcome, shown):
 
 def test_coverage_and_the_smallest_speed_up_over_fp32_are_shown():
     covered = dataclasses.replace(QUANTIZATION, coverage=CoverageMeasurement(0.9, 0.987))
-    fast = dataclasses.replace(LATENCY, speedup_over_fp32=2.5)
-    slow = dataclasses.replace(LATENCY, speedup_over_fp32=0.8)
+    fast = dataclasses.replace(LATENCY, ratios=ratios(torch=1.0, fp32=2.5))
+    slow = dataclasses.replace(LATENCY, ratios=ratios(torch=1.0, fp32=0.8))
     shown = shown_of(entry("quantization", covered), entry("latency", fast), entry("latency", slow))
     assert (shown["coverage"], shown["x fp32"]) == ("0.99", "0.80")
     uncounted = dataclasses.replace(QUANTIZATION, coverage=CoverageMeasurement(0.9, None))
@@ -162,7 +163,7 @@ def test_markdown_is_a_table():
 
 def test_a_record_read_back_gives_the_same_table():
     strange = equivalence(CaseMeasurement("a", (output(), output("z", max_abs=math.inf))))
-    slow = dataclasses.replace(LATENCY, speedup=math.inf)
+    slow = dataclasses.replace(LATENCY, ratios=ratios(torch=math.inf))
     entries = [*whole_variant(), entry("equivalence", strange), entry("latency", slow)]
     assert "inf" in markdown(entries)
     assert markdown(read_back(entries)) == markdown(entries)

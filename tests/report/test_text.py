@@ -12,6 +12,7 @@ from entries import (
     STRUCTURE,
     equivalence,
     output,
+    ratios,
 )
 
 from pytest_onnxcheck.measurement import (
@@ -319,7 +320,7 @@ def test_at_most_two_warnings_follow():
         ),
         (LATENCY, [("onnxcheck_speedup", 1.2346)]),
         (
-            dataclasses.replace(LATENCY, speedup_over_fp32=0.87654),
+            dataclasses.replace(LATENCY, ratios=ratios(torch=1.23456, fp32=0.87654)),
             [("onnxcheck_speedup", 1.2346), ("onnxcheck_speedup_over_fp32", 0.8765)],
         ),
         (MUTATION, [("onnxcheck_mutation_score", 1 / 3)]),

@@ -157,9 +157,7 @@ class _Timing:
 
     def _measured(self, rounds: Rounds) -> LatencyMeasurement:
         own, loads = self.calls.sides.own, self.calls.sides.loads
-        timings, ratios = self._timings(rounds), self._ratios(rounds)
-        items = next(iter(self.dims.values()), 1)
-        fp32 = ratios.get("fp32")
+        timings = self._timings(rounds)
         return LatencyMeasurement(
             target=own.target.name,
             provider=own.provider,
@@ -168,11 +166,9 @@ class _Timing:
             boundary=self.calls.boundary,
             torch=timings["torch"],
             onnxruntime=timings["onnxruntime"],
-            speedup=ratios["torch"].value,
             load_seconds=statistics.median(loads),
-            ratios=ratios,
+            ratios=self._ratios(rounds),
             fp32=timings.get("fp32"),
-            speedup_over_fp32=None if fp32 is None else fp32.value,
             kernel=timings["kernel"],
             baseline=timings.get("baseline"),
             sha256=self.sha256,
@@ -181,8 +177,7 @@ class _Timing:
             seconds=rounds.seconds,
             load_interval=(min(loads), max(loads)),
             first_seconds=self.calls.first_seconds,
-            items=items,
-            throughput=items / timings["onnxruntime"].median,
+            items=next(iter(self.dims.values()), 1),
             memory_bytes=self.memory_bytes,
             device_memory_bytes=self.device_memory_bytes,
             device=device_name(own, self.calls.sides.device),
