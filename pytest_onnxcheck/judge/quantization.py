@@ -148,12 +148,8 @@ def _shares(found: CoverageMeasurement) -> str:
 def _made_with(measured: QuantizationMeasurement) -> str:
     """The options that leave nodes in float."""
     limits = {name: measured.options.get(name) for name in _LIMITS}
-    shown = " and ".join(f"{name} = {_listed(value)}" for name, value in limits.items() if value)
+    shown = " and ".join(f"{name} = {value}" for name, value in limits.items() if value)
     return f" with {shown}" if shown else ""
-
-
-def _listed(names: list[str]) -> str:
-    return f"[{', '.join(map(repr, names))}]"
 
 
 def _advice(measured: QuantizationMeasurement) -> str:

@@ -77,7 +77,7 @@ def load_manifest(
     path: Path,
     *,
     shown: str | None = None,
-    targets: Mapping[str, Mapping[str, Any]] | None = None,
+    targets: Mapping[str, Mapping[str, object]] | None = None,
 ) -> Manifest:
     """Reads and validates a manifest.
 
@@ -107,7 +107,7 @@ def load_manifest(
     return _Loader(path, shown, document, key_lines(text), _given(targets or {})).load()
 
 
-def _given(tables: Mapping[str, Mapping[str, Any]]) -> dict[str, s.TargetOptions]:
+def _given(tables: Mapping[str, Mapping[str, object]]) -> dict[str, s.TargetOptions]:
     """The targets a hook gives, validated."""
     hook, given, wrong = "pytest_onnxcheck_targets", {}, []
     for name, table in tables.items():

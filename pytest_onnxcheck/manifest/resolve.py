@@ -350,7 +350,7 @@ def _replacing(level: s.Tolerance) -> s.Tolerance:
 
 
 def _merge(kind: type[_T], levels: Sequence[_T | None]) -> _T:
-    merged: dict[str, Any] = {}
+    merged: dict[str, Any] = {}  # of each field what its own type says
     for level in levels:
         merged.update(level.written() if level is not None else {})
     return kind.model_construct(set(merged), **merged)

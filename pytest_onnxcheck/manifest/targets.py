@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TypedDict
 
 from pytest_onnxcheck.manifest import sections as s
 
-__all__ = ["BUILTIN_TARGETS", "CPU", "CUDA_GRAPH_OPTIONS", "EVALUATOR", "Target", "resolve_targets"]
+__all__ = [
+    "BUILTIN_TARGETS",
+    "CPU",
+    "CUDA_GRAPH_OPTIONS",
+    "EVALUATOR",
+    "Opening",
+    "Target",
+    "resolve_targets",
+]
+
+#: an option by its name
+Options = Mapping[str, str | bool | int | float]
 
 #: stands for onnx's reference evaluator, which is no provider of ONNX Runtime
 EVALUATOR = "ReferenceEvaluator"
@@ -24,6 +35,14 @@ _CUDA_GRAPH = {
     "NvTensorRTRTXExecutionProvider": "enable_cuda_graph",
 }
 CUDA_GRAPH_OPTIONS = frozenset(_CUDA_GRAPH.values())
+
+
+class Opening(TypedDict):
+    """What a session is opened with, JSON-able: arguments of `opening.open_handle`."""
+
+    provider: str
+    provider_options: Options
+    session_options: Options
 
 
 @dataclass(frozen=True)
@@ -41,8 +60,8 @@ class Target:
 
     name: str
     provider: str
-    provider_options: Mapping[str, Any] = field(default_factory=dict)
-    session_options: Mapping[str, Any] = field(default_factory=dict)
+    provider_options: Options = field(default_factory=dict)
+    session_options: Options = field(default_factory=dict)
     device: str = "cpu"
 
     @property
@@ -50,10 +69,13 @@ class Target:
         """Whether nodes can fall from it to the CPU."""
         return self.provider not in (_CPU_PROVIDER, EVALUATOR)
 
-    def opening(self) -> dict[str, Any]:
-        """What a session is opened with, JSON-able."""
-        keys = ("provider", "provider_options", "session_options")
-        return {key: value for key, value in asdict(self).items() if key in keys}
+    def opening(self) -> Opening:
+        """What a session is opened with."""
+        return Opening(
+            provider=self.provider,
+            provider_options=dict(self.provider_options),
+            session_options=dict(self.session_options),
+        )
 
     @property
     def is_graphed(self) -> bool:
@@ -120,7 +142,7 @@ def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]
     return targets
 
 
-def _beside(device: str, options: Mapping[str, Any]) -> str:
+def _beside(device: str, options: Options) -> str:
     """The torch device beside it: of several GPUs, the one that ONNX Runtime is told to use."""
     if device.partition(":")[0] != "cuda" or "device_id" not in options:
         return device

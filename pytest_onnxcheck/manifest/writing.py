@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from pytest_onnxcheck.manifest.resolve import Model, Variant
 from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
@@ -32,7 +31,7 @@ def variant_toml(model: Model, variant: Variant) -> str:
     return "\n".join(lines)
 
 
-def needed_options(variant: Variant) -> dict[str, Any]:
+def needed_options(variant: Variant) -> dict[str, object]:
     """The options a manifest must name for a variant: those that are not built in."""
     builtin = BUILTIN_QUANTIZATION[variant.precision]
     values = {
@@ -45,7 +44,7 @@ def needed_options(variant: Variant) -> dict[str, Any]:
     return values
 
 
-def quantization_table(model: Model, variant: Variant, options: Mapping[str, Any]) -> str:
+def quantization_table(model: Model, variant: Variant, options: Mapping[str, object]) -> str:
     """The table that gives a variant these options, to be put at the end of the manifest.
 
     It is the variant's own: names of nodes are those of one exporter and opset, and it outranks

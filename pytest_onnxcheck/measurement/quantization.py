@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from pytest_onnxcheck.measurement.export import FileCheck
 
@@ -81,7 +80,7 @@ class QuantizationMeasurement:
     remaining: dict[str, int]
     calibration: CalibrationMeasurement | None
     seconds: float
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     coverage: CoverageMeasurement | None = None
     identical: bool = False
     clipped: tuple[str, ...] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 __all__ = ["RecipeTrial", "RecommendMeasurement"]
 
@@ -26,7 +25,7 @@ class RecipeTrial:
     """
 
     precision: str
-    options: dict[str, Any]
+    options: dict[str, object]
     size_bytes: int | None = None
     size_ratio: float | None = None
     speedup: float | None = None

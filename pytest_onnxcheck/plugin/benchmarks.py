@@ -77,7 +77,7 @@ class Benchmarks:
             entry.stats.stats.data[:] = rounds.samples(side)
 
 
-def _info(model: str, measured: LatencyMeasurement) -> dict[str, Any]:
+def _info(model: str, measured: LatencyMeasurement) -> dict[str, object]:
     """What pytest-benchmark saves beside the times."""
     return {
         "model": model,

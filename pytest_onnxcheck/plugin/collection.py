@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -89,7 +89,7 @@ class ModelsFile(pytest.Module):
         except ValueError:
             shown = self.path
         try:
-            targets: dict[str, dict[str, Any]] = {}
+            targets: dict[str, Mapping[str, object]] = {}
             for given in self.ihook.pytest_onnxcheck_targets(config=self.config):
                 targets |= given
             return load_manifest(self.path, shown=str(shown), targets=targets)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 from pytest_onnxcheck.measurement import RecipeTrial, RecommendMeasurement
 from pytest_onnxcheck.record.entry import Entry
@@ -64,7 +63,7 @@ def _cells(trial: RecipeTrial) -> Sequence[str]:
     )
 
 
-def _option(option: tuple[str, Any]) -> str:
+def _option(option: tuple[str, object]) -> str:
     name, value = option
     # the names of nodes are in the TOML
     return f"{name}={len(value)} nodes" if isinstance(value, list | tuple) else f"{name}={value}"

@@ -32,7 +32,7 @@ from pytest_onnxcheck.preference import preferred
 
 __all__ = ["RECIPES", "measure"]
 
-Options = dict[str, Any]
+Options = dict[str, object]
 
 #: what is tried, in this order (what mostly pays on a CPU first, and entropy late, which takes long
 #: to build): precision, and options beside those of the manifest; behind them, where no int8-static

@@ -25,7 +25,7 @@ class Notes:
         traced: What the tracer turned into constants, one text each.
     """
 
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, object] = field(default_factory=dict)
     narrowed: tuple[str, ...] = ()
     calibration: CalibrationMeasurement | None = None
     traced: tuple[str, ...] = ()

@@ -11,7 +11,6 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes, artefact_files
 from pytest_onnxcheck.engine.convert.export import MAX_INLINE_BYTES, export
@@ -121,7 +120,7 @@ def _converter(
     return functools.partial(sixteen_bits, own=own)
 
 
-def resolved_options(variant: Variant) -> dict[str, Any]:
+def resolved_options(variant: Variant) -> dict[str, object]:
     """The options a variant is made with, by name, as JSON has them."""
     options = _filled(variant)
     if options.operators is None and variant.precision in _OPERATORS:

@@ -12,6 +12,7 @@ in bytes, or null.
 from __future__ import annotations
 
 import atexit
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ def start() -> None:
 
 
 def load_problem(
-    path: Path, opening: dict[str, Any], *, timeout: float = ANSWER_SECONDS
+    path: Path, opening: Mapping[str, object], *, timeout: float = ANSWER_SECONDS
 ) -> str | None:
     """Opens a session in the child.
 
@@ -51,7 +52,7 @@ def load_problem(
     return problem
 
 
-def crash(path: Path, opening: dict[str, Any]) -> str | None:
+def crash(path: Path, opening: Mapping[str, object]) -> str | None:
     """Opens a session in the child, and leaves it to the caller to meet an ordinary error.
 
     Args:
@@ -68,7 +69,7 @@ def crash(path: Path, opening: dict[str, Any]) -> str | None:
     return None
 
 
-def added_peak(path: Path, opening: dict[str, Any], threads: int, inputs: Path) -> int | None:
+def added_peak(path: Path, opening: Mapping[str, object], threads: int, inputs: Path) -> int | None:
     """Opens a session in the child and runs it once.
 
     Args:
