@@ -18,6 +18,7 @@ from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.speed.sides import open_sides
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.manifest.targets import Target
@@ -178,7 +179,7 @@ class _Trials:
         facts["coverage"] = file.coverage.compute if file.coverage is not None else None
         yield self._failure(file, variant)
         cases = self._oracle.declared
-        outputs = measure_cases(artefact, self._oracle, variant, self._target, cases)
+        outputs = measure_cases(self._subject(artefact, variant), cases)
         facts["rel_rms"] = outputs.worst("rel_rms")
         yield self._failure(outputs, variant)
         if self._reference.model.accuracy is not None:
@@ -187,6 +188,9 @@ class _Trials:
         speed = self._speed(artefact)
         facts |= {"speedup": speed.speedup, "speedup_over_fp32": speed.speedup_over_fp32}
         yield self._failure(speed, variant)
+
+    def _subject(self, artefact: Artefact, variant: Variant) -> Subject:
+        return Subject(artefact, self._float, self._oracle, variant, self._target)
 
     def _speed(self, artefact: Artefact) -> LatencyMeasurement:
         """A short measurement at the first point of the manifest's."""
@@ -208,7 +212,8 @@ class _Trials:
             return None
         trial, variant, artefact = candidates[0]
         assert artefact is not None
-        cases = measure_cases(artefact, self._oracle, variant, self._target, self._oracle.declared)
+        subject = self._subject(artefact, variant)
+        cases = measure_cases(subject, self._oracle.declared)
         if self._failure(cases, variant) is None:  # it is size or speed that will not do
             return None
         worst = max(cases.cases, key=_loss)
@@ -216,11 +221,7 @@ class _Trials:
         assert case is not None
         try:
             found = sensitivity.measure(
-                artefact,
-                self._float,
-                self._oracle,
-                variant,
-                self._target,
+                subject,
                 case,
                 build=lambda changed: self._builds.artefact(self._reference, changed),
                 failure=self._failure,

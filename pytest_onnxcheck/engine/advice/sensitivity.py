@@ -25,11 +25,10 @@ from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import sqnr
-from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.manifest.writing import quantization_table
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
@@ -73,11 +72,7 @@ class Layer:
 
 
 def measure(
-    artefact: Artefact,
-    float_artefact: Artefact,
-    oracle: Oracle,
-    variant: Variant,
-    target: Target,
+    subject: Subject,
     case: Case,
     *,
     build: Build,
@@ -90,11 +85,7 @@ def measure(
     more in float it would only be larger.
 
     Args:
-        artefact: The static int8 artefact.
-        float_artefact: The fp32 artefact it was made from.
-        oracle: What it should give.
-        variant: Its variant.
-        target: Where to run.
+        subject: What it is about; its artefact is a static int8 one.
         case: Inputs to measure the loss on; beside the declared ones, also to judge by.
         build: Makes the artefact of a variant.
         failure: Says what fails of a measurement of a variant.
@@ -105,9 +96,10 @@ def measure(
         StageError: The artefact does not run, or the quantizer refuses it.
     """
     started = time.monotonic()
+    variant, float_artefact = subject.variant, subject.float_artefact
     excluded = variant.quantization.exclude_nodes or ()
-    ranked = layers(float_artefact.path, artefact.path, case.inputs, excluded)
-    cases = {each.name: each for each in (*oracle.declared, case)}
+    ranked = layers(float_artefact.path, subject.artefact.path, case.inputs, excluded)
+    cases = {each.name: each for each in (*subject.oracle.declared, case)}
     tried: list[Exclusion] = []
     last = 0.0
     for nodes in _selections(ranked):
@@ -119,11 +111,12 @@ def measure(
             variant, quantization=variant.quantization.model_copy(update=options)
         )
         built = build(changed)
-        measured = measure_cases(built, oracle, changed, target, cases.values())
+        other = dataclasses.replace(subject, artefact=built, variant=changed)
+        measured = measure_cases(other, cases.values())
         size_ratio = built.size_bytes / float_artefact.size_bytes
         lossy = costly = failure(measured, changed)
         if lossy is None:
-            file = quantization.measure(built, float_artefact, oracle.reference, changed)
+            file = quantization.measure(built, float_artefact, subject.reference, changed)
             costly = failure(file, changed)
             costly = costly or ("no smaller than fp32" if size_ratio >= 1 else None)
         nodes = options["exclude_nodes"]
@@ -134,24 +127,22 @@ def measure(
     toml = None
     if tried and tried[-1].problem is None:
         options = {"exclude_nodes": tried[-1].nodes}
-        toml = quantization_table(oracle.reference.model, variant, options)
+        toml = quantization_table(subject.model, variant, options)
     losses = tuple(layer.loss for layer in ranked[: max(_COUNTS)])
     return SensitivityMeasurement(losses, tuple(tried), toml)
 
 
-def measure_cases(
-    artefact: Artefact, oracle: Oracle, variant: Variant, target: Target, cases: Iterable[Case]
-) -> EquivalenceMeasurement:
+def measure_cases(subject: Subject, cases: Iterable[Case]) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on some cases, and on no other.
 
     Raises:
         TargetAbsent: The target is not on this machine.
         RunError: The artefact does not load there.
     """
-    session = open_session(artefact, target)
-    found = (measure_case(session, oracle, variant, case) for case in cases)
+    session = open_session(subject.artefact, subject.target)
+    found = (measure_case(session, subject.oracle, subject.variant, case) for case in cases)
     return EquivalenceMeasurement(
-        target.name, session.provider, tuple(case for case in found if case is not None)
+        subject.target.name, session.provider, tuple(case for case in found if case is not None)
     )
 
 

@@ -23,7 +23,6 @@ from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     Diagnosis,
     EquivalenceMeasurement,
-    SensitivityMeasurement,
 )
 from pytest_onnxcheck.wording import one_line
 
@@ -150,22 +149,13 @@ def _diagnosed(
     losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
     sensitivity = None
     if variant.precision == "int8-static" and variant.file is None:
-        measure = partial(_sensitivity, subject, case, build, failure)
+        measure = partial(
+            measure_sensitivity,
+            subject,
+            case,
+            build=build,
+            failure=failure,
+            seconds=_SENSITIVITY_SECONDS,
+        )
         sensitivity = attempts.make("sensitivity", measure)
     return Diagnosis(case.name, stage, steps, losses=losses or (), sensitivity=sensitivity)
-
-
-def _sensitivity(
-    subject: Subject, case: Case, build: Build, failure: Failure
-) -> SensitivityMeasurement:
-    return measure_sensitivity(
-        subject.artefact,
-        subject.float_artefact,
-        subject.oracle,
-        subject.variant,
-        subject.target,
-        case,
-        build=build,
-        failure=failure,
-        seconds=_SENSITIVITY_SECONDS,
-    )

@@ -11,6 +11,7 @@ import pytest
 
 from pytest_onnxcheck.engine.advice.sensitivity import layers, measure, measure_cases
 from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import QuantizationMeasurement
@@ -141,11 +142,7 @@ def sensitivity(made, name, bound, seconds=60.0, of_file=None):
 
     case = oracle.declared[0]
     found = measure(
-        artefact,
-        source,
-        oracle,
-        variant,
-        CPU,
+        Subject(artefact, source, oracle, variant, CPU),
         case,
         build=build,
         failure=failure,
@@ -184,8 +181,9 @@ def test_an_activation_left_to_the_range_of_a_quantizer_is_no_loss(made, name):
 
 
 def test_leaving_it_and_what_feeds_it_in_float_passes(made):
-    oracle, variant, artefact, _, _ = made("loud")
-    before = measure_cases(artefact, oracle, variant, CPU, oracle.declared).worst("rel_rms")
+    oracle, variant, artefact, source, _ = made("loud")
+    subject = Subject(artefact, source, oracle, variant, CPU)
+    before = measure_cases(subject, oracle.declared).worst("rel_rms")
     assert before > 0.05
     found = sensitivity(made, "loud", 0.02)
     first, last = found.tried
@@ -222,13 +220,14 @@ def test_what_feeds_it_is_seen_through_an_activation_that_is_quantized_itself(ma
 
 
 def test_the_names_are_those_that_exclude_nodes_takes(made):
-    oracle, variant, _, _, build = made("loud")
+    oracle, variant, _, source, build = made("loud")
     found = sensitivity(made, "loud", 0.02).tried[-1]
     options = {"exclude_nodes": found.nodes}
     changed = dataclasses.replace(
         variant, quantization=variant.quantization.model_copy(update=options)
     )
-    again = measure_cases(build(changed), oracle, changed, CPU, oracle.declared)
+    subject = Subject(build(changed), source, oracle, changed, CPU)
+    again = measure_cases(subject, oracle.declared)
     assert again.worst("rel_rms") == found.rel_rms
 
 
