@@ -93,7 +93,7 @@ def _outcome(
     if failed is not None:
         return outcome("killed", f"structure: {failed}")
     try:
-        session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.float16_io)
+        session = open_model(mutant.model.SerializeToString(), shipped.target, shipped.narrowed)
     except RunError as error:
         return outcome("killed", f"load: {error}")
     worst: float | None = None

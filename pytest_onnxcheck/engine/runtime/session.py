@@ -109,8 +109,7 @@ class Session:
         target: What it runs on.
         inputs: Input name -> ONNX Runtime's name of its type, e.g. `tensor(float)`.
         outputs: Output names.
-        float16_io: Inputs and outputs that the manifest declares as float32 and the variant makes
-            float16: they are cast on the way in and out.
+        narrowed: See `Notes`: those that are float16 are cast on the way in and out.
         startup_log: What ONNX Runtime printed to stderr while it was opened.
     """
 
@@ -118,7 +117,7 @@ class Session:
     inputs: dict[str, str]
     outputs: list[str]
     handle: Any
-    float16_io: frozenset[str] = frozenset()
+    narrowed: frozenset[str] = frozenset()
     startup_log: tuple[str, ...] = ()
 
     @property
@@ -163,7 +162,7 @@ class Session:
             raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
         return {
             name: narrowed_to_float16(array)
-            if name in self.float16_io
+            if name in self.narrowed
             and self.inputs[name] == "tensor(float16)"
             and array.dtype == np.float32
             else array
@@ -176,7 +175,7 @@ class Session:
 
         return {
             name: array.astype(np.float32)
-            if name in self.float16_io and array.dtype == np.float16
+            if name in self.narrowed and array.dtype == np.float16
             else array
             for name, array in outputs.items()
         }
@@ -219,9 +218,9 @@ def open_session(
     """
     _check_available(target)
     _probe(artefact, target)
-    float16_io = frozenset(artefact.notes.narrowed)
+    narrowed = frozenset(artefact.notes.narrowed)
     try:
-        return _open(str(artefact.path), target, threads, optimise, float16_io)
+        return _open(str(artefact.path), target, threads, optimise, narrowed)
     except RunError as error:  # one failure, which the other checks then name
         _probed[artefact.sha256, target.key] = error
         raise
@@ -229,13 +228,13 @@ def open_session(
         raise _does_not_load(error) from error
 
 
-def open_model(model: bytes, target: Target, float16_io: frozenset[str] = frozenset()) -> Session:
+def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozenset()) -> Session:
     """Opens a model in memory, without the child process: only for what is known to load.
 
     Args:
         model: The model, serialised.
         target: Where to run it.
-        float16_io: See `Session`.
+        narrowed: See `Session`.
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider.
@@ -243,7 +242,7 @@ def open_model(model: bytes, target: Target, float16_io: frozenset[str] = frozen
     """
     _check_available(target)
     try:
-        return _open(model, target, None, True, float16_io)
+        return _open(model, target, None, True, narrowed)
     except RunError:
         raise
     except Exception as error:
@@ -281,7 +280,7 @@ def _open(
     target: Target,
     threads: int | None,
     optimise: bool,
-    float16_io: frozenset[str],
+    narrowed: frozenset[str],
 ) -> Session:
     log: list[str] = []
     if target.provider == EVALUATOR:
@@ -294,7 +293,7 @@ def _open(
         inputs={value.name: value.type for value in handle.get_inputs()},
         outputs=[value.name for value in handle.get_outputs()],
         handle=handle,
-        float16_io=float16_io,
+        narrowed=narrowed,
         startup_log=tuple(log),
     )
     session.check_provider("when the session was opened")
