@@ -234,7 +234,7 @@ def zoo(folder: Path, names: Sequence[str], cases: int) -> Iterator[Sequence[str
             continue
         first = model.variants[0].exporter
         for variant in model.variants:
-            if variant.precision.startswith("int8") and variant.exporter == first:
+            if variant.traits.bits == 8 and variant.exporter == first:
                 yield lines.line(model, variant)
 
 

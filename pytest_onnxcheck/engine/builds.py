@@ -130,7 +130,7 @@ class Builds:
         source = self.float_artefact(reference, variant)
         if variant.precision == "fp32":
             return source
-        calibration = self.calibration(reference) if variant.precision == "int8-static" else None
+        calibration = self.calibration(reference) if variant.traits.calibrated else None
         return self._built(
             f"{reference.model.name}/{folder_name(reference, variant)}",
             artefact_key(reference, variant, variant.precision, calibration),

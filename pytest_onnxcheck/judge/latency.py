@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pytest_onnxcheck.digits import milliseconds, three_digits
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -84,7 +85,7 @@ def _over_fp32(measured: LatencyMeasurement, precision: str, budget: s.Budget) -
             "budget.min_speedup is given)"
         )
         yield from _slow(measured, text, fp32, ratio, reason, 1.0)
-    elif precision.startswith("int8") and _surely_below(ratio, 1.0):
+    elif PRECISIONS[precision].cpu_kernels and _surely_below(ratio, 1.0):
         yield Finding(
             Grade.WARN,
             "speed-up",
@@ -95,7 +96,7 @@ def _over_fp32(measured: LatencyMeasurement, precision: str, budget: s.Budget) -
 
 def _pays_by_speed(precision: str, provider: str) -> bool:
     """Whether a precision is meant to be faster: a CPU computes 16 and 4 bits in float32."""
-    return precision.startswith(("fp32", "int8")) or provider != "CPUExecutionProvider"
+    return PRECISIONS[precision].cpu_kernels or provider != "CPUExecutionProvider"
 
 
 def _surely_below(ratio: Ratio, bound: float) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
@@ -66,6 +67,11 @@ class Variant:
     baseline: Path | None = None
 
     @property
+    def traits(self) -> Traits:
+        """What follows from its precision."""
+        return PRECISIONS[self.precision]
+
+    @property
     def reduces_range(self) -> bool:
         """Whether weights are quantized to 7 bits, so that they do not saturate without VNNI."""
         if self.quantization.reduce_range is not None:
@@ -77,7 +83,7 @@ class Variant:
     def eight_bits(self) -> Variant | None:
         """The same with weights of 8 bits, where it has 7 only because of `cpus`."""
         auto = self.quantization.reduce_range is None and self.file is None
-        if not (auto and self.reduces_range and self.precision.startswith("int8")):
+        if not (auto and self.reduces_range and self.traits.bits == 8):
             return None
         options = self.quantization.model_copy(update={"reduce_range": False})
         return replace(self, quantization=options)
@@ -86,11 +92,8 @@ class Variant:
         """The dtype of an input or output that the manifest declares as `dtype`."""
         if dtype != "float32" or self.file is not None:
             return dtype
-        if self.precision == "half":
-            return "float16"
-        if self.quantization.keep_io_types is False:
-            return {"fp16": "float16", "bf16": "bfloat16"}[self.precision]
-        return dtype
+        narrow = self.traits.casts_module or self.quantization.keep_io_types is False
+        return self.traits.floats if narrow else dtype
 
 
 @dataclass(frozen=True)

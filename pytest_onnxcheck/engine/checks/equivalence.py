@@ -58,7 +58,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
-    if variant.precision in ("fp16", "half") and session.provider == CPU.provider:
+    if variant.traits.floats == "float16" and session.provider == CPU.provider:
         largest = max(oracle.declared, key=_magnitude)
         lost = _underflowed(subject, session, largest)
         measured = [

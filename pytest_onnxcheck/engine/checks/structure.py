@@ -76,7 +76,7 @@ def measure_model(
 
 def _output_dtype(name: str, declared: str, variant: Variant, outputs: Iterable[TensorSpec]) -> str:
     """The dtype an output should have; a module in `half` may itself cast one back."""
-    itself = variant.precision == "half" and (name, declared) in {
+    itself = variant.traits.casts_module and (name, declared) in {
         (spec.name, spec.dtype) for spec in outputs
     }
     return declared if itself else variant.io_dtype(declared)

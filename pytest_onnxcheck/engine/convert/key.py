@@ -11,7 +11,7 @@ from pytest_onnxcheck.engine.convert.quantize import resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.files import file_sha256, files_sha256
-from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest import Variant, precisions
 from pytest_onnxcheck.versions import installed_versions
 
 __all__ = ["SHAPING", "artefact_key", "folder_name", "own_code", "shaping_files"]
@@ -85,9 +85,11 @@ def folder_name(reference: Reference, variant: Variant) -> str:
 def own_code(engine: Path = _ENGINE) -> str:
     """Hash of our own code that has a part in an artefact.
 
-    `places` is part of it, which says how files are named in an artefact.
+    `places` is part of it, which says how files are named in an artefact, and `precisions`, which
+    says how they are made.
     """
-    return files_sha256([*shaping_files(engine), Path(places.__file__)])
+    others = [Path(places.__file__), Path(precisions.__file__)]
+    return files_sha256([*shaping_files(engine), *others])
 
 
 def shaping_files(engine: Path = _ENGINE) -> list[Path]:

@@ -62,7 +62,7 @@ def quantize(
         ExportError: `half` cannot be exported.
     """
     notes = Notes()
-    if variant.precision == "half":
+    if variant.traits.casts_module:
         notes = export(reference, variant, path, half=True)
     else:
         _convert(reference, variant, source, path, calibration)

@@ -148,7 +148,7 @@ def _diagnosed(
         return Diagnosis(case.name, stage, steps, divergence)
     losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
     sensitivity = None
-    if variant.precision == "int8-static" and variant.file is None:
+    if variant.traits.calibrated and variant.file is None:
         measure = partial(
             measure_sensitivity,
             subject,

@@ -19,22 +19,13 @@ from pytest_onnxcheck.engine.graph.operators import (
 )
 from pytest_onnxcheck.engine.graph.shapes import inferred, unpacked
 from pytest_onnxcheck.engine.graph.walk import attributes, constants, nodes_of
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.measurement import CoverageMeasurement
 
 if TYPE_CHECKING:
     import onnx
 
 __all__ = ["InferredGraph", "converted", "coverage"]
-
-#: onnx.TensorProto's types that carry a precision.
-_TYPES = {
-    "fp16": ("FLOAT16",),
-    "half": ("FLOAT16",),
-    "bf16": ("BFLOAT16",),
-    "int8-dynamic": ("INT8", "UINT8"),
-    "int8-static": ("INT8", "UINT8"),
-    "int4-weight": ("INT4", "UINT4"),
-}
 
 _FLOATS = ("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16")
 
@@ -110,7 +101,7 @@ def converted(values: InferredGraph, precision: str) -> tuple[Counter[str], Coun
         Two tables of kind -> number. For 16 bits, tensors are counted, by type (e.g. `float16
         tensors`); for other precisions nodes, by operator.
     """
-    if precision in ("fp16", "bf16", "half"):
+    if PRECISIONS[precision].floats:
         return _tensors(values.graph, precision)
     held = values.dequantized.keys() | {name for name, _ in constants(values.graph)}
     carrying: Counter[str] = Counter()
@@ -128,10 +119,10 @@ def converted(values: InferredGraph, precision: str) -> tuple[Counter[str], Coun
 def _carries(node: onnx.NodeProto, precision: str, values: InferredGraph) -> bool:
     """Whether a node that multiplies and accumulates, or a Gather, does so in a precision."""
     own = _types(precision)
-    if precision in ("fp16", "bf16", "half"):
+    if PRECISIONS[precision].floats:
         return values.types.get(node.input[0]) in own
     operands = node.input[:2]
-    if precision == "int4-weight":
+    if PRECISIONS[precision].bits == 4:
         if node.op_type in PACKED_WEIGHT:
             return _in_four_bits(node)
         return len(operands) == 2 and values.dequantized.get(operands[1]) in own
@@ -149,7 +140,7 @@ def _in_four_bits(node: onnx.NodeProto) -> bool:
 def _types(precision: str) -> set[int]:
     import onnx
 
-    return {onnx.TensorProto.DataType.Value(name) for name in _TYPES[precision]}
+    return {onnx.TensorProto.DataType.Value(name) for name in PRECISIONS[precision].tensors}
 
 
 def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
@@ -164,8 +155,9 @@ def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
             packed[node.input[PACKED_WEIGHT[node.op_type]]] = node
     kind = onnx.TensorProto.DataType
     floats = {kind.Value(name) for name in _FLOATS}
-    quantized = _types("int8-static") | _types("int4-weight")
-    own = _types(precision)
+    integers = (name for name, traits in PRECISIONS.items() if not traits.floats)
+    quantized = set().union(*map(_types, integers))
+    own, bits = _types(precision), PRECISIONS[precision].bits
     total = carried = 0
     for name, tensor in constants(graph):
         if name in scales or not tensor.dims:
@@ -177,8 +169,8 @@ def _weights(graph: onnx.GraphProto, precision: str) -> float | None:
         size = math.prod(tensor.dims if reader is None else unpacked(reader, tensor))
         total += size
         if reader is not None:
-            carried += size * (precision == "int4-weight" and _in_four_bits(reader))
-        elif tensor.data_type in own or (bias and precision.startswith("int8")):
+            carried += size * (bits == 4 and _in_four_bits(reader))
+        elif tensor.data_type in own or (bias and bits == 8):
             carried += size
     return carried / total if total else None
 
@@ -201,7 +193,7 @@ def _scales(graph: onnx.GraphProto) -> set[str]:
 def _tensors(graph: onnx.GraphProto, precision: str) -> tuple[Counter[str], Counter[str]]:
     import onnx
 
-    own = "bfloat16" if precision == "bf16" else "float16"
+    own = PRECISIONS[precision].floats
     names = {
         onnx.TensorProto.DataType.Value(name.upper()): f"{name} tensors" for name in (own, "float")
     }

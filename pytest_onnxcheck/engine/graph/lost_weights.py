@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.walk import constants
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +46,7 @@ def lost_weights(
     import numpy as np
     import onnx
 
-    if precision not in ("fp16", "half"):
+    if PRECISIONS[precision].floats != "float16":
         return (), ()
     limits = np.finfo(np.float16)
     stored = {
@@ -55,7 +56,7 @@ def lost_weights(
     }
     clipped, vanished = [], []
     for name, tensor in constants(onnx.load(float_path).graph):
-        converted = precision == "half" or name in stored
+        converted = PRECISIONS[precision].casts_module or name in stored
         if tensor.data_type != onnx.TensorProto.FLOAT or not converted:
             continue
         values = onnx.numpy_helper.to_array(tensor)

@@ -11,16 +11,20 @@ import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
+
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["UNIT", "perturb", "perturbed", "widened"]
 
 #: half a unit in the last place, relative: the largest error of one rounding (IEEE 754)
-UNIT = {"fp32": 2.0**-24, "fp16": 2.0**-11, "half": 2.0**-11}
+_UNITS = {"float32": 2.0**-24, "float16": 2.0**-11}
+#: the same by precision, of those that have a noise floor
+UNIT = {name: _UNITS[row.floats] for name, row in PRECISIONS.items() if row.noise_floor}
 
 #: smallest normal numbers: what is smaller may be rounded to zero
-_SMALLEST = {"fp32": 2.0**-126, "fp16": 2.0**-24, "half": 2.0**-24}
+_SMALLEST = {"float32": 2.0**-126, "float16": 2.0**-24}
 
 _SUMS = frozenset(["aten::cumsum", "aten::mean", "aten::sum"])
 
@@ -163,7 +167,7 @@ def perturb(
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    size = real.abs() * UNIT[precision] + _SMALLEST[precision]
+    size = real.abs() * UNIT[precision] + _SMALLEST[PRECISIONS[precision].floats]
     real.add_(_uniform(real, generator) * size, alpha=units)
 
 

@@ -6,16 +6,13 @@ import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator
-from typing import get_args
 
 from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.resolve import Variant
-from pytest_onnxcheck.manifest.terms import Precision
 
 __all__ = [
     "BAD_MODEL_NAME",
     "MODEL_NAME",
-    "PRECISIONS",
     "TABLES",
     "Found",
     "check_import_path",
@@ -33,7 +30,6 @@ BAD_MODEL_NAME = (
     "a digit or _: it becomes a pytest node id and a folder name"
 )
 
-PRECISIONS = get_args(Precision)
 #: tables whose keys are precisions, or globs over variant names
 TABLES = ("tolerance", "budget", "quantization")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.resolve import Variant
-from pytest_onnxcheck.manifest.rules.base import PRECISIONS, Found
+from pytest_onnxcheck.manifest.rules.base import Found
 
 __all__ = ["check_floor", "check_tolerance"]
 
 #: precisions that no noise floor is measured for
-_WITHOUT_FLOOR = [
-    precision
-    for precision, tolerance in s.BUILTIN_TOLERANCE.items()
-    if tolerance.policy != "noise-floor"
-]
+_WITHOUT_FLOOR = [name for name, traits in PRECISIONS.items() if not traits.noise_floor]
 _NO_FLOOR = (
     "a noise floor is what rounding alone does, and is only measured for "
     f"{', '.join(name for name in PRECISIONS if name not in _WITHOUT_FLOOR)}. Judge "

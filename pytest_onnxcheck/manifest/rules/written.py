@@ -6,7 +6,8 @@ import re
 from typing import get_args
 
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.rules.base import PRECISIONS, TABLES, Found, check_import_path
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
+from pytest_onnxcheck.manifest.rules.base import TABLES, Found, check_import_path
 from pytest_onnxcheck.manifest.rules.data import (
     check_accuracy,
     check_calibration,

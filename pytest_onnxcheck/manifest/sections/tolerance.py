@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.sections.base import Positive, Section, invalid
 
 __all__ = [
@@ -147,8 +148,7 @@ FIXED_TOLERANCE: dict[str, Tolerance] = {
 NOISE_FLOOR = Tolerance.model_validate({"policy": "noise-floor", "safety": 8.0})
 
 #: What holds when the manifest says nothing.
-BUILTIN_TOLERANCE = FIXED_TOLERANCE | {
-    "fp32": NOISE_FLOOR,
-    "fp16": NOISE_FLOOR,
-    "half": NOISE_FLOOR,
+BUILTIN_TOLERANCE = {
+    name: NOISE_FLOOR if traits.noise_floor else FIXED_TOLERANCE[name]
+    for name, traits in PRECISIONS.items()
 }
