@@ -369,7 +369,12 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
 
 @pytest.mark.parametrize(
     "option",
-    ["--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept", "--onnxcheck-strict"],
+    [
+        *("--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept"),
+        *("--onnxcheck-strict", "--onnxcheck-json=record.json", "--onnxcheck-history=history"),
+        *("--onnxcheck-artifacts=built", "--onnxcheck-manifest=models.toml"),
+        *("--onnxcheck-model=n*", "--onnxcheck-target=cpu"),
+    ],
 )
 def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     project.manifest(mlps("net"))
@@ -380,6 +385,19 @@ def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     result.stdout.fnmatch_lines([text])
     named = project.pytest("models.toml", option, "--collect-only", "-q")
     assert named.ret == 0
+
+
+def test_a_record_of_the_ini_file_is_not_overwritten_by_a_run_of_other_tests(project: Project):
+    project.manifest(mlps("net"))
+    (project.path / "pytest.ini").write_text("[pytest]\nonnxcheck_json = record.json\n")
+    (project.path / "test_other.py").write_text("def test_other(): pass\n")
+    record = project.path / "record.json"
+    assert project.pytest("test_other.py").ret == 0
+    assert not record.exists()
+    assert project.pytest("--onnxcheck", "-k", "structure").ret == 0
+    written = record.read_bytes()
+    assert project.pytest("test_other.py").ret == 0
+    assert record.read_bytes() == written
 
 
 def test_an_empty_path_is_a_usage_error(project: Project):

@@ -48,10 +48,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
-    wanted = settings.enabled or any(".toml" in argument for argument in config.args)
-    if wanted and settings.history.is_file():
+    if settings.wanted and settings.history.is_file():
         raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
-    if settings.unused_option and not wanted:
+    if settings.unused_option:
         raise pytest.UsageError(
             f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
             "argument"
@@ -61,7 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
     config.pluginmanager.register(Results(config), "onnxcheck-results")
-    if wanted and "torch" not in sys.modules:
+    if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:

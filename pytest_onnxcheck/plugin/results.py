@@ -60,8 +60,9 @@ class Results:
         self._write_record(exitstatus)
 
     def _write_record(self, exitstatus: int) -> None:
-        path = self.config.stash[SETTINGS].json
-        if path is None:
+        settings = self.config.stash[SETTINGS]
+        path = settings.json
+        if path is None or not settings.wanted:  # the ini's must outlive a run of other tests
             return
         from pytest_onnxcheck.judge.frontier import frontiers
         from pytest_onnxcheck.record.record import NotCollected, make, write

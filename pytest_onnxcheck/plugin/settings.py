@@ -18,11 +18,15 @@ __all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
 class Settings:
     """What `--onnxcheck...` and the ini file ask for; paths are absolute.
 
+    `wanted` tells whether checks are asked for at all: with `--onnxcheck`, or by a manifest as an
+    argument. `unused_option` is an option of the command line that does nothing without that.
     `manifest_given` tells whether the user named the manifest or it is the default, and
     `history_given` likewise: without it no run is added to the history.
     """
 
     enabled: bool
+    wanted: bool
+    unused_option: str | None
     manifest: Path
     manifest_given: bool
     models: tuple[str, ...]
@@ -54,8 +58,17 @@ class Settings:
 
         manifest = path("onnxcheck_manifest")
         history = path("onnxcheck_history")
+        enabled = config.getoption("onnxcheck")
+        wanted = enabled or any(".toml" in argument for argument in config.args)
+        given = [
+            f"--{name.replace('_', '-')}"
+            for name, value in vars(config.option).items()
+            if name.startswith("onnxcheck_") and value
+        ]
         return cls(
-            enabled=config.getoption("onnxcheck"),
+            enabled=enabled,
+            wanted=wanted,
+            unused_option=None if wanted else next(iter(given), None),
             manifest=manifest or config.rootpath / "models.toml",
             manifest_given=manifest is not None,
             models=tuple(config.getoption("onnxcheck_model") or ()),
@@ -72,19 +85,6 @@ class Settings:
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
         )
-
-    @property
-    def unused_option(self) -> str | None:
-        """An option that asks more of the checks, where `--onnxcheck` asks for none."""
-        asked = {
-            "--onnxcheck-mutants": self.mutants,
-            "--onnxcheck-search": self.search_seconds,
-            "--onnxcheck-recommend": self.recommend_seconds,
-            "--onnxcheck-frontier": self.frontier,
-            "--onnxcheck-accept": self.accept,
-            "--onnxcheck-strict": self.strict,
-        }
-        return None if self.enabled else next((name for name in asked if asked[name]), None)
 
 
 SETTINGS = pytest.StashKey[Settings]()
