@@ -270,6 +270,7 @@ def test_a_project_adds_checks_and_overrides_fixtures(project: Project):
     )
     result = project.pytester.runpytest("--onnxcheck", "-k", "test_name", *LEAN)
     result.assert_outcomes(passed=1, deselected=5)
+    result.stdout.re_match_lines([r"model +variant +name +verdict", r"net +\S+ +pass +pass"])
 
 
 def test_skip_and_xfail_of_the_manifest_choose_by_check_variant_and_target(project: Project):

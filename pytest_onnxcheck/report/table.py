@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import get_args
 
 from pytest_onnxcheck.digits import three_digits
+from pytest_onnxcheck.manifest.terms import Check
 from pytest_onnxcheck.measurement import LatencyMeasurement, MutationMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
@@ -12,7 +14,7 @@ from pytest_onnxcheck.record.rows import Row, rows, sqnr_db
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
-    *("shown", "warnings"),
+    *("shown", "table_lines", "warnings"),
 ]
 
 HEADER = (
@@ -21,8 +23,19 @@ HEADER = (
 )
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """The cells of one row, in the order of the header."""
+def table_lines(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
+    """The header, and a line per model and variant.
+
+    Checks that a project has added have a column each, under their name, before the verdict.
+    """
+    found = rows(entries)
+    names = dict.fromkeys(entry.check for row in found for entry in row.entries)
+    own = [name for name in names if name not in get_args(Check)]
+    return [(*HEADER[:-1], *own, HEADER[-1]), *(cells(row, own) for row in found)]
+
+
+def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
+    """The cells of one row, in the order of the header; `own` are checks of the project's."""
     size, ratio, coverage = row.size_bytes(), row.size_ratio(), row.coverage()
     return (
         row.model,
@@ -40,14 +53,16 @@ def cells(row: Row) -> tuple[str, ...]:
         _speedup(row),
         _over_fp32(row),
         row.state("latency"),
+        *(row.state(check) for check in own),
         row.verdict(),
     )
 
 
 def markdown(entries: Iterable[Entry]) -> str:
     """The table as Markdown, for the README."""
-    lines = [HEADER, ("---",) * len(HEADER), *(cells(row) for row in rows(entries))]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    header, *found = table_lines(entries)
+    shown = [header, ("---",) * len(header), *found]
+    return "\n".join("| " + " | ".join(line) + " |" for line in shown) + "\n"
 
 
 def decibels(rel_rms: float) -> str:

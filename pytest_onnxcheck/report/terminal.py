@@ -8,10 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pytest_onnxcheck.judge.frontier import Frontier, frontiers
 from pytest_onnxcheck.measurement import EquivalenceMeasurement, MutationMeasurement
 from pytest_onnxcheck.record.entry import Entry
-from pytest_onnxcheck.record.rows import rows
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.recommend import recommendations
-from pytest_onnxcheck.report.table import HEADER, cells, warnings
+from pytest_onnxcheck.report.table import table_lines, warnings
 from pytest_onnxcheck.report.text import survivor
 
 __all__ = ["summary"]
@@ -33,9 +32,9 @@ def summary(
     mutants nobody noticed; with `whole_frontier` also what every variant costs and loses.
     """
     entries = list(entries)
-    lines = [HEADER, *(cells(row) for row in rows(entries))]
-    for text, line in zip(_aligned(lines), lines, strict=True):
-        yield text, {"bold": True} if line is HEADER else _MARKUP.get(line[-1], {})
+    table = table_lines(entries)
+    for text, line in zip(_aligned(table), table, strict=True):
+        yield text, {"bold": True} if line is table[0] else _MARKUP.get(line[-1], {})
     found = frontiers(entries)
     if whole_frontier:
         yield from _frontier(found)

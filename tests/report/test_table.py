@@ -25,7 +25,7 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
 )
 from pytest_onnxcheck.record.rows import rows
-from pytest_onnxcheck.report.table import HEADER, cells, markdown, warnings
+from pytest_onnxcheck.report.table import HEADER, cells, markdown, table_lines, warnings
 from pytest_onnxcheck.verdict import Grade
 
 
@@ -159,6 +159,16 @@ def test_markdown_is_a_table():
         "| net | dynamo-op20-fp32 | pass | - | - | - | - | - "
         "| 1.23 MB | - | - | - | - | - | - | pass |\n"
     )
+
+
+def test_checks_that_a_project_adds_have_a_column_each():
+    own = entry("footprint", outcome="failed")
+    header, first, second = table_lines(
+        [entry("export"), own, entry("export", variant="other"), entry("fits", variant="other")]
+    )
+    assert header == (*HEADER[:-1], "footprint", "fits", "verdict")
+    assert first[-3:] == ("FAIL", "-", "FAIL")
+    assert second[-3:] == ("-", "pass", "pass")
 
 
 def test_a_record_read_back_gives_the_same_table():
