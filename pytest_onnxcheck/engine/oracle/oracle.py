@@ -281,7 +281,8 @@ class Oracle:
                 f"{name}: PyTorch is nondeterministic: the same weights and inputs "
                 f"(case {case.name}) give other outputs on every run, so that nothing can be "
                 "compared with them. Look for random numbers, the time, or layers left in "
-                "training mode in forward; the export turns them into constants"
+                "training mode in forward. In the artefact, what torch draws is mostly drawn anew "
+                "(test_structure names the nodes), and what Python or numpy gives is a constant"
             )
         left = f" (changed: {', '.join(changed)})" if changed else ""
         return BehaviourError(

@@ -4,9 +4,11 @@ import sysconfig
 from pathlib import Path
 
 import onnx
+import pytest
 import torch
 
 from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.engine.checks.structure import measure
 from pytest_onnxcheck.engine.convert.export import relocated
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.places import PACKAGE
@@ -48,6 +50,48 @@ def test_the_folder_is_not_in_the_artefact(tmp_path):
     traces = [entry.value for node in graph.node for entry in node.metadata_props]
     assert any('File "nets.py", line' in trace for trace in traces)
     assert not any(str(tmp_path) in trace for trace in traces)
+
+
+RANDOM = """
+import random
+
+import torch
+
+
+class Torchs(torch.nn.Module):
+    def forward(self, x):
+        return x + torch.randn_like(x)
+
+
+class Dropping(torch.nn.Module):
+    def forward(self, x):
+        return torch.nn.functional.dropout(x, training=True)
+
+
+class Pythons(torch.nn.Module):
+    def forward(self, x):
+        return x + random.random()
+"""
+
+
+@pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
+def test_what_torch_draws_is_drawn_anew_in_the_artefact_and_what_python_gives_is_constant(
+    tmp_path, exporter
+):
+    """What the oracle says of a reference that is random."""
+    (tmp_path / "nets.py").write_text(RANDOM)
+    shapes = "inputs.x.shape = [2, 4]\noutputs.y.shape = [2, 4]\n"
+    text = f'schema = 1\ndefaults.exporters = ["{exporter}"]\n'
+    for name in ("Torchs", "Dropping", "Pythons"):
+        text += f'[models.{name}]\nfactory = "nets.py:{name}"\n{shapes}'
+    (tmp_path / "models.toml").write_text(text)
+    builds, drawn, training = Builds(tmp_path / "artefacts"), {}, {}
+    for name, model in load_manifest(tmp_path / "models.toml").models.items():
+        reference, (variant,) = builds.reference(model), model.variants
+        found = measure(builds.artefact(reference, variant), reference, variant)
+        drawn[name], training[name] = len(found.random), len(found.training)
+    assert drawn == {"Torchs": 1, "Dropping": 0, "Pythons": 0}
+    assert training == {"Torchs": 0, "Dropping": 1, "Pythons": 0}
 
 
 def test_a_trace_names_what_is_installed_and_what_is_pythons_from_there_on(tmp_path):

@@ -162,6 +162,9 @@ def test_a_model_that_draws_random_numbers_is_refused(oracle, function):
         "net: PyTorch is nondeterministic: the same weights and inputs (case draw0) give other "
         "outputs on every run"
     )
+    assert "training mode in forward. In the artefact, what torch draws is mostly drawn anew" in (
+        str(caught.value)
+    )
 
 
 def test_an_input_changed_in_place_is_noted_and_no_other_case_sees_it(oracle):
