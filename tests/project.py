@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
+from typing import get_args
 
 import clock
 import pytest
 from warm import LONGEST, Warm
 
+from pytest_onnxcheck.manifest.terms import Check
+
 WARM = Warm()
+
+#: checks that a variant has only where an option or a table of the manifest asks for them
+ASKED_FOR = {"accuracy", "mutation", "recommend"}
 
 #: hypothesis' plugin imports hypothesis at the end of every run, which takes half a second
 LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")
@@ -161,6 +169,35 @@ class Project:
         """The reason the record gives for a check."""
         checks = {check["nodeid"].partition("::")[2]: check for check in self.record["checks"]}
         return checks[nodeid]["reason"]
+
+
+def checks_of(
+    precision: str = "fp32",
+    targets: Iterable[str] = ("cpu",),
+    points: Iterable[str] = ("batch1", "batch3"),
+) -> list[str]:
+    """The checks of a variant for which nothing else is asked, as pytest names them.
+
+    Args:
+        precision: The variant's.
+        targets: The model's; the CPU is the one that is no accelerator.
+        points: Where its speed is measured; the models of `mlps` have these.
+    """
+    from pytest_onnxcheck.plugin.suite import OnnxChecks
+
+    found = []
+    for check in get_args(Check):
+        if check in ASKED_FOR or (check == "quantization" and precision == "fp32"):
+            continue
+        fixtures = inspect.signature(getattr(OnnxChecks, f"test_{check}")).parameters
+        if "onnxcheck_target" not in fixtures:
+            found.append(f"test_{check}")
+            continue
+        on = [target for target in targets if check != "target" or target != "cpu"]
+        if "onnxcheck_dims" in fixtures:
+            on = [f"{target}-{point}" for target in on for point in points]
+        found += [f"test_{check}[{each}]" for each in on]
+    return found
 
 
 def mlps(*names: str) -> str:

@@ -8,7 +8,7 @@ import math
 
 import pytest
 from entries import ratios
-from project import MLP, Project
+from project import MLP, Project, checks_of
 
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.engine.speed.timing import summarised
@@ -377,16 +377,17 @@ def test_a_speed_budget_that_was_measured_or_is_for_a_target_that_is_absent_is_n
 
 
 def test_of_a_run_that_left_out_checks_or_variants_nothing_is_proposed():
-    whole = [planned(checks(variant), checks=4 + (variant == STATIC)) for variant in (FP32, STATIC)]
+    made = [checks(variant) for variant in (FP32, STATIC)]
+    whole = [planned(found, checks=len(found)) for found in made]
     assert proposal(only(*whole)[0]) is not None
     # pytest -m "not accuracy", which one of them has
-    partial = [whole[0], planned(whole[1], checks=6)]
+    partial = [whole[0], planned(whole[1], checks=len(made[1]) + 1)]
     assert (proposal(only(*partial)[0]), released(*partial)) == (None, None)
     # pytest -k "not fp16"
-    partial = [planned(made, checks=4, variants=3) for made in whole]
+    partial = [planned(found, checks=len(found), variants=3) for found in whole]
     assert (proposal(only(*partial)[0]), released(*partial)) == (None, None)
     # a check made again (pytest-rerunfailures) is no other check
-    again = [whole[0], planned([*whole[1], whole[1][0]], checks=6)]
+    again = [whole[0], planned([*whole[1], whole[1][0]], checks=len(made[1]) + 1)]
     assert proposal(only(*again)[0]) is None
 
 
@@ -530,8 +531,11 @@ def test_a_record_tells_what_was_planned_and_keeps_the_models_of_a_glob_apart(pr
     facts = {
         (each["model"], each["variant"]): (each["position"], each["planned"]) for each in found
     }
-    fp32 = {"variants": 2, "checks": 7, "speed_budget": ["cpu"]}
-    int8 = {"variants": 2, "checks": 8, "speed_budget": ["cpu", "cuda"]}
+    fp32, int8 = (
+        {"variants": 2, "checks": len(checks_of(precision, ["cpu", "cuda"], ["batch1"]))}
+        for precision in ("fp32", "int8-dynamic")
+    )
+    fp32["speed_budget"], int8["speed_budget"] = ["cpu"], ["cpu", "cuda"]
     assert facts == {
         ("net-a", "torchscript-op17-fp32"): ([line, 0, 0], fp32),
         ("net-a", "torchscript-op17-int8-dynamic"): ([line, 0, 1], int8),

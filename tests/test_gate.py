@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 
 import numpy as np
 import pytest
 import torch
-from project import NETS, Project, mlps
+from project import NETS, Project, checks_of, mlps
 from torch import nn
 
 FP32 = "torchscript-op17-fp32"
@@ -15,17 +16,19 @@ INT8 = "torchscript-op17-int8-static"
 
 
 def test_healthy_models_pass_with_both_exporters_and_every_precision(project: Project):
+    precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
     project.manifest(
-        mlps("net"),
-        """
-        exporters = ["dynamo", "torchscript"]
-        precisions = ["fp32", "fp16", "int8-dynamic", "int8-static"]
-        """,
+        mlps("net"), f'exporters = ["dynamo", "torchscript"]\nprecisions = {json.dumps(precisions)}'
     )
     result = project.run("-m", "not latency")
     assert result.ret == 0
     assert set(project.outcomes().values()) == {"passed"}
-    assert len(project.outcomes()) == 2 * (3 + 3 * 4)
+    assert set(project.outcomes()) == {
+        f"net::{exporter}-op17-{precision}::{check}"
+        for exporter in ("dynamo", "torchscript")
+        for precision in precisions
+        for check in checks_of(precision, points=())
+    }
     checks = project.record["checks"]
     worst = {
         check["variant"]: max(
