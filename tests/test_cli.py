@@ -57,3 +57,13 @@ def test_a_record_that_cannot_be_read_is_an_error(
     path.write_text('{"format": 1, "checks": []}')
     assert main([command, str(path)]) == 1
     assert f"{path}: a damaged record: onnxcheck: Field required" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "schema = 1"])
+def test_what_is_no_record_is_an_error(tmp_path, capsys: pytest.CaptureFixture[str], text):
+    path = tmp_path / "models.toml"
+    path.write_text(text)
+    for command in ("frontier", "table"):
+        assert main([command, str(path)]) == 1
+        message = f"{path}: not a record: write one with --onnxcheck-json=PATH\n"
+        assert capsys.readouterr().err == message
