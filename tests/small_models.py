@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pytest_onnxcheck.engine.mutants.mutants import Mutant, mutants
 
@@ -29,6 +29,20 @@ def save(path: Path, text: str, opset: int = 20, **constants) -> Path:
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
     onnx.checker.check_model(model)
     onnx.save(model, path)
+    return path
+
+
+def save_nodes(path, nodes, weights, shape, *, opset=20):
+    """A model from nodes and weights, with one input `x` and one output `y`."""
+    graph = helper.make_graph(
+        nodes,
+        "graph",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array, name) for name, array in weights.items()],
+    )
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=10), path)
     return path
 
 
