@@ -248,12 +248,12 @@ import itertools
 
 import pytest
 
-from pytest_onnxcheck.engine.runtime import session as runtime
+from pytest_onnxcheck.engine.runtime.session import Session
 
 
 @pytest.fixture(autouse=True)
 def lost(monkeypatch):
-    real = runtime.Session.call
+    real = Session.call
 
     def call(self, inputs):
         run, runs = real(self, inputs), itertools.count()
@@ -265,7 +265,7 @@ def lost(monkeypatch):
 
         return lost
 
-    monkeypatch.setattr(runtime.Session, "call", call)
+    monkeypatch.setattr(Session, "call", call)
 """
 
 

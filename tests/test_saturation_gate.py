@@ -37,8 +37,9 @@ import dataclasses
 from pathlib import Path
 
 from pytest_onnxcheck import machine
-from pytest_onnxcheck.engine.runtime import session as runtime
+from pytest_onnxcheck.engine.checks import equivalence
 from pytest_onnxcheck.engine.runtime.saturation import Emulation
+from pytest_onnxcheck.engine.runtime.session import Session
 
 VNNI = {vnni}
 REAL = not machine.saturates()
@@ -47,8 +48,8 @@ machine._CPUINFO = Path(__file__).with_name("cpuinfo")
 machine._CPUINFO.write_text("flags : avx2" + " avx512_vnni" * VNNI)
 
 if VNNI is not REAL:
-    opened = runtime.open_session
-    run = runtime.Session.run
+    opened = equivalence.open_session
+    run = Session.run
     emulations = {{}}
 
     def open_session(artefact, target, **options):
@@ -63,10 +64,8 @@ if VNNI is not REAL:
             return run(session, inputs)
         return list(emulation.run(session.cast_inputs(inputs), saturating=not VNNI)[0].values())
 
-    from pytest_onnxcheck.engine.checks import equivalence
-
     equivalence.open_session = open_session
-    runtime.Session.run = run_there
+    Session.run = run_there
 """
 
 MODEL = """

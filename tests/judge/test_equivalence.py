@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+from helpers import only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import (
@@ -21,12 +22,6 @@ from pytest_onnxcheck.measurement import (
     OutputMeasurement,
 )
 from pytest_onnxcheck.verdict import Grade
-
-
-def only(verdict):
-    (finding,) = verdict.findings
-    return finding
-
 
 OFF = Tolerance()
 EXACT = {"max_abs": 0.0, "mean_abs": 0.0, "mse": 0.0, "max_rel": 0.0, "cosine": 1.0}

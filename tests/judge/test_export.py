@@ -1,22 +1,11 @@
 """The exported file: judged red, and judged green."""
 
-import dataclasses
+from helpers import FILE, file, only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import ExportMeasurement, FileCheck
+from pytest_onnxcheck.measurement import ExportMeasurement
 from pytest_onnxcheck.verdict import Grade
-
-FILE = FileCheck("net.onnx", "ab" * 32, 1_500_000, None, None)
-
-
-def file(**changes):
-    return dataclasses.replace(FILE, **changes)
-
-
-def only(verdict):
-    (finding,) = verdict.findings
-    return finding
 
 
 def export(check=FILE, notes=(), budget=Budget()):  # noqa: B008 - it is immutable

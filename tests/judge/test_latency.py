@@ -7,12 +7,13 @@ import math
 from typing import Any
 
 import pytest
+from helpers import only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.speed.timing import summarised
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio
-from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+from pytest_onnxcheck.verdict import Grade, Verdict
 
 
 def ratio(value: float, low: float, high: float, interrupted: float = 0.0) -> Ratio:
@@ -56,11 +57,6 @@ def latency(
     measured: LatencyMeasurement = MEASURED, budget: Budget | None = None, precision: str = "fp32"
 ) -> Verdict:
     return judge.latency(measured, precision, budget or Budget())
-
-
-def only(verdict: Verdict) -> Finding:
-    (finding,) = verdict.findings
-    return finding
 
 
 def outcome(verdict: Verdict) -> str:

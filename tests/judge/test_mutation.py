@@ -1,15 +1,11 @@
 """Noticed and unnoticed faults: judged red, and judged green."""
 
 import pytest
+from helpers import only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.measurement import MutantOutcome, MutationMeasurement
 from pytest_onnxcheck.verdict import Grade
-
-
-def only(verdict):
-    (finding,) = verdict.findings
-    return finding
 
 
 def mutation(*results, minimum=None):

@@ -3,22 +3,12 @@
 import dataclasses
 
 import pytest
+from helpers import FILE, file, only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import Budget
-from pytest_onnxcheck.measurement import CoverageMeasurement, FileCheck, QuantizationMeasurement
+from pytest_onnxcheck.measurement import CoverageMeasurement, QuantizationMeasurement
 from pytest_onnxcheck.verdict import Grade
-
-FILE = FileCheck("net.onnx", "ab" * 32, 1_500_000, None, None)
-
-
-def file(**changes):
-    return dataclasses.replace(FILE, **changes)
-
-
-def only(verdict):
-    (finding,) = verdict.findings
-    return finding
 
 
 def quantization(budget=None, **changes):

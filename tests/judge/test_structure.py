@@ -3,16 +3,11 @@
 import dataclasses
 
 import pytest
+from helpers import only
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
 from pytest_onnxcheck.verdict import Grade
-
-
-def only(verdict):
-    (finding,) = verdict.findings
-    return finding
-
 
 X = TensorSpec("x", "float32", ("batch", 4))
 MASK = TensorSpec("mask", "bool", ("batch",))

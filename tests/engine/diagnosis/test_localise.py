@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from helpers import line_of
 from onnx import helper, numpy_helper
 from packaging.version import Version
 
@@ -89,10 +90,6 @@ def by_operator(graph, operator, index=0):
     return [node for node in graph.node if node.op_type == operator][index]
 
 
-def line_of(text):
-    return next(n for n, line in enumerate(NETS.splitlines(), 1) if text in line)
-
-
 # single faults
 
 
@@ -106,7 +103,7 @@ def test_a_replaced_operator_is_found_with_its_line(net):
 
     found = net(change)
     assert (found.operator, found.torch_operator, found.module) == ("Softsign", "aten.tanh", "")
-    assert found.source.endswith(f"nets_localise.py:{line_of('torch.tanh')}")
+    assert found.source.endswith(f"nets_localise.py:{line_of('torch.tanh', NETS)}")
     assert found.ratio > 1000
 
 

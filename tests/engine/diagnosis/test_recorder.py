@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from helpers import line_of
 
 from pytest_onnxcheck.engine.diagnosis.recorder import trace
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, sketch
@@ -51,18 +52,14 @@ def traced(oracle):
     return trace(oracle, oracle.declared[0])
 
 
-def line_of(text):
-    return next(n for n, line in enumerate(NETS.splitlines(), 1) if text in line)
-
-
 def test_every_value_has_its_module_line_and_floor(oracle, traced):
     assert traced.records[traced.inputs["x"]].operator == INPUT
     (index,) = traced.outputs
     linear = next(record for record in traced.records if record.module == "inner")
-    assert linear.source.endswith(f"nets_recorder.py:{line_of('self.inner(x)')}")
+    assert linear.source.endswith(f"nets_recorder.py:{line_of('self.inner(x)', NETS)}")
     output = traced.records[index]
     assert output.operator == "aten.exp"
-    assert output.source.endswith(f"nets_recorder.py:{line_of('buffer.exp()')}")
+    assert output.source.endswith(f"nets_recorder.py:{line_of('buffer.exp()', NETS)}")
     assert 0 < output.floor[1] <= output.floor[0] < 1e-5
     expected = oracle.expected(oracle.declared[0]).outputs[0]
     assert np.allclose(output.value, expected.ravel(), rtol=1e-5)

@@ -10,7 +10,6 @@ import pytest
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime import evaluator
-from pytest_onnxcheck.engine.runtime import session as runtime
 from pytest_onnxcheck.engine.runtime.session import open_model, open_session
 from pytest_onnxcheck.errors import RunError, Unsupported
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS
@@ -83,7 +82,8 @@ def test_a_larger_model_is_refused_before_it_runs(tmp_path: Path, monkeypatch, l
         }}""",
     )
     monkeypatch.setattr(evaluator, limit, most)
-    monkeypatch.setattr(runtime, "_probed", {})  # what an earlier test found
+    # what an earlier test found
+    monkeypatch.setattr("pytest_onnxcheck.engine.runtime.session._probed", {})
     with pytest.raises(Unsupported, match=f"for tiny models: {text}. Leave the target reference"):
         open_session(artefact, REFERENCE)
 

@@ -13,8 +13,7 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import nn
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
-from pytest_onnxcheck.engine.runtime import session as runtime
-from pytest_onnxcheck.engine.runtime.session import Session, open_session, sandbox
+from pytest_onnxcheck.engine.runtime.session import Session, open_session, sandbox, torch_device
 from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
 from pytest_onnxcheck.processes import Child
@@ -50,7 +49,7 @@ def test_a_target_without_its_device_is_absent():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
     with pytest.raises(TargetAbsent, match=r"cuda: torch .* sees no CUDA device"):
-        runtime.torch_device(BUILTIN_TARGETS["cuda"])
+        torch_device(BUILTIN_TARGETS["cuda"])
 
 
 def test_a_provider_that_falls_back_is_an_error(tmp_path: Path):
@@ -124,7 +123,7 @@ def test_a_torch_device_that_does_not_exist_is_named():
     with pytest.raises(
         RunError, match=r"\[targets.gpu\] torch_device 'gpu': Expected one of cpu, cuda"
     ):
-        runtime.torch_device(wrong)
+        torch_device(wrong)
 
 
 def test_a_file_that_does_not_load_is_an_error(tmp_path: Path):
