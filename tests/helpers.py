@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pytest_onnxcheck.measurement import FileCheck
 from pytest_onnxcheck.verdict import Finding, Verdict
@@ -25,3 +28,9 @@ def only(verdict: Verdict) -> Finding:
 def line_of(text: str, source: str) -> int:
     """The number of the first line of a source that holds a text."""
     return next(n for n, line in enumerate(source.splitlines(), 1) if text in line)
+
+
+def arrays_in(path: Path) -> dict[str, np.ndarray[Any, Any]]:
+    """The arrays of an .npz file, which is closed: left open, it is a warning of a later test."""
+    with np.load(path) as opened:
+        return dict(opened)

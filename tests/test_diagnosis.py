@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from helpers import arrays_in
 from project import Project
 from torch import nn
 
@@ -201,7 +202,7 @@ def test_a_search_finds_what_draws_do_not_and_it_is_kept_as_a_case(run: Project)
     assert found["outcome"] == "failed"
     assert "[search:" in found["reason"]
     assert found["measurement"]["diagnosis"]["stage"] == "capture"
-    arrays = np.load(run.path / ".onnxcheck/repro/rare/torchscript-op17-fp32-cpu/inputs.npz")
+    arrays = arrays_in(run.path / ".onnxcheck/repro/rare/torchscript-op17-fp32-cpu/inputs.npz")
     assert arrays["x"].max() > 7
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import arrays_in
 
 from pytest_onnxcheck import machine
 from pytest_onnxcheck.engine.builds import Builds
@@ -176,7 +177,7 @@ def test_the_session_entry_prevents_it(project, vnni):
 def test_a_given_artefact_is_judged_too(project, vnni, bits):
     name = f"mlp.dynamic-s8-{bits}.onnx"
     shutil.copy(DATA / name, project.path / name)
-    np.savez(project.path / "x.npz", x=np.load(DATA / f"mlp.dynamic-s8-{bits}.npz")["x"])
+    np.savez(project.path / "x.npz", x=arrays_in(DATA / f"mlp.dynamic-s8-{bits}.npz")["x"])
     project.manifest(
         f"""
 [models.net]

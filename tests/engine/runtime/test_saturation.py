@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from helpers import arrays_in
 from onnx import TensorProto, helper, numpy_helper
 
 from pytest_onnxcheck.engine.runtime.opening import open_handle
@@ -21,7 +22,7 @@ RANDOM = np.random.default_rng(3)
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row["artefact"].removesuffix(".onnx"))
 def test_a_recorded_artefact_gives_what_the_cpu_without_vnni_gave(row):
     path = RECORDED / row["artefact"]
-    data = np.load(path.with_suffix(".npz"))
+    data = arrays_in(path.with_suffix(".npz"))
     emulation = Emulation(path, CPU)
     assert emulation.unknown == ""
     assert bool(emulation.layers) is ("7bit" not in path.name)
@@ -132,7 +133,7 @@ def test_external_data_is_read_beside_the_artefact(tmp_path):
         onnx.load(source), path, save_as_external_data=True, location="data", size_threshold=64
     )
     assert (tmp_path / "data").stat().st_size > 10_000
-    data = np.load(source.with_suffix(".npz"))
+    data = arrays_in(source.with_suffix(".npz"))
     (found,) = Emulation(path, CPU).run({"x": data["x"]}, saturating=True)[0].values()
     assert ratio_db(data["plain"], found) > 100
 
@@ -145,7 +146,7 @@ def test_a_file_that_onnx_runtime_has_rewritten_before_is_read_too(tmp_path):
     open_handle(str(source), CPU.provider, {}, options)
     operators = {(node.domain, node.op_type) for node in onnx.load(path).graph.node}
     assert ("com.microsoft", "QLinearConv") in operators
-    data = np.load(source.with_suffix(".npz"))
+    data = arrays_in(source.with_suffix(".npz"))
     for saturating, name in ((True, "plain"), (False, "precise")):
         (found,) = Emulation(path, CPU).run({"x": data["x"]}, saturating=saturating)[0].values()
         assert ratio_db(data[name], found) > 100
