@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "files_sha256", "write_atomically"]
+__all__ = ["file_sha256", "files_sha256", "hashed", "write_atomically"]
 
 _CHUNK = 1 << 20
 
@@ -19,12 +19,20 @@ def file_sha256(path: Path) -> str:
 
 def files_sha256(paths: Iterable[Path]) -> str:
     """Hex SHA-256 of the contents of several files, one after the other."""
-    digest = hashlib.sha256()
+    return hashed(paths)[0]
+
+
+def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
+    """Hex SHA-256 of the contents of several files, one after the other, and that of each."""
+    whole, each = hashlib.sha256(), []
     for path in paths:
+        own = hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-    return digest.hexdigest()
+                whole.update(chunk)
+                own.update(chunk)
+        each.append(own.hexdigest())
+    return whole.hexdigest(), each
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
+import io
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from project import NETS, Project, checks_of, mlps
@@ -193,6 +196,69 @@ def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project
     assert project.reason("missing::file-fp32::test_equivalence[cpu]") == (
         "needs what failed in models.toml::missing::file-fp32::test_export"
     )
+
+
+GIVEN = """
+[models.net]
+factory = "nets.py:mlp"
+checkpoint = "net.pt"
+onnx = "net.onnx"
+dims = { batch = [1, 3] }
+inputs.x.shape = ["batch", 8]
+outputs.y.shape = ["batch", 4]
+"""
+
+
+def save_with_data(project: Project) -> None:
+    """An artefact of the mlp whose weights are in 848 bytes of `net.data`."""
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+    torch.save(module.state_dict(), project.path / "net.pt")
+    file = io.BytesIO()
+    names = {"input_names": ["x"], "output_names": ["y"]}
+    axes = {"x": {0: "batch"}, "y": {0: "batch"}}
+    torch.onnx.export(module, (torch.zeros(2, 8),), file, dynamo=False, dynamic_axes=axes, **names)
+    onnx.save(
+        onnx.load_from_string(file.getvalue()),
+        project.path / "net.onnx",
+        save_as_external_data=True,
+        location="net.data",
+        size_threshold=0,
+    )
+
+
+def test_an_artefact_with_all_its_data_passes_and_each_file_is_hashed(project: Project):
+    save_with_data(project)
+    project.manifest(GIVEN)
+    assert project.run("-m", "not latency").ret == 0
+    (export,) = (check for check in project.record["checks"] if check["check"] == "export")
+    files = export["measurement"]["file"]["files"]
+    assert {file["name"]: file["sha256"] for file in files} == {
+        name: hashlib.sha256((project.path / name).read_bytes()).hexdigest()
+        for name in ("net.onnx", "net.data")
+    }
+
+
+def test_data_that_is_cut_short_fails_once_and_no_check_passes(project: Project):
+    save_with_data(project)
+    with (project.path / "net.data").open("rb+") as data:
+        data.truncate(840)
+    project.manifest(GIVEN)
+    assert project.run("-m", "not latency").ret == 1
+    assert project.outcomes() == {
+        "net::file-fp32::test_export": "failed",
+        "net::file-fp32::test_structure": "skipped",
+        "net::file-fp32::test_equivalence[cpu]": "skipped",
+    }
+    reason = project.reason("net::file-fp32::test_export")
+    assert reason.startswith(
+        f"{project.path / 'net.onnx'}: external data: data file 'net.data' has 840 bytes; weight "
+    )
+    assert reason.endswith(
+        ". Ship the .onnx with the data that was written with it, all of it, in one folder"
+    )
+    project.run("-k", "structure")
+    assert project.outcomes() == {"net::file-fp32::test_structure": "failed"}
 
 
 def test_a_static_batch_is_caught_by_structure_and_by_the_sweep(project: Project):

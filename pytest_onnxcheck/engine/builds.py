@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
+from pytest_onnxcheck.engine.artefacts.external import data_faults
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.convert.key import artefact_key, folder_name
@@ -109,11 +111,13 @@ class Builds:
         model = reference.model
         if variant.file is not None:
             files = {entry.precision: entry.file for entry in model.variants}
-            return self._given(files.get("fp32") or variant.file)
+            precision = "fp32" if "fp32" in files else variant.precision
+            return self._given(files.get("fp32") or variant.file, precision)
         folder = f"{model.name}/{variant.exporter}-op{variant.opset}-fp32"
         return self._built(
             folder,
             artefact_key(reference, variant, "fp32"),
+            "fp32",
             lambda path: export(reference, variant, path),
         )
 
@@ -126,7 +130,7 @@ class Builds:
             InputError: There is no calibration data, and the inputs cannot be drawn.
         """
         if variant.file is not None:
-            return self._given(variant.file)
+            return self._given(variant.file, variant.precision)
         source = self.float_artefact(reference, variant)
         if variant.precision == "fp32":
             return source
@@ -134,6 +138,7 @@ class Builds:
         return self._built(
             f"{reference.model.name}/{folder_name(reference, variant)}",
             artefact_key(reference, variant, variant.precision, calibration),
+            variant.precision,
             lambda path: quantize(reference, variant, source.path, path, calibration),
         )
 
@@ -141,7 +146,7 @@ class Builds:
         """The previous release's artefact, where the manifest names one.
 
         Raises:
-            ExportError: The file is missing or no ONNX file.
+            ExportError: The file or its external data is missing or no ONNX.
         """
         if variant.baseline is None:
             return None
@@ -149,24 +154,36 @@ class Builds:
             "key `baseline` of the model: put the previous release's .onnx there, or take the key "
             "away and compare with the history (--onnxcheck-accept)"
         )
-        return self._given(variant.baseline, missing)
+        return self._given(variant.baseline, variant.precision, missing)
 
-    def _given(self, path: Path, missing: str = "key `onnx` of the model") -> Artefact:
+    def _given(
+        self, path: Path, precision: str, missing: str = "key `onnx` of the model"
+    ) -> Artefact:
         def load() -> Artefact:
             if not path.is_file():
                 raise ExportError(f"artefact not found: {path} ({missing})")
             try:
-                return Artefact.given(path)
+                faults = data_faults(path)
+                artefact = Artefact.given(path)
             except Exception as error:
                 raise ExportError(f"{path}: not an ONNX file: {error}") from error
+            if faults:
+                raise ExportError(
+                    f"{path}: external data: {'; '.join(faults)}. Ship the .onnx with the data "
+                    "that was written with it, all of it, in one folder"
+                )
+            return artefact
 
         if str(path) not in self._artefacts:
             self._artefacts[str(path)] = self._once(str(path), load)
-        return self._artefacts[str(path)]
+        return dataclasses.replace(self._artefacts[str(path)], precision=precision)
 
-    def _built(self, folder: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
+    def _built(
+        self, folder: str, key: str, precision: str, build: Callable[[Path], Notes]
+    ) -> Artefact:
         if key not in self._artefacts:
-            self._artefacts[key] = self._once(key, lambda: self._store.get(folder, key, build))
+            built = self._once(key, lambda: self._store.get(folder, key, build))
+            self._artefacts[key] = dataclasses.replace(built, precision=precision)
         return self._artefacts[key]
 
     def _once(self, what: str, make: Callable[[], _T]) -> _T:

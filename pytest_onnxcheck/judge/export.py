@@ -21,7 +21,7 @@ def export(measured: ExportMeasurement, budget: Budget) -> Verdict:
 
 
 def file_findings(file: FileCheck) -> Iterator[Finding]:
-    """Says what onnx's checker and shape inference found wrong with a file."""
+    """Says what is wrong with a file: for onnx's checker and shape inference, and in its data."""
     if file.checker_error:
         yield Finding(
             _FAIL, "onnx.checker", f"the file is not valid ONNX: {file.checker_error}", file.path
@@ -39,6 +39,14 @@ def file_findings(file: FileCheck) -> Iterator[Finding]:
             "onnx.checker",
             "nodes are not in topological order, which ONNX asks for: ONNX Runtime sorts them, "
             "other tools refuse the file. Sort it (onnx_ir.passes.common.TopologicalSortPass)",
+            file.path,
+        )
+    for name, count in file.unread.items():
+        yield Finding(
+            _WARN,
+            "external data",
+            f"the last {count} bytes of {name!r} are read for no weight: the file may belong to "
+            "another export. Ship the .onnx with the data it was written with",
             file.path,
         )
 

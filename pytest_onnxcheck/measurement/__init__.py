@@ -25,7 +25,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     SaturatedLayer,
     SaturationMeasurement,
 )
-from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck
+from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck, HashedFile
 from pytest_onnxcheck.measurement.latency import (
     LatencyMeasurement,
     PastRuns,
@@ -60,6 +60,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     # any check
     "Measurement",
     # export
+    "HashedFile",
     "FileCheck",
     "ExportMeasurement",
     # structure

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-__all__ = ["ExportMeasurement", "FileCheck"]
+__all__ = ["ExportMeasurement", "FileCheck", "HashedFile"]
+
+
+@dataclass(frozen=True)
+class HashedFile:
+    """One file of an artefact: its name in the artefact's folder, its bytes, their SHA-256."""
+
+    name: str
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -13,11 +22,14 @@ class FileCheck:
 
     Attributes:
         path: The file.
-        sha256: Hash of the `.onnx` file and its external data.
+        sha256: Hash of `files`: of their contents, one after the other.
         size_bytes: Bytes on disk, external data included.
         checker_error: What the full check said; None when it was content.
         inference_error: What strict shape inference said; None when it was content.
         unsorted: Whether the nodes are out of topological order, and fine once sorted.
+        files: The `.onnx` file, then its external data by name; empty in an earlier version's
+            record.
+        unread: Bytes at the end of data files that no weight is read from, by file.
     """
 
     path: str
@@ -26,6 +38,8 @@ class FileCheck:
     checker_error: str | None
     inference_error: str | None
     unsorted: bool = False
+    files: tuple[HashedFile, ...] = ()
+    unread: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

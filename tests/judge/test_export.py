@@ -38,6 +38,15 @@ def test_a_file_whose_shapes_contradict_fails():
     )
 
 
+def test_data_that_no_weight_is_read_from_warns():
+    finding = only(export(file(unread={"net.data": 68})))
+    assert finding.grade is Grade.WARN
+    assert str(finding) == (
+        "external data [net.onnx]: the last 68 bytes of 'net.data' are read for no weight: the "
+        "file may belong to another export. Ship the .onnx with the data it was written with"
+    )
+
+
 def test_a_note_about_the_reference_warns():
     finding = only(export(notes=("in train mode",)))
     assert (finding.grade, str(finding)) == (Grade.WARN, "reference: in train mode")

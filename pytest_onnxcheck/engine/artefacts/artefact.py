@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.graph.walk import tensors
-from pytest_onnxcheck.files import files_sha256
-from pytest_onnxcheck.measurement import CalibrationMeasurement
+from pytest_onnxcheck.engine.artefacts.external import locations
+from pytest_onnxcheck.files import hashed
+from pytest_onnxcheck.measurement import CalibrationMeasurement, HashedFile
 
 __all__ = ["Artefact", "Notes", "artefact_files"]
 
@@ -57,11 +58,13 @@ class Artefact:
 
     Attributes:
         path: The `.onnx` file.
-        sha256: Hash of the file and its external data.
+        sha256: Hash of `files`: of their contents, one after the other.
         size_bytes: Bytes on disk of the same.
         seconds: What building it took, when it was built; 0 for a file that was given.
         cached: Whether it was built by an earlier run.
         notes: What the builder noted.
+        files: The file, then its external data by name, each with a hash of its own.
+        precision: What the manifest asks it to be, see `terms.Precision`.
     """
 
     path: Path
@@ -70,31 +73,29 @@ class Artefact:
     seconds: float
     cached: bool
     notes: Notes
+    files: tuple[HashedFile, ...]
+    precision: str = "fp32"
 
     @classmethod
-    def given(cls, path: Path) -> Artefact:
+    def given(cls, path: Path, precision: str = "fp32") -> Artefact:
         """An artefact that already exists."""
-        return cls.of(path, seconds=0.0, cached=False, notes=Notes())
+        made = cls.of(path, seconds=0.0, cached=False, notes=Notes())
+        return dataclasses.replace(made, precision=precision)
 
     @classmethod
     def of(cls, path: Path, *, seconds: float, cached: bool, notes: Notes) -> Artefact:
         """An artefact of a file on disk: hash and size are taken from it and its data."""
-        files = artefact_files(path)
-        size = sum(file.stat().st_size for file in files)
-        return cls(path, files_sha256(files), size, seconds, cached, notes)
+        paths = artefact_files(path)
+        sha256, each = hashed(paths)
+        files = tuple(
+            HashedFile(os.path.relpath(file, path.parent), file.stat().st_size, digest)
+            for file, digest in zip(paths, each, strict=True)
+        )
+        size = sum(file.size_bytes for file in files)
+        return cls(path, sha256, size, seconds, cached, notes, files)
 
 
 def artefact_files(path: Path) -> list[Path]:
     """The `.onnx` file and the external data files it names that exist."""
-    import onnx
-
-    model = onnx.load(path, load_external_data=False)
-    names = {
-        entry.value
-        for tensor in tensors(model.graph)
-        if tensor.data_location == onnx.TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    data = [path.parent / name for name in sorted(names)]
+    data = [path.parent / name for name in locations(path)]
     return [path, *(file for file in data if file.is_file())]

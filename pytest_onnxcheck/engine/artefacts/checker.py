@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.artefacts.external import unread_bytes
 from pytest_onnxcheck.measurement import FileCheck
 from pytest_onnxcheck.wording import one_line
 
@@ -29,6 +30,8 @@ def check_file(artefact: Artefact) -> FileCheck:
         checker_error=checker_error,
         inference_error=inference_error,
         unsorted=unsorted,
+        files=artefact.files,
+        unread=unread_bytes(artefact.path),
     )
 
 
