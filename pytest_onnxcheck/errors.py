@@ -14,7 +14,7 @@
         ├── QuantizeError     fp32 artefact -> another precision
         └── RunError          ONNX Runtime refused, crashed or fell back
             ├── TargetAbsent  this machine has no such target (a skip, not a failure)
-            └── Unsupported   the target has no kernels for the precision (a skip)
+            └── Unsupported   the target has no kernels for the precision asked for (a skip)
 
 Every message says where, what, what was measured against what is allowed, and how to fix it.
 """
@@ -93,4 +93,4 @@ class TargetAbsent(RunError):  # noqa: N818 - it is a state of the machine, not 
 
 
 class Unsupported(RunError):  # noqa: N818 - it is a state of the runtime, not a fault
-    """The target has no kernels for the variant's precision: a reason to skip."""
+    """The target has no kernels for the precision the manifest asks for: a reason to skip."""

@@ -67,6 +67,41 @@ def test_every_precision_passes_and_bf16_is_skipped_in_onnx_runtimes_words(proje
     assert len(set(rel_rms)) == 4
 
 
+ONE_BF16_LAYER = """
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 16), nn.Linear(16, 4)
+        self.middle = nn.Linear(16, 16).bfloat16()
+
+    def forward(self, x):
+        return self.last(self.middle(self.first(x).bfloat16()).float())
+
+
+def mlp():
+    return Net().eval()
+"""
+
+
+def test_a_model_with_one_bf16_layer_fails_in_fp32_and_skips_where_bf16_is_asked(project: Project):
+    (project.path / "nets.py").write_text(ONE_BF16_LAYER)
+    project.manifest(mlps("net"), 'precisions = ["fp32", "fp16", "bf16"]')
+    assert project.run("-m", "not latency").ret == 1
+    outcomes = project.outcomes()
+    for precision, outcome in {"fp32": "failed", "fp16": "failed", "bf16": "skipped"}.items():
+        assert outcomes[NAME.format(precision, "equivalence[cpu]")] == outcome
+    reason = project.reason(NAME.format("fp32", "equivalence[cpu]"))
+    assert "which lacks kernels for bfloat16: Could not find an implementation for Gemm" in reason
+    assert (
+        "The manifest asks for fp32, and bfloat16 is in node '/middle/Gemm' (Gemm, weights "
+        "middle.weight, middle.bias). Keep them in float32 (no .bfloat16(), " in reason
+    )
+
+
 def test_bf16_is_skipped_where_it_is_timed_too(project: Project):
     project.manifest(mlps("net"), 'precisions = ["bf16"]\nlatency = { seconds = 0.1 }')
     project.run("-k", "latency")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
-from pytest_onnxcheck.wording import one_line
+from pytest_onnxcheck.wording import one_line, several
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,9 @@ __all__ = [
 #: how much of ONNX Runtime's words is repeated where a check is skipped
 _SHORT = 200
 
+#: how ONNX Runtime names the node for which it has no kernel
+_NODE = re.compile(r"node with name '([^']*)'")
+
 #: ONNX Runtime's numbers of what it logs
 _WARNING, _ERROR = 2, 3
 
@@ -44,7 +49,7 @@ _WARNING, _ERROR = 2, 3
 _SAID = 2
 
 #: what is known about opening artefacts on targets in this process: None when the child did
-_probed: dict[tuple[str, str], StageError | None] = {}
+_probed: dict[tuple[str, str, str], StageError | None] = {}
 
 
 def import_onnxruntime() -> Any:
@@ -212,7 +217,7 @@ def open_session(
 
     Raises:
         TargetAbsent: This onnxruntime has no such provider, or the machine no such device.
-        Unsupported: The artefact is bfloat16, and the provider has no kernels for it; or the
+        Unsupported: The artefact is to be bf16, and the provider has no kernels for it; or the
             target is the reference evaluator, and the artefact too large for it.
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
@@ -222,7 +227,7 @@ def open_session(
     try:
         return _open(str(artefact.path), target, threads, optimise, narrowed)
     except RunError as error:  # one failure, which the other checks then name
-        _probed[artefact.sha256, target.key] = error
+        _probed[_key(artefact, target)] = error
         raise
     except Exception as error:  # it opened in the child, with the target's own number of threads
         raise _does_not_load(error) from error
@@ -302,7 +307,8 @@ def _open(
     if wide:
         raise RunError(
             f"{', '.join(wide)}: bfloat16, which ONNX Runtime does not exchange with numpy: it "
-            "cannot be run from Python. Keep inputs and outputs in float32 (keep_io_types = true)"
+            "cannot be run from Python. Keep inputs and outputs in float32 (keep_io_types = true); "
+            "of another precision than bf16, cast them in forward"
         )
     return session
 
@@ -319,29 +325,33 @@ def _talkative() -> Iterator[None]:
 
 
 def _probe(artefact: Artefact, target: Target) -> None:
-    key = (artefact.sha256, target.key)
+    key = _key(artefact, target)
     if key not in _probed and target.provider != EVALUATOR:
         problem = sandbox.load_problem(Path(artefact.path), target.opening())
-        refused = None if problem is None else _refused(artefact.path, problem, target.provider)
+        refused = None if problem is None else _refused(artefact, problem, target.provider)
         _probed[key] = refused
     error = _probed.get(key)
     if error is not None:
         raise error
 
 
-def _refused(path: Path, problem: str, provider: str) -> RunError:
-    """Why an artefact does not load: a failure, unless all that is missing is bfloat16."""
+def _key(artefact: Artefact, target: Target) -> tuple[str, str, str]:
+    return artefact.sha256, artefact.precision, target.key
+
+
+def _refused(artefact: Artefact, problem: str, provider: str) -> RunError:
+    """Why an artefact does not load: a failure, unless bfloat16 was asked for and is the reason."""
     said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
-    if said == problem or not _holds_bfloat16(path):
-        return RunError(f"{path}: {problem}")
-    short = said if len(said) <= _SHORT else said[:_SHORT] + " …"
-    return Unsupported(f"bf16 does not load on {provider}: {short}")
-
-
-def _holds_bfloat16(path: Path) -> bool:
-    import onnx
-
-    graph = onnx.load(path, load_external_data=False).graph
-    held = {tensor.data_type for tensor in graph.initializer}
-    held |= {v.type.tensor_type.elem_type for v in (*graph.input, *graph.output, *graph.value_info)}
-    return onnx.TensorProto.BFLOAT16 in held
+    found = Bfloat16() if said == problem else find_bfloat16(artefact.path)
+    node = _NODE.search(said)
+    if not found.held or (node is not None and node[1] in found.free):
+        return RunError(f"{artefact.path}: {problem}")
+    short = one_line(said, _SHORT)
+    if artefact.precision == "bf16":
+        return Unsupported(f"bf16 does not load on {provider}: {short}")
+    return RunError(
+        f"{artefact.path}: does not load on {provider}, which lacks kernels for bfloat16: {short}. "
+        f"The manifest asks for {artefact.precision}, and bfloat16 is in "
+        f"{several(list(found.held.values()))}. Keep them in float32 (no .bfloat16(), "
+        ".to(torch.bfloat16) or autocast in the model), or ask for precision bf16"
+    )

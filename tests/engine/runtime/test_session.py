@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.transformers.float16 import convert_float_to_float16
+from small_models import save
 from torch import nn
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
@@ -145,16 +146,52 @@ def one_node(path: Path, operator: str, read: int, given: int, **attributes: int
     graph = onnx.helper.make_graph([node], "g", [kinds[0]], [kinds[1]])
     opset = onnx.helper.make_opsetid("", 20)
     onnx.save(onnx.helper.make_model(graph, opset_imports=[opset], ir_version=9), path)
-    return Artefact.given(path)
+    return Artefact.given(path, "bf16")
+
+
+SAID = "Could not find an implementation for "
 
 
 def test_bfloat16_without_kernels_is_unsupported_and_other_types_are_a_failure(tmp_path: Path):
     bfloat16, int64 = onnx.TensorProto.BFLOAT16, onnx.TensorProto.INT64
-    said = "Could not find an implementation for "
-    with pytest.raises(Unsupported, match=f"^bf16 does not load on CPUExecutionProvider: {said}"):
+    with pytest.raises(Unsupported, match=f"^bf16 does not load on CPUExecutionProvider: {SAID}"):
         open_session(one_node(tmp_path / "b.onnx", "Relu", bfloat16, bfloat16), CPU)
-    with pytest.raises(RunError, match=said) as caught:
+    with pytest.raises(RunError, match=SAID) as caught:
         open_session(one_node(tmp_path / "i.onnx", "Relu", int64, int64), CPU)
+    assert not isinstance(caught.value, Unsupported)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8-dynamic"])
+def test_bfloat16_that_nobody_asked_for_is_a_failure(tmp_path: Path, precision: str):
+    bfloat16 = onnx.TensorProto.BFLOAT16
+    wide = one_node(tmp_path / "m.onnx", "Relu", bfloat16, bfloat16)
+    with pytest.raises(Unsupported):  # the same file, as what it is
+        open_session(wide, CPU)
+    with pytest.raises(RunError) as caught:
+        open_session(Artefact.given(wide.path, precision), CPU)
+    assert not isinstance(caught.value, Unsupported)
+    text = str(caught.value)
+    assert text.startswith(
+        f"{wide.path}: does not load on CPUExecutionProvider, which lacks kernels for bfloat16: "
+        f"{SAID}Relu"
+    )
+    assert text.endswith(
+        f". The manifest asks for {precision}, and bfloat16 is in node 'y' (Relu). Keep them in "
+        "float32 (no .bfloat16(), .to(torch.bfloat16) or autocast in the model), or ask for "
+        "precision bf16"
+    )
+
+
+def test_another_type_without_kernels_fails_although_there_is_bfloat16_elsewhere(tmp_path: Path):
+    text = """(bfloat16[n] x, int64[n] i) => (float[n] y, int64[n] j) {
+        [cast] y = Cast <to = 1> (x)
+        [other] j = Relu (i)
+    }"""
+    artefact = Artefact.given(save(tmp_path / "m.onnx", text), "bf16")
+    with pytest.raises(
+        RunError, match=f"m.onnx: does not load in ONNX Runtime: .*{SAID}"
+    ) as caught:
+        open_session(artefact, CPU)
     assert not isinstance(caught.value, Unsupported)
 
 
