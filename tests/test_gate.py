@@ -277,6 +277,84 @@ def test_a_static_batch_is_caught_by_structure_and_by_the_sweep(project: Project
     assert "ONNX Runtime failed on x [3, 8]" in reason
 
 
+CONSTANTS_AND_TIED = """
+import torch
+from torch import nn
+
+
+class Anchored(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+        self.register_buffer("anchors", torch.rand(6, 4))
+
+    def forward(self, x):
+        return self.linear(x), self.anchors, torch.zeros_like(x), torch.arange(8.0)
+
+
+def anchored():
+    return Anchored().eval()
+
+
+class Tied(nn.Module):
+    def forward(self, x, y):
+        if x.shape[0] == y.shape[0]:
+            return x * 2, y * 2
+        return x + x, y + y
+
+
+def tied():
+    return Tied().eval()
+"""
+
+
+def test_outputs_that_follow_no_input_in_pytorch_either_are_healthy(project: Project):
+    (project.path / "nets.py").write_text(CONSTANTS_AND_TIED)
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:anchored"
+        dims = { batch = [1, 3] }
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 4]
+        outputs.anchors.shape = [6, 4]
+        outputs.zeros.shape = ["batch", 8]
+        outputs.positions.shape = [8]
+        """
+    )
+    assert project.run("-m", "not latency").ret == 0
+    for check in project.record["checks"]:
+        if check["check"] == "structure":
+            whats = {finding["what"] for finding in check["findings"]}
+            assert whats == {"output 'anchors'", "output 'positions'"}
+            assert {finding["grade"] for finding in check["findings"]} == {"warn"}
+    assert set(project.outcomes().values()) == {"passed"}
+
+
+def test_dims_that_an_exporter_ties_together_fail(project: Project):
+    # both sizes are 2 when it is exported, and forward asks whether they are equal
+    (project.path / "nets.py").write_text(CONSTANTS_AND_TIED)
+    project.manifest(
+        """
+        [models.net]
+        factory = "nets.py:tied"
+        exporters = ["dynamo"]
+        opsets = [20]
+        dims = { batch = [2, 3], sequence = [2, 5] }
+        inputs.x.shape = ["batch", 8]
+        inputs.y.shape = ["sequence", 8]
+        outputs.a.shape = ["batch", 8]
+        outputs.b.shape = ["sequence", 8]
+        """
+    )
+    assert project.run("-k", "structure").ret == 1
+    assert project.reason("net::dynamo-op20-fp32::test_structure").startswith(
+        "input 'y': dim 0 ('sequence') is one with dim 0 ('batch') of input 'x': both are 'batch' "
+        "in the artefact, which promises equal sizes only, and in PyTorch 'batch' can be 2 and "
+        "'sequence' 5. Export with sizes that differ"
+    )
+
+
 def test_a_dim_declared_dynamic_but_static_in_the_artefact(project: Project):
     torch.manual_seed(0)
     module = TwoHeads().eval()

@@ -18,6 +18,7 @@ def structure(measured: StructureMeasurement) -> Verdict:
         [
             *_contract("input", measured.expected_inputs, measured.inputs),
             *_contract("output", measured.expected_outputs, measured.outputs),
+            *_merged(measured),
             *_graph(measured),
         ]
     )
@@ -82,6 +83,34 @@ def _tensor(kind: str, expected: TensorSpec, actual: TensorSpec) -> Iterator[Fin
             )
 
 
+def _merged(measured: StructureMeasurement) -> Iterator[Finding]:
+    for found in measured.merged_dims:
+        one, other = found.dims
+        first, second = found.axes
+        text = (
+            f"dim {second.axis} ({other!r}) is one with dim {first.axis} ({one!r}) of "
+            f"{first.kind} {first.name!r}: both are {found.symbol!r} in the artefact, which "
+            "promises equal sizes only"
+        )
+        what = f"{second.kind} {second.name!r}"
+        if found.sizes is None and found.refused:
+            yield Finding(
+                _WARN, what, f"{text}; PyTorch runs on no others either. Declare them as one dim"
+            )
+            continue
+        apart = ""
+        if found.sizes is not None:
+            apart = (
+                f", and in PyTorch {one!r} can be {found.sizes[0]} and {other!r} {found.sizes[1]}"
+            )
+        yield Finding(
+            _FAIL,
+            what,
+            f"{text}{apart}. Export with sizes that differ (`example`, or the first values of "
+            "`dims`) and with a name for each, and look for what ties them together in forward",
+        )
+
+
 def _shown(spec: TensorSpec) -> str:
     return f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape or ())}]"
 
@@ -113,6 +142,12 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
             + ("; so does PyTorch" if ignored else ""),
         )
     for name in measured.unreached_outputs:
+        constant = name in measured.constant_outputs
         yield Finding(
-            _FAIL, f"output {name!r}", "depends on no input: it was folded into a constant"
+            _WARN if constant else _FAIL,
+            f"output {name!r}",
+            "depends on no input: callers get the same values every time; so they do of PyTorch"
+            if constant
+            else "depends on no input: it was folded into a constant, and PyTorch gives another "
+            "one for other values or sizes",
         )

@@ -40,7 +40,12 @@ from pytest_onnxcheck.measurement.quantization import (
     QuantizationMeasurement,
 )
 from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasurement
-from pytest_onnxcheck.measurement.structure import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement.structure import (
+    Axis,
+    MergedDims,
+    StructureMeasurement,
+    TensorSpec,
+)
 from pytest_onnxcheck.measurement.target import FallenNode, TargetMeasurement
 
 #: What a check measures.
@@ -65,6 +70,8 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "ExportMeasurement",
     # structure
     "TensorSpec",
+    "Axis",
+    "MergedDims",
     "StructureMeasurement",
     # quantization
     "CalibrationMeasurement",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["StructureMeasurement", "TensorSpec"]
+__all__ = ["Axis", "MergedDims", "StructureMeasurement", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -14,6 +14,34 @@ class TensorSpec:
     name: str
     dtype: str
     shape: tuple[int | str | None, ...] | None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of an input or output; `kind` is `input` or `output`."""
+
+    kind: str
+    name: str
+    axis: int
+
+
+@dataclass(frozen=True)
+class MergedDims:
+    """Two dims of the manifest that are one symbol in the artefact, though they may differ.
+
+    Attributes:
+        symbol: The artefact's.
+        dims: The manifest's.
+        axes: Where each of them is that symbol, first.
+        sizes: Sizes of the two that differ in a run of PyTorch; None when there was no such run.
+        refused: Whether PyTorch refused sizes that differ.
+    """
+
+    symbol: str
+    dims: tuple[str, str]
+    axes: tuple[Axis, Axis]
+    sizes: tuple[int, int] | None
+    refused: bool
 
 
 @dataclass(frozen=True)
@@ -33,7 +61,9 @@ class StructureMeasurement:
         random: Nodes that draw random numbers.
         unused_inputs: Inputs that no node or output reads.
         ignored_inputs: Those of them that PyTorch's outputs do not depend on either.
-        unreached_outputs: Outputs that depend on no input.
+        unreached_outputs: Declared outputs that depend on no input.
+        constant_outputs: Those of them that depend on none in PyTorch either.
+        merged_dims: Dims that are one symbol in the artefact, and may differ.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -49,3 +79,5 @@ class StructureMeasurement:
     unused_inputs: tuple[str, ...]
     unreached_outputs: tuple[str, ...]
     ignored_inputs: tuple[str, ...] = ()
+    constant_outputs: tuple[str, ...] = ()
+    merged_dims: tuple[MergedDims, ...] = ()

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.walk import nodes_of
-from pytest_onnxcheck.engine.inputs.cases import example
+from pytest_onnxcheck.engine.oracle.dependence import constant_outputs, ignores
+from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
 
@@ -48,8 +49,11 @@ def measure_model(
     # before IR version 4 initializers were listed among the inputs
     inputs = [value for value in graph.input if value.name not in constants]
     unused = tuple(_unused([value.name for value in inputs], graph, nodes))
+    declared = reference.model.outputs
+    reached = _reached([value.name for value in inputs], graph)
+    unreached = tuple(v.name for v in graph.output if v.name in declared and v.name not in reached)
     outputs = tuple(_spec(value) for value in graph.output)
-    return StructureMeasurement(
+    measured = StructureMeasurement(
         inputs=tuple(_spec(value) for value in inputs),
         outputs=outputs,
         expected_inputs=tuple(
@@ -69,9 +73,11 @@ def measure_model(
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
         random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
         unused_inputs=unused,
-        ignored_inputs=tuple(name for name in unused if _ignores(reference, name)),
-        unreached_outputs=tuple(_unreached([value.name for value in inputs], graph)),
+        ignored_inputs=tuple(name for name in unused if ignores(reference, name)),
+        unreached_outputs=unreached,
+        constant_outputs=constant_outputs(reference, unreached),
     )
+    return dataclasses.replace(measured, merged_dims=merged_dims(reference, measured))
 
 
 def _output_dtype(name: str, declared: str, variant: Variant, outputs: Iterable[TensorSpec]) -> str:
@@ -131,22 +137,8 @@ def _unused(
     return (name for name in inputs if name not in read)
 
 
-def _ignores(reference: Reference, name: str) -> bool:
-    """Whether PyTorch's outputs stay the same, bit by bit, whether an input is zero or one."""
-    import numpy as np
-
-    inputs = example(reference)
-    others = (np.zeros_like(inputs[name]), np.ones_like(inputs[name]))
-    try:
-        usual = reference.run(inputs)
-        found = [reference.run({**inputs, name: other}) for other in others]
-    except InputError:
-        return False
-    return all(all(map(np.array_equal, usual, outputs)) for outputs in found)
-
-
-def _unreached(inputs: list[str], graph: onnx.GraphProto) -> Iterator[str]:
-    """Outputs whose value cannot depend on any input, whatever the nodes compute."""
+def _reached(inputs: list[str], graph: onnx.GraphProto) -> set[str]:
+    """Values that may depend on an input; any other cannot, whatever the nodes compute."""
     reads = [set(node.input) | {n for i in _inner(node) for n in i.input} for node in graph.node]
     reached = set(inputs)
     known = -1
@@ -155,7 +147,7 @@ def _unreached(inputs: list[str], graph: onnx.GraphProto) -> Iterator[str]:
         for node, read in zip(graph.node, reads, strict=True):
             if read & reached:
                 reached.update(node.output)
-    return (value.name for value in graph.output if value.name not in reached)
+    return reached
 
 
 def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:

@@ -1,0 +1,108 @@
+"""What PyTorch's outputs depend on, found out by running it on other values and other sizes."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.inputs.cases import dim_values, example, example_dims, fill_inputs
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.manifest import Model
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["constant_outputs", "ignores", "runs_at_other_sizes"]
+
+#: seeds the draws
+_CASE = "structure"
+
+
+def ignores(reference: Reference, name: str) -> bool:
+    """Whether PyTorch's outputs stay the same, bit by bit, whether an input is zero or one."""
+    import numpy as np
+
+    inputs = example(reference)
+    others = (np.zeros_like(inputs[name]), np.ones_like(inputs[name]))
+    try:
+        usual = reference.run(inputs)
+        found = [reference.run({**inputs, name: other}) for other in others]
+    except InputError:
+        return False
+    return all(all(map(np.array_equal, usual, outputs)) for outputs in found)
+
+
+def constant_outputs(reference: Reference, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of some outputs that are the same in PyTorch, bit by bit, whatever it is fed with.
+
+    It is fed with zeros, with ones, and with draws of every size that `runs_at_other_sizes` tries.
+    """
+    if not names:
+        return ()
+    try:
+        usual = _named(reference, example(reference))
+        others = list(_other_outputs(reference))
+    except InputError:
+        return ()
+    return tuple(
+        name for name in names if others and all(_same(usual[name], o[name]) for o in others)
+    )
+
+
+def runs_at_other_sizes(
+    reference: Reference,
+) -> Iterator[tuple[dict[str, int], dict[str, Array] | None]]:
+    """Runs PyTorch on a draw for every combination of dims declared, and then some not declared.
+
+    Sizes that an input's file does not have are left out.
+
+    Yields:
+        The dims, and the outputs by name; None where PyTorch refuses them.
+    """
+    for dims in _sizes(reference.model):
+        try:
+            inputs = fill_inputs(reference, dims, _CASE, 0)
+        except InputError:
+            continue
+        try:
+            yield dims, _named(reference, inputs)
+        except InputError:
+            yield dims, None
+
+
+def _sizes(model: Model) -> list[dict[str, int]]:
+    """The combinations declared; then each dim one and twice as large, the others as exported."""
+    exported = example_dims(model)
+    larger = [
+        {**exported, dim: other}
+        for dim, size in exported.items()
+        for other in dict.fromkeys((size + 1, 2 * size))
+    ]
+    declared = dim_values(model.dims)
+    return [*declared, *(sizes for sizes in larger if sizes not in declared)]
+
+
+def _other_outputs(reference: Reference) -> Iterator[dict[str, Array]]:
+    import numpy as np
+
+    inputs = example(reference)
+    for other in (np.zeros_like, np.ones_like):
+        with contextlib.suppress(InputError):
+            yield _named(reference, {name: other(array) for name, array in inputs.items()})
+    for _, outputs in runs_at_other_sizes(reference):
+        if outputs is not None:
+            yield outputs
+
+
+def _named(reference: Reference, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    return dict(zip(reference.model.outputs, reference.run(inputs), strict=True))
+
+
+def _same(one: Array, other: Array) -> bool:
+    return (
+        one.shape == other.shape and one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    )

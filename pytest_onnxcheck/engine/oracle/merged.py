@@ -1,0 +1,97 @@
+"""Dims that the manifest tells apart and an artefact does not."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
+
+from pytest_onnxcheck.engine.oracle.dependence import runs_at_other_sizes
+from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.measurement import Axis, MergedDims, StructureMeasurement
+
+__all__ = ["merged_dims"]
+
+
+def merged_dims(reference: Reference, measured: StructureMeasurement) -> tuple[MergedDims, ...]:
+    """Dims of one symbol in the artefact, unless PyTorch has them equal at every size.
+
+    How a symbol is spelled does not matter. A dim that only outputs have may be equal to another
+    one by what the model does: PyTorch, which is run only where dims share a symbol, says.
+
+    Args:
+        reference: The PyTorch model.
+        measured: Inputs and outputs of the artefact, and as the manifest declares them.
+    """
+    pairs = list(_pairs(measured))
+    if not pairs:
+        return ()
+    runs = _Runs.of(reference)
+    fed = {dim for spec in measured.expected_inputs for dim in spec.shape or ()}
+    merged = []
+    for symbol, dims, axes in pairs:
+        sizes = runs.apart(dims, axes, fed)
+        if sizes is not None or fed.issuperset(dims):
+            refused = any(tried[dims[0]] != tried[dims[1]] for tried in runs.refused)
+            merged.append(MergedDims(symbol, dims, axes, sizes, refused))
+    return tuple(merged)
+
+
+def _pairs(
+    measured: StructureMeasurement,
+) -> Iterator[tuple[str, tuple[str, str], tuple[Axis, Axis]]]:
+    """Of each symbol that stands for several dims: the first with each other, where they are."""
+    by_symbol: dict[str, dict[str, Axis]] = {}
+    for axis, dim, symbol in _axes(measured):
+        by_symbol.setdefault(symbol, {}).setdefault(dim, axis)
+    for symbol, held in by_symbol.items():
+        (first, place), *others = held.items()
+        for dim, axis in others:
+            yield symbol, (first, dim), (place, axis)
+
+
+def _axes(measured: StructureMeasurement) -> Iterator[tuple[Axis, str, str]]:
+    """Axes that are dynamic for both, with the manifest's dim and the artefact's symbol."""
+    kinds = {
+        "input": (measured.expected_inputs, measured.inputs),
+        "output": (measured.expected_outputs, measured.outputs),
+    }
+    for kind, (expected, found) in kinds.items():
+        shapes = {spec.name: spec.shape or () for spec in found}
+        for spec in expected:
+            wanted, shape = spec.shape or (), shapes.get(spec.name, ())
+            if len(wanted) == len(shape):  # another rank is a fault of its own
+                for index, (dim, symbol) in enumerate(zip(wanted, shape, strict=True)):
+                    if isinstance(dim, str) and isinstance(symbol, str) and symbol:
+                        yield Axis(kind, spec.name, index), dim, symbol
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Runs of PyTorch: dims with the outputs' shapes, and dims that it refused."""
+
+    accepted: list[tuple[dict[str, int], dict[str, tuple[int, ...]]]]
+    refused: list[dict[str, int]]
+
+    @classmethod
+    def of(cls, reference: Reference) -> _Runs:
+        runs = cls([], [])
+        for dims, outputs in runs_at_other_sizes(reference):
+            if outputs is None:
+                runs.refused.append(dims)
+            else:
+                shapes = {name: array.shape for name, array in outputs.items()}
+                runs.accepted.append((dims, shapes))
+        return runs
+
+    def apart(
+        self, dims: tuple[str, str], axes: tuple[Axis, Axis], fed: Container[object]
+    ) -> tuple[int, int] | None:
+        """Sizes at which two dims differ: as fed, or, of a dim that only outputs have, as given."""
+        for tried, shapes in self.accepted:
+            one, other = (
+                tried[dim] if dim in fed else dict(enumerate(shapes[axis.name])).get(axis.axis)
+                for dim, axis in zip(dims, axes, strict=True)
+            )
+            if one is not None and other is not None and one != other:
+                return one, other
+        return None
