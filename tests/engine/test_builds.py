@@ -96,6 +96,16 @@ def test_the_notes_hold_the_options_and_the_calibration_data(workshop):
     assert first.notes.options["method"] == "minmax"
 
 
+@pytest.mark.parametrize(("variant", "precision"), [(STATIC, "int8-static"), (FP16, "fp16")])
+def test_an_artefact_knows_what_it_was_asked_to_be(workshop, variant, precision):
+    model = workshop.models(("net", FILE))["net"]
+    chosen = next(entry for entry in model.variants if entry.name == variant)
+    builds = Builds(workshop.root / "artefacts")
+    reference = builds.reference(model)
+    assert builds.artefact(reference, chosen).precision == precision
+    assert builds.float_artefact(reference, chosen).precision == "fp32"
+
+
 def test_changed_data_builds_anew(workshop):
     first = workshop.build(FILE)
     workshop.save(scale=3.0)

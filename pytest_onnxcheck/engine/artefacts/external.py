@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -25,8 +26,9 @@ def locations(path: Path) -> list[str]:
 def data_faults(path: Path) -> list[str]:
     """What keeps weights from being read from external data, one text each; empty when all are.
 
-    Every weight must lie within its file, in as many bytes as its shape and type take, and every
-    file inside the artefact's folder. A file is read only where the artefact notes its SHA-1.
+    Every weight must lie within its file, in as many bytes as its shape and type take and in no
+    other's, and every file inside the artefact's folder. A file is read only where the artefact
+    notes its SHA-1.
 
     Args:
         path: The artefact.
@@ -121,14 +123,15 @@ def _of_file(folder: Path, location: str, parts: list[_Part]) -> Iterator[str]:
         yield f"the artefact names no data file for {first}"
     elif not _inside(folder, location):
         yield (
-            f"{location!r}, which holds {first}, lies outside of the artefact's folder: it is "
-            "lost when the folder is shipped, and ONNX forbids it"
+            f"data file {location!r}, which holds {first}, lies outside of the artefact's folder: "
+            "it is lost when the folder is shipped, and ONNX forbids it"
         )
     elif not file.is_file():
-        yield f"data file {location!r} is missing, which holds {first}"
+        yield f"data file {location!r}, which holds {first}, is missing"
     else:
         size = file.stat().st_size
         wrong = [fault for part in parts if (fault := _of_part(part, size))]
+        wrong = wrong or list(_overlaps(parts))
         if wrong:
             more = f" (so it is with {len(wrong) - 1} more)" if wrong[1:] else ""
             yield f"data file {location!r} has {size} bytes; {wrong[0]}{more}"
@@ -153,6 +156,15 @@ def _of_part(part: _Part, size: int) -> str | None:
     if end - offset != part.needed:
         return f"{name}, {part.what}, takes {part.needed} bytes, and {end - offset} are set apart"
     return None
+
+
+def _overlaps(parts: list[_Part]) -> Iterator[str]:
+    """Weights that have bytes in common; those that are the same bytes are one weight, shared."""
+    placed = sorted({(part.offset, part.offset + part.needed): part for part in parts}.items())
+    for ((_, end), one), ((start, _), other) in pairwise(placed):
+        if start < end:
+            names = f"weights {one.tensor!r} and {other.tensor!r}"
+            yield f"{names} overlap: one ends at {end}, the other starts at {start}"
 
 
 def _of_checksum(file: Path, location: str, parts: list[_Part]) -> Iterator[str]:

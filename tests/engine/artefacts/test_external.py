@@ -95,10 +95,10 @@ def without_lengths(path):
 
 def shared(path):
     """Two weights that are read from the same bytes."""
-    save(path)
+    save(path, 1, 33)
     note(path, "b", offset="0")
     with path.with_name("net.data").open("rb+") as data:
-        data.truncate(64 * 33 * 4)
+        data.truncate(33 * 4)
 
 
 def packed(path):
@@ -144,7 +144,7 @@ def test_a_file_without_external_data_says_nothing(tmp_path):
 def test_a_missing_file_is_named_with_what_it_holds(net):
     net.with_name("net.data").unlink()
     assert data_faults(net) == [
-        "data file 'net.data' is missing, which holds weight 'w' and 1 more"
+        "data file 'net.data', which holds weight 'w' and 1 more, is missing"
     ]
 
 
@@ -180,6 +180,14 @@ def test_a_place_that_does_not_fit_the_weight_is_told(net, how):
     assert text in fault
 
 
+def test_weights_that_overlap_are_told(net):
+    note(net, offset="4")
+    assert data_faults(net) == [
+        "data file 'net.data' has 8580 bytes; weights 'w' and 'b' overlap: one ends at 8452, the "
+        "other starts at 8448"
+    ]
+
+
 @pytest.mark.parametrize("where", ["absolute", "above", "of Windows"])
 def test_a_file_outside_of_the_folder_is_told_although_it_is_there(net, where, tmp_path):
     folder = tmp_path / "shipped"
@@ -191,7 +199,7 @@ def test_a_file_outside_of_the_folder_is_told_although_it_is_there(net, where, t
         note(moved, weight, location=location)
     (fault,) = data_faults(moved)
     assert fault.startswith(
-        f"{location!r}, which holds weight 'w' and 1 more, lies outside of the artefact's folder: "
+        f"data file {location!r}, which holds weight 'w' and 1 more, lies outside of the "
     )
 
 
