@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.inputs.cases import dim_values, example, example_dims, fill_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError
-from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -63,7 +62,7 @@ def runs_at_other_sizes(
     Yields:
         The dims, and the outputs by name; None where PyTorch refuses them.
     """
-    for dims in _sizes(reference.model):
+    for dims in _sizes(reference):
         try:
             inputs = fill_inputs(reference, dims, _CASE, 0)
         except InputError:
@@ -74,15 +73,17 @@ def runs_at_other_sizes(
             yield dims, None
 
 
-def _sizes(model: Model) -> list[dict[str, int]]:
+def _sizes(reference: Reference) -> list[dict[str, int]]:
     """The combinations declared; then each dim one and twice as large, the others as exported."""
-    exported = example_dims(model)
+    exported = example_dims(reference.model)
+    fed = {dim for shape in reference.shapes.values() for dim in shape}
     larger = [
         {**exported, dim: other}
         for dim, size in exported.items()
-        for other in dict.fromkeys((size + 1, 2 * size))
+        if dim in fed
+        for other in (size + 1, 2 * size)
     ]
-    declared = dim_values(model.dims)
+    declared = dim_values(reference.model.dims)
     return [*declared, *(sizes for sizes in larger if sizes not in declared)]
 
 
