@@ -335,13 +335,22 @@ def _matching(
 
 
 def _tolerance(precision: str, levels: list[s.Tolerance]) -> s.Tolerance:
-    """Built-in tolerance with what is written; see `sections.Tolerance.fixed` for the policy."""
+    """What is written; built-in thresholds where it has none of its own.
+
+    See `sections.Tolerance.fixed` for the policy, and `replaces` for the thresholds.
+    """
     policy = s.BUILTIN_TOLERANCE[precision].policy
     for level in levels:
         policy = level.policy or ("fixed" if level.fixed else policy)
-    builtin = s.NOISE_FLOOR if policy == "noise-floor" else s.FIXED_TOLERANCE[precision]
-    merged = _merge(s.Tolerance, [builtin, *map(_replacing, levels)])
-    return merged.model_copy(update={"policy": policy})
+    written = _merge(s.Tolerance, list(map(_replacing, levels)))
+    own = {key: value for key, value in written.written().items() if value is not None}
+    builtin: dict[str, Any] = {}
+    if policy == "noise-floor":
+        builtin = s.NOISE_FLOOR.written()
+    elif not written.replaces:
+        builtin = s.FIXED_TOLERANCE[precision].written()
+    merged = {**builtin, **own, "policy": policy}
+    return s.Tolerance.model_construct(set(merged), **merged)
 
 
 def _replacing(level: s.Tolerance) -> s.Tolerance:

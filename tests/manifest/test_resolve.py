@@ -88,12 +88,58 @@ def test_the_fixed_policy_alone_brings_the_fixed_thresholds(tmp_path, precision)
     assert variant.tolerance == FIXED_TOLERANCE[precision]
 
 
-def test_a_partial_tolerance_without_a_policy_is_fixed_and_keeps_the_other_metrics(tmp_path):
+def in_force(found):
+    """The metrics a tolerance bounds; `rtol` stands for both numbers of allclose."""
+    bounded = {name for name in METRICS if isinstance(getattr(found, name), Bounds)}
+    return bounded | ({"rtol"} if found.rtol is not None else set())
+
+
+def test_a_threshold_without_a_policy_is_fixed_and_the_only_one_in_force(tmp_path):
     found = tolerance(tmp_path, "[models.net.tolerance.fp32]\nmax_abs = 1e-3")
     assert (found.policy, found.safety) == ("fixed", None)
     assert found.max_abs == Bounds(passes=1e-3, fails=1e-3)
-    assert found.mse == FIXED_TOLERANCE["fp32"].mse
-    assert found.cosine == FIXED_TOLERANCE["fp32"].cosine
+    assert in_force(found) == {"max_abs"}
+
+
+BUILT_IN = {"int8-static": {"rel_rms", "cosine"}, "fp32": {"max_abs", "mse", "cosine"}}
+
+#: precision and tables, the weakest first -> the metrics in force
+IN_FORCE = {
+    ("fp32", "max_abs = 0.05"): {"max_abs"},
+    ("fp32", 'policy = "fixed"\nmax_abs = 0.05'): {"max_abs"},
+    ("fp32", 'max_abs = 0.05 / policy = "fixed"'): {"max_abs"},
+    ("fp32", 'policy = "fixed" / max_abs = 0.05 / min_mutation_score = 0.5'): {"max_abs"},
+    ("fp32", "rtol = 1e-3\natol = 1e-5"): {"rtol"},
+    ("fp32", "mse = 1 / max_abs = 0.05"): {"mse", "max_abs"},
+    ("fp32", 'mse = "off" / max_abs = 0.05'): {"max_abs"},
+    ("int8-static", "max_abs = 0.05"): {"max_abs"},
+    ("int8-static", "sqnr_db = 8"): {"sqnr_db"},
+    ("int8-static", "cosine = 0.9"): {"cosine"},
+    ("int8-static", "top1 = 0.9 / sqnr_db = 8"): {"top1", "sqnr_db"},
+    # none that bounds the size of an error is in force: the built-in ones hold
+    ("fp32", 'policy = "fixed"'): BUILT_IN["fp32"],
+    ("fp32", 'policy = "fixed"\nmin_mutation_score = 0.5'): BUILT_IN["fp32"],
+    ("fp32", 'policy = "fixed"\ntop1 = 0.9'): BUILT_IN["fp32"] | {"top1"},
+    ("fp32", 'mse = "off"'): BUILT_IN["fp32"] - {"mse"},
+    ("fp32", 'max_abs = 0.05 / max_abs = "off"'): BUILT_IN["fp32"] - {"max_abs"},
+    ("int8-static", "top1 = 0.9"): BUILT_IN["int8-static"] | {"top1"},
+    ("int8-static", "min_mutation_score = 0.2"): BUILT_IN["int8-static"],
+    ("int8-static", 'sqnr_db = 8 / sqnr_db = "off"'): BUILT_IN["int8-static"],
+}
+
+
+@pytest.mark.parametrize(("precision", "written"), IN_FORCE)
+def test_a_threshold_of_ones_own_replaces_all_that_are_built_in(tmp_path, precision, written):
+    start, *models = written.split(" / ")
+    tables = [f"[models.net.tolerance.{precision}]", '[models.net.tolerance."dynamo-*"]']
+    (variant,) = net(
+        tmp_path,
+        start=f"[defaults.tolerance.{precision}]\n{start}",
+        model=f'precisions = ["{precision}"]',
+        end="\n".join(f"{table}\n{text}" for table, text in zip(tables, models, strict=False)),
+    ).variants
+    assert variant.tolerance.policy == "fixed"
+    assert in_force(variant.tolerance) == IN_FORCE[precision, written]
 
 
 def test_thresholds_beside_the_noise_floor_hold_as_well_and_bring_no_others(tmp_path):
@@ -149,7 +195,7 @@ def test_sqnr_and_rel_rms_bound_the_same_quantity_and_the_stronger_level_counts(
     found = variant.tolerance
     shown = (getattr(bound, "passes", bound) for bound in (found.rel_rms, found.sqnr_db))
     assert tuple(shown) == SAME_QUANTITY[written]
-    assert (found.policy, found.cosine) == ("fixed", FIXED_TOLERANCE["int8-static"].cosine)
+    assert found.policy == "fixed"
 
 
 #: tables, the weakest first -> the policy of fp32 that follows
@@ -243,7 +289,7 @@ def test_every_level_adds_its_own_metrics(tmp_path):
     )
     assert [getattr(found, name).passes for name in ("mse", "mean_abs", "max_rel")] == [1, 2, 3]
     assert found.max_abs == "off"
-    assert found.cosine == FIXED_TOLERANCE["fp32"].cosine
+    assert in_force(found) == {"mse", "mean_abs", "max_rel"}
 
 
 def test_budgets_are_inherited_like_tolerances(tmp_path):

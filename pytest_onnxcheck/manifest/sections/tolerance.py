@@ -80,8 +80,9 @@ class Tolerance(Section):
         description="How the outputs are judged: `noise-floor`, against what rounding alone does "
         "to them (fp32, fp16 and half only, and their default), or `fixed`, by thresholds on the "
         "metrics below (default of the others, and wherever thresholds other than `top1` and "
-        "`sqnr_db` are written without a policy). Thresholds written beside `noise-floor` hold as "
-        "well.",
+        "`sqnr_db` are written without a policy). Where a threshold of your own is in force, no "
+        "built-in one is; `top1` alone is added to them. Thresholds written beside `noise-floor` "
+        "hold as well.",
     )
     safety: Positive | None = Field(
         None, description="How many noise floors an error may be; default: 8."
@@ -125,6 +126,15 @@ class Tolerance(Section):
         """
         others = {"policy", "safety", "min_mutation_score", "top1", "sqnr_db"}
         return self.model_fields_set - others
+
+    @property
+    def replaces(self) -> bool:
+        """Whether built-in thresholds do not hold beside these.
+
+        `top1` says nothing of how large the outputs are: alone, it would let most faults pass.
+        """
+        bounds = (getattr(self, metric) for metric in METRICS if metric != "top1")
+        return self.rtol is not None or any(isinstance(found, Bounds) for found in bounds)
 
 
 def _fixed(**bounds: tuple[float, float]) -> Tolerance:
