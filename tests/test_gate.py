@@ -696,6 +696,10 @@ BEHAVING = {
     "ordered": 'factory = "behaviour.py:ordered"\noutputs.hidden.shape = ["batch", 8]\n'
     'outputs.logits.shape = ["batch", 8]',
     "branching": 'factory = "behaviour.py:branching"\ninputs.x.mean = 5',
+    "branching_fixed": 'factory = "behaviour.py:branching"\ninputs.x.mean = 5\n'
+    "tolerance.fp32.max_abs = 1e-3",
+    "branching_unprobed": 'factory = "behaviour.py:branching"\ninputs.x.mean = 5\n'
+    "probe_seconds = 0",
     "softplus": 'factory = "behaviour.py:softplus"\ninputs.x.std = 0.3',
     "outside": 'factory = "behaviour.py:softplus"\ninputs.x.std = 0.3\nprobe_seconds = 0\n'
     'cases.far = { file = "far.npz", outside_range = true }',
@@ -704,10 +708,15 @@ BEHAVING = {
     "in_place": 'factory = "behaviour.py:in_place"',
     "tied": 'factory = "behaviour.py:tied"\nonnx = "other_tied.onnx"\n'
     'outputs.y = { shape = ["batch"], dtype = "int64" }',
+    "tied_fixed": 'factory = "behaviour.py:tied"\nonnx = "other_tied.onnx"\n'
+    'outputs.y = { shape = ["batch"], dtype = "int64" }\nprobe_seconds = 0\n'
+    'tolerance.fp32.policy = "fixed"',
     "clear": 'factory = "behaviour.py:clear"\nonnx = "other_clear.onnx"\n'
     'outputs.y = { shape = ["batch"], dtype = "int64" }',
     "narrow": 'factory = "behaviour.py:narrow"',
     "narrow_wrong": 'factory = "behaviour.py:narrow"\nonnx = "narrowed.onnx"',
+    "narrow_accepted": 'factory = "behaviour.py:narrow"\nonnx = "narrowed.onnx"\n'
+    "inputs.x.range = [-5.0, 5.0]\ntolerance.fp32.max_abs = 0.05",
     "large": 'factory = "behaviour.py:large"\ninputs.x.std = 1e6\noutputs.y.shape = ["batch", 4]',
     "large_fixed": 'factory = "behaviour.py:large"\ninputs.x.std = 1e6\n'
     'outputs.y.shape = ["batch", 4]\ntolerance.fp32.policy = "fixed"',
@@ -740,7 +749,7 @@ def behaving(tmp_path_factory: pytest.TempPathFactory) -> Project:
             head += 'outputs.y.shape = ["batch", 8]\n'
         tables.append(head + lines)
     project.manifest("\n".join(tables))
-    project.run("-m", "equivalence")
+    project.result = project.run("-m", "equivalence")
     return project
 
 
@@ -788,6 +797,41 @@ def test_a_branch_that_the_trace_froze_is_found_by_a_probe(behaving: Project):
     assert "[probe:" in check["reason"]
 
 
+def test_a_fixed_tolerance_does_not_switch_the_probes_off(behaving: Project):
+    check = found(behaving, "branching_fixed")
+    assert check["outcome"] == "failed"
+    draws, probes = draws_and_probes(check)
+    assert draws == set()
+    assert any(name.startswith("probe:negative") for name in probes)
+    assert "; rounding does not explain it: " in check["reason"]
+    held = check["measurement"]["held_to"]
+    assert (held["cases"], held["unprobed"]) == (2, "")
+    assert held["probes"] == found(behaving, "branching")["measurement"]["held_to"]["probes"]
+
+
+def test_what_was_held_to_no_probes_says_why(behaving: Project):
+    check = found(behaving, "branching_unprobed")
+    assert check["outcome"] == "passed"
+    assert check["measurement"]["held_to"] == {
+        "cases": 2,
+        "probes": 0,
+        "perturbed_runs": 0,
+        "unprobed": "probe_seconds is 0",
+    }
+    output = behaving.result.stdout
+    output.re_match_lines([r"branching_unprobed .* 2\+0 "])
+    output.re_match_lines([r"no probes  branching_unprobed::\S+ and 1 more: probe_seconds is 0"])
+
+
+def test_a_threshold_of_ones_own_leaves_no_built_in_one_in_force(behaving: Project):
+    check = found(behaving, "narrow_accepted")
+    assert (check["outcome"], check["grade"]) == ("passed", "pass")
+    outputs = [case["outputs"][0] for case in check["measurement"]["cases"]]
+    # what `fixed` has built in
+    assert max(output["mse"] for output in outputs) > 1e-8
+    assert max(output["max_abs"] for output in outputs) > 1e-4
+
+
 def test_a_threshold_that_the_exporter_drops_is_found_by_a_probe(behaving: Project):
     check = found(behaving, "softplus")
     assert check["outcome"] == "failed"
@@ -815,9 +859,11 @@ def test_an_input_changed_in_place_passes_with_a_warning(behaving: Project):
 
 
 def test_integers_that_tie_warn_and_others_fail(behaving: Project):
-    tied, clear = found(behaving, "tied"), found(behaving, "clear")
-    assert (tied["outcome"], tied["grade"]) == ("passed", "warn")
-    assert "int64 outputs are exact, but the floats that decide these tie" in tied["reason"]
+    clear = found(behaving, "clear")
+    for model in ("tied", "tied_fixed"):
+        tied = found(behaving, model)
+        assert (tied["outcome"], tied["grade"]) == ("passed", "warn")
+        assert "int64 outputs are exact, but the floats that decide these tie" in tied["reason"]
     assert clear["outcome"] == "failed"
     assert clear["reason"].endswith("by up to 1; int64 outputs are exact")
 

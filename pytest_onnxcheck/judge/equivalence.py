@@ -52,7 +52,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *portability(measured.portability, blamed=bool(findings)),
             *_uncompared(measured),
             *_rowless(measured, tolerance),
-            *_vacuous(measured),
+            *_vacuous(measured, tolerance),
             *notes,
         ]
     )
@@ -122,7 +122,7 @@ def _output(
     yield from _nonfinite(output, probe)
     yield from _range(output)
     yield from _noise(output, tolerance)
-    yield from _metrics(output, tolerance)
+    yield from _metrics(output, tolerance, probe)
 
 
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
@@ -183,12 +183,26 @@ def _range(output: OutputMeasurement) -> Iterator[tuple[Grade, str, str]]:
         )
 
 
-def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[Grade, str, str]]:
+def _metrics(
+    output: OutputMeasurement, tolerance: s.Tolerance, probe: bool
+) -> Iterator[tuple[Grade, str, str]]:
     exact = not output.expected_dtype.startswith("float")
     if exact:
         if output.differing:
             yield _exact(output)
         return
+    for grade, what, text in _thresholds(output, tolerance):
+        # thresholds are written for ordinary inputs: odd ones may be rounded by more
+        if not probe or output.floor is None:
+            yield grade, what, text
+        elif not output.floor.ratio <= tolerance.floors:
+            ratio = f"{output.floor.ratio:.3g} noise floors, allowed {tolerance.floors:g}"
+            yield grade, what, f"{text}; rounding does not explain it: {ratio}"
+
+
+def _thresholds(
+    output: OutputMeasurement, tolerance: s.Tolerance
+) -> Iterator[tuple[Grade, str, str]]:
     for metric, larger_is_better in s.METRICS.items():
         bounds, value = getattr(tolerance, metric), getattr(output, metric)
         if not isinstance(bounds, s.Bounds) or value is None:
@@ -234,19 +248,20 @@ def _beside(value: float, bounds: s.Bounds) -> str:
 def _graded(value: float, bounds: s.Bounds, larger_is_better: bool) -> Grade:
     if math.isnan(value):
         return _FAIL
-    sign = -1.0 if larger_is_better else 1.0
-    if sign * value <= sign * bounds.passes:
+    if bounds.passed(value, larger_is_better):
         return _PASS
-    return _FAIL if sign * value > sign * bounds.fails else _WARN
+    beyond = value < bounds.fails if larger_is_better else value > bounds.fails
+    return _FAIL if beyond else _WARN
 
 
-def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
     scales: dict[str, float] = {}
     for case in measured.cases:
         for output in case.outputs:
             if output.elements:
                 scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
-    yield from _unchecked(measured)
+    if tolerance.policy == "noise-floor":  # otherwise only what is suspicious has a floor
+        yield from _unchecked(measured)
     for name, scale in scales.items():
         if scale <= VACUOUS:
             yield Finding(

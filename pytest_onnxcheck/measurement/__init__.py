@@ -20,6 +20,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     Element,
     EquivalenceMeasurement,
     FloorMeasurement,
+    HeldTo,
     OutputMeasurement,
     PortabilityMeasurement,
     SaturatedLayer,
@@ -83,6 +84,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     # equivalence
     "Element",
     "FloorMeasurement",
+    "HeldTo",
     "OutputMeasurement",
     "CaseMeasurement",
     "SaturatedLayer",

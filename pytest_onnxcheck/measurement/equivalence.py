@@ -12,6 +12,7 @@ __all__ = [
     "Element",
     "EquivalenceMeasurement",
     "FloorMeasurement",
+    "HeldTo",
     "OutputMeasurement",
     "PortabilityMeasurement",
     "SaturatedLayer",
@@ -44,6 +45,7 @@ class FloorMeasurement:
         outside: Share of the elements with an error above the allowed number of floors.
         unstable: Elements that rounding alone makes finite or not; they are not compared.
         nonfinite: Further elements that are NaN or infinite on one side only.
+        perturbed_runs: How many perturbed runs of PyTorch the floor was measured from.
     """
 
     source: str
@@ -56,6 +58,7 @@ class FloorMeasurement:
     outside: float
     unstable: int
     nonfinite: int
+    perturbed_runs: int = 0
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,24 @@ class PortabilityMeasurement:
 
 
 @dataclass(frozen=True)
+class HeldTo:
+    """What an artefact was held to.
+
+    Attributes:
+        cases: Cases that the manifest declares.
+        probes: Cases that the plugin thought of by itself, without those that PyTorch refuses.
+        perturbed_runs: Runs of PyTorch that its noise floors were measured from, beside the one
+            in float64 of each case.
+        unprobed: Why there are no probes, or where there are, none of values; empty otherwise.
+    """
+
+    cases: int
+    probes: int
+    perturbed_runs: int = 0
+    unprobed: str = ""
+
+
+@dataclass(frozen=True)
 class EquivalenceMeasurement:
     """Every case of one artefact on one target.
 
@@ -228,6 +249,7 @@ class EquivalenceMeasurement:
         diagnosis: What was found out about a failure.
         saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
         portability: What portable weights cost; None where the manifest asks for theirs by itself.
+        held_to: What the artefact was held to, a search apart; None of single cases.
     """
 
     target: str
@@ -238,6 +260,7 @@ class EquivalenceMeasurement:
     diagnosis: Diagnosis | None = None
     saturation: SaturationMeasurement | None = None
     portability: PortabilityMeasurement | None = None
+    held_to: HeldTo | None = None
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""

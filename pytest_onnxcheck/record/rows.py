@@ -12,6 +12,7 @@ from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
     ExportMeasurement,
+    HeldTo,
     OutputMeasurement,
     QuantizationMeasurement,
 )
@@ -102,6 +103,12 @@ class Row:
         """Largest |a - e| over all cases and outputs, on all targets."""
         found = (output.max_abs for _, output in self._outputs())
         return max((value for value in found if value is not None), default=None)
+
+    def held_to(self) -> HeldTo | None:
+        """What its outputs were held to, on the target where that is least."""
+        found = (measured.held_to for measured in self.measured(EquivalenceMeasurement))
+        known = [held for held in found if held is not None]
+        return min(known, key=lambda held: (held.probes, held.cases), default=None)
 
     def accuracy_drop(self) -> float | None:
         """How much worse than PyTorch's the task metric is, on the target where it is worst."""

@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 HEADER = (
-    *("model", "variant", "export", "quant", "struct", "equal", "loss", "drop"),
+    *("model", "variant", "export", "quant", "struct", "equal", "cases", "loss", "drop"),
     *("size", "ratio", "coverage", "mutants", "speed-up", "x fp32", "latency", "verdict"),
 )
 
@@ -44,6 +44,7 @@ def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
         row.state("quantization"),
         row.state("structure"),
         row.state("equivalence"),
+        _cases(row),
         _loss(row),
         _drop(row),
         "-" if size is None else file_size(size),
@@ -84,6 +85,12 @@ def file_size(size_bytes: int) -> str:
     """Bytes as people read them, in three digits: kB below 0.1 MB."""
     unit, size = ("MB", 1e6) if size_bytes >= 1e5 else ("kB", 1e3)
     return f"{three_digits(size_bytes / size)} {unit}"
+
+
+def _cases(row: Row) -> str:
+    """How many declared cases and probes its outputs were held to, `3+17`."""
+    held = row.held_to()
+    return "-" if held is None else f"{held.cases}+{held.probes}"
 
 
 def _loss(row: Row) -> str:

@@ -12,6 +12,7 @@ from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.recommend import recommendations
 from pytest_onnxcheck.report.table import table_lines, warnings
 from pytest_onnxcheck.report.text import survivor
+from pytest_onnxcheck.wording import several
 
 __all__ = ["summary"]
 
@@ -28,8 +29,9 @@ def summary(
 ) -> Iterator[tuple[str, dict[str, bool]]]:
     """The lines of the summary, each with its markup.
 
-    The table, what to release of each model, what portable weights cost, the warnings, and the
-    mutants nobody noticed; with `whole_frontier` also what every variant costs and loses.
+    The table, what to release of each model, what portable weights cost, what got no probes, the
+    warnings, and the mutants nobody noticed; with `whole_frontier` also what every variant costs
+    and loses.
     """
     entries = list(entries)
     table = table_lines(entries)
@@ -42,6 +44,7 @@ def summary(
         if (proposal := frontier.proposal(one)) is not None:
             yield f"release  {proposal}", {"green": True} if one.released else {"yellow": True}
     yield from ((text, {}) for text in _portability(entries))
+    yield from ((text, {}) for text in _unprobed(entries))
     for text in warnings(entries):
         yield text, {"yellow": True}
     yield from ((text, {}) for text in _mutants(entries))
@@ -87,6 +90,18 @@ def _portability(entries: Iterable[Entry]) -> Iterator[str]:
             f"({nodeid}: {worst.sqnr_db:.1f} dB, {worst.eight_bits_db:.1f} dB with 8 bits); where "
             'it never runs: cpus = ["x86-vnni", "arm64"]'
         )
+
+
+def _unprobed(entries: Iterable[Entry]) -> Iterator[str]:
+    """One line per reason why artefacts were held to what the manifest declares alone."""
+    found: dict[str, list[str]] = {}
+    for entry in entries:
+        if isinstance(entry.measurement, EquivalenceMeasurement):
+            held = entry.measurement.held_to
+            if held is not None and not held.probes:
+                found.setdefault(held.unprobed, []).append(f"{entry.model}::{entry.variant}")
+    for reason, names in found.items():
+        yield f"no probes  {several(names, 1)}: {reason}"
 
 
 def _mutants(entries: Iterable[Entry]) -> Iterator[str]:

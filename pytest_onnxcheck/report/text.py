@@ -11,6 +11,7 @@ from pytest_onnxcheck.measurement import (
     Divergence,
     EquivalenceMeasurement,
     FloorMeasurement,
+    HeldTo,
     LatencyMeasurement,
     MutantOutcome,
     MutationMeasurement,
@@ -21,7 +22,7 @@ from pytest_onnxcheck.measurement import (
 )
 from pytest_onnxcheck.verdict import Grade, Verdict
 
-__all__ = ["failure_text", "junit_properties", "survivor"]
+__all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
 
 _MOST_FINDINGS = 8
 
@@ -45,6 +46,8 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     lines = [str(failed[0]), ""]
     target = getattr(measurement, "target", None)
     lines.append(f"  {model} · {variant}{f' · {target}' if target else ''}")
+    if isinstance(measurement, EquivalenceMeasurement) and measurement.held_to is not None:
+        lines.append(f"  {held_to(measurement.held_to)}")
     lines += [f"  FAIL {finding}" for finding in failed[1:most]]
     if len(failed) > most:
         lines.append(f"  … and {len(failed) - most} more failures, all in the record")
@@ -61,6 +64,23 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     return "\n".join(lines)
 
 
+def held_to(found: HeldTo) -> str:
+    """How many cases, probes and perturbed runs an artefact was held to, and why to no more."""
+    text = f"held to {_number(found.cases, 'case')} and "
+    if not found.probes:
+        return f"{text}no probes: {found.unprobed}"
+    text += _number(found.probes, "probe")
+    if found.unprobed:
+        text += f" of sizes, to none of values: {found.unprobed}"
+    if found.perturbed_runs:
+        text += f"; noise floors from {_number(found.perturbed_runs, 'perturbed run')}"
+    return text
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'s' * (count != 1)}"
+
+
 def survivor(mutant: MutantOutcome) -> str:
     """A fault that nothing noticed, with how far it moved the outputs."""
     moved = "" if mutant.ratio is None else f" ({mutant.ratio:.3g} noise floors)"
@@ -74,6 +94,9 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
     if isinstance(measurement, EquivalenceMeasurement):
         properties.append(("onnxcheck_max_abs", measurement.worst()))
         known.append(("onnxcheck_sqnr_db", measurement.sqnr_db))
+        if (held := measurement.held_to) is not None:
+            properties.append(("onnxcheck_cases", held.cases))
+            properties.append(("onnxcheck_probes", held.probes))
     elif isinstance(measurement, QuantizationMeasurement):
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
         covered = measurement.coverage

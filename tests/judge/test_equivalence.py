@@ -368,6 +368,44 @@ def test_a_fixed_tolerance_does_not_look_at_the_floor():
     assert equivalence(found, tolerance=FIXED_TOLERANCE["fp32"]).findings == ()
 
 
+ODD = {"max_abs": 0.5, "rel_rms": 0.5, "cosine": 0.5, "top1": 0.5, "outside_allclose": 1.0}
+STRICT = {"max_abs": 0.1, "sqnr_db": 40.0, "cosine": 0.9, "top1": 1.0, "rtol": 0.0, "atol": 0.1}
+
+
+@pytest.mark.parametrize("policy", ["fixed", "noise-floor"])
+def test_on_a_probe_thresholds_count_only_beyond_the_noise_floor(policy):
+    tolerance = Tolerance(policy=policy, **STRICT)
+    explained = output(**ODD, floor=floor(8.0))
+    assert judge.equivalence(one(outputs=(explained,), probe=True), tolerance).findings == ()
+    assert len(judge.equivalence(one(outputs=(explained,)), tolerance).findings) == 5
+    faulty = output(**ODD, floor=floor(9.0))
+    assert len(judge.equivalence(one(outputs=(faulty,), probe=True), tolerance).findings) == 5
+    unknown = output(**ODD)
+    assert len(judge.equivalence(one(outputs=(unknown,), probe=True), tolerance).findings) == 5
+
+
+def test_a_threshold_exceeded_on_a_probe_is_told_with_what_rounding_explains():
+    fixed = Tolerance(policy="fixed", max_abs=(0.1, 0.2))
+    found = output(max_abs=0.5, floor=floor(1234.5))
+    finding = only(judge.equivalence(one(outputs=(found,), probe=True), fixed))
+    assert (finding.grade, str(finding)) == (
+        Grade.FAIL,
+        "output 'y' max_abs [probe]: 0.5, pass is at most 0.1, fail beyond 0.2; rounding does not "
+        "explain it: 1.23e+03 noise floors, allowed 8",
+    )
+    quantized = only(judge.equivalence(one(outputs=(output(max_abs=0.5),), probe=True), fixed))
+    assert quantized.text == "0.5, pass is at most 0.1, fail beyond 0.2"
+    inherited = fixed.model_copy(update={"safety": 2000.0})
+    assert judge.equivalence(one(outputs=(found,), probe=True), inherited).findings == ()
+
+
+def test_under_fixed_thresholds_a_floor_of_one_suspicious_probe_is_not_that_of_every_case():
+    blind = output(max_abs=0.5, floor=floor(1.0, unstable=2, floor_worst=9.0))
+    cases = (CaseMeasurement("draw0", (output(),)), CaseMeasurement("probe", (blind,), probe=True))
+    measured = EquivalenceMeasurement("cpu", "CPU", cases)
+    assert judge.equivalence(measured, Tolerance(policy="fixed", max_abs=0.1)).findings == ()
+
+
 def test_nan_that_rounding_alone_brings_warns_and_other_nan_fails():
     finding = only(equivalence(output(nonfinite=1, floor=floor(1.0, unstable=1))))
     assert finding.grade is Grade.WARN

@@ -22,6 +22,7 @@ from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     CaseMeasurement,
     CoverageMeasurement,
+    HeldTo,
     MutationMeasurement,
 )
 from pytest_onnxcheck.record.rows import rows
@@ -38,6 +39,7 @@ def test_a_row_holds_every_check_of_a_variant():
         "quant": "pass",
         "struct": "pass",
         "equal": "pass",
+        "cases": "-",
         "loss": "2.5e-01",
         "drop": "-",
         "size": "1.23 MB",
@@ -55,7 +57,7 @@ def test_what_was_not_run_is_a_dash():
     (row,) = rows([entry("export", EXPORT)])
     shown = dict(zip(HEADER, cells(row), strict=True))
     assert [key for key, value in shown.items() if value == "-"] == [
-        *("quant", "struct", "equal", "loss", "drop", "ratio", "coverage", "mutants"),
+        *("quant", "struct", "equal", "cases", "loss", "drop", "ratio", "coverage", "mutants"),
         *("speed-up", "x fp32", "latency"),
     ]
     assert (shown["size"], shown["verdict"]) == ("1.23 MB", "pass")
@@ -83,6 +85,16 @@ def test_a_quantized_variant_shows_the_worst_sqnr_of_what_the_manifest_declares(
     assert shown_of(found, variant="dynamo-op20-fp32")["loss"] == "2.5e-01"
     same = entry("equivalence", equivalence(CaseMeasurement("a", (output(rel_rms=0.0),))))
     assert shown_of(same)["loss"] == "exact"
+
+
+def test_declared_cases_and_probes_are_counted_on_the_target_that_saw_least():
+    held = [
+        entry("equivalence", dataclasses.replace(equivalence(), held_to=found))
+        for found in (HeldTo(3, 17), HeldTo(3, 2, unprobed="no range"), None)
+    ]
+    assert shown_of(*held)["cases"] == "3+2"
+    assert shown_of(*read_back(held[:1]))["cases"] == "3+17"
+    assert shown_of(held[2])["cases"] == "-"
 
 
 @pytest.mark.parametrize(
@@ -153,10 +165,10 @@ def test_a_variant_whose_quantization_failed_shows_no_size_of_another_file():
 
 def test_markdown_is_a_table():
     assert markdown([entry("export", EXPORT)]) == (
-        "| model | variant | export | quant | struct | equal | loss | drop "
+        "| model | variant | export | quant | struct | equal | cases | loss | drop "
         "| size | ratio | coverage | mutants | speed-up | x fp32 | latency | verdict |\n"
-        f"|{' --- |' * 16}\n"
-        "| net | dynamo-op20-fp32 | pass | - | - | - | - | - "
+        f"|{' --- |' * 17}\n"
+        "| net | dynamo-op20-fp32 | pass | - | - | - | - | - | - "
         "| 1.23 MB | - | - | - | - | - | - | pass |\n"
     )
 

@@ -7,12 +7,11 @@ from entries import (
     EXPORT,
     MUTATION,
     entry,
+    equivalence,
     read_back,
 )
 
-from pytest_onnxcheck.measurement import (
-    MutantOutcome,
-)
+from pytest_onnxcheck.measurement import HeldTo, MutantOutcome
 from pytest_onnxcheck.report.terminal import summary
 from pytest_onnxcheck.report.text import survivor
 from pytest_onnxcheck.verdict import Grade
@@ -53,3 +52,21 @@ def test_the_summary_is_an_aligned_table_with_warnings_below():
         ("net    fourth       skip    -        skip", {}),
         ("warn  models.toml::net::third::test_export: train mode", {"yellow": True}),
     ]
+
+
+def test_artefacts_without_probes_are_told_once_a_reason():
+    none = "probe_seconds is 0"
+    held = {
+        "fp32": HeldTo(1, 0, unprobed=none),
+        "int8": HeldTo(2, 1, unprobed="no range"),
+        "fp16": HeldTo(2, 0, unprobed=none),
+        "half": HeldTo(2, 9),
+    }
+    entries = [
+        entry("equivalence", dataclasses.replace(equivalence(), held_to=found), variant=name)
+        for name, found in held.items()
+    ]
+    assert [text for text, _ in summary(entries)][-1] == (
+        "no probes  net::fp32 and 1 more: probe_seconds is 0"
+    )
+    assert "no probes" not in "".join(text for text, _ in summary(entries[1::2]))

@@ -22,6 +22,7 @@ from pytest_onnxcheck.measurement import (
     Divergence,
     Element,
     FloorMeasurement,
+    HeldTo,
     LayerLoss,
     MutationMeasurement,
     Step,
@@ -62,6 +63,33 @@ def test_failed_equivalence_shows_the_worst_output_with_its_elements():
         "    [1, 2]        4    3.75       -0.25",
         "    [0, 0]     -1.5  -1.625      -0.125",
     ]
+
+
+@pytest.mark.parametrize(
+    ("held", "text"),
+    [
+        (HeldTo(3, 17), "held to 3 cases and 17 probes"),
+        (
+            HeldTo(1, 1, 1),
+            "held to 1 case and 1 probe; noise floors from 1 perturbed run",
+        ),
+        (
+            HeldTo(1, 0, 8, "probe_seconds is 0"),
+            "held to 1 case and no probes: probe_seconds is 0",
+        ),
+        (
+            HeldTo(2, 2, unprobed="bf16 is made for the values it will meet"),
+            "held to 2 cases and 2 probes of sizes, to none of values: bf16 is made for the values "
+            "it will meet",
+        ),
+    ],
+)
+def test_a_failure_says_what_the_artefact_was_held_to(held, text):
+    measured = dataclasses.replace(equivalence(), held_to=held)
+    lines = failure_text("net", "v", Verdict.of(fails(2)), measured).splitlines()
+    assert lines[2:] == ["  net · v · cpu", f"  {text}", "  FAIL what 1: text"]
+    assert ("onnxcheck_cases", held.cases) in junit_properties(Verdict(), measured)
+    assert ("onnxcheck_probes", held.probes) in junit_properties(Verdict(), measured)
 
 
 def test_nan_is_worse_than_any_difference():

@@ -12,17 +12,20 @@ from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
 from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
+    HeldTo,
     OutputMeasurement,
     PortabilityMeasurement,
     SaturationMeasurement,
@@ -52,12 +55,13 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
     """
     oracle, variant = subject.oracle, subject.variant
     session = open_session(subject.artefact, subject.target)
-    cases = list(oracle.cases(variant))
+    cases = oracle.cases(variant)
     measured = [
         found
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
+    held_to = _held_to(oracle, variant, cases, measured)
     if variant.traits.floats == "float16" and session.provider == CPU.provider:
         largest = max(oracle.declared, key=_magnitude)
         lost = _underflowed(subject, session, largest)
@@ -85,7 +89,29 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         notes=tuple(oracle.notes),
         no_float64=first.problem,
         saturation=saturated,
+        held_to=held_to,
     )
+
+
+def _held_to(
+    oracle: Oracle, variant: Variant, cases: list[Case], measured: list[CaseMeasurement]
+) -> HeldTo:
+    """What was measured of the cases, counted."""
+    probes = sum(case.probe for case in measured)
+    runs = (
+        max((output.floor.perturbed_runs for output in case.outputs if output.floor), default=0)
+        for case in measured
+    )
+    why = oracle.unprobed(variant)
+    if not oracle.reference.model.probe_seconds:
+        why = "probe_seconds is 0"
+    elif not probes and any(case.probe for case in cases):
+        why = "PyTorch takes none of them"
+    elif not probes and why:
+        why += ", and no size lies between declared ones"
+    elif not probes:
+        why = "there is nothing to vary"
+    return HeldTo(len(oracle.declared), probes, sum(runs), why)
 
 
 def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
@@ -156,7 +182,7 @@ def searched(
 
     Returns:
         The measurement with that input as a case, or as it was: also for a variant that is made
-        for the values it will meet and gets no probes either.
+        for the values it will meet and gets no probes of values either.
 
     Raises:
         OnnxCheckError: hypothesis is not installed.
@@ -164,7 +190,7 @@ def searched(
     from pytest_onnxcheck.engine.oracle.search import search
 
     oracle, variant = subject.oracle, subject.variant
-    if not oracle.probed(variant):
+    if oracle.unprobed(variant):
         return measured
     session = open_session(subject.artefact, subject.target)
 
@@ -293,7 +319,7 @@ def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
 def _outputs(
     oracle: Oracle, variant: Variant, expected: Expected, actual: dict[str, Array]
 ) -> Iterator[OutputMeasurement]:
-    tolerance = variant.tolerance
+    tolerance, probe = variant.tolerance, expected.case.probe
     for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
         own, found = expected.outputs[index], actual[name]
         measured = dataclasses.replace(
@@ -302,24 +328,39 @@ def _outputs(
             given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
         )
         comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
-        if not comparable or tolerance.policy != "noise-floor":
+        suspicious = probe and _suspicious(measured, tolerance)
+        if not comparable or variant.precision not in UNIT:
             yield measured
-        elif own.dtype.kind == "f":
-            assert tolerance.safety is not None
+        elif own.dtype.kind != "f" and measured.differing:
+            tied, margin = tied_elements(expected, index, found, variant.precision)
+            yield dataclasses.replace(measured, tied=tied, margin=margin)
+        elif own.dtype.kind == "f" and (tolerance.policy == "noise-floor" or suspicious):
             floor = measure_floor(
                 expected,
                 index,
                 found,
                 variant.precision,
-                tolerance.safety,
+                tolerance.floors,
                 oracle.usual_magnitude(index),
             )
             yield dataclasses.replace(measured, floor=floor)
-        elif measured.differing:
-            tied, margin = tied_elements(expected, index, found, variant.precision)
-            yield dataclasses.replace(measured, tied=tied, margin=margin)
         else:
             yield measured
+
+
+def _suspicious(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
+    """Whether thresholds do not let an output pass.
+
+    On a probe that may be rounding: thresholds are written for ordinary inputs.
+    """
+    graded = (
+        (getattr(tolerance, metric), getattr(measured, metric), larger_is_better)
+        for metric, larger_is_better in METRICS.items()
+    )
+    return bool(measured.nonfinite or measured.outside_allclose) or any(
+        isinstance(bounds, Bounds) and value is not None and not bounds.passed(value, larger)
+        for bounds, value, larger in graded
+    )
 
 
 def _swaps(

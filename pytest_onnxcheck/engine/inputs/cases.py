@@ -46,12 +46,14 @@ class Case:
         inputs: The arrays by input name.
         outside_range: Whether the model is not made for it: what differs is told, not failed.
         probe: Whether the plugin thought of it by itself.
+        ordinary: Whether its values are such as the manifest's draws have, whatever its sizes.
     """
 
     name: str
     inputs: dict[str, Array]
     outside_range: bool = False
     probe: bool = False
+    ordinary: bool = True
 
 
 def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:

@@ -113,8 +113,14 @@ class Probe:
             if kind != ORDINARY:
                 rng = generator(reference.model, self.name, name)
                 arrays[name] = filled(kind, rng, reference.model.inputs[name], arrays[name])
-        extreme = not EXTREME.isdisjoint(self.kinds.values())
-        return Case(self.name, arrays, outside_range=extreme, probe=True)
+        kinds = set(self.kinds.values())
+        return Case(
+            self.name,
+            arrays,
+            outside_range=not EXTREME.isdisjoint(kinds),
+            probe=True,
+            ordinary=kinds <= {ORDINARY, "all true"},
+        )
 
 
 def probes(reference: Reference) -> list[Probe]:

@@ -9,6 +9,7 @@ than one rounding of the output itself.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,7 @@ def measure_floor(
         floors = _larger(floors, _size(draw[index][finite] - exact[finite]))
         told = f"{source}, {count} perturbed run{'s' * (count > 1)}"
         measured = _measured(own, exact, actual, finite, unstable, floors, told, safety)
-    return measured
+    return dataclasses.replace(measured, perturbed_runs=count)
 
 
 def tied_elements(

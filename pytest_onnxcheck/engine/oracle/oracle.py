@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
-from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, widened
+from pytest_onnxcheck.engine.oracle.rounding import UNIT, perturb, perturbed, widened
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, tensors_of
 from pytest_onnxcheck.errors import BehaviourError
@@ -85,18 +85,26 @@ class Oracle:
     def cases(self, variant: Variant) -> list[Case]:
         """The cases a variant is compared on, the declared ones first.
 
-        What is less exact than fp32 is made for the values it will meet, so that it gets no
-        probes beyond a declared range.
+        Whatever its tolerance is: it says what is allowed, not where to look. A variant that is
+        held to no values of the plugin's (`unprobed`) gets its sizes all the same.
         """
-        return self.declared + (self.probes if self.probed(variant) else [])
+        whole = not self.unprobed(variant)
+        return self.declared + [probe for probe in self.probes if whole or probe.ordinary]
 
-    def probed(self, variant: Variant) -> bool:
-        """Whether a variant is compared on inputs that nobody declared."""
-        model = self.reference.model
-        floats = [entry for entry in model.inputs.values() if entry.dtype.startswith("float")]
-        ranged = all(entry.range is not None for entry in floats)
-        judged_by_floor = variant.tolerance.policy == "noise-floor"
-        return judged_by_floor and (variant.precision == "fp32" or ranged)
+    def unprobed(self, variant: Variant) -> str:
+        """Why a variant is not compared on values that nobody declared; empty where it is.
+
+        Beyond its range fp16 overflows. What is coarser has no noise floor either, by which an
+        error that is to be expected of odd values could be told from a fault.
+        """
+        precision = variant.precision
+        if precision not in UNIT:
+            return f"{precision} is made for the values it will meet"
+        inputs = self.reference.model.inputs.values()
+        floats = [entry for entry in inputs if entry.dtype.startswith("float")]
+        if precision == "fp32" or all(entry.range is not None for entry in floats):
+            return ""
+        return f"{precision} gets values inside declared ranges alone, and an input has none"
 
     def case(self, name: str) -> Case | None:
         """The case of this name, or the one that a derived name begins with."""

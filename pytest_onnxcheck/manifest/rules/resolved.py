@@ -109,7 +109,7 @@ def _tolerance(key: str, tolerance: s.Tolerance, chosen: list[Variant]) -> Found
         names = ", ".join(variant.name for variant in chosen)
         yield (
             ("tolerance", key, "safety"),
-            f'safety has no effect: {names} is judged by policy = "fixed" (what is '
+            f'safety bounds no declared case: {names} is judged by policy = "fixed" (what is '
             'inherited or written elsewhere says so); set policy = "noise-floor"',
         )
 

@@ -35,15 +35,18 @@ def _policy(key: str, tolerance: s.Tolerance) -> Found:
     elif tolerance.safety is None:
         return
     elif tolerance.policy == "fixed":
-        text = 'safety has no effect with policy = "fixed": drop it, or set policy = "noise-floor"'
-        yield ("tolerance", key, "safety"), text
+        yield (
+            ("tolerance", key, "safety"),
+            'safety bounds no declared case with policy = "fixed": drop it, or set '
+            'policy = "noise-floor"',
+        )
     elif key in _WITHOUT_FLOOR:
         yield ("tolerance", key, "safety"), f"safety has no effect on {key}: {_NO_FLOOR}"
     elif tolerance.policy is None and tolerance.fixed:
         yield (
             ("tolerance", key, "safety"),
-            'safety has no effect: thresholds without a policy mean policy = "fixed"; set '
-            'policy = "noise-floor" to have both',
+            'safety bounds no declared case: thresholds without a policy mean policy = "fixed"; '
+            'set policy = "noise-floor" to have both',
         )
 
 

@@ -39,6 +39,10 @@ class Bounds(Section):
     passes: float
     fails: float
 
+    def passed(self, value: float, larger_is_better: bool) -> bool:
+        """Whether a value is on the good side of the first bound; NaN never is."""
+        return value >= self.passes if larger_is_better else value <= self.passes
+
 
 Graded = Annotated[
     Bounds | Literal["off"] | None,
@@ -58,6 +62,9 @@ Graded = Annotated[
         }
     ),
 ]
+
+#: noise floors that an error may be, where the manifest does not say how many
+_SAFETY = 8.0
 
 #: metric name -> whether a larger value is better
 METRICS = {
@@ -82,10 +89,12 @@ class Tolerance(Section):
         "metrics below (default of the others, and wherever thresholds other than `top1` and "
         "`sqnr_db` are written without a policy). Where a threshold of your own is in force, no "
         "built-in one is; `top1` alone is added to them. Thresholds written beside `noise-floor` "
-        "hold as well.",
+        "hold as well. On probes a threshold counts only beyond the noise floor.",
     )
     safety: Positive | None = Field(
-        None, description="How many noise floors an error may be; default: 8."
+        None,
+        description="How many noise floors an error may be; default: 8. With `fixed` it is "
+        "inherited for probes alone, where thresholds count only beyond them.",
     )
     max_abs: Graded = Field(None, description="Largest |ONNX - PyTorch| over all elements.")
     mean_abs: Graded = Field(None, description="Mean |ONNX - PyTorch|.")
@@ -128,6 +137,11 @@ class Tolerance(Section):
         return self.model_fields_set - others
 
     @property
+    def floors(self) -> float:
+        """How many noise floors an error may be, where one is measured."""
+        return _SAFETY if self.safety is None else self.safety
+
+    @property
     def replaces(self) -> bool:
         """Whether built-in thresholds do not hold beside these.
 
@@ -155,7 +169,7 @@ FIXED_TOLERANCE: dict[str, Tolerance] = {
 }
 
 #: What holds for the precisions whose rounding a noise floor can be measured for.
-NOISE_FLOOR = Tolerance.model_validate({"policy": "noise-floor", "safety": 8.0})
+NOISE_FLOOR = Tolerance.model_validate({"policy": "noise-floor", "safety": _SAFETY})
 
 #: What holds when the manifest says nothing.
 BUILTIN_TOLERANCE = {

@@ -438,10 +438,39 @@ def test_the_number_of_probes_follows_from_the_operations_and_not_from_a_clock(o
     assert min(few) < min(many)
 
 
-def test_fixed_thresholds_are_not_asked_beyond_the_declared_cases(oracle):
+def test_probes_belong_to_every_policy(oracle):
     made = oracle(lambda x: x * 2)
-    assert names(made, tolerance=FIXED_TOLERANCE["fp32"]) == ["draw0"]
-    assert names(made, "int8-dynamic") == ["draw0"]
+    assert names(made, tolerance=FIXED_TOLERANCE["fp32"]) == names(made)
+    ranged = oracle(lambda x: x * 2, entries={"x": Input(shape=(4, 8), range=(-1, 1))})
+    assert names(ranged, "fp16", FIXED_TOLERANCE["fp16"]) == names(ranged, "fp16")
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic"])
+def test_what_is_made_for_the_values_it_will_meet_gets_other_sizes_of_them(oracle, precision):
+    made = oracle(lambda x: x * 2, {"x": ("batch", 8)}, dims={"batch": (1, 6)})
+    assert names(made, precision) == [
+        *("batch=1/draw0", "batch=6/draw0"),
+        *("probe:ordinary/batch=3", "probe:ordinary/batch=2"),
+    ]
+    assert names(oracle(lambda x: x * 2), precision) == ["draw0"]
+
+
+def test_a_mask_that_hides_nothing_is_an_ordinary_value(oracle):
+    entries = {"x": Input(shape=("batch", 8)), "mask": Input(shape=("batch", 8), dtype="bool")}
+    made = oracle(lambda x, mask: x * mask, entries=entries, dims={"batch": (1, 3)})
+    assert "probe:ordinary/batch=2" in names(made, "int8-dynamic")
+    assert not any("false" in name for name in names(made, "int8-dynamic"))
+
+
+def test_why_values_of_the_plugins_own_are_left_out_is_said(oracle):
+    made = oracle(lambda x: x * 2)
+    fp32, fp16, int8 = made.reference.model.variants
+    assert made.unprobed(fp32) == ""
+    assert (
+        made.unprobed(fp16)
+        == "fp16 gets values inside declared ranges alone, and an input has none"
+    )
+    assert made.unprobed(int8) == "int8-dynamic is made for the values it will meet"
 
 
 def test_fp16_gets_probes_only_inside_a_declared_range(oracle):
