@@ -48,7 +48,9 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     lines.append(f"  {model} · {variant}{f' · {target}' if target else ''}")
     if isinstance(measurement, EquivalenceMeasurement) and measurement.held_to is not None:
         lines.append(f"  {held_to(measurement.held_to)}")
-    lines += [f"  FAIL {finding}" for finding in failed[1:most]]
+    # what belongs to no single case explains the cases: it is not to be crowded out by them
+    others = sorted(failed[1:], key=lambda finding: finding.where != "")
+    lines += [f"  FAIL {finding}" for finding in others[: most - 1]]
     if len(failed) > most:
         lines.append(f"  … and {len(failed) - most} more failures, all in the record")
     lines += [f"  warn {finding}" for finding in warned[:2]]

@@ -92,6 +92,19 @@ def test_a_failure_says_what_the_artefact_was_held_to(held, text):
     assert ("onnxcheck_probes", held.probes) in junit_properties(Verdict(), measured)
 
 
+def test_what_explains_the_cases_is_not_crowded_out_by_them():
+    cases = [Finding(Grade.FAIL, "output 'y' max_abs", "0.2", f"draw{i}") for i in range(9)]
+    verdict = Verdict.of([*cases, Finding(Grade.FAIL, "x86 without VNNI", "products saturate")])
+    lines = failure_text("net", "v", verdict, equivalence()).splitlines()
+    assert lines[0] == "output 'y' max_abs [draw0]: 0.2"
+    assert lines[3:] == [
+        "  FAIL x86 without VNNI: products saturate",
+        "  FAIL output 'y' max_abs [draw1]: 0.2",
+        "  FAIL output 'y' max_abs [draw2]: 0.2",
+        "  … and 6 more failures, all in the record",
+    ]
+
+
 def test_nan_is_worse_than_any_difference():
     measured = equivalence(
         CaseMeasurement("draw0", (output(max_abs=9.0),)),
