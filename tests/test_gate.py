@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import json
 import io
+import json
 
 import numpy as np
 import onnx
