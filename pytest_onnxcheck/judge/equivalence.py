@@ -50,12 +50,24 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *findings,
             *saturation(measured, failing),
             *portability(measured.portability, blamed=bool(findings)),
+            *_small_constants(measured, blamed=bool(failing)),
             *_uncompared(measured),
             *_rowless(measured, tolerance),
             *_vacuous(measured),
             *notes,
         ]
     )
+
+
+def _small_constants(measured: EquivalenceMeasurement, *, blamed: bool) -> Iterator[Finding]:
+    """Told only where something is wrong: an epsilon that is too small may well be of no matter."""
+    if blamed and measured.small_constants:
+        yield Finding(
+            _WARN,
+            "float16 constants",
+            f"too small to be held: {several(measured.small_constants)}. Leave the nodes that read "
+            "them in float32 (exclude_nodes or op_block_list), write larger ones, or use bf16",
+        )
 
 
 def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:

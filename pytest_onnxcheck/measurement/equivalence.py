@@ -228,6 +228,7 @@ class EquivalenceMeasurement:
         diagnosis: What was found out about a failure.
         saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
         portability: What portable weights cost; None where the manifest asks for theirs by itself.
+        small_constants: float16 constants too small for it, as `NAME (1e-09, here 5.96e-08)`.
     """
 
     target: str
@@ -238,6 +239,7 @@ class EquivalenceMeasurement:
     diagnosis: Diagnosis | None = None
     saturation: SaturationMeasurement | None = None
     portability: PortabilityMeasurement | None = None
+    small_constants: tuple[str, ...] = ()
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""

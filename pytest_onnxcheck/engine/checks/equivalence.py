@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.failure import Failure
+from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
@@ -85,7 +86,14 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         notes=tuple(oracle.notes),
         no_float64=first.problem,
         saturation=saturated,
+        small_constants=_small_constants(subject),
     )
+
+
+def _small_constants(subject: Subject) -> tuple[str, ...]:
+    if subject.variant.precision != "fp16":
+        return ()
+    return small_constants(subject.artefact.path, subject.float_artefact.path)
 
 
 def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
