@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
+from pytest_onnxcheck.judge.bounds import graded, told
+from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
@@ -21,9 +22,6 @@ __all__ = ["VACUOUS", "equivalence"]
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
 VACUOUS = 1e-12
-
-#: What is written behind a metric's value.
-_UNITS = {"sqnr_db": " dB"}
 
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
@@ -50,6 +48,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *findings,
             *saturation(measured, failing),
             *portability(measured.portability, blamed=bool(findings)),
+            *company(measured, tolerance),
             *_small_constants(measured, blamed=bool(failing)),
             *_uncompared(measured),
             *_rowless(measured, tolerance),
@@ -65,8 +64,8 @@ def _small_constants(measured: EquivalenceMeasurement, *, blamed: bool) -> Itera
         yield Finding(
             _WARN,
             "float16 constants",
-            f"too small to be held: {several(measured.small_constants)}. Leave the nodes that read "
-            "them in float32 (exclude_nodes or op_block_list), write larger ones, or use bf16",
+            f"too small to be held: {several(measured.small_constants)}. Leave them and the nodes "
+            "that read them in float32 (exclude_nodes), write larger ones, or use bf16",
         )
 
 
@@ -135,6 +134,7 @@ def _output(
     yield from _range(output)
     yield from _noise(output, tolerance)
     yield from _metrics(output, tolerance)
+    yield from examples(output, tolerance)
 
 
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
@@ -205,12 +205,9 @@ def _metrics(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
         bounds, value = getattr(tolerance, metric), getattr(output, metric)
         if not isinstance(bounds, s.Bounds) or value is None:
             continue
-        grade = _graded(value, bounds, larger_is_better)
+        grade = graded(value, bounds, larger_is_better)
         if grade is not _PASS:
-            sign = "at least" if larger_is_better else "at most"
-            unit = _UNITS.get(metric, "")
-            allowed = f"pass is {sign} {bounds.passes:g}{unit}, fail beyond {bounds.fails:g}{unit}"
-            yield grade, metric, f"{_beside(value, bounds)}{unit}, {allowed}"
+            yield grade, metric, told(metric, value, bounds)
     if output.outside_allclose:
         yield (
             _FAIL,
@@ -235,21 +232,6 @@ def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
         f"{text}, but the floats that decide these tie: PyTorch itself gives other values when its "
         f"arithmetic is moved by {output.margin:g} rounding{'s' * (output.margin != 1)}",
     )
-
-
-def _beside(value: float, bounds: s.Bounds) -> str:
-    """The value in six digits, or in as many as tell it from its bounds."""
-    shown = f"{value:.6g}"
-    return repr(value) if float(shown) in (bounds.passes, bounds.fails) else shown
-
-
-def _graded(value: float, bounds: s.Bounds, larger_is_better: bool) -> Grade:
-    if math.isnan(value):
-        return _FAIL
-    sign = -1.0 if larger_is_better else 1.0
-    if sign * value <= sign * bounds.passes:
-        return _PASS
-    return _FAIL if sign * value > sign * bounds.fails else _WARN
 
 
 def _vacuous(measured: EquivalenceMeasurement) -> Iterator[Finding]:

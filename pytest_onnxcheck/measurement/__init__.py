@@ -21,6 +21,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     FloorMeasurement,
     OutputMeasurement,
     PortabilityMeasurement,
+    RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
 )
@@ -101,4 +102,5 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     # recommend
     "RecipeTrial",
     "RecommendMeasurement",
+    "RowMeasurement",
 ]

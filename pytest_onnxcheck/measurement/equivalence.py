@@ -14,6 +14,7 @@ __all__ = [
     "FloorMeasurement",
     "OutputMeasurement",
     "PortabilityMeasurement",
+    "RowMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
 ]
@@ -26,6 +27,27 @@ class Element:
     index: tuple[int, ...]
     expected: float | int
     actual: float | int
+
+
+@dataclass(frozen=True)
+class RowMeasurement:
+    """The example of a batch on which a metric is worst, held to its own magnitude if it is quiet.
+
+    Attributes:
+        metric: `rel_rms`, `cosine` or `floors`.
+        index: Which example.
+        value: Its own.
+        loudest: The example with the largest inputs.
+        loudness: How large the inputs of this one are, as a share of the loudest's.
+        alone: The same metric where the whole batch is copies of it; None where that was not run.
+    """
+
+    metric: str
+    index: int
+    value: float
+    loudest: int
+    loudness: float
+    alone: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +66,7 @@ class FloorMeasurement:
         outside: Share of the elements with an error above the allowed number of floors.
         unstable: Elements that rounding alone makes finite or not; they are not compared.
         nonfinite: Further elements that are NaN or infinite on one side only.
+        row: The quiet example that is most floors of its own away; None where none is quiet.
     """
 
     source: str
@@ -56,6 +79,7 @@ class FloorMeasurement:
     outside: float
     unstable: int
     nonfinite: int
+    row: RowMeasurement | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +118,7 @@ class OutputMeasurement:
         undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
             that it does not give in the first case.
         given_nan: Whether NaN is in the case's inputs.
+        rows: The examples on which relative metrics are worst; none without a batch of several.
     """
 
     name: str
@@ -123,6 +148,7 @@ class OutputMeasurement:
     top1: float | None = None
     undefined: bool = False
     given_nan: bool = False
+    rows: tuple[RowMeasurement, ...] = ()
 
     @property
     def sqnr_db(self) -> float | None:
@@ -228,6 +254,7 @@ class EquivalenceMeasurement:
         diagnosis: What was found out about a failure.
         saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
         portability: What portable weights cost; None where the manifest asks for theirs by itself.
+        company: A quiet example beside loud ones; None where one is not changed by another.
         small_constants: float16 constants too small for it, as `NAME (1e-09, here 5.96e-08)`.
     """
 
@@ -239,6 +266,7 @@ class EquivalenceMeasurement:
     diagnosis: Diagnosis | None = None
     saturation: SaturationMeasurement | None = None
     portability: PortabilityMeasurement | None = None
+    company: CaseMeasurement | None = None
     small_constants: tuple[str, ...] = ()
 
     def worst(self, metric: str = "max_abs") -> float | None:

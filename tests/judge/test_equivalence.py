@@ -220,8 +220,8 @@ def test_small_constants_are_told_where_something_fails_and_nowhere_else():
     failed, told = judged(1.0).findings
     assert (failed.grade, told.grade) == (Grade.FAIL, Grade.WARN)
     assert str(told) == (
-        "float16 constants: too small to be held: eps (1e-09, here 5.96e-08). Leave the nodes that "
-        "read them in float32 (exclude_nodes or op_block_list), write larger ones, or use bf16"
+        "float16 constants: too small to be held: eps (1e-09, here 5.96e-08). Leave them and the "
+        "nodes that read them in float32 (exclude_nodes), write larger ones, or use bf16"
     )
     assert judged(0.0).findings == ()
 

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
+from pytest_onnxcheck.engine.graph.operators import shares_scale
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, company, row_errors
 from pytest_onnxcheck.engine.runtime import saturation
+from pytest_onnxcheck.engine.runtime.alone import Alone
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.engine.subject import Subject
@@ -86,8 +89,25 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         notes=tuple(oracle.notes),
         no_float64=first.problem,
         saturation=saturated,
+        company=_in_company(subject, session),
         small_constants=_small_constants(subject),
     )
+
+
+def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:
+    """A quiet example beside loud ones, where an artefact takes one scale for all of them.
+
+    None where it does not, and where examples cannot be quiet or PyTorch does not run on them.
+    """
+    oracle = subject.oracle
+    case = company(oracle.reference) if shares_scale(subject.artefact.path) else None
+    if case is None:
+        return None
+    try:
+        expected = Expected(oracle, case, oracle.reference.run(case.inputs))
+    except InputError:
+        return None
+    return _measured(session, oracle, subject.variant, case, expected)
 
 
 def _small_constants(subject: Subject) -> tuple[str, ...]:
@@ -218,7 +238,12 @@ def _measured(
     except RunError as error:
         return _compared(oracle, variant, case, expected, str(error))
     actual = dict(zip(session.outputs, outputs, strict=True))
-    return _compared(oracle, variant, case, expected, actual)
+    batch = batch_of(oracle.reference, case)
+    measured = _compared(oracle, variant, case, expected, actual, batch)
+    if batch is None:
+        return measured
+    alone = Alone(session, oracle, variant, batch, expected)
+    return dataclasses.replace(measured, outputs=tuple(map(alone.measured, measured.outputs)))
 
 
 def _magnitude(case: Case) -> float:
@@ -258,8 +283,9 @@ def _compared(
     case: Case,
     expected: Expected,
     actual: dict[str, Array] | str,
+    batch: Batch | None = None,
 ) -> CaseMeasurement:
-    """Compares outputs by name; in place of outputs, why there are none."""
+    """Compares outputs by name, and their examples; in place of outputs, why there are none."""
     declared = oracle.reference.model.outputs
     measured = CaseMeasurement(case.name, lenient=_lenient(case, expected), probe=case.probe)
     if isinstance(actual, str):
@@ -267,7 +293,7 @@ def _compared(
     if set(actual) != set(declared):
         text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
         return dataclasses.replace(measured, error=text)
-    outputs = list(_outputs(oracle, variant, expected, actual))
+    outputs = list(_outputs(oracle, variant, expected, actual, batch))
     return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
 
 
@@ -299,7 +325,11 @@ def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
 
 
 def _outputs(
-    oracle: Oracle, variant: Variant, expected: Expected, actual: dict[str, Array]
+    oracle: Oracle,
+    variant: Variant,
+    expected: Expected,
+    actual: dict[str, Array],
+    batch: Batch | None,
 ) -> Iterator[OutputMeasurement]:
     tolerance = variant.tolerance
     for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
@@ -310,6 +340,9 @@ def _outputs(
             given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
         )
         comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
+        rows = batch if batch is not None and name in batch.outputs else None
+        if rows is not None and comparable and own.dtype.kind == "f":
+            measured = dataclasses.replace(measured, rows=tuple(row_errors(rows, own, found)))
         if not comparable or tolerance.policy != "noise-floor":
             yield measured
         elif own.dtype.kind == "f":
@@ -321,6 +354,7 @@ def _outputs(
                 variant.precision,
                 tolerance.safety,
                 oracle.usual_magnitude(index),
+                rows,
             )
             yield dataclasses.replace(measured, floor=floor)
         elif measured.differing:

@@ -7,7 +7,6 @@ far the outputs spread, is Monte Carlo arithmetic (D. S. Parker, 1997).
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -113,8 +112,8 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
     and moved by at most `_TIE`, which breaks ties between equal values. Operators
     that round nothing are left alone.
 
-    - Sums of products are moved by u times the root mean square of all elements besides, which is
-      about the size of their terms.
+    - Sums of products are moved by u times the root mean square of the elements of their example
+      (the first axis) besides, which is about the size of their terms.
     - Sigmoid and its like are moved by u times their range besides.
     - Sums and running sums are moved by u times the magnitude of their terms besides, and for fp32
       by the error of adding these very terms one after the other in float32. Equal terms are
@@ -196,9 +195,9 @@ def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, un
     import torch
 
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    size = float(real.square().mean().sqrt()) * UNIT[precision]
-    if math.isfinite(size):
-        real.add_(_uniform(real, generator), alpha=units * size)
+    axes = tuple(range(1 if real.ndim > 1 else 0, real.ndim))
+    size = real.square().mean(axes, keepdim=True).sqrt() * UNIT[precision]
+    real.add_(_uniform(real, generator) * size.nan_to_num(0.0, 0.0, 0.0), alpha=units)
 
 
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

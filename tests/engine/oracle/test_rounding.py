@@ -314,6 +314,16 @@ def test_a_sum_that_is_exact_moves_by_a_rounding_or_two():
     assert 0.5 < spread(lambda: terms.sum()) / 1600 < 1
 
 
+def test_a_quiet_example_of_products_is_not_moved_as_far_as_a_loud_one():
+    terms = torch.tensor([[1.0, -1.0], [1e-3, -1e-3]], dtype=torch.float64)
+    weights = torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    exact = terms @ weights
+    moved = torch.stack([(run(lambda: terms @ weights, seed=s) - exact).abs() for s in range(64)])
+    loud, quiet = moved.amax((0, 2)) / UNIT["fp32"]
+    assert 0.5 < loud < 2
+    assert 0.5e-3 < quiet < 2e-3
+
+
 def test_a_sum_moves_by_the_magnitude_of_its_terms_also_where_they_cancel():
     terms = torch.tensor([1e6, -1e6] * 50, dtype=torch.float64)
     assert spread(lambda: terms.sum()) > 1e6
