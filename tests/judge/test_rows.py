@@ -134,6 +134,9 @@ def test_without_a_declared_range_it_warns():
     (finding,) = company(quiet(0.405, 0.0035), lenient="no range is declared")
     assert finding.grade is Grade.WARN
     assert finding.text.endswith("; no failure, since no range is declared")
+    assert company(quiet(0.2, 0.0035), lenient="no range is declared") == ()
+    (finding,) = company(quiet(0.2, 0.0035))
+    assert finding.grade is Grade.WARN
 
 
 def test_what_is_as_wrong_alone_is_not_companys():
