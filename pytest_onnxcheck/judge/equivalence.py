@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 
+from pytest_onnxcheck.judge.bounds import graded, told
+from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
@@ -21,9 +22,6 @@ __all__ = ["VACUOUS", "equivalence"]
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
 VACUOUS = 1e-12
-
-#: What is written behind a metric's value.
-_UNITS = {"sqnr_db": " dB"}
 
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
@@ -50,12 +48,25 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *findings,
             *saturation(measured, failing),
             *portability(measured.portability, blamed=bool(findings)),
+            *company(measured, tolerance),
+            *_small_constants(measured, blamed=bool(failing)),
             *_uncompared(measured),
             *_rowless(measured, tolerance),
             *_vacuous(measured, tolerance),
             *notes,
         ]
     )
+
+
+def _small_constants(measured: EquivalenceMeasurement, *, blamed: bool) -> Iterator[Finding]:
+    """Told only where something is wrong: an epsilon that is too small may well be of no matter."""
+    if blamed and measured.small_constants:
+        yield Finding(
+            _WARN,
+            "float16 constants",
+            f"too small to be held: {several(measured.small_constants)}. Leave them and the nodes "
+            "that read them in float32 (exclude_nodes), write larger ones, or use bf16",
+        )
 
 
 def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
@@ -123,6 +134,8 @@ def _output(
     yield from _range(output)
     yield from _noise(output, tolerance)
     yield from _metrics(output, tolerance, probe)
+    if not (probe and _explained(output, tolerance)):
+        yield from examples(output, tolerance)
 
 
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
@@ -200,6 +213,15 @@ def _metrics(
             yield grade, what, f"{text}; rounding does not explain it: {ratio}"
 
 
+def _explained(output: OutputMeasurement, tolerance: s.Tolerance) -> bool:
+    """Whether a floor was measured, and neither the whole nor a quiet example is beyond it."""
+    floor = output.floor
+    if floor is None:
+        return False
+    quiet = 0.0 if floor.row is None else floor.row.value
+    return max(floor.ratio, quiet) <= tolerance.floors
+
+
 def _thresholds(
     output: OutputMeasurement, tolerance: s.Tolerance
 ) -> Iterator[tuple[Grade, str, str]]:
@@ -207,12 +229,9 @@ def _thresholds(
         bounds, value = getattr(tolerance, metric), getattr(output, metric)
         if not isinstance(bounds, s.Bounds) or value is None:
             continue
-        grade = _graded(value, bounds, larger_is_better)
+        grade = graded(value, bounds, larger_is_better)
         if grade is not _PASS:
-            sign = "at least" if larger_is_better else "at most"
-            unit = _UNITS.get(metric, "")
-            allowed = f"pass is {sign} {bounds.passes:g}{unit}, fail beyond {bounds.fails:g}{unit}"
-            yield grade, metric, f"{_beside(value, bounds)}{unit}, {allowed}"
+            yield grade, metric, told(metric, value, bounds)
     if output.outside_allclose:
         yield (
             _FAIL,
@@ -237,21 +256,6 @@ def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
         f"{text}, but the floats that decide these tie: PyTorch itself gives other values when its "
         f"arithmetic is moved by {output.margin:g} rounding{'s' * (output.margin != 1)}",
     )
-
-
-def _beside(value: float, bounds: s.Bounds) -> str:
-    """The value in six digits, or in as many as tell it from its bounds."""
-    shown = f"{value:.6g}"
-    return repr(value) if float(shown) in (bounds.passes, bounds.fails) else shown
-
-
-def _graded(value: float, bounds: s.Bounds, larger_is_better: bool) -> Grade:
-    if math.isnan(value):
-        return _FAIL
-    if bounds.passed(value, larger_is_better):
-        return _PASS
-    beyond = value < bounds.fails if larger_is_better else value > bounds.fails
-    return _FAIL if beyond else _WARN
 
 
 def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:

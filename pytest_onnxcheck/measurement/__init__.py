@@ -23,6 +23,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     HeldTo,
     OutputMeasurement,
     PortabilityMeasurement,
+    RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
 )
@@ -112,4 +113,5 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     # recommend
     "RecipeTrial",
     "RecommendMeasurement",
+    "RowMeasurement",
 ]

@@ -15,9 +15,16 @@ __all__ = [
     "HeldTo",
     "OutputMeasurement",
     "PortabilityMeasurement",
+    "RowMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "decibels",
 ]
+
+
+def decibels(rel_rms: float) -> float:
+    """A relative error as a signal-to-quantization-noise ratio in dB."""
+    return math.inf if rel_rms == 0 else -20 * math.log10(rel_rms)
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,33 @@ class Element:
     index: tuple[int, ...]
     expected: float | int
     actual: float | int
+
+
+@dataclass(frozen=True)
+class RowMeasurement:
+    """The example of a batch on which a metric is worst, held to its own magnitude if it is quiet.
+
+    Attributes:
+        metric: `rel_rms`, `cosine` or `floors`.
+        index: Which example.
+        value: Its own.
+        loudest: The example with the largest inputs.
+        loudness: How large the inputs of this one are, as a share of the loudest's.
+        alone: The same metric where the whole batch is copies of it; None where that was not run.
+    """
+
+    metric: str
+    index: int
+    value: float
+    loudest: int
+    loudness: float
+    alone: float | None = None
+
+    @property
+    def values(self) -> tuple[tuple[str, float], ...]:
+        """What it measures by metric: a relative error in decibels too."""
+        own = (self.metric, self.value)
+        return (own, ("sqnr_db", decibels(self.value))) if self.metric == "rel_rms" else (own,)
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,7 @@ class FloorMeasurement:
         unstable: Elements that rounding alone makes finite or not; they are not compared.
         nonfinite: Further elements that are NaN or infinite on one side only.
         perturbed_runs: How many perturbed runs of PyTorch the floor was measured from.
+        row: The quiet example that is most floors of its own away; None where none is quiet.
     """
 
     source: str
@@ -59,6 +94,7 @@ class FloorMeasurement:
     unstable: int
     nonfinite: int
     perturbed_runs: int = 0
+    row: RowMeasurement | None = None
 
 
 @dataclass(frozen=True)
@@ -97,6 +133,7 @@ class OutputMeasurement:
         undefined: Whether PyTorch gives NaN or infinity for finite inputs of a probe, of a kind
             that it does not give in the first case.
         given_nan: Whether NaN is in the case's inputs.
+        rows: The examples on which relative metrics are worst; none without a batch of several.
     """
 
     name: str
@@ -126,13 +163,12 @@ class OutputMeasurement:
     top1: float | None = None
     undefined: bool = False
     given_nan: bool = False
+    rows: tuple[RowMeasurement, ...] = ()
 
     @property
     def sqnr_db(self) -> float | None:
         """Signal-to-quantization-noise ratio in dB, -20 log10(rel_rms)."""
-        if self.rel_rms is None:
-            return None
-        return math.inf if self.rel_rms == 0 else -20 * math.log10(self.rel_rms)
+        return None if self.rel_rms is None else decibels(self.rel_rms)
 
 
 @dataclass(frozen=True)
@@ -250,6 +286,8 @@ class EquivalenceMeasurement:
         saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
         portability: What portable weights cost; None where the manifest asks for theirs by itself.
         held_to: What the artefact was held to, a search apart; None of single cases.
+        company: A quiet example beside loud ones; None where one is not changed by another.
+        small_constants: float16 constants too small for it, as `NAME (1e-09, here 5.96e-08)`.
     """
 
     target: str
@@ -261,6 +299,8 @@ class EquivalenceMeasurement:
     saturation: SaturationMeasurement | None = None
     portability: PortabilityMeasurement | None = None
     held_to: HeldTo | None = None
+    company: CaseMeasurement | None = None
+    small_constants: tuple[str, ...] = ()
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""

@@ -204,6 +204,23 @@ def test_values_that_float16_turns_to_zero_warn():
     )
 
 
+def test_small_constants_are_told_where_something_fails_and_nowhere_else():
+    def judged(found):
+        case = CaseMeasurement("draw0", (output(max_abs=found),))
+        measured = EquivalenceMeasurement(
+            "cpu", "CPU", (case,), small_constants=("eps (1e-09, here 5.96e-08)",)
+        )
+        return judge.equivalence(measured, limits("max_abs", 1e-5, 1e-4))
+
+    failed, told = judged(1.0).findings
+    assert (failed.grade, told.grade) == (Grade.FAIL, Grade.WARN)
+    assert str(told) == (
+        "float16 constants: too small to be held: eps (1e-09, here 5.96e-08). Leave them and the "
+        "nodes that read them in float32 (exclude_nodes), write larger ones, or use bf16"
+    )
+    assert judged(0.0).findings == ()
+
+
 def test_a_metric_is_told_as_measured_against_allowed():
     finding = only(equivalence(output(max_abs=3e-3), tolerance=limits("max_abs", 1e-5, 1e-4)))
     assert str(finding) == (

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.failure import Failure
+from pytest_onnxcheck.engine.graph.lost_weights import small_constants
+from pytest_onnxcheck.engine.graph.operators import shares_scale
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, company, row_errors
 from pytest_onnxcheck.engine.runtime import saturation
+from pytest_onnxcheck.engine.runtime.alone import Alone
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.engine.subject import Subject
@@ -89,6 +93,8 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         no_float64=first.problem,
         saturation=saturated,
         held_to=held_to,
+        company=_in_company(subject, session),
+        small_constants=_small_constants(subject),
     )
 
 
@@ -111,6 +117,28 @@ def _held_to(
     elif not probes:
         why = "there is nothing to vary"
     return HeldTo(len(oracle.declared), probes, sum(runs), why)
+
+
+def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:
+    """A quiet example beside loud ones, where an artefact takes one scale for all of them.
+
+    None where it does not, and where examples cannot be quiet or PyTorch does not run on them.
+    """
+    oracle = subject.oracle
+    case = company(oracle.reference) if shares_scale(subject.artefact.path) else None
+    if case is None:
+        return None
+    try:
+        expected = Expected(oracle, case, oracle.reference.run(case.inputs))
+    except InputError:
+        return None
+    return _measured(session, oracle, subject.variant, case, expected)
+
+
+def _small_constants(subject: Subject) -> tuple[str, ...]:
+    if subject.variant.precision != "fp16":
+        return ()
+    return small_constants(subject.artefact.path, subject.float_artefact.path)
 
 
 def _ran(case: Case, measured: list[CaseMeasurement]) -> bool:
@@ -235,7 +263,12 @@ def _measured(
     except RunError as error:
         return _compared(oracle, variant, case, expected, str(error))
     actual = dict(zip(session.outputs, outputs, strict=True))
-    return _compared(oracle, variant, case, expected, actual)
+    batch = batch_of(oracle.reference, case)
+    measured = _compared(oracle, variant, case, expected, actual, batch)
+    if batch is None:
+        return measured
+    alone = Alone(session, oracle, variant, batch, expected)
+    return dataclasses.replace(measured, outputs=tuple(map(alone.measured, measured.outputs)))
 
 
 def _magnitude(case: Case) -> float:
@@ -275,8 +308,9 @@ def _compared(
     case: Case,
     expected: Expected,
     actual: dict[str, Array] | str,
+    batch: Batch | None = None,
 ) -> CaseMeasurement:
-    """Compares outputs by name; in place of outputs, why there are none."""
+    """Compares outputs by name, and their examples; in place of outputs, why there are none."""
     declared = oracle.reference.model.outputs
     measured = CaseMeasurement(case.name, lenient=_lenient(case, expected), probe=case.probe)
     if isinstance(actual, str):
@@ -284,7 +318,7 @@ def _compared(
     if set(actual) != set(declared):
         text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
         return dataclasses.replace(measured, error=text)
-    outputs = list(_outputs(oracle, variant, expected, actual))
+    outputs = list(_outputs(oracle, variant, expected, actual, batch))
     return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
 
 
@@ -316,7 +350,11 @@ def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
 
 
 def _outputs(
-    oracle: Oracle, variant: Variant, expected: Expected, actual: dict[str, Array]
+    oracle: Oracle,
+    variant: Variant,
+    expected: Expected,
+    actual: dict[str, Array],
+    batch: Batch | None,
 ) -> Iterator[OutputMeasurement]:
     tolerance, probe = variant.tolerance, expected.case.probe
     for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
@@ -327,6 +365,9 @@ def _outputs(
             given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
         )
         comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
+        rows = batch if batch is not None and name in batch.outputs else None
+        if rows is not None and comparable and own.dtype.kind == "f":
+            measured = dataclasses.replace(measured, rows=tuple(row_errors(rows, own, found)))
         suspicious = probe and _suspicious(measured, tolerance)
         if not comparable or not variant.traits.noise_floor:
             yield measured
@@ -341,6 +382,7 @@ def _outputs(
                 variant.precision,
                 tolerance.floors,
                 oracle.usual_magnitude(index),
+                rows,
             )
             yield dataclasses.replace(measured, floor=floor)
         else:
@@ -352,13 +394,13 @@ def _suspicious(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
 
     On a probe that may be rounding: thresholds are written for ordinary inputs.
     """
-    graded = (
-        (getattr(tolerance, metric), getattr(measured, metric), larger_is_better)
-        for metric, larger_is_better in METRICS.items()
-    )
+    found = [(metric, getattr(measured, metric)) for metric in METRICS]
+    found += [pair for row in measured.rows for pair in row.values]
     return bool(measured.nonfinite or measured.outside_allclose) or any(
-        isinstance(bounds, Bounds) and value is not None and not bounds.passed(value, larger)
-        for bounds, value, larger in graded
+        isinstance(bounds := getattr(tolerance, metric), Bounds)
+        and value is not None
+        and not bounds.passed(value, METRICS[metric])
+        for metric, value in found
     )
 
 

@@ -73,6 +73,9 @@ def diagnose(
     reason = _known_reason(found, subject.artefact)
     if reason is not None:
         return Diagnosis(failing, stage="quantization", notes=(reason,))
+    if _only_examples(measured, found, subject, failure):
+        stage = "quantization" if subject.converted else None
+        return Diagnosis(failing, stage, notes=("the whole output is right, an example is not",))
     attempts = _Attempts()
     diagnosis = _diagnosed(subject, case, build, failure, attempts)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
@@ -96,6 +99,24 @@ def diagnose(
         repro=None if folder is None else command(folder),
         notes=tuple(attempts.failures),
     )
+
+
+def _only_examples(
+    measured: EquivalenceMeasurement, found: CaseMeasurement, subject: Subject, failure: Failure
+) -> bool:
+    """Whether a case fails by what was measured of single examples, and by nothing else."""
+    outputs = [
+        dataclasses.replace(
+            output, rows=(), floor=output.floor and dataclasses.replace(output.floor, row=None)
+        )
+        for output in found.outputs
+    ]
+    cases = found, dataclasses.replace(found, outputs=tuple(outputs))
+    fails, whole_fails = (
+        failure(dataclasses.replace(measured, cases=(case,), company=None), subject.variant)
+        for case in cases
+    )
+    return fails is not None and whole_fails is None
 
 
 class _Attempts:

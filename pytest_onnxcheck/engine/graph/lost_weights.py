@@ -13,11 +13,17 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["lost_weights"]
+__all__ = ["lost_weights", "small_constants"]
 
 #: Share of a tensor's elements from which on vanished ones are told: of millions of weights drawn
 #: at random, a few lie next to zero.
 _LEAST_VANISHED_SHARE = 0.01
+
+#: float16's smallest normal number: below it fewer and fewer digits are kept.
+_NORMAL = 2.0**-14
+
+#: A constant is told that is off by more than this share of itself.
+_OFF = 1 / 64
 
 #: Values as close together as this stand for minus infinity in one mask, whatever is added to it.
 _ALIKE = 0.01
@@ -70,6 +76,40 @@ def lost_weights(
         if gone >= _LEAST_VANISHED_SHARE * values.size:
             vanished.append(f"{name} ({gone} of {values.size} elements)")
     return tuple(clipped), tuple(vanished)
+
+
+def small_constants(path: Path, float_path: Path) -> tuple[str, ...]:
+    """Weights and constants of the fp32 artefact that are too small for float16 as a whole.
+
+    A converter does not turn them to zero, it raises them: an epsilon of 1e-9 becomes 6e-8.
+
+    Args:
+        path: The artefact; only what it holds in float16 under the same name counts.
+        float_path: The fp32 artefact.
+
+    Returns:
+        Those whose largest element it does not hold, as `NAME (1e-09, here 5.96e-08)`.
+    """
+    import numpy as np
+    import onnx
+
+    stored = {
+        name: onnx.numpy_helper.to_array(tensor).astype(np.float64).reshape(-1)
+        for name, tensor in constants(onnx.load(path).graph)
+        if tensor.data_type == onnx.TensorProto.FLOAT16
+    }
+    found = []
+    for name, tensor in constants(onnx.load(float_path).graph):
+        if name not in stored or tensor.data_type != onnx.TensorProto.FLOAT:
+            continue
+        values = onnx.numpy_helper.to_array(tensor).astype(np.float64).reshape(-1)
+        if not values.size or values.size != stored[name].size:
+            continue
+        largest = int(np.abs(values).argmax())
+        own, here = values[largest], stored[name][largest]
+        if 0 < abs(own) < _NORMAL and abs(here - own) > _OFF * abs(own):
+            found.append(f"{name} ({own:.3g}, here {here:.3g})")
+    return tuple(found)
 
 
 def _one_value(values: Array) -> bool:

@@ -6,7 +6,10 @@ Operators of ONNX Runtime (com.microsoft) stand beside those of ONNX.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.engine.graph.walk import nodes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -28,6 +31,7 @@ __all__ = [
     "SHAPE_STAND_INS",
     "WEIGHTED",
     "holds_weights",
+    "shares_scale",
 ]
 
 # ------------------------------------------------------------------------------- weights
@@ -198,3 +202,16 @@ SHAPE_STAND_INS: dict[str, tuple[str, slice]] = {
     "QuickGelu": ("Identity", slice(1)),
     "SkipLayerNormalization": ("Identity", slice(1)),
 }
+
+# ------------------------------------------------------------------------------- examples
+
+#: Operators that take one scale for all of a tensor from its own values.
+_ONE_SCALE = frozenset(["DynamicQuantizeLSTM", "DynamicQuantizeLinear", "DynamicQuantizeMatMul"])
+
+
+def shares_scale(path: Path) -> bool:
+    """Whether the examples of a batch share a scale in an artefact, so that one changes another."""
+    import onnx
+
+    model = onnx.load(path, load_external_data=False)
+    return any(node.op_type in _ONE_SCALE for node in nodes_of(model.graph))

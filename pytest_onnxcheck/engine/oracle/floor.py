@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.oracle.oracle import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
+from pytest_onnxcheck.engine.oracle.rows import Batch, quiet_floors
 from pytest_onnxcheck.measurement import FloorMeasurement
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ def measure_floor(
     precision: str,
     safety: float,
     usual_magnitude: float,
+    batch: Batch | None = None,
 ) -> FloorMeasurement:
     """Measures the error of a floating output in noise floors.
 
@@ -47,7 +49,10 @@ def measure_floor(
         safety: Up to this many floors the second estimate is not needed.
         usual_magnitude: max |y| of this output in an ordinary case. An output that happens to be
             small is not asked to be more exact than it usually is.
+        batch: The examples in it, each of which is measured by itself if it is quiet.
     """
+    import numpy as np
+
     own = expected.outputs[index]
     exact = own if expected.exact is None else expected.exact[index]
     source = "float64" if expected.exact is not None else "float32"
@@ -56,12 +61,22 @@ def measure_floor(
     floors = _rounding(exact[finite], precision, usual_magnitude)
     # to first order, rounding errors grow in proportion to the unit of rounding
     scale = UNIT[precision] / UNIT["fp32"]
+    moved = _distance(own, exact, finite) * scale
     worst, rms = _size(own[finite] - exact[finite])
     floors = _larger(floors, (worst * scale, rms * scale))
-    measured = _measured(own, exact, actual, finite, unstable, floors, source, safety)
+
+    def measure(told: str) -> FloorMeasurement:
+        whole = _measured(own, exact, actual, finite, unstable, floors, told, safety)
+        if batch is None or not batch.quiet.any():
+            return whole
+        known, error = np.where(finite, exact, 0.0), _distance(actual, exact, finite)
+        row = quiet_floors(batch, known, error, moved, floors[0], usual_magnitude)
+        return dataclasses.replace(whole, row=row)
+
+    measured = measure(source)
     draws = expected.draws(precision)
     count = 0
-    while measured.ratio > safety or measured.nonfinite:
+    while _suspicious(measured, safety):
         draw = next(draws, None)
         if draw is None:
             break
@@ -69,9 +84,16 @@ def measure_floor(
         unstable |= nonfinite_kinds(draw[index]) != nonfinite_kinds(exact)
         finite &= _finite(draw[index])
         floors = _larger(floors, _size(draw[index][finite] - exact[finite]))
-        told = f"{source}, {count} perturbed run{'s' * (count > 1)}"
-        measured = _measured(own, exact, actual, finite, unstable, floors, told, safety)
+        moved = np.maximum(moved, _distance(draw[index], exact, finite))
+        measured = measure(f"{source}, {count} perturbed run{'s' * (count > 1)}")
     return dataclasses.replace(measured, perturbed_runs=count)
+
+
+def _suspicious(measured: FloorMeasurement, safety: float) -> bool:
+    """Whether perturbed runs may still explain something."""
+    row = measured.row
+    beyond = measured.ratio > safety or (row is not None and row.value > safety)
+    return beyond or measured.nonfinite > 0
 
 
 def tied_elements(
@@ -160,6 +182,15 @@ def _finite(*arrays: Array) -> Array:
 
     finite: Array = np.logical_and.reduce([np.isfinite(array) for array in arrays])
     return finite
+
+
+def _distance(one: Array, other: Array, finite: Array) -> Array:
+    """|one - other| in float64, 0 where it is not compared."""
+    import numpy as np
+
+    distance = np.zeros(one.shape)
+    np.subtract(one, other, out=distance, where=finite)
+    return np.abs(distance, out=distance)
 
 
 def _rounding(exact: Array, precision: str, usual_magnitude: float) -> tuple[float, float]:

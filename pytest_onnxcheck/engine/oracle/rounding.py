@@ -7,7 +7,6 @@ far the outputs spread, is Monte Carlo arithmetic (D. S. Parker, 1997).
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +22,17 @@ _UNITS = {"float32": 2.0**-24, "float16": 2.0**-11}
 #: the same by precision, of those that have a noise floor
 UNIT = {name: _UNITS[row.floats] for name, row in PRECISIONS.items() if row.noise_floor}
 
-#: smallest normal numbers: what is smaller may be rounded to zero
-_SMALLEST = {"float32": 2.0**-126, "float16": 2.0**-24}
+#: float32's smallest normal number: by this much equal values are told apart, and zeros
+_TIE = 2.0**-126
+
+#: Smallest numbers that are not zero, where weights and inputs may be smaller. What is computed is
+#: not moved by them: ONNX Runtime computes most of float16 in float32, and on a provider that does
+#: not, a result that underflows and matters is wrong.
+_SMALLEST = {"float16": 2.0**-24}
+
+#: Where a weight or an example of an input is nowhere larger than this many of those, it is not
+#: rounded but lost: what a converter makes of a constant of 1e-9 (6e-8) is no rounding.
+_LOST = 32
 
 _SUMS = frozenset(["aten::cumsum", "aten::mean", "aten::sum"])
 
@@ -105,11 +113,11 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
     """Inside, every operator's floating result is moved as if rounded to a precision.
 
     Each element is multiplied by 1 + u r, with r uniform in [-1, 1] and u = `UNIT[precision]`,
-    and moved by at most the smallest normal number, which breaks ties between equal values.
-    Operators that round nothing are left alone.
+    and moved by at most `_TIE`, which breaks ties between equal values. Operators
+    that round nothing are left alone.
 
-    - Sums of products are moved by u times the root mean square of all elements besides, which is
-      about the size of their terms.
+    - Sums of products are moved by u times the root mean square of the elements of their example
+      (the first axis) besides, which is about the size of their terms.
     - Sigmoid and its like are moved by u times their range besides.
     - Sums and running sums are moved by u times the magnitude of their terms besides, and for fp32
       by the error of adding these very terms one after the other in float32. Equal terms are
@@ -146,7 +154,7 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
                 if func._schema.name in _SUMS and output.is_floating_point():
                     size = _sum_error(output, name, args, kwargs or {}, precision)
                     output.add_(_uniform(output, generator) * size, alpha=units)
-                perturb(output, precision, generator, units)
+                _move(output, generator, units * UNIT[precision])
                 if name in _PRODUCTS:
                     _cancel(output, precision, generator, units)
                 elif name in _BOUNDED or name in _GATED:
@@ -161,23 +169,39 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
 def perturb(
     tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float = 1.0
 ) -> None:
-    """Moves a floating tensor, in place, by the rounding of a precision; others are left alone."""
+    """Moves a weight or an input, in place, as storing it in a precision does.
+
+    In float16, what is not zero is moved by its smallest number besides, where the largest along
+    all axes but the first is at least `_LOST` of those. What is not floating is left alone.
+    """
+    smallest = _SMALLEST.get(PRECISIONS[precision].floats, 0.0)
+    lost: torch.Tensor | None = None
+    if smallest and tensor.is_floating_point() and tensor.numel():
+        magnitude = tensor.abs()
+        axes = tuple(range(1, tensor.ndim))
+        largest = magnitude.amax(axes, keepdim=True) if axes else magnitude
+        lost = (magnitude > 0) & (largest >= _LOST * smallest)
+    _move(tensor, generator, units * UNIT[precision])
+    if lost is not None:
+        tensor.add_(_uniform(tensor, generator) * lost, alpha=units * smallest)
+
+
+def _move(tensor: torch.Tensor, generator: torch.Generator, unit: float) -> None:
     import torch
 
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    size = real.abs() * UNIT[precision] + _SMALLEST[PRECISIONS[precision].floats]
-    real.add_(_uniform(real, generator) * size, alpha=units)
+    real.add_(_uniform(real, generator) * (real.abs() * unit + _TIE))
 
 
 def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float) -> None:
     import torch
 
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    size = float(real.square().mean().sqrt()) * UNIT[precision]
-    if math.isfinite(size):
-        real.add_(_uniform(real, generator), alpha=units * size)
+    axes = tuple(range(1 if real.ndim > 1 else 0, real.ndim))
+    size = real.square().mean(axes, keepdim=True).sqrt() * UNIT[precision]
+    real.add_(_uniform(real, generator) * size.nan_to_num(0.0, 0.0, 0.0), alpha=units)
 
 
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

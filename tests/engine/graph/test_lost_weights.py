@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_onnxcheck.engine.graph.lost_weights import lost_weights
+from pytest_onnxcheck.engine.graph.lost_weights import lost_weights, small_constants
 
 W = np.linspace(-1, 1, 200, dtype=np.float32)
 
@@ -114,3 +114,31 @@ def test_what_stays_in_float32_is_not_lost(lost):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "int8-static", "int4-weight"])
 def test_other_precisions_lose_none(lost, precision):
     assert lost(changed(_3=7e4), precision=precision) == ((), ())
+
+
+@pytest.fixture
+def small(tmp_path):
+    """What is told of a tensor named `w` that a converter has made another of."""
+
+    def find(values, here, stored="float16"):
+        plain = save(tmp_path / "plain.onnx", w=np.float32(values))
+        return small_constants(save(tmp_path / "half.onnx", w=np.asarray(here, stored)), plain)
+
+    return find
+
+
+def test_a_constant_that_is_raised_is_told_with_both_values(small):
+    assert small(1e-9, 6e-8) == ("w (1e-09, here 5.96e-08)",)
+    assert small([0.0, -1e-9], [0.0, -6e-8]) == ("w (-1e-09, here -5.96e-08)",)
+
+
+def test_a_constant_that_vanishes_is_told(small):
+    assert small([1e-9], [0.0]) == ("w (1e-09, here 0)",)
+
+
+def test_constants_that_float16_holds_are_not_told(small):
+    assert small(1e-5, 1e-5) == ()
+    assert small([1.0, 1e-9], [1.0, 6e-8]) == ()
+    assert small([0.0], [0.0]) == ()
+    assert small(-1e9, -65504.0) == ()  # a mask
+    assert small(1e-9, 1e-9, stored="float32") == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 import pytest
+from small_models import quantized, save
 
 from pytest_onnxcheck.engine.graph import operators
 
@@ -47,3 +48,11 @@ def test_tables_agree():
             assert weight not in operators.SCALES_AND_ZERO_POINTS[operator]
     assert operators.GATES.keys() == operators.GATE_ACTIVATIONS.keys()
     assert operators.PACKED_WEIGHT.keys() <= operators.SCALES_AND_ZERO_POINTS.keys()
+
+
+def test_a_scale_from_a_tensors_own_values_is_shared_by_its_examples(tmp_path):
+    dynamic = """(float[N,4] x) => (uint8[N,4] q, float s, uint8 z) {
+        q, s, z = DynamicQuantizeLinear(x)
+    }"""
+    assert operators.shares_scale(save(tmp_path / "dynamic.onnx", dynamic))
+    assert not operators.shares_scale(quantized(tmp_path / "static.onnx"))

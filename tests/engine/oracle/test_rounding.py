@@ -252,11 +252,41 @@ def test_ties_are_broken(value):
     assert (equal * 1.0).argmax() == 0
 
 
-def test_zero_moves_by_no_more_than_the_smallest_normal_number():
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_zero_moves_by_no_more_than_the_smallest_normal_number(precision):
     zeros = torch.zeros(COUNT, dtype=torch.float64)
-    for precision, smallest in (("fp32", 2.0**-126), ("fp16", 2.0**-24)):
-        moved = run(lambda: zeros * 1.0, precision=precision).abs().max()
-        assert 0.9 * smallest < moved <= smallest
+    moved = run(lambda: zeros * 1.0, precision=precision).abs().max()
+    assert 0.9 * 2.0**-126 < moved <= 2.0**-126
+
+
+def test_what_is_computed_moves_by_its_own_rounding_however_small():
+    tiny = torch.full((COUNT,), 1e-9, dtype=torch.float64)
+    moved = (run(lambda: tiny * 1.0, precision="fp16") / 1e-9 - 1).abs().max()
+    assert 0.9 * UNIT["fp16"] < moved <= UNIT["fp16"]
+
+
+def stored(values, precision="fp16"):
+    """How far weights move at most, when they are stored in a precision."""
+    before = torch.tensor(values, dtype=torch.float64)
+    moves = []
+    for seed in range(64):
+        after = before.clone()
+        perturb(after, precision, torch.Generator().manual_seed(seed))
+        moves.append((after - before).abs())
+    return torch.stack(moves).amax(0)
+
+
+def test_small_weights_beside_larger_ones_move_as_far_as_float16_is_coarse():
+    moved = stored([[1.0, 1e-9, 0.0]])[0]
+    assert 0.8 * 2.0**-24 < moved[1] < 1.1 * 2.0**-24
+    assert moved[2] <= 2.0**-126  # float16 holds zero
+    assert stored([[1.0, 1e-9]], "fp32")[0, 1] < 1e-16
+
+
+@pytest.mark.parametrize("values", [1e-9, [1e-9], [[1e-9, -1e-9], [1.0, 1.0]]])
+def test_weights_that_float16_loses_move_by_their_own_rounding(values):
+    moved = stored(values).flatten()[0] / 1e-9
+    assert 0.8 * UNIT["fp16"] < moved <= UNIT["fp16"]
 
 
 def spread(function, of=128):
@@ -282,6 +312,16 @@ def test_a_sum_moves_as_far_as_adding_its_terms_one_by_one_is_off(operator):
 def test_a_sum_that_is_exact_moves_by_a_rounding_or_two():
     terms = torch.ones(1600, dtype=torch.float64)
     assert 0.5 < spread(lambda: terms.sum()) / 1600 < 1
+
+
+def test_a_quiet_example_of_products_is_not_moved_as_far_as_a_loud_one():
+    terms = torch.tensor([[1.0, -1.0], [1e-3, -1e-3]], dtype=torch.float64)
+    weights = torch.tensor([[1.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+    exact = terms @ weights
+    moved = torch.stack([(run(lambda: terms @ weights, seed=s) - exact).abs() for s in range(64)])
+    loud, quiet = moved.amax((0, 2)) / UNIT["fp32"]
+    assert 0.5 < loud < 2
+    assert 0.5e-3 < quiet < 2e-3
 
 
 def test_a_sum_moves_by_the_magnitude_of_its_terms_also_where_they_cancel():
