@@ -44,6 +44,7 @@ class FloorMeasurement:
         outside: Share of the elements with an error above the allowed number of floors.
         unstable: Elements that rounding alone makes finite or not; they are not compared.
         nonfinite: Further elements that are NaN or infinite on one side only.
+        broken: Those of them that PyTorch gives numbers for.
     """
 
     source: str
@@ -56,6 +57,7 @@ class FloorMeasurement:
     outside: float
     unstable: int
     nonfinite: int
+    broken: int = 0
 
 
 @dataclass(frozen=True)

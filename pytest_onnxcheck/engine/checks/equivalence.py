@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
 from pytest_onnxcheck.engine.oracle.compare import compare
-from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
-from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.expected import Expected
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
