@@ -1,6 +1,7 @@
 """What a case should give: instruments that fail, or take another way through PyTorch."""
 
 import dataclasses
+import warnings
 
 import numpy as np
 import pytest
@@ -120,6 +121,19 @@ class Custom(nn.Module):
         return twice(self.linear(x))
 
 
+class Normed(nn.Module):
+    """The old weight_norm keeps a tensor that PyTorch refuses to copy."""
+
+    def __init__(self):
+        super().__init__()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.linear = nn.utils.weight_norm(nn.Linear(8, 8))
+
+    def forward(self, x):
+        return self.linear(x)
+
+
 class Hooked(nn.Module):
     def __init__(self):
         super().__init__()
@@ -131,7 +145,7 @@ class Hooked(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("module", [Branches, Compiled, Padded, Nested, Custom, Hooked])
+@pytest.mark.parametrize("module", [Branches, Compiled, Padded, Nested, Custom, Normed, Hooked])
 def test_every_instrument_works_on(oracle, module):
     torch.manual_seed(0)
     plain = module().eval()
