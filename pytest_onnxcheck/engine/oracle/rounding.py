@@ -170,14 +170,23 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
 def perturb(
     tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float = 1.0
 ) -> None:
-    """Moves a floating tensor, in place, by the rounding of a precision; others are left alone."""
+    """Moves a floating tensor, in place, by the rounding of a precision; others are left alone.
+
+    One that is nowhere negative, or nowhere positive, stays so: no rounding makes a square
+    negative, and the logarithm of a mask is a number or -inf, but never NaN.
+    """
     import torch
 
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     size = real.abs() * UNIT[precision] + _SMALLEST[precision]
+    low, high = bool((real >= 0).all()), bool((real <= 0).all())
     _add(real, _uniform(real, generator) * size * units)
+    if low:
+        real.clamp_(min=0.0)
+    elif high:
+        real.clamp_(max=0.0)
 
 
 def _add(tensor: torch.Tensor, noise: torch.Tensor) -> None:

@@ -303,3 +303,19 @@ def test_a_row_that_is_masked_throughout_stays_what_pytorch_gives(oracle, rank):
     assert not first(made).outputs[0][2].any()
     for precision in ("fp32", "fp16"):
         assert all(np.isfinite(draw[0]).all() for draw in first(made).draws(precision))
+
+
+def test_a_mask_that_is_0_or_1_has_a_logarithm_in_every_draw(oracle):
+    """Zero moved to below zero would make NaN of every row, and excuse all of it."""
+
+    def attend(x):
+        mask = ((x[:, :4] > 0) | torch.eye(4, dtype=torch.bool)).to(x.dtype) * 1.0
+        weights = (x @ x.T + mask.log()).softmax(-1)
+        return weights @ x
+
+    made = oracle(attend)
+    assert np.isfinite(first(made).outputs[0]).all()
+    for precision in ("fp32", "fp16"):
+        draws = list(first(made).draws(precision))
+        assert len(draws) == DRAWS
+        assert all(np.isfinite(draw[0]).all() for draw in draws)
