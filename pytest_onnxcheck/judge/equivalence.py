@@ -26,6 +26,8 @@ VACUOUS = 1e-12
 #: A floor that is this part of the output hides everything.
 _BLIND = 8.0
 
+_NONFINITE = "NaN or infinity"
+
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
 
@@ -94,10 +96,9 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
     if case.error is not None:
         found.append((_FAIL, "run", case.error))
     for output in case.outputs:
+        if case.probe and _broken(output):
+            yield Finding(_FAIL, f"output {output.name!r} {_NONFINITE}", _broken(output), case.case)
         for grade, what, text in _output(output, tolerance, case.probe):
-            if output.undefined and grade is _FAIL and what not in ("dtype", "shape"):
-                grade = _WARN
-                text += "; no failure, since PyTorch itself gives NaN or infinity on this probe"
             found.append((grade, f"output {output.name!r} {what}", text))
     if case.underflowed:
         found.append(
@@ -138,20 +139,33 @@ def _output(
         yield from examples(output, tolerance)
 
 
+def _broken(output: OutputMeasurement) -> str:
+    """What is wrong on a probe of any magnitude; empty where nothing is."""
+    if output.floor is None or not output.floor.broken:
+        return ""
+    return (
+        f"{output.floor.broken} of {output.elements} elements are NaN or infinite where PyTorch "
+        f"gives numbers (at most {output.scale:.3g}): the artefact has an exp, log, division or "
+        "masked softmax that overflows or is undefined, where PyTorch computes it safely"
+    )
+
+
 def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
     floor = output.floor
     differ = output.nonfinite if floor is None else floor.nonfinite
-    if differ:
-        yield (
-            _FAIL,
-            "NaN or infinity",
-            f"{differ} of {output.elements} elements are NaN or infinite on one side "
-            "only, or with another sign",
+    told = floor.broken if floor is not None and probe else 0
+    if differ > told:
+        text = (
+            f"{differ - told} of {output.elements} elements are NaN or infinite on one side "
+            "only, or with another sign"
         )
-    elif output.nonfinite:
+        if output.undefined:
+            text += "; no failure, since PyTorch itself gives NaN or infinity in them"
+        yield (_WARN if output.undefined else _FAIL), _NONFINITE, text
+    elif output.nonfinite and not differ:
         yield (
             _WARN,
-            "NaN or infinity",
+            _NONFINITE,
             f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
             "only, which rounding alone does to them",
         )
@@ -182,12 +196,13 @@ def _noise(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[
 
 def _range(output: OutputMeasurement) -> Iterator[tuple[Grade, str, str]]:
     if output.expected_outside_range:
-        yield (
-            _FAIL,
-            "range",
+        text = (
             f"PyTorch itself gives {output.expected_outside_range:.2%} of the elements outside the "
-            "declared range: the declaration or the model is wrong",
+            "declared range: the declaration or the model is wrong"
         )
+        if output.undefined:
+            text += "; no failure, since PyTorch itself gives NaN or infinity on this probe"
+        yield (_WARN if output.undefined else _FAIL), "range", text
     elif output.outside_range:
         yield (
             _FAIL,

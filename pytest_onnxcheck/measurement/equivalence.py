@@ -81,6 +81,7 @@ class FloorMeasurement:
         nonfinite: Further elements that are NaN or infinite on one side only.
         perturbed_runs: How many perturbed runs of PyTorch the floor was measured from.
         row: The quiet example that is most floors of its own away; None where none is quiet.
+        broken: Those of them that PyTorch gives numbers for.
     """
 
     source: str
@@ -95,6 +96,7 @@ class FloorMeasurement:
     nonfinite: int
     perturbed_runs: int = 0
     row: RowMeasurement | None = None
+    broken: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
 from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
 from pytest_onnxcheck.engine.oracle.compare import compare
-from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
-from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.expected import Expected
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, company, row_errors
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.alone import Alone

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import gc
 import re
 import sysconfig
@@ -58,7 +57,7 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     """
     inputs = example(reference)
     reference.run(inputs)  # says what is wrong better than an exporter does
-    module = copy.deepcopy(reference.module)
+    module = reference.copy()
     tensors = tensors_of(inputs)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     try:

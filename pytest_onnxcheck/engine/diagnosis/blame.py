@@ -20,8 +20,8 @@ from pytest_onnxcheck.engine.diagnosis.bounds import share_of_bound
 from pytest_onnxcheck.engine.diagnosis.programs import NotRunError
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.compare import compare
+from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
-from pytest_onnxcheck.engine.oracle.oracle import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.subject import Subject

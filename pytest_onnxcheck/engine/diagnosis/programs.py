@@ -6,7 +6,6 @@ All give outputs by the manifest's names, and what else there is to say.
 from __future__ import annotations
 
 import contextlib
-import copy
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
@@ -79,7 +78,7 @@ def traced(reference: Reference, case: Case) -> Outputs:
     args, kwargs = reference.arguments(tensors_of(example(reference)))
     try:
         program = torch.jit.trace(  # type: ignore[no-untyped-call]
-            copy.deepcopy(reference.module),
+            reference.copy(),
             args or None,
             check_trace=False,
             strict=False,
@@ -149,7 +148,7 @@ def _export_with(reference: Reference, hint: Any, *, strict: bool) -> torch.expo
     }
     with _sizes_of_one():
         return torch.export.export(
-            copy.deepcopy(reference.module),
+            reference.copy(),
             args,
             kwargs or None,
             dynamic_shapes=shapes if kwargs else tuple(shapes.values()),

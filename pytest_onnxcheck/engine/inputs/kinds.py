@@ -88,6 +88,8 @@ def _free(
         return rng.normal(mean, 3 * std, shape)
     if kind == "normal x30":
         return rng.normal(mean, 30 * std, shape)
+    if kind == "normal x1000":
+        return rng.normal(mean, 1000 * std, shape)
     if kind == "normal x0.001":
         return rng.normal(mean, 0.001 * std, shape)
     if kind == "zeros":

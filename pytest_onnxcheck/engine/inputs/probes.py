@@ -31,12 +31,15 @@ __all__ = ["EXTREME", "ORDINARY", "Probe", "probes"]
 ORDINARY = "ordinary"
 
 #: Kinds far from what draws give: without a declared range nobody said the model is made for them.
-EXTREME = frozenset(["normal x30", "mixed scales"])
+#: They are still no larger than 10,000 times what the input usually is, and PyTorch's numbers must
+#: stay numbers there.
+EXTREME = frozenset(["normal x30", "normal x1000", "mixed scales"])
 
 #: What is varied and how, the most revealing first.
 _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "negative", "within": "low end"},
     {"free": "normal x3", "within": "ends alternating"},
+    {"free": "normal x1000"},
     {"free": "nan", "within": "nan"},
     {"free": "infinity", "within": "infinity"},
     {"mask": "all false"},
@@ -76,6 +79,7 @@ _ANY_SIZE = frozenset(
         "positive",
         "normal x3",
         "normal x30",
+        "normal x1000",
         "normal x0.001",
         "tiny",
         "zeros",

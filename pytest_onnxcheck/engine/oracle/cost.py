@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.oracle.modes import each_operator, elements
+
 if TYPE_CHECKING:
     import torch
 
@@ -42,7 +44,7 @@ class Cost:
         if name in _KERNELS:
             summed = args[1].numel() / args[1].shape[0]
         elif name in _FACTORS:
-            summed = args[_FACTORS[name]].shape[-1]
+            summed = args[_FACTORS[name]].size(-1)
         self.seconds += _CALL + elements * (_ELEMENT + summed * _MULTIPLICATION)
 
 
@@ -50,30 +52,22 @@ class Cost:
 def counted() -> Iterator[Cost]:
     """Counts what the operators do that PyTorch runs inside."""
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     cost = Cost()
 
-    class Count(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False  # or its first call imports torch._dynamo, which takes a second
+    def count(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        outputs = func(*args, **kwargs)
+        if not func.is_view:
+            several = outputs if isinstance(outputs, tuple | list) else (outputs,)
+            tensors = [elements(entry) for entry in several if isinstance(entry, torch.Tensor)]
+            name = func._schema.name.partition("::")[2]
+            cost.add(name, args, sum(tensor.numel() for tensor in tensors))
+            magnitudes = [*map(_largest, tensors)]
+            cost.largest = max([cost.largest, *magnitudes])
+            cost.smallest = min([cost.smallest, *(size for size in magnitudes if size)])
+        return outputs
 
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            outputs = func(*args, **(kwargs or {}))
-            if not func.is_view:
-                several = outputs if isinstance(outputs, tuple | list) else (outputs,)
-                tensors = [entry for entry in several if isinstance(entry, torch.Tensor)]
-                name = func._schema.name.partition("::")[2]
-                cost.add(name, args, sum(tensor.numel() for tensor in tensors))
-                magnitudes = [*map(_largest, tensors)]
-                cost.largest = max([cost.largest, *magnitudes])
-                cost.smallest = min([cost.smallest, *(size for size in magnitudes if size)])
-            return outputs
-
-    with Count():  # type: ignore[no-untyped-call]
+    with each_operator(count):
         yield cost
 
 

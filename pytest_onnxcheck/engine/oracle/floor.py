@@ -13,7 +13,8 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.oracle.oracle import Expected
+from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
+from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.oracle.rows import Batch, quiet_floors
 from pytest_onnxcheck.measurement import FloorMeasurement
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 #: tie, the others are taken to.
 _TIED = 0.95
 
-__all__ = ["in_floors", "measure_floor", "nonfinite_kinds", "tied_elements"]
+__all__ = ["in_floors", "measure_floor", "tied_elements"]
 
 
 def measure_floor(
@@ -128,14 +129,6 @@ def tied_elements(
     return int((tied & differs).sum()), margin
 
 
-def nonfinite_kinds(array: Array) -> Array:
-    """0 for finite elements, 1 for NaN, 2 and 3 for positive and negative infinity."""
-    import numpy as np
-
-    infinity = np.where(array > 0, 2, 3)
-    return np.where(np.isnan(array), 1, np.where(np.isinf(array), infinity, 0)).astype(np.int8)
-
-
 def _measured(
     own: Array,
     exact: Array,
@@ -150,6 +143,7 @@ def _measured(
 
     error = np.abs(actual[finite].astype(np.float64) - exact[finite])
     worst, rms = _size(error)
+    differs = _differs(own, actual, unstable)
     return FloorMeasurement(
         source=source,
         ratio=max(in_floors(worst, floors[0]), in_floors(rms, floors[1])),
@@ -160,7 +154,8 @@ def _measured(
         torch_worst=_size(own[finite] - exact[finite])[0],
         outside=float((error > safety * floors[0]).mean()) if error.size else 0.0,
         unstable=int(unstable.sum()),
-        nonfinite=int(_differs(own, actual, unstable).sum()),
+        nonfinite=int(differs.sum()),
+        broken=int((differs & np.isfinite(own)).sum()),
     )
 
 

@@ -7,21 +7,24 @@ twice. It runs the reference only as often as it is asked to.
 from __future__ import annotations
 
 import contextlib
-import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from functools import cached_property, partial
+import math
+from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
+from pytest_onnxcheck.engine.oracle.alike import same
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
-from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, widened
+from pytest_onnxcheck.engine.oracle.expected import Depth, Expected, reason
+from pytest_onnxcheck.engine.oracle.modes import compiler_loaded
+from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, watched, widened
+from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, tensors_of
-from pytest_onnxcheck.errors import BehaviourError
+from pytest_onnxcheck.errors import BehaviourError, InputError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,10 +32,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["DRAWS", "Expected", "Oracle"]
-
-#: perturbed runs of a case, at most
-DRAWS = 8
+__all__ = ["Oracle"]
 
 #: runs on fresh copies that tell chance from state
 _FRESH_RUNS = 8
@@ -40,6 +40,9 @@ _FRESH_RUNS = 8
 #: what a probe costs, in float32 runs of PyTorch: one, one in float64 (3 to 13 times as long on the
 #: zoo), and the artefacts of all variants
 _RUNS_PER_PROBE = 12
+
+#: nominal seconds of a run whose operators cannot be counted
+_UNCOUNTED_SECONDS = 0.02
 
 
 class Oracle:
@@ -145,48 +148,58 @@ class Oracle:
         first = self.declared[0]
         again = self.reference.run(first.inputs, stained)
         before = self._expected[first.name].outputs
-        if not _same(before, again):
+        if not same(before, again):
             changed = _changed(self._clean, _state(stained))
             raise self._misbehaves(first, before, changed)
         return self.reference.run(case.inputs)
 
     def counted(self, case: Case) -> Cost:
-        """A run of the reference, with the magnitudes that its operators give."""
-        with self._threads(), counted() as cost:
-            self.reference.run(case.inputs, self._working)
+        """A run of the reference, with the magnitudes that its operators give.
+
+        Where they cannot be counted, there may be any.
+        """
+        try:
+            with self._threads(), counted() as cost:
+                self.reference.run(case.inputs, self._working)
+        except InputError:
+            return Cost(largest=math.inf, smallest=0.0)
         return cost
 
-    def widened_run(
-        self, case: Case, precision: str | None = None, seed: int = 0, units: float = 1.0
-    ) -> list[Array]:
+    def widened_run(self, case: Case) -> list[Array]:
         """Runs the reference in float64.
-
-        Args:
-            case: The inputs.
-            precision: Perturb weights, inputs and every operator by the rounding of this one.
-            seed: Seeds the perturbation, together with model and case.
-            units: How many times half a unit in the last place.
 
         Raises:
             Exception: The model cannot be run in float64.
         """
         import torch
 
+        module, tensors = self._in_float64(case, fresh=self._working is None)
+        with self._threads(), torch.no_grad(), self._widened(case):
+            return arrays_of(self.reference.call(module, tensors))
+
+    def watched_run(self, case: Case) -> list[Array]:
+        """Runs the reference as it is, on the ways that PyTorch takes in `widened_run`.
+
+        Raises:
+            Exception: The model does not bear it.
+        """
+        import torch
+
+        with self._threads(), torch.no_grad(), watched():
+            outputs = self.reference.call(self.reference.copy(), tensors_of(case.inputs))
+        return arrays_of(outputs)
+
+    def _in_float64(
+        self, case: Case, *, fresh: bool
+    ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         if self._wide is None:
-            self._wide = copy.deepcopy(self.reference.module).double()
-        fresh = precision is not None or self._working is None
-        module = copy.deepcopy(self._wide) if fresh else self._wide
+            self._wide = self.reference.copy().double()
         tensors = {
             name: tensor.double() if tensor.is_floating_point() else tensor
             for name, tensor in tensors_of(case.inputs).items()
         }
-        # in inference mode, composite operators would not be taken apart
-        with self._threads(), torch.no_grad(), self._widened(case):
-            if precision is None:
-                outputs = self.reference.call(module, tensors)
-            else:
-                outputs = self._perturbed(module, tensors, precision, self._seed(case, seed), units)
-        return arrays_of(outputs)
+        module = copied(self._wide, self.reference.model.name) if fresh else self._wide
+        return module, tensors
 
     def _widened(self, case: Case) -> contextlib.AbstractContextManager[None]:
         module = self.reference.module
@@ -198,33 +211,42 @@ class Oracle:
         return widened(finfo_of_float32=not native)
 
     def perturbed_run(
-        self, case: Case, precision: str, seed: int, units: float = 1.0
+        self, case: Case, precision: str, seed: int, units: float, depth: Depth, *, wide: bool
     ) -> list[Array]:
-        """Runs the reference as it is, in its own dtype, perturbed like `widened_run`."""
+        """Runs the reference perturbed by rounding.
+
+        Args:
+            case: The inputs.
+            precision: Whose rounding.
+            seed: Seeds the perturbation, together with model and case.
+            units: How many times half a unit in the last place; 0 changes nothing.
+            depth: What is moved.
+            wide: Whether to run in float64, or in its own dtype.
+
+        Raises:
+            Exception: The model does not bear it.
+        """
         import torch
 
-        module = copy.deepcopy(self.reference.module)
-        with self._threads(), torch.no_grad():
-            seed = self._seed(case, seed)
-            outputs = self._perturbed(module, tensors_of(case.inputs), precision, seed, units)
-        return arrays_of(outputs)
-
-    def _perturbed(
-        self,
-        module: torch.nn.Module,
-        tensors: dict[str, torch.Tensor],
-        precision: str,
-        seed: int,
-        units: float,
-    ) -> tuple[torch.Tensor, ...]:
-        import torch
-
+        if wide:
+            module, tensors = self._in_float64(case, fresh=True)
+        else:
+            module, tensors = self.reference.copy(), tensors_of(case.inputs)
+        seed = self._seed(case, seed)
         generator = torch.Generator().manual_seed(seed)
         for tensor in [*module.parameters(), *module.buffers(), *tensors.values()]:
             with contextlib.suppress(RuntimeError):  # expanded: elements share memory
                 perturb(tensor.data, precision, generator, units)
-        with perturbed(precision, seed, units):
-            return self.reference.call(module, tensors)
+        with contextlib.ExitStack() as inside:
+            inside.enter_context(self._threads())
+            # in inference mode, composite operators are not taken apart
+            inside.enter_context(torch.inference_mode(depth == "functions"))
+            inside.enter_context(torch.no_grad())
+            if wide:
+                inside.enter_context(self._widened(case))
+            if depth != "inputs":
+                inside.enter_context(perturbed(precision, seed, units))
+            return arrays_of(self.reference.call(module, tensors))
 
     @contextlib.contextmanager
     def _threads(self) -> Iterator[None]:
@@ -250,30 +272,54 @@ class Oracle:
 
     def _observe(self) -> None:
         """Runs A, B, A on one copy of the module, and finds out what the calls leave behind."""
-        module = copy.deepcopy(self.reference.module)
+        module = self.reference.copy()
         first = self.declared[0]
         other = next(iter(self.declared[1:]), None) or self._another()
         before = _state(module)
-        with counted() as cost, self._threads():
-            outputs = self.reference.run(first.inputs, module)
-        self._seconds = cost.seconds
+        knew_the_compiler = compiler_loaded()
+        try:
+            with self._threads(), counted() as cost:
+                outputs = self.reference.run(first.inputs, module)
+            self._seconds = cost.seconds
+        except InputError as error:
+            if compiler_loaded() and not knew_the_compiler:
+                return self._observe()  # a higher-order operator loaded it, inside the count
+            module = self.reference.copy()
+            before = _state(module)
+            with self._threads():
+                outputs = self.reference.run(first.inputs, module)
+            self._seconds = _UNCOUNTED_SECONDS
+            self.note(
+                f"its operators cannot be counted ({reason(error.__cause__ or error)}): there are "
+                f"as many probes as for a model that takes {_UNCOUNTED_SECONDS:g} s; set "
+                "probe_seconds for more or fewer"
+            )
         self._expected[first.name] = Expected(self, first, outputs)
         tensors = tensors_of(first.inputs)
         with self._threads():
             other_outputs = self.reference.run(other.inputs, module)
             again = self.reference.run(tensors, module)
         changed = _changed(before, _state(module))
-        if not _same(outputs, again):
-            raise self._misbehaves(first, outputs, changed)
+        if not same(outputs, again):
+            fresh = (self.reference.run(first.inputs) for _ in range(_FRESH_RUNS))
+            if not all(same(again, found) for found in fresh):
+                raise self._misbehaves(first, outputs, changed)
+            # it is the counting that gives other outputs
+            self._expected[first.name] = Expected(self, first, again)
         if not changed:
             self._working, self._clean = module, before
             self._expected[other.name] = Expected(self, other, other_outputs)
         for name, tensor in tensors.items():
-            if not _same([first.inputs[name]], [tensor.numpy()]):
-                self.notes.append(
+            if not same([first.inputs[name]], [tensor.numpy()]):
+                self.note(
                     f"forward changes its input {name!r} in place; the artefact leaves it as it "
                     "is, so that callers who use it afterwards see another value"
                 )
+
+    def note(self, text: str) -> None:
+        """Notes what the user should know, once."""
+        if text not in self.notes:
+            self.notes.append(text)
 
     def _another(self) -> Case:
         model = self.reference.model
@@ -284,7 +330,7 @@ class Oracle:
         name = self.reference.model.name
         # more than once: few integers may be the same by chance
         fresh = (self.reference.run(case.inputs) for _ in range(_FRESH_RUNS))
-        if not all(_same(outputs, found) for found in fresh):
+        if not all(same(outputs, found) for found in fresh):
             return BehaviourError(
                 f"{name}: PyTorch is nondeterministic: the same weights and inputs "
                 f"(case {case.name}) give other outputs on every run, so that nothing can be "
@@ -298,85 +344,6 @@ class Oracle:
             f"outputs the second time (case {case.name}). An ONNX artefact has no memory: make "
             "the state an input and an output of forward"
         )
-
-
-class Expected:
-    """What one case should give.
-
-    Attributes:
-        case: The case.
-        outputs: PyTorch's outputs as arrays, in order.
-    """
-
-    def __init__(self, oracle: Oracle, case: Case, outputs: list[Array]) -> None:
-        self.case = case
-        self.outputs = outputs
-        self._oracle = oracle
-        self._draws: dict[tuple[str, float], list[list[Array] | None]] = {}
-
-    @cached_property
-    def exact(self) -> list[Array] | None:
-        """The outputs in float64; None where the reference cannot be run so (`problem`)."""
-        try:
-            outputs = self._oracle.widened_run(self.case)
-        except Exception as error:
-            self.problem = f"{type(error).__name__}: {one_line(error)[:200]}"
-            return None
-        for wide, output in zip(outputs, self.outputs, strict=True):
-            if output.dtype.kind == "f" and wide.dtype.name != "float64":
-                self.problem = f"it casts to {wide.dtype.name} on the way"
-                return None
-            if wide.shape != output.shape:
-                self.problem = f"shapes change from {output.shape} to {wide.shape}"
-                return None
-        return outputs
-
-    #: why there is no `exact`
-    problem: str | None = None
-
-    @cached_property
-    def cost(self) -> Cost:
-        """A run of the reference, with the magnitudes that its operators give on the way."""
-        return self._oracle.counted(self.case)
-
-    def draws(self, precision: str, units: float = 1.0) -> Iterator[list[Array]]:
-        """The outputs of `DRAWS` runs perturbed by the rounding of a precision; made as taken."""
-        made = self._draws.setdefault((precision, units), [])
-        run = self._oracle.perturbed_run if self.exact is None else self._oracle.widened_run
-        for seed in range(DRAWS):
-            if seed == len(made):
-                made.append(self._attempt(partial(run, self.case, precision, seed, units)))
-            draw = made[seed]
-            if draw is not None:
-                yield draw
-
-    def _attempt(self, run: Callable[[], list[Array]]) -> list[Array] | None:
-        """A perturbed run; None where the model does not bear it, or gives other shapes."""
-        try:
-            draw = run()
-        except Exception:  # the user's code: assertions on its own values, for one
-            return None
-        pairs = zip(draw, self.outputs, strict=True)
-        return draw if all(one.shape == own.shape for one, own in pairs) else None
-
-
-def _same(one: list[Array], other: list[Array]) -> bool:
-    """Whether two runs agree to a few units in the last place of the largest element."""
-    import numpy as np
-
-    for left, right in zip(one, other, strict=True):
-        if left.shape != right.shape:
-            return False
-        if np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
-            continue
-        if left.dtype.kind != "f":
-            return False
-        finite = left[np.isfinite(left)]
-        scale = float(np.abs(finite).max(initial=0.0))
-        unit = float(np.finfo(left.dtype).eps)
-        if not np.allclose(left, right, rtol=0, atol=8 * unit * scale, equal_nan=True):
-            return False
-    return True
 
 
 def _state(module: torch.nn.Module) -> dict[str, object]:

@@ -10,12 +10,13 @@ import contextlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.oracle.modes import each_operator, elements, uncompiled
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["UNIT", "perturb", "perturbed", "widened"]
+__all__ = ["UNIT", "perturb", "perturbed", "watched", "widened"]
 
 #: half a unit in the last place, relative: the largest error of one rounding (IEEE 754)
 _UNITS = {"float32": 2.0**-24, "float16": 2.0**-11}
@@ -45,7 +46,10 @@ _GATED = frozenset(["gelu", "mish", "silu"])
 #: Operators whose elements are sums of products: where terms cancel, their error follows the
 #: terms and not the sum.
 _PRODUCTS = frozenset(
-    ["_fft_c2c", "_fft_c2r", "_fft_r2c", "addmm", "baddbmm", "bmm", "convolution", "mm"]
+    """
+    _fft_c2c _fft_c2r _fft_r2c _scaled_dot_product_flash_attention_for_cpu addmm baddbmm bmm conv1d
+    conv2d conv3d convolution einsum linear matmul mm scaled_dot_product_attention
+    """.split()  # noqa: SIM905 - as below
 )
 
 #: Operators that move, choose or compare values without rounding them.
@@ -101,11 +105,26 @@ def widened(*, finfo_of_float32: bool = True) -> Iterator[None]:
         torch.finfo = narrow_finfo  # type: ignore[misc, assignment]
     torch.set_default_dtype(torch.float64)
     try:
-        with Widen():
+        with uncompiled(), Widen():
             yield
     finally:
         torch.set_default_dtype(default)
         torch.finfo = finfo  # type: ignore[misc]
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Inside, PyTorch takes the ways it takes in `widened`, and nothing is widened."""
+    from torch.overrides import TorchFunctionMode
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            return func(*args, **(kwargs or {}))
+
+    with uncompiled(), Watch():
+        yield
 
 
 @contextlib.contextmanager
@@ -130,39 +149,32 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
         units: Moves everything this many times further.
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
 
     generator = torch.Generator().manual_seed(seed)
 
-    class Perturb(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            return False  # or its first call imports torch._dynamo, which takes a second
-
-        def __torch_dispatch__(
-            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
-        ) -> Any:
-            name = func._schema.name.partition("::")[2].removesuffix("_")
-            # before the call: an operator in place overwrites its argument
-            reach = args[0].abs() if name in _GATED else 1.0
-            outputs = func(*args, **(kwargs or {}))
-            if func.is_view or name in _EXACT:
-                return outputs
-            for output in outputs if isinstance(outputs, tuple | list) else (outputs,):
-                if not isinstance(output, torch.Tensor):
-                    continue
-                if func._schema.name in _SUMS and output.is_floating_point():
-                    size = _sum_error(output, name, args, kwargs or {}, precision)
-                    output.add_(_uniform(output, generator) * size, alpha=units)
-                _move(output, generator, units * UNIT[precision])
-                if name in _PRODUCTS:
-                    _cancel(output, precision, generator, units)
-                elif name in _BOUNDED or name in _GATED:
-                    noise = _uniform(output, generator) * reach * UNIT[precision]
-                    output.add_(noise, alpha=units)
+    def move(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        name = func._schema.name.partition("::")[2].removesuffix("_")
+        # before the call: an operator in place overwrites its argument
+        reach = elements(args[0]).abs() if name in _GATED else 1.0
+        outputs = func(*args, **kwargs)
+        if func.is_view or name in _EXACT:
             return outputs
+        for entry in outputs if isinstance(outputs, tuple | list) else (outputs,):
+            if not isinstance(entry, torch.Tensor):
+                continue
+            output = elements(entry)
+            if func._schema.name in _SUMS and output.is_floating_point():
+                size = _sum_error(output, name, args, kwargs, precision)
+                _add(output, _uniform(output, generator) * size * units)
+            _move(output, precision, generator, units)
+            if name in _PRODUCTS:
+                _cancel(output, precision, generator, units)
+            elif name in _BOUNDED or name in _GATED:
+                noise = _uniform(output, generator) * reach * UNIT[precision]
+                _add(output, noise * units)
+        return outputs
 
-    with Perturb():  # type: ignore[no-untyped-call]
+    with each_operator(move):
         yield
 
 
@@ -174,25 +186,46 @@ def perturb(
     In float16, what is not zero is moved by its smallest number besides, where the largest along
     all axes but the first is at least `_LOST` of those. What is not floating is left alone.
     """
-    smallest = _SMALLEST.get(PRECISIONS[precision].floats, 0.0)
-    lost: torch.Tensor | None = None
-    if smallest and tensor.is_floating_point() and tensor.numel():
+    smallest, more = _SMALLEST.get(PRECISIONS[precision].floats), None
+    if smallest is not None and tensor.is_floating_point() and tensor.numel():
         magnitude = tensor.abs()
         axes = tuple(range(1, tensor.ndim))
         largest = magnitude.amax(axes, keepdim=True) if axes else magnitude
-        lost = (magnitude > 0) & (largest >= _LOST * smallest)
-    _move(tensor, generator, units * UNIT[precision])
-    if lost is not None:
-        tensor.add_(_uniform(tensor, generator) * lost, alpha=units * smallest)
+        more = smallest * ((magnitude > 0) & (largest >= _LOST * smallest))
+    _move(tensor, precision, generator, units, more)
 
 
-def _move(tensor: torch.Tensor, generator: torch.Generator, unit: float) -> None:
+def _move(
+    tensor: torch.Tensor,
+    precision: str,
+    generator: torch.Generator,
+    units: float,
+    more: torch.Tensor | None = None,
+) -> None:
+    """Moves a floating tensor, in place, by its own rounding and by something more.
+
+    One that is nowhere negative, or nowhere positive, stays so: no rounding makes a square
+    negative, and the logarithm of a mask is a number or -inf, but never NaN.
+    """
     import torch
 
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
-    real.add_(_uniform(real, generator) * (real.abs() * unit + _TIE))
+    low, high = bool((real >= 0).all()), bool((real <= 0).all())
+    size = real.abs() * UNIT[precision] + _TIE
+    if more is not None:
+        size += more
+    _add(real, _uniform(real, generator) * size * units)
+    if low:
+        real.clamp_(min=0.0)
+    elif high:
+        real.clamp_(max=0.0)
+
+
+def _add(tensor: torch.Tensor, noise: torch.Tensor) -> None:
+    """Adds noise, in place; infinity stays what it is, and does not turn into NaN."""
+    tensor.add_(noise.nan_to_num_(0.0, 0.0, 0.0))
 
 
 def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float) -> None:
@@ -201,7 +234,7 @@ def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, un
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     axes = tuple(range(1 if real.ndim > 1 else 0, real.ndim))
     size = real.square().mean(axes, keepdim=True).sqrt() * UNIT[precision]
-    real.add_(_uniform(real, generator) * size.nan_to_num(0.0, 0.0, 0.0), alpha=units)
+    _add(real, _uniform(real, generator) * size * units)
 
 
 def _uniform(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import inspect
 from collections.abc import Mapping
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.imports import sources, user_frames
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
 from pytest_onnxcheck.errors import InputError
@@ -46,6 +46,14 @@ class Reference:
     config: Any = None
     notes: tuple[str, ...] = ()
     checkpoint_sha256: str | None = None
+
+    def copy(self) -> torch.nn.Module:
+        """A copy of the module, to run or to export.
+
+        Raises:
+            InputError: It cannot be copied.
+        """
+        return copied(self.module, self.model.name)
 
     def call(
         self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
@@ -95,7 +103,7 @@ class Reference:
         """
         import torch
 
-        module = copy.deepcopy(self.module) if module is None else module
+        module = self.copy() if module is None else module
         tensors = {
             name: value if isinstance(value, torch.Tensor) else torch.tensor(value)
             for name, value in inputs.items()

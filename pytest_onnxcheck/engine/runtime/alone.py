@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.floor import measure_floor
-from pytest_onnxcheck.engine.oracle.oracle import Expected, Oracle
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rows import Batch, copies, row_errors
 from pytest_onnxcheck.engine.runtime.session import Session
 from pytest_onnxcheck.errors import InputError, RunError

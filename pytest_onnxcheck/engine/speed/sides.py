@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
 from collections.abc import Iterator
@@ -249,7 +248,7 @@ def _torch_call(
     """A call of PyTorch between the boundaries; threads are set back afterwards."""
     import torch
 
-    module = copy.deepcopy(reference.module).to(device)
+    module = reference.copy().to(device)
     tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
     there = {name: tensor.to(device) for name, tensor in tensors.items()} if on_device else {}
     before = torch.get_num_threads()

@@ -28,23 +28,60 @@ class Net(nn.Module):
         buffer = torch.zeros_like(h)
         buffer[:, :3] = h[:, :3]
         return buffer.exp()
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > -1e9, lambda x: self.inner(x).exp(), lambda x: x + 0.0, (x,))
+
+
+class Padded(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x):
+        rows = torch.nested.nested_tensor([x[:1], x[1:]])
+        return torch.nested.to_padded_tensor(rows, 0.0).exp()
+
+
+class Refusing(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x):
+        if x.dtype is torch.float64 and torch.utils._python_dispatch._get_current_dispatch_mode():
+            raise RuntimeError("not recorded in float64")
+        return self.inner(x).exp()
 """
-MANIFEST = """
-schema = 1
-[models.net]
-factory = "nets_recorder.py:Net"
-dims = { batch = [2, 3] }
+MANIFEST = "schema = 1\n" + "".join(
+    f"""
+[models.{name}]
+factory = "nets_recorder.py:{name}"
+dims = {{ batch = [2, 3] }}
 inputs.x.shape = ["batch", 6]
-outputs.y.shape = ["batch", 6]
+outputs.y.shape = [1]
 """
+    for name in ("Net", "Branches", "Padded", "Refusing")
+)
 
 
 @pytest.fixture(scope="module")
-def oracle(tmp_path_factory):
+def manifest(tmp_path_factory):
     root = tmp_path_factory.mktemp("nets_recorder")
     (root / "nets_recorder.py").write_text(NETS, encoding="utf-8")
     (root / "models.toml").write_text(MANIFEST, encoding="utf-8")
-    return Oracle(load_reference(load_manifest(root / "models.toml").models["net"]))
+    return load_manifest(root / "models.toml")
+
+
+@pytest.fixture(scope="module")
+def oracle(manifest):
+    return Oracle(load_reference(manifest.models["Net"]))
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +131,27 @@ def test_beyond_the_memory_allowed_only_sketches_are_kept(oracle):
     assert short.note == "PyTorch's later values are known by their statistics only"
     value = oracle.expected(oracle.declared[0]).outputs[0]
     assert short.outputs[0] in short.find(value, 8.0, UNIT["fp32"])[0]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", ["Branches", "Padded"])
+def test_branches_of_torch_cond_are_recorded_and_nested_tensors_passed_over(manifest, name):
+    oracle = Oracle(load_reference(manifest.models[name]))
+    traced = trace(oracle, oracle.declared[0])
+    output = traced.records[traced.outputs[0]]
+    assert output.operator == "aten.exp"
+    assert traced.note == ""
+    assert np.allclose(
+        output.value, oracle.expected(oracle.declared[0]).outputs[0].ravel(), rtol=1e-5
+    )
+
+
+def test_what_cannot_be_recorded_in_float64_is_in_float32_and_that_is_noted(manifest):
+    oracle = Oracle(load_reference(manifest.models["Refusing"]))
+    assert oracle.expected(oracle.declared[0]).exact is not None
+    traced = trace(oracle, oracle.declared[0])
+    assert traced.note == "PyTorch's values are those of float32, which are rounded themselves"
+    assert traced.records[traced.outputs[0]].operator == "aten.exp"
 
 
 @pytest.mark.parametrize(

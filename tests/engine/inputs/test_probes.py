@@ -174,6 +174,7 @@ def test_the_most_revealing_come_first(reference):
         "ordinary",
         "negative",
         "normal x3",
+        "normal x1000",
         "mask all false",
         "mask one row false",
         "mask right padding",
@@ -328,6 +329,7 @@ def test_floats_are_what_their_kind_says(reference):
     assert list(found) == [
         "negative",
         "normal x3",
+        "normal x1000",
         "zeros",
         "sorted",
         "ties",
@@ -344,6 +346,7 @@ def test_floats_are_what_their_kind_says(reference):
     assert (found["negative"] <= 0).all()
     assert (found["positive"] >= 0).all()
     assert found["normal x30"].std() == pytest.approx(30, rel=0.1)
+    assert found["normal x1000"].std() == pytest.approx(1000, rel=0.1)
     assert found["normal x0.001"].std() == pytest.approx(0.001, rel=0.1)
     assert not found["zeros"].any()
     assert (found["ones"] == 1).all()
@@ -376,7 +379,17 @@ def test_ties_stand_in_every_row(reference, length):
 def test_magnitudes_nobody_declared_are_told_and_not_failed(reference):
     made = reference({"x": {"shape": (6, 5, 40)}})
     lenient = {probe.kinds["x"]: probe.case(made).outside_range for probe in probes(made)}
-    assert {kind for kind, told in lenient.items() if told} == {"normal x30", "mixed scales"}
+    assert {kind for kind, told in lenient.items() if told} == {
+        "normal x30",
+        "normal x1000",
+        "mixed scales",
+    }
+
+
+def test_no_magnitude_is_beyond_10000_times_what_is_usual(reference):
+    """Up to that, what is a number in PyTorch must be one in the artefact."""
+    found = arrays(reference({"x": {"shape": (6, 4000), "std": 2.0}}))
+    assert 1000 < max(abs(array).max() for array in found.values()) < 2 * 10_000
 
 
 @pytest.mark.parametrize("shape", [(6, 4000), (2, 3, 4000), (24000,), (1, 24000)])

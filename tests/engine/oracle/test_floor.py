@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_onnxcheck.engine.oracle.floor import measure_floor, nonfinite_kinds, tied_elements
-from pytest_onnxcheck.engine.oracle.oracle import DRAWS, Oracle
+from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
+from pytest_onnxcheck.engine.oracle.expected import DRAWS
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import load_manifest

@@ -393,3 +393,29 @@ def test_finfo_is_left_alone_when_asked_to():
         assert torch.finfo(torch.float64).eps == 2.0**-52
     with widened():
         assert torch.finfo(torch.float64).eps == 2.0**-23
+
+
+def test_infinity_and_nan_stay_what_they_are():
+    """Moved at random, -inf would be NaN, and whatever is masked would be excused."""
+    wanted = torch.tensor([torch.inf, -torch.inf, torch.nan, 1.0])
+    for precision in UNIT:
+        for seed in range(4):
+            found = wanted.clone()
+            perturb(found, precision, torch.Generator().manual_seed(seed))
+            with perturbed(precision, seed):
+                summed, gated = wanted * 1.5, torch.nn.functional.silu(wanted.abs())
+            for moved, still in ((found, wanted), (summed, wanted), (gated, wanted.abs())):
+                assert torch.equal(moved.isnan(), still.isnan())
+                assert torch.equal(moved[still.isinf()], still[still.isinf()])
+
+
+def test_what_is_nowhere_negative_stays_so():
+    """A square root or logarithm of it would be NaN, and excuse NaN in an artefact."""
+    for sign in (1, -1):
+        values = sign * torch.tensor([0.0, 1.0]).repeat(COUNT)
+        perturb(values, "fp32", torch.Generator().manual_seed(0))
+        assert (sign * values >= 0).all()
+        assert 0.4 < (values[::2] == 0).double().mean() < 0.6  # as denormals turn to zero
+    mixed = torch.tensor([0.0, -1.0, 1.0]).repeat(COUNT)
+    perturb(mixed, "fp32", torch.Generator().manual_seed(0))
+    assert {-1.0, 1.0} <= set(mixed[::3].sign().tolist())

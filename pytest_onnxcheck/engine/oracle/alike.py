@@ -1,0 +1,65 @@
+"""Whether two runs of a model are alike."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["apart", "nonfinite_kinds", "same"]
+
+
+def apart(one: Array, other: Array) -> float:
+    """How far two runs are apart, as a part of the largest element of the first.
+
+    Infinite where NaN or infinity stands on one side only, only the first is zero, or integers
+    differ.
+    """
+    import numpy as np
+
+    if one.dtype.kind != "f":
+        return 0.0 if np.array_equal(one, other) else math.inf
+    if not np.array_equal(nonfinite_kinds(one), nonfinite_kinds(other)):
+        return math.inf
+    finite = np.isfinite(one)
+    scale = float(np.abs(one[finite]).max(initial=0.0))
+    difference = np.abs(one[finite].astype(np.float64) - other[finite])
+    largest = float(difference.max(initial=0.0))
+    return largest / scale if scale else math.inf if largest else 0.0
+
+
+def same(one: list[Array], other: list[Array], unit: float = 0.0) -> bool:
+    """Whether two runs agree to a few units in the last place of the largest element.
+
+    Args:
+        one: Outputs of the one.
+        other: Outputs of the other.
+        unit: The unit, relative, where it is more than that of their dtype.
+    """
+    import numpy as np
+
+    for left, right in zip(one, other, strict=True):
+        if left.shape != right.shape:
+            return False
+        if np.array_equal(left, right, equal_nan=left.dtype.kind == "f"):
+            continue
+        if left.dtype.kind != "f":
+            return False
+        finite = left[np.isfinite(left)]
+        scale = float(np.abs(finite).max(initial=0.0))
+        allowed = 8 * max(unit, float(np.finfo(left.dtype).eps)) * scale
+        if not np.allclose(left, right, rtol=0, atol=allowed, equal_nan=True):
+            return False
+    return True
+
+
+def nonfinite_kinds(array: Array) -> Array:
+    """0 for finite elements, 1 for NaN, 2 and 3 for positive and negative infinity."""
+    import numpy as np
+
+    infinity = np.where(array > 0, 2, 3)
+    return np.where(np.isnan(array), 1, np.where(np.isinf(array), infinity, 0)).astype(np.int8)
