@@ -100,10 +100,11 @@ class Expected:
     def draws(self, precision: str, units: float = 1.0) -> Iterator[list[Array]]:
         """The outputs of `DRAWS` runs perturbed by the rounding of a precision; made as taken."""
         made = self._draws.setdefault((precision, units), [])
-        for seed in range(DRAWS):
-            if seed == len(made):
-                made.append(self._attempt(precision, seed, units))
-            draw = made[seed]
+        first = 0 if units == 1.0 else DRAWS  # else a tie that some draws miss, all would miss
+        for index in range(DRAWS):
+            if index == len(made):
+                made.append(self._attempt(precision, first + index, units))
+            draw = made[index]
             if draw is not None:
                 yield draw
 
