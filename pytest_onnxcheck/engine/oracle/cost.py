@@ -22,6 +22,11 @@ _CALL, _ELEMENT, _MULTIPLICATION = 1e-5, 2.5e-8, 1e-10
 _FACTORS = {"mm": 0, "bmm": 0, "matmul": 0, "linear": 0, "addmm": 1, "baddbmm": 1}
 _KERNELS = frozenset(["convolution", "conv1d", "conv2d", "conv3d"])
 
+#: what these give holds whatever lay in memory, and says nothing of the model
+_UNFILLED = frozenset(
+    ["empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "resize_"]
+)
+
 
 @dataclass
 class Cost:
@@ -62,7 +67,7 @@ def counted() -> Iterator[Cost]:
             tensors = [elements(entry) for entry in several if isinstance(entry, torch.Tensor)]
             name = func._schema.name.partition("::")[2]
             cost.add(name, args, sum(tensor.numel() for tensor in tensors))
-            magnitudes = [*map(_largest, tensors)]
+            magnitudes = [] if name in _UNFILLED else [*map(_largest, tensors)]
             cost.largest = max([cost.largest, *magnitudes])
             cost.smallest = min([cost.smallest, *(size for size in magnitudes if size)])
         return outputs
