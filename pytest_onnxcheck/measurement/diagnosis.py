@@ -41,6 +41,8 @@ class Divergence:
         torch_operator: PyTorch's operator there, e.g. `aten.convolution`.
         source: `file:line` in the user's code that called it.
         ratio: Its error in noise floors; None where no value of PyTorch's can be set beside it.
+        inputs_inside: Whether all that the node reads was compared with PyTorch's, constants too,
+            and is inside its noise floor.
         note: How sure it is, or what else to know.
     """
 
@@ -51,6 +53,7 @@ class Divergence:
     torch_operator: str = ""
     source: str = ""
     ratio: float | None = None
+    inputs_inside: bool = False
     note: str = ""
 
 

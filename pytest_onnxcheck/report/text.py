@@ -201,7 +201,8 @@ def _divergence(found: Divergence) -> Iterator[str]:
     if place:
         yield f"    in PyTorch: {place}"
     if found.ratio is not None:
-        yield f"    {found.ratio:.3g} floors, while its inputs are inside theirs"
+        inside = ", while its inputs are inside theirs" if found.inputs_inside else ""
+        yield f"    {found.ratio:.3g} floors{inside}"
     if found.note:
         yield f"    {found.note}"
 

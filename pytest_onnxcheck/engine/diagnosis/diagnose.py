@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.diagnosis.blame import blame
 from pytest_onnxcheck.engine.diagnosis.bounds import largest_difference
 from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
 from pytest_onnxcheck.engine.diagnosis.localise import localise
+from pytest_onnxcheck.engine.diagnosis.nonfinite import first_nonfinite
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
@@ -75,7 +76,8 @@ def diagnose(
     if reason is not None:
         return Diagnosis(failing, stage="quantization", notes=(reason,))
     attempts = _Attempts()
-    diagnosis = _diagnosed(subject, case, build, failure, attempts)
+    nonfinite = any(output.nonfinite for output in found.outputs)
+    diagnosis = _diagnosed(subject, case, build, failure, attempts, nonfinite=nonfinite)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
     folder = attempts.make(
         "repro",
@@ -136,7 +138,13 @@ def _known_reason(found: CaseMeasurement, artefact: Artefact) -> str | None:
 
 
 def _diagnosed(
-    subject: Subject, case: Case, build: Build, failure: Failure, attempts: _Attempts
+    subject: Subject,
+    case: Case,
+    build: Build,
+    failure: Failure,
+    attempts: _Attempts,
+    *,
+    nonfinite: bool,
 ) -> Diagnosis:
     """The guilty stage, and where in the artefact it goes wrong."""
     variant, safety = subject.variant, subject.variant.tolerance.safety or _SAFETY
@@ -147,12 +155,16 @@ def _diagnosed(
         locate = partial(localise, float_path, subject.oracle, case, safety=safety)
         divergence = attempts.make("first divergence", locate)
         return Diagnosis(case.name, stage, steps, divergence)
-    losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
-    sensitivity = None
+    divergence, losses, sensitivity = None, None, None
+    if nonfinite:
+        find = partial(first_nonfinite, path, subject.oracle, case)
+        divergence = attempts.make("first NaN or infinity", find)
+    else:
+        losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
     if variant.precision == "int8-static" and variant.file is None:
         measure = partial(_sensitivity, subject, case, build, failure)
         sensitivity = attempts.make("sensitivity", measure)
-    return Diagnosis(case.name, stage, steps, losses=losses or (), sensitivity=sensitivity)
+    return Diagnosis(case.name, stage, steps, divergence, losses or (), sensitivity)
 
 
 def _sensitivity(

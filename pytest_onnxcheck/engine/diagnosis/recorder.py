@@ -88,7 +88,7 @@ class _Recorder:
         """
         from torch.utils.weak import WeakTensorKeyDictionary
 
-        self.trace = Trace()
+        self.trace = Trace(in_float64=in_float64)
         self.modules: list[str] = []
         self._in_float64 = in_float64
         self._bytes_left = limit_bytes
@@ -175,14 +175,8 @@ class _Recorder:
     def _measured(self, tensor: torch.Tensor) -> tuple[Array | None, Sketch, tuple[float, float]]:
         """A tensor's elements as far as they are kept, its sketch and its floor."""
         import numpy as np
-        import torch
 
-        plain = tensor.detach().cpu()
-        if plain.is_complex():
-            plain = torch.view_as_real(plain)
-        if plain.dtype is torch.bfloat16:
-            plain = plain.float()
-        exact = plain.numpy().reshape(-1)
+        exact = _elements(tensor)
         sketched = sketch(exact)
         if sketched.kind != "f":
             return self._kept(exact.copy()), sketched, (0.0, 0.0)
@@ -196,10 +190,10 @@ class _Recorder:
         import numpy as np
 
         shadow = self._shadows.get(tensor)
-        if shadow is None or shadow.is_complex():
+        if shadow is None:
             return 0.0, 0.0
         with np.errstate(invalid="ignore", over="ignore"):
-            error = np.abs(shadow.detach().cpu().numpy().reshape(-1) - exact)
+            error = np.abs(_elements(shadow) - exact)
         error = error[np.isfinite(error)]
         if not error.size:
             return 0.0, 0.0
@@ -255,6 +249,19 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
     from torch.utils._pytree import tree_leaves
 
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+
+
+def _elements(tensor: torch.Tensor) -> Array:
+    """A tensor's elements in row-major order; of complex ones both parts, as ONNX lays them out."""
+    import torch
+
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if plain.is_complex():
+        plain = torch.view_as_real(plain)
+    if plain.dtype is torch.bfloat16:
+        plain = plain.float()
+    elements: Array = plain.numpy().reshape(-1)
+    return elements
 
 
 def _is_random(func: Any) -> bool:
