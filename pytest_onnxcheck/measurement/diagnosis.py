@@ -97,13 +97,17 @@ class SensitivityMeasurement:
     Attributes:
         layers: The nodes' own loss: what quantizing their inputs and weights alone does to them;
             the worst first.
-        tried: Artefacts made with the first layers left in float, in the order they were tried.
+        tried: Artefacts made with layers left in float, in the order they were tried; the last is
+            the smallest set that loses little enough, where one does.
         toml: What to put into the manifest for the last of them; None when it will not do.
+        complete: Whether everything was tried, all nodes in float if need be; False where the time
+            was over before.
     """
 
     layers: tuple[LayerLoss, ...]
     tried: tuple[Exclusion, ...] = ()
     toml: str | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)
