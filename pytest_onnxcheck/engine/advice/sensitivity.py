@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.manifest.writing import quantization_table
@@ -83,7 +84,10 @@ def measure(
     def attempt(nodes: Sequence[str]) -> tuple[Exclusion, bool]:
         whole = {*nodes} >= {layer.loss.value for layer in ranked}
         changed = _leaving(variant, (*excluded, *nodes))
-        built = float_artefact if whole else build(changed)
+        try:
+            built = float_artefact if whole else build(changed)
+        except StageError as error:
+            return Exclusion((*excluded, *nodes), None, 1.0, str(error)), False
         measured = measure_cases(built, oracle, changed, target, cases.values())
         size_ratio = built.size_bytes / float_artefact.size_bytes
         lossy = costly = failure(measured, changed)

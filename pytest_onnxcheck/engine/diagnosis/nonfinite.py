@@ -96,26 +96,26 @@ def _divergence(
     bad = np.isnan(found[value]) if what == "NaN" else np.isinf(found[value])
     note = f"{what} in {int(bad.sum())} of {bad.size} elements, and what it reads holds none"
     index = tuple(np.argwhere(bad)[0].tolist())
-    operator, source = operator_of(node), source_of(node, reference.model.root)
     torch_side = trace(oracle, case)
-    record = next(
-        (
-            record
-            for record in torch_side.records
-            if (record.operator, record.source) == (operator, source)
-            and record.sketch.size == bad.size
-        ),
-        None,
-    )
     read = {name: found[name] for name in names if name in found}
+    module = module_of(node, [name for name, _ in reference.module.named_modules()])
+    operator, source = operator_of(node), source_of(node, reference.model.root)
+    made = [record for record in torch_side.records if record.sketch.size == bad.size]
+    if operator:
+        made = [each for each in made if (each.operator, each.source) == (operator, source)][:1]
+    else:  # the tracer's exporter notes modules only
+        before = {index for array in read.values() for index in _same(torch_side, array)}
+        made = [each for each in made if before.intersection(each.inputs)]
+        made = [each for each in made if module in (None, each.module)][-1:]
+    record = made[0] if made else None
     told = _told(torch_side, record, read, index, bad.shape)
     return Divergence(
         node=node.name or value,
         operator=node.op_type,
         value=value,
-        module=module_of(node, [name for name, _ in reference.module.named_modules()]) or "",
-        torch_operator=operator,
-        source=source,
+        module=module or (record.module if record is not None else ""),
+        torch_operator=operator or (record.operator if record is not None else ""),
+        source=source or (record.source if record is not None else ""),
         note=f"{note}: at {list(index)} {told}" if told else note,
     )
 
@@ -173,15 +173,20 @@ def _record_of(
     torch_side: Trace, record: Record | None, array: Array, place: int, number: int
 ) -> Record | None:
     """The record of a value that is read: by what PyTorch reads there, or else by its elements."""
-    import numpy as np
-
     if record is not None and len(record.inputs) == number:
         before = torch_side.records[record.inputs[place]]
         if before.sketch.size == array.size:
             return before
-    unit = UNIT["fp16" if array.dtype == np.float16 else "fp32"]
-    same, _ = torch_side.find(array, 8.0, unit)
+    same = _same(torch_side, array)
     return torch_side.records[same[0]] if same else None
+
+
+def _same(torch_side: Trace, array: Array) -> list[int]:
+    """Indices of the records that hold a value."""
+    import numpy as np
+
+    unit = UNIT["fp16" if array.dtype == np.float16 else "fp32"]
+    return torch_side.find(array, 8.0, unit)[0]
 
 
 def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

@@ -12,6 +12,7 @@ import pytest
 from pytest_onnxcheck.engine.advice.own_loss import layers
 from pytest_onnxcheck.engine.advice.sensitivity import measure, measure_cases
 from pytest_onnxcheck.engine.builds import Builds
+from pytest_onnxcheck.errors import QuantizeError
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import QuantizationMeasurement
@@ -332,6 +333,24 @@ def test_a_mask_does_not_drown_what_the_values_beside_it_lose(made, name):
     assert min(losses["Add"]) < 10  # with the mask it is the mask alone that is heard
     assert losses["Softmax"][0] < 10
     assert all(loss > 25 for loss in losses["MatMul"])
+
+
+def test_a_set_that_the_quantizer_refuses_is_no_end_of_the_search(made):
+    def refusing(name):
+        *others, build = made(name)
+        asked = []
+
+        def refuse_first(changed):
+            asked.append(changed)
+            if len(asked) == 1:
+                raise QuantizeError("refused")
+            return build(changed)
+
+        return *others, refuse_first
+
+    first, *_, last = sensitivity(refusing, "loud", 0.02).tried
+    assert (first.problem, first.rel_rms) == ("refused", None)
+    assert last.problem is None
 
 
 def test_nothing_is_said_to_be_complete_when_the_time_was_over(made):
