@@ -91,13 +91,12 @@ def measure(
         measured = measure_cases(built, oracle, changed, target, cases.values())
         size_ratio = built.size_bytes / float_artefact.size_bytes
         lossy = costly = failure(measured, changed)
-        if whole and lossy is not None:
-            costly = f"{lossy}; these are all nodes, so that int8 is not what fails"
-        if lossy is None:
-            costly = "no smaller than fp32" if size_ratio >= 1 else None
-            if not whole:
-                file = quantization.measure(built, float_artefact, oracle.reference, changed)
-                costly = failure(file, changed) or costly
+        if whole:
+            costly = _of_all(lossy, trials.tried)
+        elif lossy is None:
+            file = quantization.measure(built, float_artefact, oracle.reference, changed)
+            costly = failure(file, changed)
+            costly = costly or ("no smaller than fp32" if size_ratio >= 1 else None)
         named = (*excluded, *nodes)
         return Exclusion(named, measured.worst("rel_rms"), size_ratio, costly), lossy is None
 
@@ -174,6 +173,16 @@ class _Trials:
         self.tried.remove(best)
         self.tried.append(best)
         return not self._over
+
+
+def _of_all(lossy: str | None, tried: Sequence[Exclusion]) -> str:
+    """What is to be said where all nodes are in float: whether they lose little enough then."""
+    if lossy is not None:
+        return f"{lossy}; these are all nodes, so that int8 is not what fails"
+    some = [each for each in tried if each.rel_rms is not None]
+    nearest = min(some, key=lambda each: each.rel_rms or 0.0, default=None)
+    fewer = "" if nearest is None else f"; nearest with fewer: {nearest.problem}"
+    return f"it takes all nodes, and is fp32 then{fewer}"
 
 
 def _leaving(variant: Variant, nodes: Sequence[str]) -> Variant:
