@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -40,6 +41,12 @@ _Attempt = Callable[[Sequence[str]], tuple[Exclusion, bool]]
 
 #: how many of the worst nodes are told
 _TOLD = 8
+
+#: a node's own loss, in dB, below which it decides
+_BAD = 20.0
+
+#: a node whose quantization makes the loss of the whole this many times larger stays in float
+_MATTERS = 2.0
 
 
 def measure(
@@ -136,13 +143,30 @@ class _Trials:
         """
         for nodes in (*_selections(ranked), tuple(layer.loss.value for layer in ranked)):
             if nodes and self._sufficient(attempt, nodes):
-                return self._shrink(attempt, nodes, ranked)
+                return self._shrink(attempt, self._widened(attempt, nodes, ranked), ranked)
             if self._over:
                 return False
         return True
 
-    def _sufficient(self, attempt: _Attempt, nodes: Sequence[str]) -> bool:
-        """Tries nodes, in the time there is left."""
+    def _widened(
+        self, attempt: _Attempt, nodes: Sequence[str], ranked: Sequence[Layer]
+    ) -> Sequence[str]:
+        """Sufficient nodes, with those that lose as much as they where these make it far better."""
+        best = self.tried[-1]
+        bad = [layer for layer in ranked if layer.loss.sqnr_db < _BAD]
+        around = [name for layer in bad for name in (*layer.neighbours, *layer.readers)]
+        wider = tuple(dict.fromkeys((*nodes, *around)))
+        weighted = {each.loss.value for each in ranked if each.loss.operator in WEIGHTED}
+        if len(wider) == len(nodes) or weighted <= set(wider):
+            return nodes
+        if self._sufficient(attempt, wider, (best.rel_rms or 0.0) / _MATTERS):
+            return wider
+        self.tried.remove(best)
+        self.tried.append(best)
+        return nodes
+
+    def _sufficient(self, attempt: _Attempt, nodes: Sequence[str], most: float = math.inf) -> bool:
+        """Tries nodes, in the time there is left; `most` is the largest `rel_rms` allowed."""
         begun = time.monotonic()
         self._over = begun + self._last > self._until
         if self._over:
@@ -152,7 +176,7 @@ class _Trials:
         if not enough:
             self._too_few.append({*nodes})
         self._last = time.monotonic() - begun
-        return enough
+        return enough and (found.rel_rms or 0.0) <= most
 
     def _shrink(self, attempt: _Attempt, nodes: Sequence[str], ranked: Sequence[Layer]) -> bool:
         """Quantizes again what may be, in halves, quarters and so on; what loses least at first."""
@@ -165,7 +189,9 @@ class _Trials:
             while start < len(kept) and size < len(kept):
                 fewer = kept[:start] + kept[start + size :]
                 hopeless = any({*fewer} <= nodes for nodes in self._too_few)
-                if not hopeless and self._sufficient(attempt, fewer[::-1]):
+                # all in float there is no loss to compare with
+                most = math.inf if best.size_ratio >= 1 else _MATTERS * (best.rel_rms or 0.0)
+                if not hopeless and self._sufficient(attempt, fewer[::-1], most):
                     kept, best = fewer, self.tried[-1]
                 else:
                     start += size
