@@ -74,6 +74,15 @@ class Attention(nn.Module):
         return self.out(torch.softmax(scores, -1) @ self.v(x)).mean(1)
 
 
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Attention(), Attention()
+
+    def forward(self, x, mask):
+        return self.second(x + self.first(x, mask).unsqueeze(1), mask)
+
+
 def masked_by_thousands():
     return Attention(-10000.0)
 
@@ -145,6 +154,7 @@ def made(tmp_path_factory):
         name="excluded", factory="Net", options='exclude_nodes = ["/third/*", "/second/Conv"]'
     )
     text += ATTENTION.format(name="masked", factory="Attention")
+    text += ATTENTION.format(name="twice", factory="Twice")
     text += ATTENTION.format(name="thousands", factory="masked_by_thousands")
     (root / "models.toml").write_text(text + MLP, encoding="utf-8")
     manifest = load_manifest(root / "models.toml")
@@ -321,6 +331,16 @@ def test_a_softmax_and_the_masked_sum_it_reads_are_left_in_float_and_nothing_els
     assert found.complete
     assert all(name in found.toml for name in last.nodes)
     assert found.tried[0].rel_rms > 0.2  # one of them is not enough
+
+
+def test_a_node_stays_in_float_though_the_tolerance_is_met_without_where_it_halves_the_loss(made):
+    oracle, variant, artefact, _, _ = made("twice")
+    before = measure_cases(artefact, oracle, variant, CPU, oracle.declared).worst("rel_rms")
+    found = sensitivity(made, "twice", 0.9 * before)
+    assert found.complete
+    assert {"/first/Softmax", "/second/Softmax"} <= {*found.tried[-1].nodes}
+    assert len(found.tried[-1].nodes) == 4  # each with the masked sum it reads
+    assert found.tried[-1].rel_rms < 0.05 < 0.9 * before
 
 
 @pytest.mark.parametrize("name", ["masked", "thousands"])
