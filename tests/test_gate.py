@@ -6,6 +6,7 @@ import hashlib
 import importlib.metadata
 import io
 import json
+import re
 
 import numpy as np
 import onnx
@@ -271,10 +272,14 @@ def test_a_static_batch_is_caught_by_structure_and_by_the_sweep(project: Project
         outputs.y.shape = ["batch", 2, 2]
         """
     )
-    project.run("-m", "not latency")
+    result = project.run("-m", "not latency")
     reason = project.reason(f"net::{FP32}::test_equivalence[cpu]")
     assert "batch=3" in reason
     assert "ONNX Runtime failed on x [3, 8]" in reason
+    # its own lines on stderr: one, however many runs failed
+    (said,) = [line for line in result.outlines if line.startswith("onnxruntime [E] ")]
+    assert re.search(r" \(said \d+ times\)$", said)
+    assert not any("[E:onnxruntime" in line for line in result.outlines)
 
 
 CONSTANTS_AND_TIED = """

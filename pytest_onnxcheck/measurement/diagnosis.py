@@ -41,6 +41,8 @@ class Divergence:
         torch_operator: PyTorch's operator there, e.g. `aten.convolution`.
         source: `file:line` in the user's code that called it.
         ratio: Its error in noise floors; None where no value of PyTorch's can be set beside it.
+        inputs_inside: Whether all that the node reads was compared with PyTorch's, constants too,
+            and is inside its noise floor.
         note: How sure it is, or what else to know.
     """
 
@@ -51,6 +53,7 @@ class Divergence:
     torch_operator: str = ""
     source: str = ""
     ratio: float | None = None
+    inputs_inside: bool = False
     note: str = ""
 
 
@@ -94,13 +97,17 @@ class SensitivityMeasurement:
     Attributes:
         layers: The nodes' own loss: what quantizing their inputs and weights alone does to them;
             the worst first.
-        tried: Artefacts made with the first layers left in float, in the order they were tried.
+        tried: Artefacts made with layers left in float, in the order they were tried; the last is
+            the smallest set that loses little enough, where one does.
         toml: What to put into the manifest for the last of them; None when it will not do.
+        complete: Whether everything was tried, all nodes in float if need be; False where the time
+            was over before.
     """
 
     layers: tuple[LayerLoss, ...]
     tried: tuple[Exclusion, ...] = ()
     toml: str | None = None
+    complete: bool = True
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_onnxcheck.engine.quiet import said_once
 from pytest_onnxcheck.errors import (
     ExportError,
     ManifestError,
@@ -290,13 +291,14 @@ class CheckItem(pytest.Function):
         """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
         self._setup_error: StageError | None = None
         try:
-            super().setup()
+            with said_once():
+                super().setup()
         except StageError as error:
             self._setup_error = error
 
     def runtest(self) -> None:
         """Runs the check; a stage that fails is an outcome, not a crash."""
-        with self._outcomes():
+        with said_once(), self._outcomes():
             if self._setup_error is not None:
                 raise self._setup_error
             super().runtest()

@@ -202,9 +202,11 @@ def _sensitivity(found: SensitivityMeasurement) -> Iterator[str]:
     error = "" if last.rel_rms is None else f"rel_rms {last.rel_rms:.3g}, "
     facts = f"{error}{last.size_ratio:.2f} of the fp32 bytes"
     if found.toml is None:
-        yield f"  leaving {len(last.nodes)} nodes in float will not do ({facts}): {last.problem}"
+        did = "will not do" if found.complete else "did not do, and the time was over"
+        yield f"  leaving {len(last.nodes)} nodes in float {did} ({facts}): {last.problem}"
         return
-    yield f"  with these left in float it no longer fails ({facts}):"
+    smallest = "" if found.complete else "; fewer may do, but the time was over"
+    yield f"  with these left in float it no longer fails ({facts}{smallest}):"
     yield from (f"    {line}" for line in found.toml.splitlines())
 
 
@@ -226,7 +228,8 @@ def _divergence(found: Divergence) -> Iterator[str]:
     if place:
         yield f"    in PyTorch: {place}"
     if found.ratio is not None:
-        yield f"    {found.ratio:.3g} floors, while its inputs are inside theirs"
+        inside = ", while its inputs are inside theirs" if found.inputs_inside else ""
+        yield f"    {found.ratio:.3g} floors{inside}"
     if found.note:
         yield f"    {found.note}"
 

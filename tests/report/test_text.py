@@ -172,6 +172,7 @@ FOUND = Diagnosis(
         torch_operator="aten.softplus",
         source="nets.py:17",
         ratio=98765.4,
+        inputs_inside=True,
         note="beta and threshold are left out",
     ),
     losses=(),

@@ -229,7 +229,7 @@ class _Trials:
             )
         except StageError:
             return None
-        if not found.tried:
+        if not found.tried or found.tried[-1].size_ratio >= 1:
             return None
         return {**trial.options, "exclude_nodes": found.tried[-1].nodes}
 

@@ -1,74 +1,51 @@
-"""Which nodes of a static int8 artefact lose most, and what leaving them in float does.
-
-ONNX Runtime's own tool for the first half, `onnxruntime.quantization.qdq_loss_debug`, is not
-used: it looks at tensors and not at what a node makes of them, so that a channel that vanishes
-beside an outlier of another costs nothing; it counts a Relu that the quantizer left to the range
-of QuantizeLinear as loss; and it writes files beside the artefact.
-"""
+"""Which nodes of a static int8 artefact lose most, and what leaving them in float does."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.advice.own_loss import Layer, layers
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import quantization
 from pytest_onnxcheck.engine.checks.equivalence import measure_case
-from pytest_onnxcheck.engine.convert.prepare import matching, prepared
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.oracle.compare import sqnr
 from pytest_onnxcheck.engine.runtime.session import open_session
-from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.engine.subject import Subject
+from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.writing import quantization_table
 from pytest_onnxcheck.measurement import (
     EquivalenceMeasurement,
     Exclusion,
-    LayerLoss,
     SensitivityMeasurement,
 )
 
 if TYPE_CHECKING:
     import numpy as np
-    import onnx
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Build", "Layer", "layers", "measure", "measure_cases"]
+__all__ = ["Build", "measure", "measure_cases"]
 
 #: makes the artefact of a variant
 Build = Callable[[Variant], Artefact]
 
-#: how many of the worst nodes are left in float, in the order tried
-_COUNTS = (1, 2, 4, 8)
+_Attempt = Callable[[Sequence[str]], tuple[Exclusion, bool]]
 
-#: what the values of twins are called, and those of a Relu or Clip that was left away
-_TWIN = "_onnxcheck_float"
-_BOUNDED = "_onnxcheck_bounded"
+#: how many of the worst nodes are told
+_TOLD = 8
 
+#: a node's own loss, in dB, below which it decides
+_BAD = 20.0
 
-@dataclass(frozen=True)
-class Layer:
-    """A quantized node.
-
-    Attributes:
-        loss: What quantizing its inputs, weights and outputs does to it.
-        neighbours: The node, those that compute its quantized inputs (through those that only
-            hand on one, such as Relu), and those that read them too: ONNX Runtime's quantizer
-            leaves an input in float only when it quantizes none of them.
-    """
-
-    loss: LayerLoss
-    neighbours: tuple[str, ...]
+#: a node whose quantization makes the loss of the whole this many times larger stays in float
+_MATTERS = 2.0
 
 
 def measure(
@@ -79,10 +56,11 @@ def measure(
     failure: Failure,
     seconds: float,
 ) -> SensitivityMeasurement:
-    """Ranks the nodes by their own loss, and leaves the worst in float until it no longer fails.
+    """Ranks the nodes by their own loss, and finds a smallest set to leave in float.
 
-    An artefact that loses little enough is held to its size and coverage too, and is the last: with
-    more in float it would only be larger.
+    The worst are left in float, more at a time, until it no longer fails; then whatever need not be
+    among them is quantized again. An artefact that loses little enough is held to its size and
+    coverage too. Where no part of the nodes will do, all of them are tried.
 
     Args:
         subject: What it is about; its artefact is a static int8 one.
@@ -100,36 +78,139 @@ def measure(
     excluded = variant.quantization.exclude_nodes or ()
     ranked = layers(float_artefact.path, subject.artefact.path, case.inputs, excluded)
     cases = {each.name: each for each in (*subject.oracle.declared, case)}
-    tried: list[Exclusion] = []
-    last = 0.0
-    for nodes in _selections(ranked):
-        begun = time.monotonic()
-        if begun - started + last > seconds:
-            break
-        options = {"exclude_nodes": (*excluded, *nodes)}
-        changed = dataclasses.replace(
-            variant, quantization=variant.quantization.model_copy(update=options)
+    trials = _Trials(started + seconds)
+
+    def attempt(nodes: Sequence[str]) -> tuple[Exclusion, bool]:
+        whole = {*nodes} >= {layer.loss.value for layer in ranked}
+        changed = _leaving(variant, (*excluded, *nodes))
+        try:
+            built = float_artefact if whole else build(changed)
+        except StageError as error:
+            return Exclusion((*excluded, *nodes), None, 1.0, str(error)), False
+        measured = measure_cases(
+            dataclasses.replace(subject, artefact=built, variant=changed), cases.values()
         )
-        built = build(changed)
-        other = dataclasses.replace(subject, artefact=built, variant=changed)
-        measured = measure_cases(other, cases.values())
         size_ratio = built.size_bytes / float_artefact.size_bytes
         lossy = costly = failure(measured, changed)
-        if lossy is None:
+        if whole:
+            costly = _of_all(lossy, trials.tried)
+        elif lossy is None:
             file = quantization.measure(built, float_artefact, subject.reference, changed)
             costly = failure(file, changed)
             costly = costly or ("no smaller than fp32" if size_ratio >= 1 else None)
-        nodes = options["exclude_nodes"]
-        tried.append(Exclusion(nodes, measured.worst("rel_rms"), size_ratio, costly))
-        if lossy is None:
-            break
-        last = time.monotonic() - begun
+        named = (*excluded, *nodes)
+        return Exclusion(named, measured.worst("rel_rms"), size_ratio, costly), lossy is None
+
+    complete = trials.search(attempt, ranked)
     toml = None
-    if tried and tried[-1].problem is None:
-        options = {"exclude_nodes": tried[-1].nodes}
+    if trials.tried and trials.tried[-1].problem is None:
+        options = {"exclude_nodes": trials.tried[-1].nodes}
         toml = quantization_table(subject.model, variant, options)
-    losses = tuple(layer.loss for layer in ranked[: max(_COUNTS)])
-    return SensitivityMeasurement(losses, tuple(tried), toml)
+    losses = tuple(layer.loss for layer in ranked[:_TOLD])
+    return SensitivityMeasurement(losses, tuple(trials.tried), toml, complete)
+
+
+class _Trials:
+    """The sets of nodes left in float so far, until the time is over.
+
+    Attributes:
+        tried: What came of them; the last is the smallest that loses little enough, if one does.
+    """
+
+    def __init__(self, until: float) -> None:
+        self.tried: list[Exclusion] = []
+        self._until = until
+        self._last = 0.0
+        #: sets of nodes that are not enough, and neither is any part of them
+        self._too_few: list[set[str]] = []
+        self._over = False
+
+    def search(self, attempt: _Attempt, ranked: Sequence[Layer]) -> bool:
+        """Looks for a smallest set of nodes.
+
+        Args:
+            attempt: What leaving nodes in float gives, and whether that loses little enough.
+            ranked: The nodes, the worst first.
+
+        Returns:
+            Whether all was tried that there is to try, so that the last of `tried` is the answer.
+        """
+        for nodes in (*_selections(ranked), tuple(layer.loss.value for layer in ranked)):
+            if nodes and self._sufficient(attempt, nodes):
+                return self._shrink(attempt, self._widened(attempt, nodes, ranked), ranked)
+            if self._over:
+                return False
+        return True
+
+    def _widened(
+        self, attempt: _Attempt, nodes: Sequence[str], ranked: Sequence[Layer]
+    ) -> Sequence[str]:
+        """Sufficient nodes, with those that lose as much as they where these make it far better."""
+        best = self.tried[-1]
+        bad = [layer for layer in ranked if layer.loss.sqnr_db < _BAD]
+        around = [name for layer in bad for name in (*layer.neighbours, *layer.readers)]
+        wider = tuple(dict.fromkeys((*nodes, *around)))
+        weighted = {each.loss.value for each in ranked if each.loss.operator in WEIGHTED}
+        if len(wider) == len(nodes) or weighted <= set(wider):
+            return nodes
+        if self._sufficient(attempt, wider, (best.rel_rms or 0.0) / _MATTERS):
+            return wider
+        self.tried.remove(best)
+        self.tried.append(best)
+        return nodes
+
+    def _sufficient(self, attempt: _Attempt, nodes: Sequence[str], most: float = math.inf) -> bool:
+        """Tries nodes, in the time there is left; `most` is the largest `rel_rms` allowed."""
+        begun = time.monotonic()
+        self._over = begun + self._last > self._until
+        if self._over:
+            return False
+        found, enough = attempt(nodes)
+        self.tried.append(found)
+        if not enough:
+            self._too_few.append({*nodes})
+        self._last = time.monotonic() - begun
+        return enough and (found.rel_rms or 0.0) <= most
+
+    def _shrink(self, attempt: _Attempt, nodes: Sequence[str], ranked: Sequence[Layer]) -> bool:
+        """Quantizes again what may be, in halves, quarters and so on; what loses least at first."""
+        best = self.tried[-1]
+        order = {layer.loss.value: place for place, layer in enumerate(ranked)}
+        kept = sorted(nodes, key=lambda name: -order.get(name, len(order)))
+        size = len(kept) // 2
+        while size:
+            start = 0
+            while start < len(kept) and size < len(kept):
+                fewer = kept[:start] + kept[start + size :]
+                hopeless = any({*fewer} <= nodes for nodes in self._too_few)
+                # all in float there is no loss to compare with
+                most = math.inf if best.size_ratio >= 1 else _MATTERS * (best.rel_rms or 0.0)
+                if not hopeless and self._sufficient(attempt, fewer[::-1], most):
+                    kept, best = fewer, self.tried[-1]
+                else:
+                    start += size
+            size //= 2
+        self.tried.remove(best)
+        self.tried.append(best)
+        return not self._over
+
+
+def _of_all(lossy: str | None, tried: Sequence[Exclusion]) -> str:
+    """What is to be said where all nodes are in float: whether they lose little enough then."""
+    if lossy is not None:
+        return f"{lossy}; these are all nodes, so that int8 is not what fails"
+    some = [each for each in tried if each.rel_rms is not None]
+    nearest = min(some, key=lambda each: each.rel_rms or 0.0, default=None)
+    fewer = "" if nearest is None else f"; nearest with fewer: {nearest.problem}"
+    return f"it takes all nodes, and is fp32 then{fewer}"
+
+
+def _leaving(variant: Variant, nodes: Sequence[str]) -> Variant:
+    """A variant with nodes left in float."""
+    options = {"exclude_nodes": tuple(nodes)}
+    return dataclasses.replace(
+        variant, quantization=variant.quantization.model_copy(update=options)
+    )
 
 
 def measure_cases(subject: Subject, cases: Iterable[Case]) -> EquivalenceMeasurement:
@@ -146,206 +227,25 @@ def measure_cases(subject: Subject, cases: Iterable[Case]) -> EquivalenceMeasure
     )
 
 
-def layers(
-    float_path: Path,
-    quantized_path: Path,
-    inputs: Mapping[str, Array],
-    excluded: Sequence[str] = (),
-) -> list[Layer]:
-    """What quantization does to each node, without what was lost before it.
-
-    Beside each quantized node a twin is computed in float, from the same inputs before they are
-    quantized, and compared with what is read from the node.
-
-    Args:
-        float_path: The fp32 artefact.
-        quantized_path: The static int8 artefact (QDQ) made from it.
-        inputs: Arrays by input name.
-        excluded: Nodes that are in float already; globs.
-
-    Returns:
-        The quantized nodes that have a name, the worst first.
-
-    Raises:
-        RunError: The artefact does not run on the inputs.
-    """
-    import onnx
-
-    with prepared(float_path) as path:
-        pairing = _Pairing(OpenedGraph(quantized_path), onnx.load(path).graph, excluded)
-    twinned, twins = pairing.twinned()
-    exact = dict(twinned.values(inputs, [twin for twin, _ in twins.values()]))
-    losses: dict[str, float] = {}
-    for value, array in twinned.values(inputs, list(twins)):
-        twin, name = twins[value]
-        loss = sqnr(exact[twin], array)
-        if loss is not None and loss < math.inf:
-            losses[name] = min(loss, losses.get(name, loss))
-    found = [
-        Layer(LayerLoss(name, node.op_type, losses[name]), pairing.neighbours(node))
-        for name, node in pairing.quantized.items()
-        if name in losses
-    ]
-    return sorted(found, key=lambda layer: layer.loss.sqnr_db)
-
-
 def _selections(ranked: Sequence[Layer]) -> Iterator[tuple[str, ...]]:
-    """Nodes to leave in float: the worst alone, then the 1, 2, 4 and 8 worst with their neighbours.
+    """Nodes to leave in float: the worst alone, then the 1, 2, 4, ... worst with their neighbours.
 
     None that would leave no node with weights quantized.
     """
     weighted = {each.loss.value for each in ranked if each.loss.operator in WEIGHTED}
-    before: tuple[str, ...] = ()
     chosen = [ranked[0].loss.value] if ranked else []
-    for count in (0, *_COUNTS):
-        for layer in ranked[:count]:
+    before: tuple[str, ...] = ()
+    number = 0
+    while number < 2 * len(ranked):
+        for layer in ranked[:number]:
             chosen += layer.neighbours
-        nodes = tuple(dict.fromkeys(chosen))
-        if weighted <= set(nodes):
-            return
-        if nodes != before:
-            yield nodes
-        before = nodes
-
-
-class _Pairing:
-    """A static int8 artefact beside the float graph that the quantizer read.
-
-    Attributes:
-        quantized: The artefact's quantized nodes by name, in topological order.
-    """
-
-    def __init__(
-        self, opened: OpenedGraph, original: onnx.GraphProto, excluded: Sequence[str]
-    ) -> None:
-        from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
-
-        self._opened = opened
-        self._original = original
-        names = Counter(node.name for node in opened.nodes)
-        #: value -> the Relu or Clip that reads it, where it was left to QuantizeLinear's range
-        self._merged = {
-            node.input[0]: node
-            for node in original.node
-            if node.op_type in ("Relu", "Clip") and node.name not in names
-        }
-        #: value before such a QuantizeLinear -> the same within the range
-        self._bounded: dict[str, str] = {}
-        # exclude_nodes, too, can only mean a node by a name of its own
-        self._originals = {
-            node.name: node for node in original.node if node.name and names[node.name] == 1
-        }
-        #: dequantized value -> the same before QuantizeLinear; None for a constant
-        self._before = {
-            node.output[0]: self._source(node)
-            for node in opened.nodes
-            if node.op_type == "DequantizeLinear"
-        }
-        self._after = {before: after for after, before in self._before.items() if before}
-        self.quantized = {
-            node.name: node
-            for node in opened.nodes
-            if node.name in self._originals
-            and node.op_type in (QDQRegistry.keys() | QLinearOpsRegistry.keys())
-            and any(name in self._before for name in node.input)
-            and not matching(excluded, [node.name])
-        }
-
-    def neighbours(self, node: onnx.NodeProto) -> tuple[str, ...]:
-        """The node, and what else keeps its inputs quantized."""
-        names = [node.name]
-        pending = [node]
-        while pending:
-            inputs = {name for name in pending.pop().input if self._before.get(name)}
-            names += [name for name, other in self.quantized.items() if inputs & {*other.input}]
-            for name in sorted(inputs):
-                maker = self._opened.producers.get(str(self._before[name]))
-                if maker is not None and maker.name in self.quantized:
-                    names.append(maker.name)
-                    if self._passes_on(maker):
-                        pending.append(maker)
-        return tuple(dict.fromkeys(names))
-
-    def _passes_on(self, node: onnx.NodeProto) -> bool:
-        """Whether a node only hands on its one input, which is quantized too: a Relu, a Reshape."""
-        return sum(name in self._before for name in node.input) == 1
-
-    def twinned(self) -> tuple[OpenedGraph, dict[str, tuple[str, str]]]:
-        """The artefact with a float twin behind every quantized node.
-
-        Returns:
-            It, and by value that is read from a node: its twin's value, and the node's name.
-        """
-        made: dict[str, tuple[str, str]] = {}
-        nodes: list[onnx.NodeProto] = []
-        for node in self._opened.nodes:
-            nodes.append(node)
-            if node.name in self.quantized:
-                nodes.append(self._twin(node))
-            if node.name in self._originals:
-                nodes += self._activations(node, made)
-        twinned = OpenedGraph(self._opened.path)
-        read = {name for node in nodes for name in node.input}
-        constants = (node for node in self._original.node if node.op_type == "Constant")
-        # the bounds of a Clip, where its exporter and ONNX Runtime leave them in nodes
-        nodes[:0] = [
-            _copy(each, [], _TWIN) for each in constants if f"{each.output[0]}{_TWIN}" in read
-        ]
-        for tensor in self._original.initializer:
-            if f"{tensor.name}{_TWIN}" in read:
-                tensor.name += _TWIN  # some dequantized weights go by their old name
-                twinned.graph.initializer.append(tensor)
-        del twinned.graph.node[:]
-        twinned.graph.node.extend(nodes)
-        return twinned, made
-
-    def _source(self, node: onnx.NodeProto) -> str | None:
-        """What a DequantizeLinear gives again; None for a constant."""
-        maker = self._opened.producers.get(node.input[0])
-        quantizes = maker is not None and maker.op_type == "QuantizeLinear"
-        return str(maker.input[0]) if maker is not None and quantizes else None
-
-    def _exact(self, name: str, constant: str) -> str:
-        """What a node reads, before it is quantized."""
-        if name not in self._before:
-            return name
-        before = self._before[name]
-        return f"{constant}{_TWIN}" if before is None else self._bounded.get(before, before)
-
-    def _twin(self, node: onnx.NodeProto) -> onnx.NodeProto:
-        """A quantized node in float, on what its inputs are before they are quantized."""
-        original = self._originals[node.name]
-        inputs = [
-            self._exact(name, constant)
-            for name, constant in zip(node.input, original.input, strict=True)
-        ]
-        return _copy(original, inputs, _TWIN)
-
-    def _activations(
-        self, node: onnx.NodeProto, made: dict[str, tuple[str, str]]
-    ) -> Iterator[onnx.NodeProto]:
-        """The Relu or Clip behind a node that was left to the range of QuantizeLinear."""
-        for value, exact in zip(node.output, self._originals[node.name].output, strict=True):
-            twin = f"{exact}{_TWIN}"
-            merged = self._merged.get(exact)
-            bounds = [name and f"{name}{_TWIN}" for name in merged.input[1:]] if merged else []
-            if merged is not None:
-                self._bounded[value] = f"{merged.output[0]}{_BOUNDED}"
-                yield _copy(merged, [value, *bounds], _BOUNDED)
-            if node.name in self.quantized:
-                if merged is not None:
-                    yield _copy(merged, [twin, *bounds], _TWIN)
-                    twin = f"{merged.output[0]}{_TWIN}"
-                made[self._after.get(value, value)] = twin, node.name
-
-
-def _copy(node: onnx.NodeProto, inputs: Sequence[str], suffix: str) -> onnx.NodeProto:
-    """A node on other inputs, with a suffix to its name and its outputs."""
-    import onnx
-
-    copied = onnx.NodeProto()
-    copied.CopyFrom(node)
-    copied.name += suffix
-    copied.input[:] = inputs
-    copied.output[:] = [name and f"{name}{suffix}" for name in node.output]
-    return copied
+        for with_readers in (False, True):
+            if with_readers:
+                chosen += [name for layer in ranked[:number] for name in layer.readers]
+            nodes = tuple(dict.fromkeys(chosen))
+            if weighted <= set(nodes):
+                return
+            if nodes != before:
+                yield nodes
+            before = nodes
+        number = 2 * number or 1

@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.diagnosis.blame import blame
 from pytest_onnxcheck.engine.diagnosis.bounds import largest_difference
 from pytest_onnxcheck.engine.diagnosis.layers import layer_losses
 from pytest_onnxcheck.engine.diagnosis.localise import localise
+from pytest_onnxcheck.engine.diagnosis.nonfinite import first_nonfinite
 from pytest_onnxcheck.engine.diagnosis.repro import command, write_repro
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case
@@ -77,7 +78,8 @@ def diagnose(
         stage = "quantization" if subject.converted else None
         return Diagnosis(failing, stage, notes=("the whole output is right, an example is not",))
     attempts = _Attempts()
-    diagnosis = _diagnosed(subject, case, build, failure, attempts)
+    nonfinite = any(output.nonfinite for output in found.outputs)
+    diagnosis = _diagnosed(subject, case, build, failure, attempts, nonfinite=nonfinite)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
     folder = attempts.make(
         "repro",
@@ -156,7 +158,13 @@ def _known_reason(found: CaseMeasurement, artefact: Artefact) -> str | None:
 
 
 def _diagnosed(
-    subject: Subject, case: Case, build: Build, failure: Failure, attempts: _Attempts
+    subject: Subject,
+    case: Case,
+    build: Build,
+    failure: Failure,
+    attempts: _Attempts,
+    *,
+    nonfinite: bool,
 ) -> Diagnosis:
     """The guilty stage, and where in the artefact it goes wrong."""
     variant, safety = subject.variant, subject.variant.tolerance.safety or _SAFETY
@@ -167,8 +175,12 @@ def _diagnosed(
         locate = partial(localise, float_path, subject.oracle, case, safety=safety)
         divergence = attempts.make("first divergence", locate)
         return Diagnosis(case.name, stage, steps, divergence)
-    losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
-    sensitivity = None
+    divergence, losses, sensitivity = None, None, None
+    if nonfinite:
+        find = partial(first_nonfinite, path, subject.oracle, case)
+        divergence = attempts.make("first NaN or infinity", find)
+    else:
+        losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
     if variant.traits.calibrated and variant.file is None:
         measure = partial(
             measure_sensitivity,
@@ -179,4 +191,4 @@ def _diagnosed(
             seconds=_SENSITIVITY_SECONDS,
         )
         sensitivity = attempts.make("sensitivity", measure)
-    return Diagnosis(case.name, stage, steps, losses=losses or (), sensitivity=sensitivity)
+    return Diagnosis(case.name, stage, steps, divergence, losses or (), sensitivity)

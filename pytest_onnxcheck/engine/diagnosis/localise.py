@@ -6,11 +6,13 @@ The fault lies where a node that is not clean reads only clean values (see `matc
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.diagnosis.matching import Matching
+from pytest_onnxcheck.engine.diagnosis.origin import odd_constants, off_inputs, origin
 from pytest_onnxcheck.engine.diagnosis.provenance import module_of, operator_of, source_of
 from pytest_onnxcheck.engine.diagnosis.recorder import trace
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record
@@ -28,6 +30,9 @@ __all__ = ["localise"]
 
 #: how many nodes, from the first wrong one on, may carry the value PyTorch's operator gives
 _MOST_NODES_BEHIND = 8
+
+#: how many operators of PyTorch's an exporter folds into one node: a convolution and its batch norm
+_MOST_OPERATORS_FOLDED = 2
 
 
 def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> Divergence | None:
@@ -51,18 +56,30 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> 
         matching = Matching(opened, torch_side, case, safety)
     except RunError as error:
         return _refused_node(opened, str(error))
+    names = list(oracle.reference.model.outputs)
     fault = _first_fault(matching)
     if fault is None:
-        return _wrong_output(matching, list(oracle.reference.model.outputs))
-    return _divergence(matching, fault, oracle.reference)
+        wrong = _wrong_output(matching, names)
+        fault = _off_output(matching, names, safety) if wrong is None else None
+        if fault is None:
+            return wrong
+    fault = _followed_back(matching, fault, safety)
+    return _divergence(matching, fault, oracle.reference, safety)
 
 
 @dataclass(frozen=True)
 class _Fault:
-    """The first wrong node, and PyTorch's operator that reads the same values, if one does."""
+    """The first wrong node.
+
+    Attributes:
+        node: The node.
+        record: PyTorch's operator that reads the same values, or that its value is meant to be.
+        ratio: How many noise floors the two are apart; None where that cannot be said.
+    """
 
     node: onnx.NodeProto
     record: Record | None
+    ratio: float | None = None
 
 
 def _refused_node(opened: OpenedGraph, text: str) -> Divergence | None:
@@ -87,14 +104,50 @@ def _first_fault(matching: Matching) -> _Fault | None:
         computed = matching.computed_before(record)
         for node, records in before:
             if records & computed:
-                return _Fault(node, record)
-    return _Fault(starts[0], None) if starts else None
+                return _Fault(node, record, _ratio(matching, node, record))
+    for node in starts[:1]:
+        meant = [matching.meant[name] for name in node.output if name in matching.meant]
+        index, ratio = meant[0] if meant else (None, None)
+        return _Fault(node, None if index is None else matching.trace.records[index], ratio)
+    return None
 
 
-def _divergence(matching: Matching, fault: _Fault, reference: Reference) -> Divergence:
+def _off_output(matching: Matching, names: list[str], safety: float) -> _Fault | None:
+    """The output that is farthest off, where each is PyTorch's up to the margin.
+
+    Args:
+        matching: Both sides.
+        names: The declared outputs, in PyTorch's order.
+        safety: How many noise floors an output may be away.
+    """
+    given = [value.name for value in matching.opened.graph.output]
+    found = []
+    for index, name in zip(matching.trace.outputs, names, strict=True):
+        value = name if name in given else given[names.index(name)]
+        meant, ratio = matching.meant.get(value, (None, 0.0))
+        if index is None or meant != index:
+            continue
+        if ratio > safety and value in matching.opened.producers:
+            record = matching.trace.records[index]
+            found.append(_Fault(matching.opened.producers[value], record, ratio))
+    return max(found, key=lambda fault: fault.ratio or 0.0, default=None)
+
+
+def _followed_back(matching: Matching, fault: _Fault, safety: float) -> _Fault:
+    """A fault, or the one that the first hands on."""
+    ratio = 2 * safety if fault.ratio is None else fault.ratio
+    node, index = origin(matching, fault.node, ratio, safety)
+    if node is fault.node or index is None:
+        return fault
+    ratio = max(matching.meant[name][1] for name in node.output if name in matching.meant)
+    return _Fault(node, matching.trace.records[index], ratio)
+
+
+def _divergence(
+    matching: Matching, fault: _Fault, reference: Reference, safety: float
+) -> Divergence:
     """Describes a fault: by PyTorch's operator where there is one, else by the exporter's notes."""
     node, record = fault.node, fault.record
-    value = next(name for name in node.output if name)
     ascribed = module_of(node, [name for name, _ in reference.module.named_modules()])
     source = source_of(node, reference.model.root)
     module, operator, notes = ascribed or "", operator_of(node), []
@@ -108,7 +161,10 @@ def _divergence(matching: Matching, fault: _Fault, reference: Reference) -> Dive
         notes.append("unsure: no value that the artefact computes is one of PyTorch's")
     elif record is None:
         notes.append("no operator of PyTorch's could be set beside it")
-    notes.append(matching.trace.note)
+    node, odd = _odd(matching, node, reference, module)
+    value = next(name for name in node.output if name)
+    off = list(off_inputs(matching, node, safety))
+    notes += [*off, odd, matching.trace.note]
     return Divergence(
         node=node.name or value,
         operator=node.op_type,
@@ -116,9 +172,29 @@ def _divergence(matching: Matching, fault: _Fault, reference: Reference) -> Dive
         module=module,
         torch_operator=operator,
         source=source,
-        ratio=None if record is None else _ratio(matching, node, record),
+        ratio=fault.ratio,
+        inputs_inside=not off and not odd and matching.trace.in_float64,
         note="; ".join(filter(None, notes)),
     )
+
+
+def _odd(
+    matching: Matching, node: onnx.NodeProto, reference: Reference, module: str
+) -> tuple[onnx.NodeProto, str]:
+    """The node of a spread operator that has a constant of its own that is not the model's.
+
+    Returns:
+        The first such node, or the one given where there is none, and what is to be said of it.
+    """
+    ascribed = module_of(node, [module])
+    for other in _behind(matching, node):
+        if other is node or (ascribed is not None and module_of(other, [module]) == ascribed):
+            odd = odd_constants(matching.opened, other, reference.module, module)
+            if odd:
+                return other, odd
+        if any(name in matching.meant for name in other.output):
+            break
+    return node, ""
 
 
 def _comes_before(matching: Matching, record: Record, path: str) -> bool:
@@ -133,24 +209,33 @@ def _comes_before(matching: Matching, record: Record, path: str) -> bool:
 def _ratio(matching: Matching, node: onnx.NodeProto, record: Record) -> float | None:
     """How far the artefact is from a record, in noise floors; None where that cannot be said.
 
-    An exporter may spread one operator over several nodes. So the values of the wrong node and of
-    those soon after it are looked at, and the nearest counts.
+    An exporter may spread one operator over several nodes, and fold several operators into one. So
+    the values of the wrong node and of those soon after it are looked at, beside the record and
+    those made of it, and the nearest counts.
     """
-    behind, found = set(node.output), []
-    looked_at = 0
-    for other in matching.dirty():
-        if other is not node and not behind.intersection(matching.reads(other)):
-            continue
-        behind.update(other.output)
-        looked_at += 1
-        for name in other.output:
-            if name in matching.unmatched:
-                value = matching.unmatched[name]
-                ratio = matching.trace.ratio(value, record.index, matching.unit)
-                found += [] if ratio is None else [ratio]
-        if looked_at == _MOST_NODES_BEHIND:
-            break
+    made = matching.trace.made_of(record.index, _MOST_OPERATORS_FOLDED)
+    found = [
+        ratio
+        for other in _behind(matching, node)
+        for name in other.output
+        if name in matching.unmatched
+        for index in made
+        if (ratio := matching.trace.ratio(matching.unmatched[name], index, matching.unit))
+        is not None
+    ]
     return min(found, default=None)
+
+
+def _behind(matching: Matching, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    """A wrong node, and the wrong ones soon after it that read it, directly or not."""
+    behind, number = set(node.output), 0
+    for other in matching.dirty():
+        if number < _MOST_NODES_BEHIND and (
+            other is node or behind.intersection(matching.reads(other))
+        ):
+            behind.update(other.output)
+            number += 1
+            yield other
 
 
 def _wrong_output(matching: Matching, names: list[str]) -> Divergence | None:

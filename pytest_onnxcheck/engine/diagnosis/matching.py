@@ -85,6 +85,8 @@ class Matching:
             values that depend on an input.
         reordered: Value -> indices of the records with the same elements in another order.
         unmatched: Floating values equal to no record, as far as memory allows.
+        meant: Value -> the record that it is or is meant to be, and how far from it it is, in
+            noise floors. Values that were compared with no record are not in it.
         clean: Values that are right.
         needed: Records that an output of the model depends on.
         reached: Records that the artefact computes, or that lead to one it computes.
@@ -108,6 +110,7 @@ class Matching:
         self.same: dict[str, list[int]] = {}
         self.reordered: dict[str, list[int]] = {}
         self.unmatched: dict[str, Array] = {}
+        self.meant: dict[str, tuple[int, float]] = {}
         #: values whose equal record is no accident
         self._proofs: set[str] = set()
         self._flow = _Flow(opened)
@@ -193,6 +196,7 @@ class Matching:
         for name in self.opened.inputs:
             if name in self.trace.inputs:
                 self.same[name] = [self.trace.inputs[name]]
+                self.meant[name] = self.trace.inputs[name], 0.0
         flow = self._flow
         wanted = [n for node in flow.live for n in flow.used(node) if n in flow.variable]
         kept = 0
@@ -201,11 +205,28 @@ class Matching:
             if same or reordered:
                 self.same[name] = same
                 self.reordered[name] = reordered
+                self._compare(name, value, same or reordered, ordered=bool(same))
                 if sketch(value).distinctive:
                     self._proofs.add(name)
-            elif value.dtype.kind == "f" and kept + value.nbytes < _KEPT_BYTES:
-                kept += value.nbytes
-                self.unmatched[name] = value
+            elif value.dtype.kind == "f":
+                if (near := self.trace.nearest(value, self.unit)) is not None:
+                    self.meant[name] = near
+                if kept + value.nbytes < _KEPT_BYTES:
+                    kept += value.nbytes
+                    self.unmatched[name] = value
+
+    def _compare(self, name: str, value: Array, equal: list[int], *, ordered: bool) -> None:
+        """Notes how far a value is from the nearest of the records it is equal to."""
+        if value.dtype.kind != "f":
+            self.meant[name] = equal[0], 0.0
+            return
+        ratios = [
+            (ratio, index)
+            for index in equal
+            if (ratio := self.trace.ratio(value, index, self.unit, ordered=ordered)) is not None
+        ]
+        if ratios:
+            self.meant[name] = min(ratios)[::-1]
 
     def _reached_records(self) -> set[int]:
         """Records equal to a value of the artefact, and those that lead to one by no accident."""

@@ -95,7 +95,7 @@ class _Recorder:
         """
         from torch.utils.weak import WeakTensorKeyDictionary
 
-        self.trace = Trace()
+        self.trace = Trace(in_float64=in_float64)
         self.modules: list[str] = []
         self._in_float64 = in_float64
         self._bytes_left = limit_bytes
@@ -176,14 +176,8 @@ class _Recorder:
     def _measured(self, tensor: torch.Tensor) -> tuple[Array | None, Sketch, tuple[float, float]]:
         """A tensor's elements as far as they are kept, its sketch and its floor."""
         import numpy as np
-        import torch
 
-        plain = tensor.detach().cpu()
-        if plain.is_complex():
-            plain = torch.view_as_real(plain)
-        if plain.dtype is torch.bfloat16:
-            plain = plain.float()
-        exact = plain.numpy().reshape(-1)
+        exact = _elements(tensor)
         sketched = sketch(exact)
         if sketched.kind != "f":
             return self._kept(exact.copy()), sketched, (0.0, 0.0)
@@ -197,10 +191,10 @@ class _Recorder:
         import numpy as np
 
         shadow = self._shadows.get(tensor)
-        if shadow is None or shadow.is_complex():
+        if shadow is None:
             return 0.0, 0.0
         with np.errstate(invalid="ignore", over="ignore"):
-            error = np.abs(shadow.detach().cpu().numpy().reshape(-1) - exact)
+            error = np.abs(_elements(shadow) - exact)
         error = error[np.isfinite(error)]
         if not error.size:
             return 0.0, 0.0
@@ -257,6 +251,19 @@ def _tensors(tree: Any) -> list[torch.Tensor]:
 
     leaves = (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
     return [leaf for leaf in leaves if leaf.layout is torch.strided and not leaf.is_nested]
+
+
+def _elements(tensor: torch.Tensor) -> Array:
+    """A tensor's elements in row-major order; of complex ones both parts, as ONNX lays them out."""
+    import torch
+
+    plain = tensor.detach().cpu().resolve_conj().resolve_neg()
+    if plain.is_complex():
+        plain = torch.view_as_real(plain)
+    if plain.dtype is torch.bfloat16:
+        plain = plain.float()
+    elements: Array = plain.numpy().reshape(-1)
+    return elements
 
 
 def _is_random(func: Any) -> bool:

@@ -31,6 +31,9 @@ _FLOOR_DEVIATIONS = 4.0
 #: How many floors apart equal values of an fp16 artefact may be.
 _COARSE_SAFETY = 1.0
 
+#: How far from a record a value may be that is meant to be it, a share of its magnitude.
+_NEAR = 1e-3
+
 
 @dataclass(frozen=True)
 class Sketch:
@@ -110,12 +113,14 @@ class Trace:
         records: Every value, in the order of execution.
         outputs: Index of the record of every output of the model; None where none was seen.
         inputs: Input name -> index of its record.
+        in_float64: Whether the run was in float64, so that the records have floors.
         note: In what the records fall short, for people; empty where they do not.
     """
 
     records: list[Record] = field(default_factory=list)
     outputs: list[int | None] = field(default_factory=list)
     inputs: dict[str, int] = field(default_factory=dict)
+    in_float64: bool = True
     note: str = ""
 
     def find(self, value: Array, safety: float, unit: float) -> tuple[list[int], list[int]]:
@@ -146,13 +151,38 @@ class Trace:
                     reordered.append(record.index)
         return same, reordered
 
-    def ratio(self, value: Array, index: int, unit: float) -> float | None:
+    def nearest(self, value: Array, unit: float) -> tuple[int, float] | None:
+        """Looks for the record that a wrong value is meant to be.
+
+        Args:
+            value: An array of any shape.
+            unit: Half a unit in the last place of the precision it was computed in.
+
+        Returns:
+            Index of the record with nearly the same elements in the same order, and how far they
+            are from it in noise floors; None where there is none.
+        """
+        wanted = sketch(value)
+        if not wanted.distinctive or unit > UNIT["fp32"]:
+            return None
+        found = [
+            (ratio, record.index)
+            for record in self._by_size[wanted.kind, wanted.size]
+            if record.value is not None
+            and _alike(wanted, record.sketch, near := _near(record))
+            and _within(value, record, near, ordered=True)
+            and (ratio := self.ratio(value, record.index, unit)) is not None
+        ]
+        return min(found)[::-1] if found else None
+
+    def ratio(self, value: Array, index: int, unit: float, *, ordered: bool = True) -> float | None:
         """How far a value is from a record, in noise floors.
 
         Args:
             value: An array of any shape.
             index: The record's.
             unit: Half a unit in the last place of the precision it was computed in.
+            ordered: Whether the order of the elements counts.
 
         Returns:
             Infinity where something is not finite; None where the two cannot be compared.
@@ -162,12 +192,24 @@ class Trace:
         record = self.records[index]
         if record.value is None or value.size != record.value.size or record.sketch.kind != "f":
             return None
-        errors = np.abs(value.reshape(-1).astype(np.float64) - record.value.astype(np.float64))
+        one, other = value.reshape(-1), record.value
+        errors = _errors(one, other) if ordered else _errors(np.sort(one), np.sort(other))
         if not np.isfinite(errors).all():
             return math.inf
         worst, rms = _floor(record, unit)
         error = float(errors.max(initial=0.0)), float(np.sqrt(np.mean(errors**2)))
         return max(in_floors(error[0], worst), in_floors(error[1], rms))
+
+    def made_of(self, index: int, number: int) -> list[int]:
+        """Indices of a record and of those computed from it in fewer than `number` steps."""
+        found = [index]
+        for _ in range(number - 1):
+            found += [
+                record.index
+                for record in self.records
+                if record.index not in found and set(found).intersection(record.inputs)
+            ]
+        return found
 
     @cached_property
     def _by_size(self) -> dict[tuple[str, int], list[Record]]:
@@ -204,17 +246,37 @@ def _equal(value: Array, record: Record, safety: float, unit: float, *, ordered:
 
     if record.value is None:  # its sketch has to do
         return True
-    one, other = value.reshape(-1), record.value
     if record.sketch.kind != "f":
-        return ordered and bool(np.array_equal(one, other))
+        return ordered and bool(np.array_equal(value.reshape(-1), record.value))
+    return _within(value, record, _allowed(record, safety, unit), ordered=ordered)
+
+
+def _within(value: Array, record: Record, allowed: tuple[float, float], *, ordered: bool) -> bool:
+    """Whether an array is so near a record: worst element, and root mean square."""
+    import numpy as np
+
+    assert record.value is not None
+    one, other = value.reshape(-1), record.value
     if not ordered:
         one, other = np.sort(one), np.sort(other)
-    with np.errstate(invalid="ignore"):  # infinities of one sign cancel to NaN
-        errors = np.abs(one.astype(np.float64) - other)
-    same = (one == other) | (np.isnan(one) & np.isnan(other))
-    errors[same] = 0.0
-    worst, rms = _allowed(record, safety, unit)
+    errors = _errors(one, other)
+    worst, rms = allowed
     return bool(errors.max(initial=0.0) <= worst and np.sqrt(np.mean(errors**2)) <= rms)
+
+
+def _errors(one: Array, other: Array) -> Array:
+    """How far apart two arrays are; equal infinities are not, and neither are NaN and NaN."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore"):  # infinities of one sign cancel to NaN
+        errors: Array = np.abs(one.astype(np.float64) - other)
+    errors[(one == other) | (np.isnan(one) & np.isnan(other))] = 0.0
+    return errors
+
+
+def _near(record: Record) -> tuple[float, float]:
+    """How far a wrong value may be from the record it is meant to be."""
+    return _NEAR * record.sketch.scale, _NEAR * record.sketch.rms
 
 
 def _floor(record: Record, unit: float) -> tuple[float, float]:

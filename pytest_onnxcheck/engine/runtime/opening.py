@@ -6,12 +6,10 @@ The sandbox's child uses it too: it imports nothing that is slow, onnxruntime ap
 from __future__ import annotations
 
 import contextlib
-import os
-import re
-import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from pytest_onnxcheck.engine.quiet import caught_stderr, logged
 
 __all__ = ["open_handle", "printed"]
 
@@ -23,11 +21,6 @@ _LEVELS = {
     "layout": "ORT_ENABLE_LAYOUT",
     "all": "ORT_ENABLE_ALL",
 }
-
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-#: what ONNX Runtime puts before a message: time, level and place; then, often, place and
-#: signature of a C++ function
-_LOGGED = re.compile(r"[\d-]+ [\d:.]+ \[([VIWEF]):[^]]*\] (?:/\S+\.(?:cc|h):\d+ .*?\) )?(.*)")
 
 
 def open_handle(
@@ -92,29 +85,11 @@ def printed() -> Iterator[list[str]]:
     and places, are in the list afterwards, errors first; another thread's output may be among them.
     """
     lines: list[str] = []
+    caught: list[str] = []
     try:
-        kept = os.dup(2)
-    except OSError:  # stderr is closed
-        yield lines
-        return
-    with tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 2)
-        try:
+        with caught_stderr() as caught:
             yield lines
-        finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
-            file.seek(0)
-            lines += _messages(file.read().decode("utf-8", errors="replace"))
-
-
-def _messages(text: str) -> list[str]:
-    found = []
-    for line in _COLOUR.sub("", text).splitlines():
-        logged = _LOGGED.fullmatch(line.strip())
-        level, message = logged.groups() if logged else ("", line.strip())
-        if message:
-            found.append((level not in ("E", "F"), message))
-    return [message for _, message in sorted(found, key=lambda entry: entry[0])]
+    finally:
+        found = [logged(line) for line in "".join(caught).splitlines()]
+        found.sort(key=lambda entry: entry[0] not in ("E", "F"))
+        lines += [message for _, message in found if message]

@@ -94,17 +94,69 @@ def test_a_percentile_leaves_an_outlier_out_that_minmax_takes_in(make_from):
     assert float(wide) == pytest.approx(scale["minmax"], rel=0.01)
 
 
-@pytest.mark.parametrize("method", ["entropy", "percentile"])
-def test_batches_of_different_shapes_are_an_error_that_says_what_to_do(make_from, method):
+def test_batches_of_different_shapes_are_an_error_that_says_what_to_do(make_from):
     data = [{"x": np.ones((rows, 8), np.float32)} for rows in (2, 3)]
     with pytest.raises(QuantizeError) as caught:
-        make_from(data, method=method)
+        make_from(data, method="percentile")
     assert str(caught.value) == (
-        f'mlp: int8-static: method = "{method}" needs calibration batches of one shape: ONNX '
+        'mlp: int8-static: method = "percentile" needs calibration batches of one shape: ONNX '
         "Runtime stacks them to count their values, and input 'x' comes in [2, 8] and [3, 8]. "
-        'Give batches of one size, or use method = "minmax"'
+        'Give batches of one size, or use method = "entropy" or "minmax"'
     )
     assert make_from(data, method="minmax")
+
+
+def test_entropy_counts_batch_by_batch_what_it_would_count_at_once(make_from):
+    rows = np.random.default_rng(0).normal(0, 1, (24, 8)).astype(np.float32)
+    rows[0] *= 1e-4  # a first batch that all others are far larger than
+    whole = make_from([{"x": rows}], method="entropy")
+    parts = make_from([{"x": rows[:1]}, {"x": rows[1:9]}, {"x": rows[9:]}], method="entropy")
+    for name in ("x_scale", "x_zero_point", "y_scale", "y_zero_point"):
+        assert parts[name] == whole[name]
+
+
+def test_entropy_holds_the_values_of_one_batch_at_a_time(make_from, monkeypatch):
+    from onnxruntime.quantization.calibrate import HistogramCollector
+
+    held = []
+    collect = HistogramCollector.collect
+
+    def counted(self, values):
+        held.append([len(arrays) for arrays in values.values()])
+        return collect(self, values)
+
+    monkeypatch.setattr(HistogramCollector, "collect", counted)
+    rng = np.random.default_rng(0)
+    data = [{"x": rng.normal(0, 1, (2, 8)).astype(np.float32)} for _ in range(9)]
+    make_from(data, method="entropy")
+    assert len(held) >= 9
+    assert {number for numbers in held for number in numbers} == {1}
+
+
+def test_entropy_names_the_value_that_is_not_finite(make_from):
+    good = np.random.default_rng(0).normal(0, 1, (2, 8)).astype(np.float32)
+    bad = good.copy()
+    bad[1] = 3e38  # its products are infinite
+    with pytest.raises(QuantizeError) as caught:
+        make_from([{"x": good}, {"x": bad}], method="entropy")
+    text = str(caught.value)
+    assert "value '/0/Gemm_output_0' is not finite: it goes from " in text
+    assert "inf" in text
+    assert "in batch 1 of the calibration data, and no range follows" in text
+    assert 'in float, exclude_nodes = ["/0/Gemm", "/1/Relu"], or mend the data' in text
+
+
+def test_entropy_does_not_look_at_what_stays_in_float(make_from):
+    data = np.full((2, 8), 3e38, np.float32)
+    weights = make_from([{"x": data}], method="entropy", exclude_nodes=("/0/*", "/1/*", "/2/*"))
+    assert not any(name.endswith("_scale") for name in weights)
+
+
+def test_entropy_takes_what_is_only_huge_by_minimum_and_maximum(make_from):
+    data = np.random.default_rng(0).normal(0, 1e-3, (2, 8)).astype(np.float32)
+    data[0, 0] = 2e38
+    weights = make_from([{"x": data}], method="entropy", exclude_nodes=("/2/*",))
+    assert float(weights["x_scale"]) == pytest.approx(2e38 / 255, rel=0.01)
 
 
 @pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
