@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from pytest_onnxcheck.judge.masks import masks
 from pytest_onnxcheck.judge.saturation import portability, saturation
+from pytest_onnxcheck.judge.sizes import together, unswept
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -33,7 +35,14 @@ _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
     """Judges every output of every case."""
-    findings = [finding for case in measured.cases for finding in _case(case, tolerance)]
+    judged = [(case, list(_case(case, tolerance))) for case in measured.cases]
+    at_some, at_all = together(judged, measured.sweeps)
+    findings = [
+        *masks(judged),
+        *at_some,
+        *(finding for case, found in judged if not case.dim for finding in found),
+        *at_all,
+    ]
     notes = [Finding(_WARN, "reference", note) for note in measured.notes]
     if measured.no_float64 and tolerance.policy == "noise-floor":
         notes.append(
@@ -51,6 +60,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *saturation(measured, failing),
             *portability(measured.portability, blamed=bool(findings)),
             *_uncompared(measured),
+            *unswept(measured.sweeps),
             *_rowless(measured, tolerance),
             *_vacuous(measured),
             *notes,

@@ -17,12 +17,14 @@ from pytest_onnxcheck.measurement.diagnosis import (
 from pytest_onnxcheck.measurement.equivalence import (
     CaseMeasurement,
     Element,
+    EmptyRows,
     EquivalenceMeasurement,
     FloorMeasurement,
     OutputMeasurement,
     PortabilityMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
+    SweepMeasurement,
 )
 from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck
 from pytest_onnxcheck.measurement.latency import (
@@ -75,10 +77,12 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "Element",
     "FloorMeasurement",
     "OutputMeasurement",
+    "EmptyRows",
     "CaseMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
     "PortabilityMeasurement",
+    "SweepMeasurement",
     "EquivalenceMeasurement",
     # diagnosis
     "Step",

@@ -10,12 +10,14 @@ from pytest_onnxcheck.measurement.diagnosis import Diagnosis
 __all__ = [
     "CaseMeasurement",
     "Element",
+    "EmptyRows",
     "EquivalenceMeasurement",
     "FloorMeasurement",
     "OutputMeasurement",
     "PortabilityMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "SweepMeasurement",
 ]
 
 
@@ -133,6 +135,21 @@ class OutputMeasurement:
 
 
 @dataclass(frozen=True)
+class EmptyRows:
+    """An input of a case with rows that mask everything.
+
+    Attributes:
+        input: Its name.
+        mask: Whether it is filled as a mask; else it is 0 or 1, and may be one.
+        expected: Whether the manifest says that such rows occur.
+    """
+
+    input: str
+    mask: bool
+    expected: bool
+
+
+@dataclass(frozen=True)
 class CaseMeasurement:
     """One case: its outputs, or the error that ended it.
 
@@ -145,6 +162,10 @@ class CaseMeasurement:
         overflowed: float16 values that are infinite where they are stored as such.
         underflowed: float16 values that are mostly zero, and are not in float32.
         cpu: The kind of CPU it was computed for (`terms.Cpu`); empty where this machine ran it.
+        empty_rows: The inputs with rows that mask everything.
+        whole_rows: The masks of 0 and 1 with rows that mask nothing.
+        dim: The dim whose sizes were swept; empty where the case belongs to no sweep.
+        size: The size it had.
     """
 
     case: str
@@ -155,6 +176,38 @@ class CaseMeasurement:
     overflowed: tuple[str, ...] = ()
     underflowed: tuple[str, ...] = ()
     cpu: str = ""
+    empty_rows: tuple[EmptyRows, ...] = ()
+    whole_rows: tuple[str, ...] = ()
+    dim: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class SweepMeasurement:
+    """The sizes of one dim that were run; those that are off are cases.
+
+    Attributes:
+        dim: The dim.
+        low: The smallest size it may have.
+        high: The largest.
+        step: How far apart the sizes are.
+        ran: The sizes that were run, in ascending order.
+        refused: How many more PyTorch itself did not take.
+        ranged: Whether the manifest gives the dim as a range.
+    """
+
+    dim: str
+    low: int
+    high: int
+    step: int
+    ran: tuple[int, ...]
+    refused: int = 0
+    ranged: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many sizes there are."""
+        return len(range(self.low, self.high + 1, self.step))
 
 
 @dataclass(frozen=True)
@@ -228,6 +281,7 @@ class EquivalenceMeasurement:
         diagnosis: What was found out about a failure.
         saturation: What becomes of 8-bit products on x86 without VNNI; None without any.
         portability: What portable weights cost; None where the manifest asks for theirs by itself.
+        sweeps: The dims whose sizes were swept.
     """
 
     target: str
@@ -238,6 +292,7 @@ class EquivalenceMeasurement:
     diagnosis: Diagnosis | None = None
     saturation: SaturationMeasurement | None = None
     portability: PortabilityMeasurement | None = None
+    sweeps: tuple[SweepMeasurement, ...] = ()
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""
