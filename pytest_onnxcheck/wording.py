@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["one_line", "several"]
+__all__ = ["one_line", "runs", "several"]
 
 
 def one_line(text: object, limit: int | None = None) -> str:
@@ -27,3 +27,26 @@ def several(names: Sequence[str], most: int = 5) -> str:
     """
     more = len(names) - most
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def runs(numbers: Sequence[int], step: int = 1, most: int = 8) -> str:
+    """Numbers with those that follow one another put together, e.g. `3, 17..24 and 30`.
+
+    Args:
+        numbers: The numbers, in ascending order.
+        step: How far apart two that follow one another are.
+        most: How many parts are listed.
+    """
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and number == parts[-1][-1] + step:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    shown: list[str] = []
+    for part in parts:
+        ends = [f"{part[0]}..{part[-1]}"] if len(part) > 2 else map(str, part)
+        shown += ends
+    if len(shown) > most:
+        return several(shown, most)
+    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_onnxcheck.wording import one_line, several
+from pytest_onnxcheck.wording import one_line, runs, several
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,19 @@ def test_one_line(text, limit, line):
 )
 def test_several(names, text):
     assert several(names, 2) == text
+
+
+@pytest.mark.parametrize(
+    ("numbers", "step", "text"),
+    [
+        ([], 1, ""),
+        ([7], 1, "7"),
+        ([3, 4], 1, "3 and 4"),
+        ([17, 33, 49, 65], 1, "17, 33, 49 and 65"),
+        ([1, 2, 3, 9, 11, 12, 13], 1, "1..3, 9 and 11..13"),
+        ([32, 64, 96, 160], 32, "32..96 and 160"),
+        ([*range(1, 21, 2)], 1, "1, 3, 5, 7, 9, 11, 13, 15 and 2 more"),
+    ],
+)
+def test_runs(numbers, step, text):
+    assert runs(numbers, step) == text

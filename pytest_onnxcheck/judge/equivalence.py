@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_onnxcheck.judge.bounds import graded, told
+from pytest_onnxcheck.judge.masks import masks
 from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
+from pytest_onnxcheck.judge.sizes import together, unswept
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -33,7 +35,14 @@ _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
     """Judges every output of every case."""
-    findings = [finding for case in measured.cases for finding in _case(case, tolerance)]
+    judged = [(case, list(_case(case, tolerance))) for case in measured.cases]
+    at_some, at_all = together(judged, measured.sweeps)
+    findings = [
+        *masks(judged),
+        *at_some,
+        *(finding for case, found in judged if not case.dim for finding in found),
+        *at_all,
+    ]
     notes = [Finding(_WARN, "reference", note) for note in measured.notes]
     if measured.no_float64 and tolerance.policy == "noise-floor":
         notes.append(
@@ -53,6 +62,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *company(measured, tolerance),
             *_small_constants(measured, blamed=bool(failing)),
             *_uncompared(measured),
+            *unswept(measured.sweeps),
             *_rowless(measured, tolerance),
             *_vacuous(measured, tolerance),
             *notes,
@@ -96,9 +106,10 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
     if case.error is not None:
         found.append((_FAIL, "run", case.error))
     for output in case.outputs:
-        if case.probe and _broken(output):
-            yield Finding(_FAIL, f"output {output.name!r} {_NONFINITE}", _broken(output), case.case)
-        for grade, what, text in _output(output, tolerance, case.probe):
+        if broken := _broken(output, case):
+            what = f"output {output.name!r} {_NONFINITE}"
+            yield Finding(_FAIL, what, _overflowing(output, broken), case.case)
+        for grade, what, text in _output(output, tolerance, case):
             found.append((grade, f"output {output.name!r} {what}", text))
     if case.underflowed:
         found.append(
@@ -118,7 +129,7 @@ def _case(case: CaseMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
 
 
 def _output(
-    output: OutputMeasurement, tolerance: s.Tolerance, probe: bool
+    output: OutputMeasurement, tolerance: s.Tolerance, case: CaseMeasurement
 ) -> Iterator[tuple[Grade, str, str]]:
     if output.expected_dtype != output.actual_dtype:
         yield _FAIL, "dtype", f"{output.actual_dtype}, PyTorch gives {output.expected_dtype}"
@@ -131,29 +142,38 @@ def _output(
         return
     if output.swapped_with is not None:
         yield _FAIL, "values", f"are those of output {output.swapped_with!r}: outputs are mixed up"
-    yield from _nonfinite(output, probe)
+    yield from _nonfinite(output, case)
     yield from _range(output)
     yield from _noise(output, tolerance)
-    yield from _metrics(output, tolerance, probe)
-    if not (probe and _explained(output, tolerance)):
+    yield from _metrics(output, tolerance, case.probe)
+    if not (case.probe and _explained(output, tolerance)):
         yield from examples(output, tolerance)
 
 
-def _broken(output: OutputMeasurement) -> str:
-    """What is wrong on a probe of any magnitude; empty where nothing is."""
-    if output.floor is None or not output.floor.broken:
-        return ""
+def _broken(output: OutputMeasurement, case: CaseMeasurement) -> int:
+    """Elements in which PyTorch's numbers should stay numbers on a probe, whatever its magnitude.
+
+    What is masked throughout may be anything: a probe whose mask nobody declared does not count.
+    """
+    if output.floor is None or not case.probe or case.odd_mask:
+        return 0
+    return output.floor.broken
+
+
+def _overflowing(output: OutputMeasurement, broken: int) -> str:
     return (
-        f"{output.floor.broken} of {output.elements} elements are NaN or infinite where PyTorch "
+        f"{broken} of {output.elements} elements are NaN or infinite where PyTorch "
         f"gives numbers (at most {output.scale:.3g}): the artefact has an exp, log, division or "
         "masked softmax that overflows or is undefined, where PyTorch computes it safely"
     )
 
 
-def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, str, str]]:
+def _nonfinite(
+    output: OutputMeasurement, case: CaseMeasurement
+) -> Iterator[tuple[Grade, str, str]]:
     floor = output.floor
     differ = output.nonfinite if floor is None else floor.nonfinite
-    told = floor.broken if floor is not None and probe else 0
+    told = _broken(output, case)
     if differ > told:
         text = (
             f"{differ - told} of {output.elements} elements are NaN or infinite on one side "
@@ -169,7 +189,7 @@ def _nonfinite(output: OutputMeasurement, probe: bool) -> Iterator[tuple[Grade, 
             f"{output.nonfinite} of {output.elements} elements are NaN or infinite on one side "
             "only, which rounding alone does to them",
         )
-    if output.expected_nan and not probe and not output.given_nan:
+    if output.expected_nan and not case.probe and not output.given_nan:
         yield (
             _WARN,
             "NaN",

@@ -8,6 +8,7 @@ command line comes last and is applied by the caller.
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -102,7 +103,9 @@ class Model:
 
     `root` is the manifest's folder: files and import paths are relative to it. `line` is where
     the model stands in the manifest, `section` its table there: its name, without the stem where
-    a glob of checkpoints makes several of one. The other fields are documented in `sections`.
+    a glob of checkpoints makes several of one. `dims` holds the sizes to draw inputs of, also
+    where the manifest gives a range, which is in `spans`. The other fields are documented in
+    `sections`.
     """
 
     name: str
@@ -139,6 +142,15 @@ class Model:
         repr=False, compare=False
     )
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
+    spans: Mapping[str, range] = field(default_factory=dict)
+
+    @property
+    def sizes(self) -> dict[str, range]:
+        """All sizes that a dim may have: those of its range, or from its least to its greatest."""
+        return {
+            dim: self.spans.get(dim) or range(min(values), max(values) + 1)
+            for dim, values in self.dims.items()
+        }
 
     def own_quantization(self, variant: Variant) -> s.Quantization:
         """The options that the model's own tables give a variant; those it inherits are None."""
@@ -217,8 +229,9 @@ def resolve(
         config_key=section.config_key,
         trust=section.trust,
         shapes=section.shapes,
-        dims=section.dims,
-        inputs=section.inputs,
+        dims={dim: _drawn(sizes) for dim, sizes in section.dims.items()},
+        spans={dim: span.sizes for dim, span in section.dims.items() if isinstance(span, s.Span)},
+        inputs={name: entry.named(name) for name, entry in section.inputs.items()},
         outputs=section.outputs,
         cases=section.cases,
         example=section.example,
@@ -238,6 +251,21 @@ def resolve(
         make_variant=levels.variant,
         declared=targets,
     )
+
+
+def _drawn(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
+    """The sizes to draw inputs of: as listed; of a range its ends and one between.
+
+    That one lies near the geometric mean, since large sizes are costly, and is odd where the least
+    is even, or even where that is odd, if the range holds such a size.
+    """
+    if not isinstance(sizes, s.Span):
+        return sizes
+    held = sizes.sizes
+    place = round((math.sqrt(held[0] * held[-1]) - held[0]) / held.step)
+    near = [held[at] for at in (place, place - 1, place + 1) if 0 < at < len(held) - 1]
+    other = [size for size in near if size % 2 != held[0] % 2]
+    return tuple(sorted({held[0], *(other or near)[:1], held[-1]}))
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "[defaults] and [models.NAME]": s.Defaults,
     "[targets.NAME]": s.TargetOptions,
     "[models.NAME]": s.ModelSection,
+    "[models.NAME.dims.DIM], a range": s.Span,
     "[models.NAME.inputs.INPUT]": s.Input,
     "[models.NAME.outputs.OUTPUT]": s.Output,
     "[models.NAME.tolerance.PRECISION]": s.Tolerance,

@@ -32,6 +32,6 @@ Cpu = Literal["x86-vnni", "x86-avx2", "arm64"]
 WITHOUT_VNNI: Cpu = "x86-avx2"
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Exporter = Literal["dynamo", "torchscript"]
-Fill = Literal["normal", "uniform", "integers", "constant", "file"]
+Fill = Literal["normal", "uniform", "integers", "mask", "constant", "file"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "mse"]
 Precision = Literal["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]

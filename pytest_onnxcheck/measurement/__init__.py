@@ -18,6 +18,7 @@ from pytest_onnxcheck.measurement.diagnosis import (
 from pytest_onnxcheck.measurement.equivalence import (
     CaseMeasurement,
     Element,
+    EmptyRows,
     EquivalenceMeasurement,
     FloorMeasurement,
     HeldTo,
@@ -26,6 +27,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
+    SweepMeasurement,
 )
 from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck, HashedFile
 from pytest_onnxcheck.measurement.latency import (
@@ -87,10 +89,12 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "FloorMeasurement",
     "HeldTo",
     "OutputMeasurement",
+    "EmptyRows",
     "CaseMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
     "PortabilityMeasurement",
+    "SweepMeasurement",
     "EquivalenceMeasurement",
     # diagnosis
     "Step",

@@ -10,6 +10,7 @@ from pytest_onnxcheck.measurement.diagnosis import Diagnosis
 __all__ = [
     "CaseMeasurement",
     "Element",
+    "EmptyRows",
     "EquivalenceMeasurement",
     "FloorMeasurement",
     "HeldTo",
@@ -18,6 +19,7 @@ __all__ = [
     "RowMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "SweepMeasurement",
     "decibels",
 ]
 
@@ -174,6 +176,21 @@ class OutputMeasurement:
 
 
 @dataclass(frozen=True)
+class EmptyRows:
+    """An input of a case with rows that mask everything.
+
+    Attributes:
+        input: Its name.
+        mask: Whether it is filled as a mask; else it is 0 or 1, and may be one.
+        expected: Whether the manifest says that such rows occur.
+    """
+
+    input: str
+    mask: bool
+    expected: bool
+
+
+@dataclass(frozen=True)
 class CaseMeasurement:
     """One case: its outputs, or the error that ended it.
 
@@ -186,6 +203,11 @@ class CaseMeasurement:
         overflowed: float16 values that are infinite where they are stored as such.
         underflowed: float16 values that are mostly zero, and are not in float32.
         cpu: The kind of CPU it was computed for (`terms.Cpu`); empty where this machine ran it.
+        empty_rows: The inputs with rows that mask everything.
+        whole_rows: The masks of 0 and 1 with rows that mask nothing.
+        odd_mask: Whether a probe masks an input as the manifest does not say that it is.
+        dim: The dim whose sizes were swept; empty where the case belongs to no sweep.
+        size: The size it had.
     """
 
     case: str
@@ -196,6 +218,39 @@ class CaseMeasurement:
     overflowed: tuple[str, ...] = ()
     underflowed: tuple[str, ...] = ()
     cpu: str = ""
+    empty_rows: tuple[EmptyRows, ...] = ()
+    whole_rows: tuple[str, ...] = ()
+    odd_mask: bool = False
+    dim: str = ""
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class SweepMeasurement:
+    """The sizes of one dim that were run; those that are off are cases.
+
+    Attributes:
+        dim: The dim.
+        low: The smallest size it may have.
+        high: The largest.
+        step: How far apart the sizes are.
+        ran: The sizes that were run, in ascending order.
+        refused: How many more PyTorch itself did not take.
+        ranged: Whether the manifest gives the dim as a range.
+    """
+
+    dim: str
+    low: int
+    high: int
+    step: int
+    ran: tuple[int, ...]
+    refused: int = 0
+    ranged: bool = False
+
+    @property
+    def count(self) -> int:
+        """How many sizes there are."""
+        return len(range(self.low, self.high + 1, self.step))
 
 
 @dataclass(frozen=True)
@@ -290,6 +345,7 @@ class EquivalenceMeasurement:
         held_to: What the artefact was held to, a search apart; None of single cases.
         company: A quiet example beside loud ones; None where one is not changed by another.
         small_constants: float16 constants too small for it, as `NAME (1e-09, here 5.96e-08)`.
+        sweeps: The dims whose sizes were swept.
     """
 
     target: str
@@ -303,6 +359,7 @@ class EquivalenceMeasurement:
     held_to: HeldTo | None = None
     company: CaseMeasurement | None = None
     small_constants: tuple[str, ...] = ()
+    sweeps: tuple[SweepMeasurement, ...] = ()
 
     def worst(self, metric: str = "max_abs") -> float | None:
         """The largest value of a metric over all cases and outputs."""

@@ -604,3 +604,54 @@ def test_the_twin_of_8_bits_is_of_those_that_have_7_for_the_cpus_alone(tmp_path)
         net(tmp_path, model='cpus = ["arm64"]').variant("dynamo", 20, "int8-static").eight_bits
         is None
     )
+
+
+@pytest.mark.parametrize(
+    ("written", "drawn", "sizes"),
+    [
+        ("[8, 2, 5]", (8, 2, 5), range(2, 9)),
+        ("{ from = 16, to = 512 }", (16, 91, 512), range(16, 513)),
+        ("{ from = 1, to = 64 }", (1, 8, 64), range(1, 65)),
+        ("{ from = 32, to = 512, step = 32 }", (32, 128, 512), range(32, 513, 32)),
+        ("{ from = 7, to = 8 }", (7, 8), range(7, 9)),
+        ("{ from = 7, to = 7 }", (7,), range(7, 8)),
+    ],
+)
+def test_a_range_is_drawn_at_its_ends_and_once_between(tmp_path, written, drawn, sizes):
+    model = net(tmp_path, model=f'inputs.z.shape = ["n"]\ndims.n = {written}')
+    assert model.dims == {"n": drawn}
+    assert model.sizes == {"n": sizes}
+
+
+@pytest.mark.parametrize(
+    ("name", "written", "masked"),
+    [
+        ("attention_mask", 'dtype = "int64", range = [0, 1]', 0),
+        ("Mask", 'dtype = "bool"', 0),
+        ("src_key_padding_mask", 'dtype = "bool"', 1),
+        ("pad_mask", 'dtype = "bool", masked = false', 0),
+        ("mask", 'dtype = "bool", masked = true', 1),
+        ("keep", 'dtype = "bool", fill = "mask"', 0),
+        ("pad_mask", 'fill = "mask", masked = -inf', float("-inf")),
+    ],
+)
+def test_what_is_0_or_1_and_called_a_mask_is_one(tmp_path, name, written, masked):
+    model = net(tmp_path, model=f"inputs.{name} = {{ shape = [1, 4], {written} }}")
+    entry = model.inputs[name]
+    assert (entry.fill, entry.masked) == ("mask", masked)
+
+
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("keep", 'dtype = "bool"'),
+        ("token_type_ids", 'dtype = "int64", range = [0, 1]'),
+        ("mask_ids", 'dtype = "int64", range = [0, 99]'),
+        ("mask", 'dtype = "float32"'),
+        ("mask", 'dtype = "int64", range = [0, 1], fill = "integers"'),
+        ("mask", 'dtype = "int64", fill = "constant", value = 1'),
+    ],
+)
+def test_nothing_else_is_a_mask_by_itself(tmp_path, name, written):
+    model = net(tmp_path, model=f"inputs.{name} = {{ shape = [1, 4], {written} }}")
+    assert model.inputs[name].fill != "mask"

@@ -102,7 +102,7 @@ state_dict = "model.state"
 config_key = "config"
 trust = true
 shapes = "zoo:shapes"
-dims = { batch = [1, 2, 8], time = [50] }
+dims = { batch = [1, 2, 8], time = [50], height = { from = 32, to = 512, step = 32 } }
 example = "example.npz"
 seed = 3
 baseline = { "*-int8-*" = "old.onnx" }
@@ -123,6 +123,13 @@ std = 0.5
 shape = ["batch", "time"]
 dtype = "int64"
 range = [0, 99]
+
+[models.net.inputs.attention_mask]
+shape = ["batch", 1, "height", "time"]
+fill = "mask"
+masked = -inf
+padding = "causal"
+empty_rows = true
 
 [models.net.inputs.flag]
 shape = [1]
@@ -277,6 +284,7 @@ def test_the_manifest_of_this_repository_validates(validator):
         "quantization_values",
         "range_of_one",
         "several_problems",
+        "dims_range_values",
         "size_below_one",
         "tolerance_three_bounds",
         "unknown_key",
@@ -308,6 +316,8 @@ VALUES = {
         ["10%", "2.5 %", "100%", 0.1, 0.49],
         [0, 0.001, 0.5, 1, 10, "0.1", "ten", True],
     ),
+    ("Input", "padding"): (["right", "left", "any", "causal"], ["both", True]),
+    ("Input", "masked"): ([True, False, 0, 1], ["-inf"]),
     ("Quantization", "block_size"): ([16, 32, 64, 128, 256], [8, 48, "32"]),
     ("Quantization", "accuracy_level"): ([0, 4], [5, "int8"]),
     ("Quantization", "operators"): ([["MatMul"]], [[], "MatMul"]),
@@ -319,6 +329,7 @@ VALUES = {
 PLACES = {
     "Accuracy": '[models.net.accuracy]\nfile = "a.npz"\n',
     "Budget": "[models.net.budget.int8-static]\n",
+    "Input": '[models.net.inputs.m]\nfill = "mask"\nshape = [4, 4]\ndtype = "int64"\n',
     "Quantization": '[models.net.quantization."*"]\n',
 }
 

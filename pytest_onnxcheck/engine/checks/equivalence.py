@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.checks.sizes import swept
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
+from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
 from pytest_onnxcheck.engine.oracle.compare import compare
@@ -29,6 +32,7 @@ from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
+    EmptyRows,
     EquivalenceMeasurement,
     HeldTo,
     OutputMeasurement,
@@ -80,6 +84,10 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
         measured.append(_measured(session, oracle, variant, again, first))
+    sweeps, off = swept(
+        session, oracle, variant, measured, partial(measure_case, session, oracle, variant)
+    )
+    measured += off
     ran = [case for case in oracle.declared if _ran(case, measured)]
     saturated, computed = _on_other_cpus(subject, session, ran)
     if computed and saturated is not None and saturated.here:
@@ -97,6 +105,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         held_to=held_to,
         company=_in_company(subject, session),
         small_constants=_small_constants(subject),
+        sweeps=tuple(sweeps),
     )
 
 
@@ -314,7 +323,14 @@ def _compared(
 ) -> CaseMeasurement:
     """Compares outputs by name, and their examples; in place of outputs, why there are none."""
     declared = oracle.reference.model.outputs
-    measured = CaseMeasurement(case.name, lenient=_lenient(case, expected), probe=case.probe)
+    measured = CaseMeasurement(
+        case.name,
+        lenient=_lenient(case, expected),
+        probe=case.probe,
+        empty_rows=tuple(_empty_rows(oracle, case)),
+        whole_rows=tuple(masks.whole_rows(oracle.reference.model.inputs, case.inputs)),
+        odd_mask=case.odd_mask,
+    )
     if isinstance(actual, str):
         return dataclasses.replace(measured, error=actual)
     if set(actual) != set(declared):
@@ -324,10 +340,18 @@ def _compared(
     return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
 
 
+def _empty_rows(oracle: Oracle, case: Case) -> Iterator[EmptyRows]:
+    inputs = oracle.reference.model.inputs
+    for name in masks.empty_rows(inputs, case.inputs):
+        mask = inputs[name].fill == "mask"
+        if mask or not case.own:  # whoever gives zeros knows what they are
+            yield EmptyRows(name, mask, inputs[name].empty_rows)
+
+
 def _lenient(case: Case, expected: Expected) -> str | None:
     """Why what differs is told rather than failed; None where it is failed."""
-    if case.probe and case.outside_range:
-        return "no range is declared that holds such magnitudes"
+    if case.undeclared:
+        return case.undeclared
     if case.outside_range:
         return "the manifest declares this case outside the model's range"
     return None

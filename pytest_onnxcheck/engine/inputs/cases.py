@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.arrays import checked_dtype, given_arrays, load_arrays
 from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.errors import InputError
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 __all__ = [
+    "NO_RANGE",
     "Case",
     "declared_cases",
     "dim_values",
@@ -32,6 +34,9 @@ __all__ = [
     "generator",
     "smallest_dims",
 ]
+
+#: what the manifest would have to declare of values that are larger or smaller than usual
+NO_RANGE = "no range is declared that holds such magnitudes"
 
 #: more combinations of dims than this, and dims are swept one at a time
 _MAX_COMBINATIONS = 16
@@ -47,6 +52,9 @@ class Case:
         outside_range: Whether the model is not made for it: what differs is told, not failed.
         probe: Whether the plugin thought of it by itself.
         ordinary: Whether its values are such as the manifest's draws have, whatever its sizes.
+        undeclared: What the manifest would have to declare, where the plugin goes beyond it.
+        odd_mask: Whether it goes beyond it in how an input is masked.
+        own: Whether the user gave its inputs.
     """
 
     name: str
@@ -54,6 +62,9 @@ class Case:
     outside_range: bool = False
     probe: bool = False
     ordinary: bool = True
+    undeclared: str = ""
+    odd_mask: bool = False
+    own: bool = False
 
 
 def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
@@ -82,14 +93,15 @@ def declared_cases(reference: Reference) -> list[Case]:
     model = reference.model
     cases = []
     if model.example is not None:
-        cases.append(Case("example", _case_file(model, model.example)))
+        cases.append(Case("example", _case_file(model, model.example), own=True))
     for dims in dim_values(model.dims):
         for draw in range(model.draws):
             name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
             cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
     for name, entry in model.cases.items():
         cases += [
-            Case(made, arrays, entry.outside_range) for made, arrays in _own(model, name, entry)
+            Case(made, arrays, entry.outside_range, own=True)
+            for made, arrays in _own(model, name, entry)
         ]
     return cases
 
@@ -180,6 +192,8 @@ def _case_file(model: Model, file: str) -> dict[str, Array]:
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
     import numpy as np
 
+    if entry.fill == "mask":
+        return masks.drawn(rng, entry, shape or (1,)).reshape(shape)
     if entry.dtype == "bool" and entry.fill != "constant":
         return rng.integers(0, 2, size=shape)
     is_float = entry.dtype.startswith("float")

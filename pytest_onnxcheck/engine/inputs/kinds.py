@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
+from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.manifest.sections import Input
 
 if TYPE_CHECKING:
@@ -14,9 +15,9 @@ if TYPE_CHECKING:
 
 __all__ = ["NONFINITE", "Family", "ends", "family_of", "filled"]
 
-#: Floats without and with a range, inputs that are 0 or 1, other whole numbers; None is never
-#: varied: constants, and real examples without a range.
-Family = Literal["free", "within", "mask", "integers"] | None
+#: Floats without and with a range, masks, other inputs that are 0 or 1, other whole numbers; None
+#: is never varied: constants, and real examples without a range.
+Family = Literal["free", "within", "mask", "binary", "integers"] | None
 
 #: only for inputs that declare `nonfinite`
 NONFINITE = frozenset({"nan", "infinity", "nan row"})
@@ -37,11 +38,13 @@ def filled(kind: str, rng: np.random.Generator, entry: Input, ordinary: Array) -
         elif family == "within":
             values = _within(kind, rng, *ends(entry), shape)
         elif family == "mask":
-            values = _mask(kind, rng, shape)
+            values = masks.of_kind(entry, _binary(kind, rng, shape), kind)
+        elif family == "binary":
+            values = _binary(kind, rng, shape)
         else:
             low, high = ends(entry)
             values = _integers(kind, rng, int(low), int(high), shape)
-    if entry.dtype.startswith("float") and kind not in NONFINITE:
+    if family != "mask" and entry.dtype.startswith("float") and kind not in NONFINITE:
         largest = float(np.finfo(entry.dtype).max)
         values = np.clip(values, -largest, largest)
     return np.array(values, entry.dtype, order="C").reshape(ordinary.shape)
@@ -51,8 +54,10 @@ def family_of(entry: Input) -> Family:
     """The family of an input, by its dtype, range and fill."""
     if entry.fill == "constant" or (entry.fill == "file" and entry.range is None):
         return None
+    if entry.fill == "mask":
+        return "mask"
     if entry.dtype == "bool":
-        return "mask" if entry.range in (None, (0, 1)) else None
+        return "binary" if entry.binary else None
     is_float = entry.dtype.startswith("float")
     if entry.range is None:
         return "free" if is_float else None
@@ -61,7 +66,7 @@ def family_of(entry: Input) -> Family:
         return None
     if is_float and entry.fill != "integers":
         return "within"
-    return "mask" if (low, high) == (0, 1) else "integers"
+    return "binary" if (low, high) == (0, 1) else "integers"
 
 
 def ends(entry: Input) -> tuple[float, float]:
@@ -178,27 +183,21 @@ def _integers(
     return drawn
 
 
-def _mask(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
-    """Booleans; the first axis counts examples, unless it is the only one."""
+def _binary(kind: str, rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
+    """Booleans."""
     import numpy as np
 
-    examples, length = shape[0] if len(shape) > 1 else 1, shape[-1]
     if kind == "all true":
         return np.ones(shape, bool)
     if kind == "all false":
         return np.zeros(shape, bool)
     if kind == "one row false":
         mask = np.ones(shape, bool)
-        first = mask if len(shape) == 1 else mask.reshape(-1, length)
+        first = mask if len(shape) == 1 else mask.reshape(-1, shape[-1])
         first[0] = False
         return mask
     if kind in ("right padding", "left padding"):
-        # the first example is full and the last one of length 1; a single one is half full
-        ends = (length, 1) if examples > 1 else ((length + 1) // 2,) * 2
-        lengths = np.linspace(*ends, examples).round().astype(int)
-        lengths = lengths.reshape(examples, *[1] * (len(shape) - 1))
-        mask = np.broadcast_to(np.arange(length) < lengths, shape)
-        return mask if kind == "right padding" else mask[..., ::-1]
+        return masks.padded(shape, left=kind == "left padding")
     if kind == "single true":
         return _one_per_row(rng, shape)
     assert kind == "alternating", kind

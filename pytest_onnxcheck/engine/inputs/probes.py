@@ -12,7 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import (
+    NO_RANGE,
     Case,
     dim_values,
     example_dims,
@@ -20,12 +22,13 @@ from pytest_onnxcheck.engine.inputs.cases import (
     generator,
 )
 from pytest_onnxcheck.engine.inputs.kinds import NONFINITE, Family, family_of, filled
+from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import Input
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["EXTREME", "ORDINARY", "Probe", "probes"]
+__all__ = ["EXTREME", "ORDINARY", "Probe", "probes", "resting"]
 
 #: the kind of an input that is filled as the manifest says
 ORDINARY = "ordinary"
@@ -35,6 +38,11 @@ ORDINARY = "ordinary"
 #: stay numbers there.
 EXTREME = frozenset(["normal x30", "normal x1000", "mixed scales"])
 
+_NO_PADDING = (
+    "the manifest does not say that input {!r} is masked so "
+    '(padding = "any" or "left"; "right" where it never is)'
+)
+
 #: What is varied and how, the most revealing first.
 _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "negative", "within": "low end"},
@@ -42,9 +50,9 @@ _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "normal x1000"},
     {"free": "nan", "within": "nan"},
     {"free": "infinity", "within": "infinity"},
-    {"mask": "all false"},
-    {"mask": "one row false"},
-    {"mask": "right padding"},
+    {"mask": "all false", "binary": "all false"},
+    {"mask": "one row false", "binary": "one row false"},
+    {"mask": "right padding", "binary": "right padding"},
     {"free": "zeros", "within": "middle"},
     {"free": "sorted", "within": "sorted"},
     {"free": "ties", "within": "ties"},
@@ -59,9 +67,9 @@ _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "sparse"},
     {"free": "one-hot"},
     {"free": "constant rows"},
-    {"mask": "left padding"},
-    {"mask": "single true"},
-    {"mask": "alternating"},
+    {"mask": "left padding", "binary": "left padding"},
+    {"mask": "single true", "binary": "single true"},
+    {"mask": "alternating", "binary": "alternating"},
     {"integers": "sorted"},
     {"integers": "middle"},
     {"integers": "arange"},
@@ -69,7 +77,7 @@ _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "positive"},
     {"free": "uniform", "within": "uniform"},
     {"integers": "uniform"},
-    {"mask": "all true"},
+    {"mask": "all true", "binary": "all true"},
 )
 
 #: Kinds that are the same along every axis. The others mean nothing along an axis of size 1.
@@ -118,13 +126,23 @@ class Probe:
                 rng = generator(reference.model, self.name, name)
                 arrays[name] = filled(kind, rng, reference.model.inputs[name], arrays[name])
         kinds = set(self.kinds.values())
+        extreme = not EXTREME.isdisjoint(kinds)
+        undeclared = NO_RANGE if extreme else self._odd_mask(reference)
         return Case(
             self.name,
             arrays,
-            outside_range=not EXTREME.isdisjoint(kinds),
+            outside_range=bool(undeclared),
             probe=True,
             ordinary=kinds <= {ORDINARY, "all true"},
+            undeclared=undeclared,
+            odd_mask=bool(undeclared) and not extreme,
         )
+
+    def _odd_mask(self, reference: Reference) -> str:
+        """What the manifest does not say of a mask; empty where it is as declared."""
+        inputs = reference.model.inputs
+        beyond = (name for name, kind in self.kinds.items() if masks.beyond(kind, inputs[name]))
+        return next((_NO_PADDING.format(name) for name in beyond), "")
 
 
 def probes(reference: Reference) -> list[Probe]:
@@ -135,8 +153,8 @@ def probes(reference: Reference) -> list[Probe]:
     """
     model = reference.model
     families = {name: family_of(entry) for name, entry in model.inputs.items()}
-    rest = {name: "all true" if families[name] == "mask" else ORDINARY for name in families}
-    between = _between(model.dims)
+    rest = resting(reference)
+    between = _between(model)
     planned = [(ORDINARY, sizes, rest) for sizes in between]
     short, long = _turns(reference, between)
     either = itertools.cycle([short, long])
@@ -148,7 +166,7 @@ def probes(reference: Reference) -> list[Probe]:
         }
         if varied:
             family = next(family for family in step if family in map(families.get, varied))
-            prefix = f"{family} " if family in ("mask", "integers") else ""
+            prefix = f"{family} " if family in ("mask", "binary", "integers") else ""
             label = prefix + step[family]
             turn = next(either) if _ANY_SIZE.issuperset(varied.values()) else long
             planned.append((label, next(turn), {**rest, **varied}))
@@ -163,7 +181,18 @@ def probes(reference: Reference) -> list[Probe]:
     ]
 
 
+def resting(reference: Reference) -> dict[str, str]:
+    """The kind of every input that a probe does not vary."""
+    families = {name: family_of(entry) for name, entry in reference.model.inputs.items()}
+    return {
+        name: "all true" if family in ("mask", "binary") else ORDINARY
+        for name, family in families.items()
+    }
+
+
 def _applies(kind: str, entry: Input) -> bool:
+    if entry.fill == "mask":
+        return masks.applies(kind, entry)
     if kind in NONFINITE:
         return entry.nonfinite
     if kind == "tiny":
@@ -175,13 +204,14 @@ def _applies(kind: str, entry: Input) -> bool:
 # sizes
 
 
-def _between(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+def _between(model: Model) -> list[dict[str, int]]:
     """Combinations with sizes that nobody declared, at most two.
 
     Every dim has its odd one in one of them and its even one in the other. Neighbours differ:
     equal sizes hide swapped axes.
     """
-    new = {dim: _undeclared(values) for dim, values in dims.items()}
+    dims = model.dims
+    new = {dim: _undeclared(values, model.sizes[dim]) for dim, values in dims.items()}
     found: list[dict[str, int]] = []
     for turn in range(2 if any(new.values()) else 0):
         sizes = {}
@@ -193,9 +223,9 @@ def _between(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
     return found
 
 
-def _undeclared(values: tuple[int, ...]) -> tuple[int, ...]:
+def _undeclared(values: tuple[int, ...], sizes: range) -> tuple[int, ...]:
     """The smallest odd and even size strictly between the declared ones and not among them."""
-    between = range(min(values) + 1, max(values))
+    between = sizes[1:-1]
     smallest = (
         next((size for size in between if size % 2 == parity and size not in values), None)
         for parity in (1, 0)

@@ -6,11 +6,12 @@ may be wholly wrong beside them, in int8 for one, where a batch shares one scale
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import Case, example_dims, fill_inputs
+from pytest_onnxcheck.engine.inputs.cases import NO_RANGE, Case, example_dims, fill_inputs
 from pytest_onnxcheck.engine.inputs.kinds import family_of
 from pytest_onnxcheck.measurement import RowMeasurement
 
@@ -182,7 +183,7 @@ def copies(reference: Reference, batch: Batch, case: Case, index: int) -> Case:
     for name in _led(reference, batch.dim):
         array = inputs[name]
         inputs[name] = array[[index] * len(array)]
-    return Case(f"{case.name}, copies of example {index}", inputs, case.outside_range, case.probe)
+    return dataclasses.replace(case, name=f"{case.name}, copies of example {index}", inputs=inputs)
 
 
 def company(reference: Reference) -> Case | None:
@@ -202,7 +203,9 @@ def company(reference: Reference) -> Case | None:
     inputs = fill_inputs(reference, example_dims(model), name, 0)
     for scaled in led:
         inputs[scaled][-1] *= QUIETER
-    return Case(name, inputs, outside_range=None in ranges, probe=True)
+    unranged = None in ranges
+    undeclared = NO_RANGE if unranged else ""
+    return Case(name, inputs, outside_range=unranged, probe=True, undeclared=undeclared)
 
 
 def _led(reference: Reference, dim: str) -> list[str]:

@@ -266,7 +266,7 @@ def _cases(
     @st.composite
     def cases(draw: DrawFn) -> Case:
         check_time()
-        dims = {dim: draw(st.integers(min(sizes), max(sizes))) for dim, sizes in model.dims.items()}
+        dims = {dim: draw(st.sampled_from(sizes)) for dim, sizes in model.sizes.items()}
         row = draw(st.integers(0, _ROWS - 1)) if from_file else 0
         seed = draw(st.integers(0, _SEEDS - 1)) if varied else 0
         recipes = {name: filling.recipe(draw, dims) for name, filling in varied.items()}
@@ -297,7 +297,7 @@ def _fillings(reference: Reference) -> dict[str, _Filling]:
     return {
         name: _Filling(name, reference)
         for name, entry in reference.model.inputs.items()
-        if entry.fill not in ("constant", "file")
+        if entry.fill not in ("constant", "file", "mask")
         and (entry.range is None or entry.range[0] < entry.range[1])
     }
 

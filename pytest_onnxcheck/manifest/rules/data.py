@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -30,10 +31,12 @@ _SHARES = ("accuracy", *_AVERAGED)
 
 def check_inputs(section: s.ModelSection) -> Found:
     """Inputs without a shape, or whose `fill` does not go with their other keys."""
-    for name, entry in section.inputs.items():
+    for name, written in section.inputs.items():
+        entry = written.named(name)
         where: KeyPath = ("inputs", name)
         if entry.shape is None and section.shapes is None:
             yield where, "missing key 'shape' (or give the model shapes = 'module:callable')"
+        yield from _mask(where, entry)
         is_int = entry.dtype.startswith(("int", "uint"))
         fill = entry.fill or ("integers" if is_int else None)
         if (entry.fill == "file") != (entry.file is not None):
@@ -43,6 +46,8 @@ def check_inputs(section: s.ModelSection) -> Found:
         elif fill in ("uniform", "integers") and entry.range is None:
             wanted = f"fill {entry.fill!r} needs range = [lowest, highest]"
             hint = "give range = [lowest, highest], e.g. [0, vocabulary - 1]"
+            if "mask" in name.lower():
+                hint = "give fill = 'mask', or range = [lowest, highest]"
             yield where, wanted if entry.fill else f"{entry.dtype} input: {hint}"
         if fill == "constant" and entry.value is None:
             yield where, "fill 'constant' needs value"
@@ -57,6 +62,27 @@ def check_inputs(section: s.ModelSection) -> Found:
                     f"range: {list(ends)} does not fit {entry.dtype}, whole numbers "
                     f"from {low} to {high}",
                 )
+
+
+def _mask(where: KeyPath, entry: s.Input) -> Found:
+    """Keys of a mask beside another fill, or that do not go with its dtype, shape and range."""
+    if entry.fill != "mask":
+        for key in sorted({"masked", "padding", "empty_rows"} & entry.model_fields_set):
+            yield (*where, key), f"{key} has no effect without fill = 'mask'"
+        return
+    assert entry.masked is not None
+    both = sorted({entry.masked, float(entry.masked == 0)})
+    fits = entry.dtype.startswith("float") or set(both) == {0, 1}
+    if math.isnan(entry.masked) or not fits:
+        text = f"masked: {entry.masked:g} does not fit {entry.dtype}; give 0 or 1"
+        yield (*where, "masked"), text
+    elif entry.range is not None and not entry.range[0] <= both[0] <= both[1] <= entry.range[1]:
+        text = (
+            f"range: {list(entry.range)} does not hold {both[0]:g} and {both[1]:g}, as a mask has"
+        )
+        yield (*where, "range"), text
+    if entry.padding == "causal" and entry.shape is not None and len(entry.shape) < 2:
+        yield (*where, "padding"), "padding = 'causal' needs a shape with two axes"
 
 
 def _integer_ends(dtype: str) -> tuple[int, int]:
@@ -77,9 +103,22 @@ def check_dims(section: s.ModelSection) -> Found:
                         yield (kind, name, "shape", index), text
                 elif size < 1:
                     yield (kind, name, "shape", index), f"shape: size {size} is below 1"
+    for dim, sizes in section.dims.items():
+        if isinstance(sizes, s.Span):
+            yield from _span(("dims", dim), sizes)
     if section.shapes is None:
         for dim in [dim for dim in section.dims if dim not in used]:
             yield ("dims", dim), f"dim {dim!r} is in no shape of this model"
+
+
+def _span(where: KeyPath, span: s.Span) -> Found:
+    """A range without sizes, or whose end its steps do not meet."""
+    if span.from_ > span.to:
+        yield where, f"{where[-1]}: from = {span.from_} is above to = {span.to}"
+    elif span.sizes[-1] != span.to:
+        steps = f"from = {span.from_} in steps of {span.step}"
+        near = f"{span.sizes[-1]} and {span.sizes[-1] + span.step}"
+        yield where, f"{where[-1]}: to = {span.to} is not reached {steps} (but {near} are)"
 
 
 def undeclared(dim: str, dims: Mapping[str, Any]) -> str:

@@ -14,6 +14,7 @@ from pytest_onnxcheck.manifest.sections.data import (
     CaseFile,
     Input,
     Output,
+    Span,
 )
 from pytest_onnxcheck.manifest.sections.file import Defaults, ManifestFile, ModelSection
 from pytest_onnxcheck.manifest.sections.quantization import BUILTIN_QUANTIZATION, Quantization
@@ -53,6 +54,7 @@ __all__ = [
     "Output",
     "Quantization",
     "Section",
+    "Span",
     "TargetOptions",
     "Tolerance",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, invalid, numbers_by
 from pytest_onnxcheck.manifest.terms import Dtype, Fill, Metric
 
-__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output"]
+__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span"]
 
 
 def _range_of(value: object) -> object:
@@ -27,7 +27,35 @@ Drops = Annotated[
     Field(min_length=1),
     BeforeValidator(numbers_by("*"), json_schema_input_type=Drop | dict[str, Drop]),
 ]
+#: what masks are called of which true masks, as in PyTorch's own modules
+_PADDED = ("padding_mask", "pad_mask")
 ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
+
+
+class Span(Section):
+    """Sizes of a symbolic dim from one to another."""
+
+    from_: Size = Field(alias="from", description="The smallest size.")
+    to: Size = Field(description="The largest size.")
+    step: Size = Field(
+        1, description="How far apart the sizes are that the model takes, e.g. 32; default: 1."
+    )
+
+    @property
+    def sizes(self) -> range:
+        """All sizes, both ends included."""
+        return range(self.from_, self.to + 1, self.step)
+
+
+def _form(value: Any) -> str:
+    return "range" if isinstance(value, dict | Span) else "list"
+
+
+Sizes = Annotated[
+    Annotated[Span, Tag("range")]
+    | Annotated[tuple[Size, ...], Array, Field(min_length=1), Tag("list")],
+    Discriminator(_form),
+]
 
 
 class Input(Section):
@@ -42,7 +70,9 @@ class Input(Section):
     fill: Fill | None = Field(
         None,
         description="How cases fill it: `normal` (floats, the default), `uniform` and `integers` "
-        "(in `range`; integers include both ends), `constant` (`value`) or `file` (`file`).",
+        "(in `range`; integers include both ends), `mask` (rows padded as tokenizers pad them; the "
+        "default of what is 0 or 1 and has `mask` in its name), `constant` (`value`) or `file` "
+        "(`file`).",
     )
     range: Range | None = Field(None, description="Lowest and highest value the model is made for.")
     mean: float = Field(0.0, description="Mean of `normal`.")
@@ -57,6 +87,41 @@ class Input(Section):
     nonfinite: bool = Field(
         False, description="NaN and infinity may occur in it: probes try them too."
     )
+    masked: bool | Annotated[float, Field(allow_inf_nan=True)] | None = Field(
+        None,
+        description="Of a `mask`: the value that masks: 0 (the default), 1 where true masks (the "
+        "default of what has `padding_mask` or `pad_mask` in its name), or `-inf` where the mask "
+        "is added. What is not masked is 1 where 0 masks, else 0.",
+    )
+    padding: Literal["right", "left", "any", "causal"] | None = Field(
+        None,
+        description="Of a `mask`: where rows (along the last axis) are masked: at their end, at "
+        "their beginning, anywhere, or at their end and behind the place of the axis before "
+        "(`causal`). Default: `any`, but what differs where rows are not padded right only warns.",
+    )
+    empty_rows: bool = Field(
+        False,
+        description="Of a `mask`: rows that mask everything occur: probes try them too. PyTorch "
+        "and ONNX mostly differ there.",
+    )
+
+    @property
+    def binary(self) -> bool:
+        """Whether it is 0 or 1, whatever fills it."""
+        if self.dtype == "bool":
+            return self.range in (None, (0, 1))
+        return not self.dtype.startswith("float") and self.range == (0, 1)
+
+    def named(self, name: str) -> Input:
+        """The input as its name lets it be filled: what is 0 or 1 and called a mask is one."""
+        called = self.fill is None and self.binary and "mask" in name.lower()
+        if not called and self.fill != "mask":
+            return self
+        masked = self.masked
+        if masked is None:
+            exact = not self.dtype.startswith("float")
+            masked = exact and any(word in name.lower() for word in _PADDED)
+        return self.model_copy(update={"fill": "mask", "masked": float(masked)})
 
 
 class Output(Section):

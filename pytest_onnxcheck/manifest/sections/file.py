@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, Strings, unique
+from pytest_onnxcheck.manifest.sections.base import Array, Section, Strings, unique
 from pytest_onnxcheck.manifest.sections.budget import Budget
 from pytest_onnxcheck.manifest.sections.data import (
     Accuracy,
@@ -14,6 +14,7 @@ from pytest_onnxcheck.manifest.sections.data import (
     CaseFile,
     Input,
     Output,
+    Sizes,
 )
 from pytest_onnxcheck.manifest.sections.quantization import Quantization
 from pytest_onnxcheck.manifest.sections.runs import Latency, Mark, TargetOptions, Targets
@@ -65,7 +66,8 @@ class Defaults(Section):
         None,
         ge=0,
         le=600,
-        description="Time for inputs the plugin thinks of by itself, per model; 0 turns them off.",
+        description="Time for inputs the plugin thinks of by itself, per model, and as much again "
+        "for the sizes of `dims`, per artefact; 0 turns both off.",
     )
     tolerance: dict[str, Tolerance] | None = Field(
         None, description="Tolerances by precision, or by a glob over variant names."
@@ -125,9 +127,11 @@ class ModelSection(Defaults):
         description="Validation only: an existing artefact, or one per precision; nothing is "
         "exported.",
     )
-    dims: dict[str, Annotated[tuple[Size, ...], Array, Field(min_length=1)]] = Field(
+    dims: dict[str, Sizes] = Field(
         default_factory=dict,
-        description="Symbolic dims and the values they are swept over; exported as dynamic.",
+        description="Symbolic dims, exported as dynamic: the sizes to draw inputs of, `[1, 2, 8]`, "
+        "or a range, `{ from = 16, to = 512 }`, of which the ends and one between are drawn. All "
+        "sizes from the least to the greatest are run as well, as far as `probe_seconds` go.",
     )
     example: str | None = Field(
         None,

@@ -26,7 +26,7 @@ shape = [1]
 NONFINITE = {"nan", "infinity", "nan row"}
 
 IDS = {"dtype": "int64", "range": (0, 999)}
-MASK = {"dtype": "bool"}
+MASK = {"dtype": "bool", "fill": "mask", "empty_rows": True}
 
 
 @pytest.fixture(scope="module")
@@ -255,11 +255,34 @@ def test_inputs_of_a_family_vary_together_and_the_others_stay(reference):
     }  # fmt: skip
 
 
-def test_integers_from_0_to_1_are_masks(reference):
-    made = reference({"mask": {"shape": (2, 3), "dtype": "int64", "range": (0, 1)}})
-    assert "mask one row false" in labels(made)
-    assert not any(label.startswith("integers") for label in labels(made))
-    assert arrays(made, "mask")["one row false"].tolist() == [[0, 0, 0], [1, 1, 1]]
+@pytest.mark.parametrize("keys", [{"dtype": "int64", "range": (0, 1)}, {"dtype": "bool"}])
+def test_what_is_0_or_1_may_be_0_in_whole_rows(reference, keys):
+    made = reference({"flags": {"shape": (2, 3), **keys}})
+    assert "binary one row false" in labels(made)
+    assert not any(label.startswith(("integers", "mask")) for label in labels(made))
+    assert arrays(made, "flags")["one row false"].tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+def test_rows_that_mask_everything_are_probed_only_where_they_occur(reference):
+    mask = {"shape": (2, 3), "dtype": "int64", "fill": "mask"}
+    for empty_rows in (False, True):
+        made = reference({"mask": {**mask, "empty_rows": empty_rows}})
+        found = [probe.case(made).inputs["mask"] for probe in probes(made)]
+        assert all(array.any(-1).all() for array in found) is not empty_rows
+        assert ("mask all false" in labels(made)) is empty_rows
+
+
+def test_a_constant_mask_does_not_give_its_probes_to_another_input(reference):
+    types = {"shape": (2, 3), "dtype": "int64", "range": (0, 1)}
+    constant = {"shape": (2, 3), "dtype": "int64", "fill": "constant", "value": 1}
+    found = labels(reference({"mask": constant, "token_type_ids": types}))
+    assert found == labels(reference({"token_type_ids": types}))
+    assert not any(label.startswith("mask") for label in found)
+
+
+def test_padding_that_the_manifest_declares_is_all_that_is_probed(reference):
+    made = reference({"m": {"shape": (2, 3), **MASK, "empty_rows": False, "padding": "left"}})
+    assert labels(made) == ["mask left padding", "mask all true"]
 
 
 def test_floats_filled_with_integers_are_whole(reference):

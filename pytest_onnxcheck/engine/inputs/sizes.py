@@ -1,0 +1,136 @@
+"""Sizes: what a dim is swept over, beyond the sizes that cases have.
+
+A fault may show at a few sizes only: where a window of a pooling starts in the padding, or where a
+size that was traced meets another. A sweep moves one dim and leaves everything else as it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.engine.inputs.probes import Probe, resting
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.reference.reference import Reference
+
+__all__ = ["Sweep", "sweeps"]
+
+#: seconds that a size takes however small it is
+_OVERHEAD = 1e-3
+
+#: sizes that are looked at, of the smallest and of those that are spread
+_MOST = 5000
+
+#: what a size costs, in float32 runs of PyTorch: one, and one of the artefact
+_RUNS = 2
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The sizes one dim is run at.
+
+    Attributes:
+        dim: The symbolic dim.
+        sizes: All sizes it may have.
+        probes: Size -> how its inputs are made; as many as the budget allows, in the order they
+            are run.
+    """
+
+    dim: str
+    sizes: range
+    probes: dict[int, Probe]
+
+
+def sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[Sweep]:
+    """What to run, as far as the model's `probe_seconds` go, in the cost of operations.
+
+    Dims share the time evenly, and what those of few sizes leave; those that no input has, and
+    those whose sizes are all declared, are left out. Where not all sizes can be run, half of the
+    time goes to the smallest, which come to every remainder that strides leave, and half to sizes
+    that are spread.
+
+    Args:
+        reference: Gives the inputs' shapes and the dims.
+        seconds: What a run of PyTorch costs, by how many elements its inputs have.
+    """
+    model = reference.model
+    held = {dim for shape in reference.shapes.values() for dim in shape}
+    swept = {
+        dim: sizes
+        for dim, sizes in model.sizes.items()
+        if dim in held and any(size not in model.dims[dim] for size in sizes)
+    }
+    found: dict[str, Sweep] = {}
+    left = model.probe_seconds
+    for dim in sorted(swept, key=lambda dim: len(swept[dim])):
+        beside = {other: _beside(values) for other, values in model.dims.items()}
+
+        def cost(size: int, dim: str = dim, beside: dict[str, int] = beside) -> float:
+            return _OVERHEAD + _RUNS * seconds(_elements(reference, {**beside, dim: size}))
+
+        chosen = _chosen(swept[dim], cost, left / (len(swept) - len(found)))
+        left -= sum(chosen.values())
+        probes = {size: _probe(reference, dim, {**beside, dim: size}) for size in chosen}
+        found[dim] = Sweep(dim, swept[dim], probes)
+    return [found[dim] for dim in swept if found[dim].probes]
+
+
+def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
+    others = [f"{name}={size}" for name, size in dims.items() if name != dim]
+    name = "/".join([f"sweep:{dim}={dims[dim]}", *others])
+    return Probe(name, dims, resting(reference), reference.model.draws)
+
+
+def _beside(values: tuple[int, ...]) -> int:
+    """The size of a dim that stays: small, but not 1, which hides faults of other sizes."""
+    return min((size for size in values if size > 1), default=values[0])
+
+
+def _elements(reference: Reference, dims: dict[str, int]) -> int:
+    return sum(
+        math.prod(dims[size] if isinstance(size, str) else size for size in shape)
+        for shape in reference.shapes.values()
+    )
+
+
+def _chosen(sizes: range, cost: Callable[[int], float], budget: float) -> dict[int, float]:
+    """The sizes that a budget allows, with their costs, in the order they are run.
+
+    The smallest take half of it, then some that are spread, then the smallest again what is left.
+    """
+    chosen: dict[int, float] = {}
+    smallest = cost(sizes[0])
+
+    def take(candidates: Iterable[int], until: float) -> None:
+        spent = sum(chosen.values())
+        for size in candidates:
+            if spent + smallest > until:
+                return
+            price = cost(size)
+            if size not in chosen and spent + price <= until:
+                chosen[size] = price
+                spent += price
+
+    few = sizes[:_MOST]
+    take(few, budget / 2)
+    take(itertools.islice(_halving(sizes), _MOST), budget)
+    take(few, budget)
+    return chosen
+
+
+def _halving(sizes: range) -> Iterator[int]:
+    """All sizes: the ends, the middle, the middles of the halves, and so on."""
+    yield sizes[0]
+    if len(sizes) > 1:
+        yield sizes[-1]
+    parts = [sizes[1:-1]]
+    while parts:
+        for part in parts:
+            if part:
+                yield part[len(part) // 2]
+        halves = ((part[: len(part) // 2], part[len(part) // 2 + 1 :]) for part in parts if part)
+        parts = [half for pair in halves for half in pair]
