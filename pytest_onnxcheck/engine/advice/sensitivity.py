@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.advice.own_loss import Layer, layers
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks import quantization
-from pytest_onnxcheck.engine.checks.equivalence import measure_case
+from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.inputs.cases import Case

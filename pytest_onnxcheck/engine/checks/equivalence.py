@@ -1,41 +1,33 @@
-"""Runs every case on PyTorch and on the artefact, and measures how they differ."""
+"""Runs an artefact on every case, size and CPU it is held to, and measures how it differs."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.checks.case import compared, measure_case, measured_case
 from pytest_onnxcheck.engine.checks.sizes import swept
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
-from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
-from pytest_onnxcheck.engine.oracle.compare import compare
 from pytest_onnxcheck.engine.oracle.expected import Expected
-from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, company, row_errors
+from pytest_onnxcheck.engine.oracle.rows import company
 from pytest_onnxcheck.engine.runtime import saturation
-from pytest_onnxcheck.engine.runtime.alone import Alone
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.engine.subject import Subject
-from pytest_onnxcheck.errors import InputError, RunError
+from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
 from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
-    EmptyRows,
     EquivalenceMeasurement,
     HeldTo,
-    OutputMeasurement,
     PortabilityMeasurement,
     SaturationMeasurement,
 )
@@ -45,7 +37,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["beside_eight_bits", "measure", "measure_case", "searched"]
+__all__ = ["beside_eight_bits", "measure", "searched"]
 
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
@@ -83,7 +75,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
     first = oracle.expected(cases[0])
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
-        measured.append(_measured(session, oracle, variant, again, first))
+        measured.append(measured_case(session, oracle, variant, again, first))
     sweeps, off = swept(
         session, oracle, variant, measured, partial(measure_case, session, oracle, variant)
     )
@@ -143,7 +135,7 @@ def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:
         expected = Expected(oracle, case, oracle.reference.run(case.inputs))
     except InputError:
         return None
-    return _measured(session, oracle, subject.variant, case, expected)
+    return measured_case(session, oracle, subject.variant, case, expected)
 
 
 def _small_constants(subject: Subject) -> tuple[str, ...]:
@@ -171,7 +163,7 @@ def _on_other_cpus(
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
         expected = subject.oracle.expected(cases[case])
         cast = session.cast_outputs(given)
-        own = _compared(subject.oracle, subject.variant, named, expected, cast)
+        own = compared(subject.oracle, subject.variant, named, expected, cast)
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
     return found, measured
@@ -194,7 +186,7 @@ def beside_eight_bits(
     session = open_session(eight, subject.target)
     run = saturation.unsaturated(eight.path, session)
     cases = [
-        _compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
+        compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
         for case in oracle.declared
     ]
     beside = dataclasses.replace(measured, cases=tuple(cases)).sqnr_db
@@ -249,39 +241,6 @@ def searched(
     return dataclasses.replace(measured, cases=(*measured.cases, *alone.cases))
 
 
-def measure_case(
-    session: Session, oracle: Oracle, variant: Variant, case: Case
-) -> CaseMeasurement | None:
-    """Compares one case; None for a probe that PyTorch itself does not take.
-
-    Raises:
-        InputError: PyTorch itself does not run on a declared case.
-    """
-    try:
-        expected = oracle.expected(case)
-    except InputError:
-        if case.probe:
-            return None
-        raise
-    return _measured(session, oracle, variant, case, expected)
-
-
-def _measured(
-    session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
-) -> CaseMeasurement:
-    try:
-        outputs = session.run(case.inputs)
-    except RunError as error:
-        return _compared(oracle, variant, case, expected, str(error))
-    actual = dict(zip(session.outputs, outputs, strict=True))
-    batch = batch_of(oracle.reference, case)
-    measured = _compared(oracle, variant, case, expected, actual, batch)
-    if batch is None:
-        return measured
-    alone = Alone(session, oracle, variant, batch, expected)
-    return dataclasses.replace(measured, outputs=tuple(map(alone.measured, measured.outputs)))
-
-
 def _magnitude(case: Case) -> float:
     """The largest finite magnitude among the inputs."""
     import numpy as np
@@ -309,145 +268,5 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
     cast = session.cast_outputs(outputs)
-    measured = _compared(subject.oracle, subject.variant, case, expected, cast)
+    measured = compared(subject.oracle, subject.variant, case, expected, cast)
     return dataclasses.replace(measured, overflowed=tuple(overflowed))
-
-
-def _compared(
-    oracle: Oracle,
-    variant: Variant,
-    case: Case,
-    expected: Expected,
-    actual: dict[str, Array] | str,
-    batch: Batch | None = None,
-) -> CaseMeasurement:
-    """Compares outputs by name, and their examples; in place of outputs, why there are none."""
-    declared = oracle.reference.model.outputs
-    measured = CaseMeasurement(
-        case.name,
-        lenient=_lenient(case, expected),
-        probe=case.probe,
-        empty_rows=tuple(_empty_rows(oracle, case)),
-        whole_rows=tuple(masks.whole_rows(oracle.reference.model.inputs, case.inputs)),
-        odd_mask=case.odd_mask,
-    )
-    if isinstance(actual, str):
-        return dataclasses.replace(measured, error=actual)
-    if set(actual) != set(declared):
-        text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
-        return dataclasses.replace(measured, error=text)
-    outputs = list(_outputs(oracle, variant, expected, actual, batch))
-    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
-
-
-def _empty_rows(oracle: Oracle, case: Case) -> Iterator[EmptyRows]:
-    inputs = oracle.reference.model.inputs
-    for name in masks.empty_rows(inputs, case.inputs):
-        mask = inputs[name].fill == "mask"
-        if mask or not case.own:  # whoever gives zeros knows what they are
-            yield EmptyRows(name, mask, inputs[name].empty_rows)
-
-
-def _lenient(case: Case, expected: Expected) -> str | None:
-    """Why what differs is told rather than failed; None where it is failed."""
-    if case.undeclared:
-        return case.undeclared
-    if case.outside_range:
-        return "the manifest declares this case outside the model's range"
-    return None
-
-
-def _has_nan(array: Array) -> bool:
-    import numpy as np
-
-    return array.dtype.kind == "f" and bool(np.isnan(array).any())
-
-
-def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
-    """Whether a probe leads PyTorch to NaN or infinity that an ordinary case does not have."""
-    import numpy as np
-
-    case, own = expected.case, expected.outputs[index]
-    inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
-    if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
-        return False
-    usual = oracle.expected(oracle.declared[0]).outputs[index]
-    return not set(np.unique(nonfinite_kinds(own))) <= {0, *np.unique(nonfinite_kinds(usual))}
-
-
-def _outputs(
-    oracle: Oracle,
-    variant: Variant,
-    expected: Expected,
-    actual: dict[str, Array],
-    batch: Batch | None,
-) -> Iterator[OutputMeasurement]:
-    tolerance, probe = variant.tolerance, expected.case.probe
-    for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
-        own, found = expected.outputs[index], actual[name]
-        measured = dataclasses.replace(
-            compare(name, declared, own, found, tolerance),
-            undefined=_undefined(oracle, expected, index),
-            given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
-        )
-        comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
-        rows = batch if batch is not None and name in batch.outputs else None
-        if rows is not None and comparable and own.dtype.kind == "f":
-            measured = dataclasses.replace(measured, rows=tuple(row_errors(rows, own, found)))
-        suspicious = probe and _suspicious(measured, tolerance)
-        if not comparable or not variant.traits.noise_floor:
-            yield measured
-        elif own.dtype.kind != "f" and measured.differing:
-            tied, margin = tied_elements(expected, index, found, variant.precision)
-            yield dataclasses.replace(measured, tied=tied, margin=margin)
-        elif own.dtype.kind == "f" and (tolerance.policy == "noise-floor" or suspicious):
-            floor = measure_floor(
-                expected,
-                index,
-                found,
-                variant.precision,
-                tolerance.floors,
-                oracle.usual_magnitude(index),
-                rows,
-            )
-            yield dataclasses.replace(measured, floor=floor)
-        else:
-            yield measured
-
-
-def _suspicious(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
-    """Whether thresholds do not let an output pass.
-
-    On a probe that may be rounding: thresholds are written for ordinary inputs.
-    """
-    found = [(metric, getattr(measured, metric)) for metric in METRICS]
-    found += [pair for row in measured.rows for pair in row.values]
-    return bool(measured.nonfinite or measured.outside_allclose) or any(
-        isinstance(bounds := getattr(tolerance, metric), Bounds)
-        and value is not None
-        and not bounds.passed(value, METRICS[metric])
-        for metric, value in found
-    )
-
-
-def _swaps(
-    outputs: list[OutputMeasurement], expected: Expected, actual: dict[str, Array]
-) -> Iterator[OutputMeasurement]:
-    """Notices outputs that carry the values of another one."""
-    import numpy as np
-
-    for output in outputs:
-        found = actual[output.name]
-        own_error = output.max_abs
-        if own_error and not output.nonfinite:
-            for other, wanted in zip(outputs, expected.outputs, strict=True):
-                if other is output or wanted.shape != found.shape or wanted.dtype != found.dtype:
-                    continue
-                both = np.isfinite(wanted) & np.isfinite(found)
-                if (np.isfinite(wanted) != np.isfinite(found)).any() or not both.any():
-                    continue
-                apart = np.abs(wanted[both].astype(float) - found[both].astype(float)).max()
-                if apart < own_error * 1e-3:
-                    output = dataclasses.replace(output, swapped_with=other.name)
-                    break
-        yield output

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks.equivalence import measure_case
+from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.checks.structure import measure_model
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.inputs.cases import Case

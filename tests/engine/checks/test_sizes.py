@@ -9,7 +9,7 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from pytest_onnxcheck.engine.checks.equivalence import measure_case
+from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.checks.sizes import swept
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference

@@ -10,7 +10,7 @@ from clock import Ticking, ticking
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks.equivalence import measure_case
+from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.search import search

@@ -6,7 +6,7 @@ from small_models import save
 from torch import nn
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks.equivalence import measure_case
+from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference

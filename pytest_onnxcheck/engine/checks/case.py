@@ -1,0 +1,207 @@
+"""One case on PyTorch and on the artefact: how every output differs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.engine.inputs import masks
+from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
+from pytest_onnxcheck.engine.oracle.compare import compare
+from pytest_onnxcheck.engine.oracle.expected import Expected
+from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
+from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, row_errors
+from pytest_onnxcheck.engine.runtime.alone import Alone
+from pytest_onnxcheck.engine.runtime.session import Session
+from pytest_onnxcheck.errors import InputError, RunError
+from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
+from pytest_onnxcheck.measurement import (
+    CaseMeasurement,
+    EmptyRows,
+    OutputMeasurement,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+__all__ = ["compared", "measure_case", "measured_case"]
+
+
+def measure_case(
+    session: Session, oracle: Oracle, variant: Variant, case: Case
+) -> CaseMeasurement | None:
+    """Compares one case; None for a probe that PyTorch itself does not take.
+
+    Raises:
+        InputError: PyTorch itself does not run on a declared case.
+    """
+    try:
+        expected = oracle.expected(case)
+    except InputError:
+        if case.probe:
+            return None
+        raise
+    return measured_case(session, oracle, variant, case, expected)
+
+
+def measured_case(
+    session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
+) -> CaseMeasurement:
+    """Compares one case with what it should give; that it does not run is measured too."""
+    try:
+        outputs = session.run(case.inputs)
+    except RunError as error:
+        return compared(oracle, variant, case, expected, str(error))
+    actual = dict(zip(session.outputs, outputs, strict=True))
+    batch = batch_of(oracle.reference, case)
+    measured = compared(oracle, variant, case, expected, actual, batch)
+    if batch is None:
+        return measured
+    alone = Alone(session, oracle, variant, batch, expected)
+    return dataclasses.replace(measured, outputs=tuple(map(alone.measured, measured.outputs)))
+
+
+def compared(
+    oracle: Oracle,
+    variant: Variant,
+    case: Case,
+    expected: Expected,
+    actual: dict[str, Array] | str,
+    batch: Batch | None = None,
+) -> CaseMeasurement:
+    """Compares outputs by name, and their examples; in place of outputs, why there are none."""
+    declared = oracle.reference.model.outputs
+    measured = CaseMeasurement(
+        case.name,
+        lenient=_lenient(case),
+        probe=case.probe,
+        empty_rows=tuple(_empty_rows(oracle, case)),
+        whole_rows=tuple(masks.whole_rows(oracle.reference.model.inputs, case.inputs)),
+        odd_mask=case.odd_mask,
+    )
+    if isinstance(actual, str):
+        return dataclasses.replace(measured, error=actual)
+    if set(actual) != set(declared):
+        text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
+        return dataclasses.replace(measured, error=text)
+    outputs = list(_outputs(oracle, variant, expected, actual, batch))
+    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
+
+
+def _empty_rows(oracle: Oracle, case: Case) -> Iterator[EmptyRows]:
+    inputs = oracle.reference.model.inputs
+    for name in masks.empty_rows(inputs, case.inputs):
+        mask = inputs[name].fill == "mask"
+        if mask or not case.own:  # whoever gives zeros knows what they are
+            yield EmptyRows(name, mask, inputs[name].empty_rows)
+
+
+def _lenient(case: Case) -> str | None:
+    """Why what differs is told rather than failed; None where it is failed."""
+    if case.undeclared:
+        return case.undeclared
+    if case.outside_range:
+        return "the manifest declares this case outside the model's range"
+    return None
+
+
+def _has_nan(array: Array) -> bool:
+    import numpy as np
+
+    return array.dtype.kind == "f" and bool(np.isnan(array).any())
+
+
+def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
+    """Whether a probe leads PyTorch to NaN or infinity that an ordinary case does not have."""
+    import numpy as np
+
+    case, own = expected.case, expected.outputs[index]
+    inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
+    if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
+        return False
+    usual = oracle.expected(oracle.declared[0]).outputs[index]
+    return not set(np.unique(nonfinite_kinds(own))) <= {0, *np.unique(nonfinite_kinds(usual))}
+
+
+def _outputs(
+    oracle: Oracle,
+    variant: Variant,
+    expected: Expected,
+    actual: dict[str, Array],
+    batch: Batch | None,
+) -> Iterator[OutputMeasurement]:
+    tolerance, probe = variant.tolerance, expected.case.probe
+    for index, (name, declared) in enumerate(oracle.reference.model.outputs.items()):
+        own, found = expected.outputs[index], actual[name]
+        measured = dataclasses.replace(
+            compare(name, declared, own, found, tolerance),
+            undefined=_undefined(oracle, expected, index),
+            given_nan=any(_has_nan(array) for array in expected.case.inputs.values()),
+        )
+        comparable = own.shape == found.shape and own.size and own.dtype == found.dtype
+        rows = batch if batch is not None and name in batch.outputs else None
+        if rows is not None and comparable and own.dtype.kind == "f":
+            measured = dataclasses.replace(measured, rows=tuple(row_errors(rows, own, found)))
+        suspicious = probe and _suspicious(measured, tolerance)
+        if not comparable or not variant.traits.noise_floor:
+            yield measured
+        elif own.dtype.kind != "f" and measured.differing:
+            tied, margin = tied_elements(expected, index, found, variant.precision)
+            yield dataclasses.replace(measured, tied=tied, margin=margin)
+        elif own.dtype.kind == "f" and (tolerance.policy == "noise-floor" or suspicious):
+            floor = measure_floor(
+                expected,
+                index,
+                found,
+                variant.precision,
+                tolerance.floors,
+                oracle.usual_magnitude(index),
+                rows,
+            )
+            yield dataclasses.replace(measured, floor=floor)
+        else:
+            yield measured
+
+
+def _suspicious(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
+    """Whether thresholds do not let an output pass.
+
+    On a probe that may be rounding: thresholds are written for ordinary inputs.
+    """
+    found = [(metric, getattr(measured, metric)) for metric in METRICS]
+    found += [pair for row in measured.rows for pair in row.values]
+    return bool(measured.nonfinite or measured.outside_allclose) or any(
+        isinstance(bounds := getattr(tolerance, metric), Bounds)
+        and value is not None
+        and not bounds.passed(value, METRICS[metric])
+        for metric, value in found
+    )
+
+
+def _swaps(
+    outputs: list[OutputMeasurement], expected: Expected, actual: dict[str, Array]
+) -> Iterator[OutputMeasurement]:
+    """Notices outputs that carry the values of another one."""
+    import numpy as np
+
+    for output in outputs:
+        found = actual[output.name]
+        own_error = output.max_abs
+        if own_error and not output.nonfinite:
+            for other, wanted in zip(outputs, expected.outputs, strict=True):
+                if other is output or wanted.shape != found.shape or wanted.dtype != found.dtype:
+                    continue
+                both = np.isfinite(wanted) & np.isfinite(found)
+                if (np.isfinite(wanted) != np.isfinite(found)).any() or not both.any():
+                    continue
+                apart = np.abs(wanted[both].astype(float) - found[both].astype(float)).max()
+                if apart < own_error * 1e-3:
+                    output = dataclasses.replace(output, swapped_with=other.name)
+                    break
+        yield output
