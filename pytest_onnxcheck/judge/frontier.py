@@ -31,10 +31,10 @@ import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from pytest_onnxcheck.measurement import LatencyMeasurement
+from pytest_onnxcheck.measurement import LatencyMeasurement, sqnr_db
 from pytest_onnxcheck.preference import preferred
 from pytest_onnxcheck.record.entry import Entry
-from pytest_onnxcheck.record.rows import Row, rows, sqnr_db
+from pytest_onnxcheck.record.rows import Row, rows
 
 __all__ = ["Candidate", "Frontier", "frontiers"]
 

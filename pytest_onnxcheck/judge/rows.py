@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from pytest_onnxcheck.judge.bounds import graded, told
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.measurement import EquivalenceMeasurement, OutputMeasurement, RowMeasurement
-from pytest_onnxcheck.measurement.equivalence import decibels
+from pytest_onnxcheck.measurement import (
+    EquivalenceMeasurement,
+    OutputMeasurement,
+    RowMeasurement,
+    sqnr_db,
+)
 from pytest_onnxcheck.verdict import Finding, Grade
 
 __all__ = ["company", "examples"]
@@ -136,4 +140,4 @@ def _uneven(output: OutputMeasurement, row: RowMeasurement) -> bool:
 
 def _in(metric: str, value: float) -> float:
     """A metric's value, from that of the row it was measured as."""
-    return decibels(value) if metric == "sqnr_db" else value
+    return sqnr_db(value) if metric == "sqnr_db" else value

@@ -28,6 +28,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     SaturatedLayer,
     SaturationMeasurement,
     SweepMeasurement,
+    sqnr_db,
 )
 from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck, HashedFile
 from pytest_onnxcheck.measurement.latency import (
@@ -93,6 +94,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "CaseMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "sqnr_db",
     "PortabilityMeasurement",
     "SweepMeasurement",
     "EquivalenceMeasurement",

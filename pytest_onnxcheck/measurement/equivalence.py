@@ -20,11 +20,11 @@ __all__ = [
     "SaturatedLayer",
     "SaturationMeasurement",
     "SweepMeasurement",
-    "decibels",
+    "sqnr_db",
 ]
 
 
-def decibels(rel_rms: float) -> float:
+def sqnr_db(rel_rms: float) -> float:
     """A relative error as a signal-to-quantization-noise ratio in dB."""
     return math.inf if rel_rms == 0 else -20 * math.log10(rel_rms)
 
@@ -60,9 +60,9 @@ class RowMeasurement:
 
     @property
     def values(self) -> tuple[tuple[str, float], ...]:
-        """What it measures by metric: a relative error in decibels too."""
+        """What it measures by metric: a relative error in sqnr_db too."""
         own = (self.metric, self.value)
-        return (own, ("sqnr_db", decibels(self.value))) if self.metric == "rel_rms" else (own,)
+        return (own, ("sqnr_db", sqnr_db(self.value))) if self.metric == "rel_rms" else (own,)
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class OutputMeasurement:
     @property
     def sqnr_db(self) -> float | None:
         """Signal-to-quantization-noise ratio in dB, -20 log10(rel_rms)."""
-        return None if self.rel_rms is None else decibels(self.rel_rms)
+        return None if self.rel_rms is None else sqnr_db(self.rel_rms)
 
 
 @dataclass(frozen=True)
@@ -361,7 +361,12 @@ class EquivalenceMeasurement:
     small_constants: tuple[str, ...] = ()
     sweeps: tuple[SweepMeasurement, ...] = ()
 
-    def worst(self, metric: str = "max_abs") -> float | None:
+    @property
+    def declared(self) -> tuple[CaseMeasurement, ...]:
+        """The cases that the manifest asks for, but for those that are only told."""
+        return tuple(case for case in self.cases if not case.probe and not case.lenient)
+
+    def worst(self, metric: str) -> float | None:
         """The largest value of a metric over all cases and outputs."""
         values = [
             value
@@ -376,8 +381,8 @@ class EquivalenceMeasurement:
         """The worst signal-to-quantization-noise ratio in dB over declared cases that count."""
         values = (
             output.sqnr_db
-            for case in self.cases
+            for case in self.declared
             for output in case.outputs
-            if not case.probe and not case.lenient and "float" in output.expected_dtype
+            if "float" in output.expected_dtype
         )
         return min((value for value in values if value is not None), default=None)

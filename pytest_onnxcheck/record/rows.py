@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
-    CaseMeasurement,
     EquivalenceMeasurement,
     ExportMeasurement,
     HeldTo,
@@ -18,7 +16,7 @@ from pytest_onnxcheck.measurement import (
 )
 from pytest_onnxcheck.record.entry import Entry
 
-__all__ = ["Row", "rows", "sqnr_db"]
+__all__ = ["Row", "rows"]
 
 M = TypeVar("M")
 
@@ -91,17 +89,17 @@ class Row:
 
     def rel_rms(self) -> float | None:
         """Worst ||a - e|| / ||e|| over the declared cases' floating outputs, on all targets."""
-        found = (output.rel_rms for output in self._declared())
+        found = (output.rel_rms for output in self._floats())
         return max((value for value in found if value is not None), default=None)
 
     def top1(self) -> float | None:
         """Smallest share of rows whose largest element is the same, over the same outputs."""
-        found = (output.top1 for output in self._declared())
+        found = (output.top1 for output in self._floats())
         return min((value for value in found if value is not None), default=None)
 
     def max_abs(self) -> float | None:
-        """Largest |a - e| over all cases and outputs, on all targets."""
-        found = (output.max_abs for _, output in self._outputs())
+        """Largest |a - e| over the declared cases' outputs, on all targets."""
+        found = (output.max_abs for output in self._declared())
         return max((value for value in found if value is not None), default=None)
 
     def held_to(self) -> HeldTo | None:
@@ -114,16 +112,14 @@ class Row:
         """How much worse than PyTorch's the task metric is, on the target where it is worst."""
         return max((found.drop for found in self.measured(AccuracyMeasurement)), default=None)
 
-    def _declared(self) -> Iterator[OutputMeasurement]:
-        """Every floating output of the cases that the manifest asks for."""
-        for case, output in self._outputs():
-            if not case.probe and not case.lenient and "float" in output.expected_dtype:
-                yield output
+    def _floats(self) -> Iterator[OutputMeasurement]:
+        return (output for output in self._declared() if "float" in output.expected_dtype)
 
-    def _outputs(self) -> Iterator[tuple[CaseMeasurement, OutputMeasurement]]:
+    def _declared(self) -> Iterator[OutputMeasurement]:
+        """Every output of the cases that the manifest asks for."""
         for measured in self.measured(EquivalenceMeasurement):
-            for case in measured.cases:
-                yield from ((case, output) for output in case.outputs)
+            for case in measured.declared:
+                yield from case.outputs
 
 
 def rows(entries: Iterable[Entry]) -> list[Row]:
@@ -134,8 +130,3 @@ def rows(entries: Iterable[Entry]) -> list[Row]:
         found.setdefault(key, Row(*key)).entries.append(entry)
     # pytest-xdist hands variants out in an order of its own
     return sorted(found.values(), key=lambda row: row.entries[0].position)
-
-
-def sqnr_db(rel_rms: float) -> float:
-    """Signal-to-quantization-noise ratio in dB, -20 log10(||a - e|| / ||e||)."""
-    return math.inf if rel_rms == 0 else -20 * math.log10(rel_rms)

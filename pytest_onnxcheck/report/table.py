@@ -7,10 +7,10 @@ from typing import get_args
 
 from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.manifest.terms import Check
-from pytest_onnxcheck.measurement import LatencyMeasurement, MutationMeasurement
+from pytest_onnxcheck.measurement import LatencyMeasurement, MutationMeasurement, sqnr_db
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
-from pytest_onnxcheck.record.rows import Row, rows, sqnr_db
+from pytest_onnxcheck.record.rows import Row, rows
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
