@@ -142,7 +142,9 @@ class Input:
         if self.range is not None:
             return {**table, "range": self.range}
         if table["dtype"] == "bool":
-            return table
+            # a mask for each query: those of padding may attend to nothing
+            per_query = len(self.shape) > 2 and self.shape[-1] == self.shape[-2]
+            return {**table, "fill": "mask", "empty_rows": True} if per_query else table
         mean, std = self.moments
         return {**table, "fill": "normal", "mean": mean, "std": std}
 
