@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["one_line", "runs", "several"]
+__all__ = ["listed", "one_line", "runs", "several"]
 
 
 def one_line(text: object, limit: int | None = None) -> str:
@@ -16,6 +16,11 @@ def one_line(text: object, limit: int | None = None) -> str:
     """
     line = " ".join(str(text).split())
     return line if limit is None or len(line) <= limit else f"{line[:limit]} …"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """All parts, e.g. `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(parts[:-1]), *parts[-1:]]))
 
 
 def several(names: Sequence[str], most: int = 5) -> str:
@@ -49,4 +54,4 @@ def runs(numbers: Sequence[int], step: int = 1, most: int = 8) -> str:
         shown += ends
     if len(shown) > most:
         return several(shown, most)
-    return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+    return listed(shown)

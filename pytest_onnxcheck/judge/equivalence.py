@@ -8,7 +8,7 @@ from pytest_onnxcheck.judge.bounds import graded, told
 from pytest_onnxcheck.judge.masks import masks
 from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
-from pytest_onnxcheck.judge.sizes import together, unswept
+from pytest_onnxcheck.judge.sizes import grouped_by_size, not_run
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -36,7 +36,7 @@ _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
 def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Verdict:
     """Judges every output of every case."""
     judged = [(case, list(_case(case, tolerance))) for case in measured.cases]
-    at_some, at_all = together(judged, measured.sweeps)
+    at_some, at_all = grouped_by_size(judged, measured.sweeps)
     findings = [
         *masks(judged),
         *at_some,
@@ -62,7 +62,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *company(measured, tolerance),
             *_small_constants(measured, blamed=bool(failing)),
             *_uncompared(measured),
-            *unswept(measured.sweeps),
+            *not_run(measured.sweeps),
             *_rowless(measured, tolerance),
             *_vacuous(measured, tolerance),
             *notes,

@@ -224,6 +224,12 @@ class CaseMeasurement:
     dim: str = ""
     size: int = 0
 
+    @property
+    def perturbed_runs(self) -> int:
+        """How many perturbed runs of PyTorch its floors were measured from: outputs share them."""
+        floors = (output.floor for output in self.outputs)
+        return max((floor.perturbed_runs for floor in floors if floor is not None), default=0)
+
 
 @dataclass(frozen=True)
 class SweepMeasurement:
@@ -237,6 +243,8 @@ class SweepMeasurement:
         ran: The sizes that were run, in ascending order.
         refused: How many more PyTorch itself did not take.
         ranged: Whether the manifest gives the dim as a range.
+        stopped: How many were off when the rest was left; 0 where all that were planned were run.
+        perturbed_runs: Runs of PyTorch that the noise floors of all its sizes were measured from.
     """
 
     dim: str
@@ -246,6 +254,8 @@ class SweepMeasurement:
     ran: tuple[int, ...]
     refused: int = 0
     ranged: bool = False
+    stopped: int = 0
+    perturbed_runs: int = 0
 
     @property
     def count(self) -> int:
@@ -321,12 +331,14 @@ class HeldTo:
         perturbed_runs: Runs of PyTorch that its noise floors were measured from, beside the one
             in float64 of each case.
         unprobed: Why there are no probes, or where there are, none of values; empty otherwise.
+        sizes: Sizes that dims were run at besides, without those that PyTorch refuses.
     """
 
     cases: int
     probes: int
     perturbed_runs: int = 0
     unprobed: str = ""
+    sizes: int = 0
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from pytest_onnxcheck.measurement import (
     Step,
 )
 from pytest_onnxcheck.verdict import Grade, Verdict
+from pytest_onnxcheck.wording import listed
 
 __all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
 
@@ -68,13 +69,17 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
 
 
 def held_to(found: HeldTo) -> str:
-    """How many cases, probes and perturbed runs an artefact was held to, and why to no more."""
-    text = f"held to {_number(found.cases, 'case')} and "
-    if not found.probes:
-        return f"{text}no probes: {found.unprobed}"
-    text += _number(found.probes, "probe")
+    """How many cases, probes, sizes and perturbed runs it was held to, and why to no more."""
+    counts = [_number(found.cases, "case")]
+    if found.probes:
+        of_sizes = " of sizes" if found.unprobed else ""
+        counts.append(f"{_number(found.probes, 'probe')}{of_sizes}")
+    if found.sizes:
+        counts.append(_number(found.sizes, "size"))
+    text = f"held to {listed(counts)}"
     if found.unprobed:
-        text += f" of sizes, to none of values: {found.unprobed}"
+        none = "to none of values" if found.probes else "no probes"
+        text += f", {none}: {found.unprobed}"
     if found.perturbed_runs:
         text += f"; noise floors from {_number(found.perturbed_runs, 'perturbed run')}"
     return text
@@ -101,6 +106,7 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
         if (held := measurement.held_to) is not None:
             properties.append(("onnxcheck_cases", held.cases))
             properties.append(("onnxcheck_probes", held.probes))
+            properties.append(("onnxcheck_sizes", held.sizes))
     elif isinstance(measurement, QuantizationMeasurement):
         properties.append(("onnxcheck_size_bytes", measurement.file.size_bytes))
         covered = measurement.coverage

@@ -1,4 +1,6 @@
-"""Sizes that were swept: one failure for all at which the same is wrong."""
+"""Sizes that were swept: one finding for all at which the same is wrong."""
+
+import dataclasses
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.manifest.sections import BUILTIN_TOLERANCE
@@ -53,6 +55,36 @@ def test_what_differs_in_another_way_is_another_failure():
     verdict = judged(wrong(17), error)
     assert [finding.what for finding in verdict.findings] == ["output 'y' shape", "run"]
     assert verdict.findings[1].text == "at n 20 of 16..120 (all 105 run): no"
+
+
+def test_sizes_that_only_warn_are_one_warning():
+    lenient = [dataclasses.replace(wrong(size), lenient="nobody runs it here") for size in (17, 33)]
+    verdict = judged(*lenient)
+    assert verdict.grade is Grade.WARN
+    assert verdict.reason == (
+        "output 'y' shape [sweep:n=17]: at n 17 and 33 of 16..120 (all 105 run): [16], PyTorch "
+        "gives [17]; no failure, since nobody runs it here"
+    )
+    assert len(verdict.findings) == 1
+
+
+def test_warnings_do_not_count_as_sizes_that_fail():
+    lenient = dataclasses.replace(wrong(17), lenient="nobody runs it here")
+    fails, warns = judged(lenient, wrong(33)).findings
+    assert (fails.grade, warns.grade) == (Grade.FAIL, Grade.WARN)
+    assert fails.text.startswith("at n 33 of ")
+    assert warns.text.startswith("at n 17 of ")
+
+
+def test_a_sweep_that_was_stopped_says_so_and_blames_no_budget():
+    ran = tuple(range(16, 41))
+    verdict = judged(*map(wrong, range(17, 41)), ran=ran, ranged=True, stopped=24)
+    assert verdict.reason == (
+        "output 'y' shape [sweep:n=17]: at n 17..40 of 16..120 (25 of 105 run, stopped after 24 "
+        "that are off): [16], PyTorch gives [17]"
+    )
+    remark = verdict.findings[-1]
+    assert str(remark) == ("dim 'n': 16..120 (25 of 105 run, stopped after 24 that are off)")
 
 
 def test_sizes_in_steps_follow_one_another():

@@ -69,13 +69,18 @@ def test_failed_equivalence_shows_the_worst_output_with_its_elements():
     ("held", "text"),
     [
         (HeldTo(3, 17), "held to 3 cases and 17 probes"),
+        (HeldTo(3, 17, sizes=96), "held to 3 cases, 17 probes and 96 sizes"),
+        (
+            HeldTo(2, 0, unprobed="PyTorch takes none of them", sizes=1),
+            "held to 2 cases and 1 size, no probes: PyTorch takes none of them",
+        ),
         (
             HeldTo(1, 1, 1),
             "held to 1 case and 1 probe; noise floors from 1 perturbed run",
         ),
         (
             HeldTo(1, 0, 8, "probe_seconds is 0"),
-            "held to 1 case and no probes: probe_seconds is 0",
+            "held to 1 case, no probes: probe_seconds is 0; noise floors from 8 perturbed runs",
         ),
         (
             HeldTo(2, 2, unprobed="bf16 is made for the values it will meet"),
@@ -90,6 +95,7 @@ def test_a_failure_says_what_the_artefact_was_held_to(held, text):
     assert lines[2:] == ["  net · v · cpu", f"  {text}", "  FAIL what 1: text"]
     assert ("onnxcheck_cases", held.cases) in junit_properties(Verdict(), measured)
     assert ("onnxcheck_probes", held.probes) in junit_properties(Verdict(), measured)
+    assert ("onnxcheck_sizes", held.sizes) in junit_properties(Verdict(), measured)
 
 
 def test_what_explains_the_cases_is_not_crowded_out_by_them():

@@ -51,11 +51,19 @@ def measure_case(
 
 
 def measured_case(
-    session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
+    session: Session,
+    oracle: Oracle,
+    variant: Variant,
+    case: Case,
+    expected: Expected,
+    outputs: list[Array] | None = None,
 ) -> CaseMeasurement:
-    """Compares one case with what it should give; that it does not run is measured too."""
+    """Compares one case with what it should give; that it does not run is measured too.
+
+    `outputs` are the artefact's where it has been run already, in its own order.
+    """
     try:
-        outputs = session.run(case.inputs)
+        outputs = session.run(case.inputs) if outputs is None else outputs
     except RunError as error:
         return compared(oracle, variant, case, expected, str(error))
     actual = dict(zip(session.outputs, outputs, strict=True))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.case import compared, measure_case, measured_case
-from pytest_onnxcheck.engine.checks.sizes import swept
+from pytest_onnxcheck.engine.checks.sizes import run_sweeps
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
@@ -30,6 +29,7 @@ from pytest_onnxcheck.measurement import (
     HeldTo,
     PortabilityMeasurement,
     SaturationMeasurement,
+    SweepMeasurement,
 )
 
 if TYPE_CHECKING:
@@ -62,7 +62,6 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         for case in cases
         if (found := measure_case(session, oracle, variant, case)) is not None
     ]
-    held_to = _held_to(oracle, variant, cases, measured)
     if variant.traits.floats == "float16" and session.provider == CPU.provider:
         largest = max(oracle.declared, key=_magnitude)
         lost = _underflowed(subject, session, largest)
@@ -76,9 +75,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
         measured.append(measured_case(session, oracle, variant, again, first))
-    sweeps, off = swept(
-        session, oracle, variant, measured, partial(measure_case, session, oracle, variant)
-    )
+    sweeps, off = run_sweeps(session, oracle, variant, measured)
     measured += off
     ran = [case for case in oracle.declared if _ran(case, measured)]
     saturated, computed = _on_other_cpus(subject, session, ran)
@@ -94,7 +91,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         notes=tuple(oracle.notes),
         no_float64=first.problem,
         saturation=saturated,
-        held_to=held_to,
+        held_to=_held_to(oracle, variant, cases, measured, sweeps),
         company=_in_company(subject, session),
         small_constants=_small_constants(subject),
         sweeps=tuple(sweeps),
@@ -102,14 +99,18 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
 
 
 def _held_to(
-    oracle: Oracle, variant: Variant, cases: list[Case], measured: list[CaseMeasurement]
+    oracle: Oracle,
+    variant: Variant,
+    cases: list[Case],
+    measured: list[CaseMeasurement],
+    sweeps: list[SweepMeasurement],
 ) -> HeldTo:
-    """What was measured of the cases, counted."""
-    probes = sum(case.probe for case in measured)
-    runs = (
-        max((output.floor.perturbed_runs for output in case.outputs if output.floor), default=0)
-        for case in measured
-    )
+    """What was measured of the cases and of the sizes, counted."""
+    names = {case.name for case in cases}  # what is derived of one shares its perturbed runs
+    found = [case for case in measured if case.case in names]
+    probes = sum(case.probe for case in found)
+    runs = [case.perturbed_runs for case in found] + [sweep.perturbed_runs for sweep in sweeps]
+    sizes = sum(len(sweep.ran) for sweep in sweeps)
     why = oracle.unprobed(variant)
     if not oracle.reference.model.probe_seconds:
         why = "probe_seconds is 0"
@@ -119,7 +120,7 @@ def _held_to(
         why += ", and no size lies between declared ones"
     elif not probes:
         why = "there is nothing to vary"
-    return HeldTo(len(oracle.declared), probes, sum(runs), why)
+    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes)
 
 
 def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:

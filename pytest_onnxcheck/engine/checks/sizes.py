@@ -1,8 +1,8 @@
 """Runs the sizes of each dim on PyTorch and on the artefact; a part of the equivalence check.
 
-Shapes and errors are looked at of every size. Values are compared with PyTorch's float32 first, and
-only where they are further off than in the declared cases with the noise floor, which takes more
-runs.
+Shapes and errors are looked at of every size. So are values where thresholds are what they are held
+to. Where it is the noise floor, which takes more runs, they are compared with PyTorch's float32
+first, and in full only where they are further off than floors at other sizes allow.
 """
 
 from __future__ import annotations
@@ -11,10 +11,13 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.checks.case import compared, measured_case
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.inputs.sizes import Sweep, sweeps
+from pytest_onnxcheck.engine.inputs.probes import element_count
+from pytest_onnxcheck.engine.inputs.sizes import PlannedSweep, plan_sweeps
+from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.runtime.opening import printed
+from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of
 from pytest_onnxcheck.engine.runtime.session import Session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
@@ -26,23 +29,21 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["swept"]
+__all__ = ["run_sweeps"]
 
 #: Sizes of a dim whose values are off, at most; then the sweep ends. Each takes many runs.
 _MOST_OFF = 24
 
-#: how much further off than before values may be without a look at their floor
-_USUAL = 2.0
+#: What is taken of the lowest floor of draws where nothing is known of sizes nearby: the floor may
+#: be lower there, and PyTorch's own error is not in what the two are apart.
+_WARY = 0.5
 
-Measure = Callable[[Case], CaseMeasurement | None]
+#: sizes up to this many times as large, or as small, have floors that are alike
+_NEAR = 1.25
 
 
-def swept(
-    session: Session,
-    oracle: Oracle,
-    variant: Variant,
-    declared: list[CaseMeasurement],
-    measure: Measure,
+def run_sweeps(
+    session: Session, oracle: Oracle, variant: Variant, declared: list[CaseMeasurement]
 ) -> tuple[list[SweepMeasurement], list[CaseMeasurement]]:
     """Runs every dim over its sizes, as many as the manifest's time allows.
 
@@ -51,7 +52,6 @@ def swept(
         oracle: What the model should give.
         variant: The variant the artefact belongs to; values are compared where it is probed.
         declared: What the cases measured that were run before.
-        measure: Compares a case in full.
 
     Returns:
         What was run of each dim, and the cases in which the artefact fails, or gives another shape
@@ -59,18 +59,18 @@ def swept(
     """
     if session.provider != CPU.provider:  # others compile each size anew, or are written in Python
         return [], []
-    planned = sweeps(oracle.reference, _seconds(oracle))
-    safety = None if oracle.unprobed(variant) else variant.tolerance.floors
-    runner = _Runner(session, oracle, safety, _usual(declared, safety), measure)
-    found = [runner.run(sweep) for sweep in planned]
-    return [sweep for sweep, _ in found], [case for _, cases in found for case in cases]
+    planned = plan_sweeps(oracle.reference, _seconds(oracle))
+    drawn = {case.name for case in oracle.declared if not case.own}
+    least = _least([case for case in declared if case.case in drawn], oracle)
+    runs = [_Run(session, oracle, variant, sweep, least) for sweep in planned]
+    return [run.measure() for run in runs], [case for run in runs for case in run.off]
 
 
 def _seconds(oracle: Oracle) -> Callable[[int], float]:
     """What a run costs, by its elements: on the line through the smallest and the largest case."""
 
     def elements(case: Case) -> int:
-        return max(1, sum(array.size for array in case.inputs.values()))
+        return max(1, element_count((array.shape for array in case.inputs.values()), {}))
 
     small, large = (choose(oracle.declared, key=elements) for choose in (min, max))
     low, high = (oracle.expected(case).cost.seconds for case in (small, large))
@@ -80,117 +80,184 @@ def _seconds(oracle: Oracle) -> Callable[[int], float]:
     return lambda number: max(low, start + slope * number)
 
 
-def _usual(declared: list[CaseMeasurement], safety: float | None) -> dict[str, float]:
-    """Output -> how far off it is in the cases of the manifest in which it is right."""
-    usual: dict[str, float] = {}
-    for case in declared:
-        for output in () if case.probe or case.lenient or case.overflowed else case.outputs:
-            floor = output.floor
-            if floor is not None and safety is not None and floor.ratio <= safety:
-                usual[output.name] = max(usual.get(output.name, 0.0), output.max_abs or 0.0)
-    return usual
+@dataclasses.dataclass(frozen=True)
+class _Floor:
+    """How far rounding moves an output, its worst element and on the whole, as shares of it."""
+
+    worst: float = 0.0
+    rms: float = 0.0
+
+    @classmethod
+    def of(cls, output: OutputMeasurement, usual: float) -> _Floor | None:
+        """What was measured of an output that usually is as large; None where nothing was."""
+        size = max(output.scale, usual)
+        if output.floor is None or not size:
+            return None
+        return cls(output.floor.floor_worst / size, output.floor.floor_rms / size)
 
 
-class _Runner:
-    """Runs sizes, and learns how far off values usually are."""
+def _least(drawn: list[CaseMeasurement], oracle: Oracle) -> dict[str, _Floor]:
+    """Output -> the lowest floor among draws: what one ill-conditioned case has is no measure."""
+    found: dict[str, list[_Floor]] = {}
+    for index, name in enumerate(oracle.reference.model.outputs):
+        usual = oracle.usual_magnitude(index)
+        for output in (output for case in drawn for output in case.outputs if output.name == name):
+            if (floor := _Floor.of(output, usual)) is not None:
+                found.setdefault(name, []).append(floor)
+    return {
+        name: _Floor(min(floor.worst for floor in floors), min(floor.rms for floor in floors))
+        for name, floors in found.items()
+    }
+
+
+class _Run:
+    """One dim's sizes, one after the other.
+
+    Attributes:
+        off: The cases that are off; what PyTorch gave in them is kept, to diagnose them.
+    """
 
     def __init__(
         self,
         session: Session,
         oracle: Oracle,
-        safety: float | None,
-        usual: dict[str, float],
-        measure: Measure,
+        variant: Variant,
+        sweep: PlannedSweep,
+        least: dict[str, _Floor],
     ) -> None:
         self._session = session
         self._oracle = oracle
-        self._safety = safety
-        self._usual = usual
-        self._measure = measure
+        self._variant = variant
+        self._sweep = sweep
+        self._least = least
+        self._learned: dict[str, dict[int, _Floor]] = {}
+        self._probed = not oracle.unprobed(variant)
+        self._perturbed_runs = 0
+        self.off: list[CaseMeasurement] = []
 
-    def run(self, sweep: Sweep) -> tuple[SweepMeasurement, list[CaseMeasurement]]:
-        """One dim: what was run, and the cases that are off."""
-        ran, refused, off = [], 0, 0
-        cases = []
+    def measure(self) -> SweepMeasurement:
+        """Runs them, and says which were run."""
+        sweep, model = self._sweep, self._oracle.reference.model
+        ran: list[int] = []
+        refused = costly = stopped = 0
         for size, probe in sweep.probes.items():
+            if costly == _MOST_OFF:
+                stopped = len(self.off)
+                break
             try:
-                with printed():  # ONNX Runtime prints what it also raises
-                    found = self._case(probe.case(self._oracle.reference))
+                case = probe.case(self._oracle.reference)
+                expected = self._oracle.expected(case)
             except InputError:  # PyTorch refuses it, or the examples of a file do not fit
                 refused += 1
                 continue
             ran.append(size)
-            if found is not None:
-                cases.append(dataclasses.replace(found, dim=sweep.dim, size=size))
-                off += any(output.floor is not None for output in found.outputs)
-            if off == _MOST_OFF:
-                break
-        model, sizes = self._oracle.reference.model, sweep.sizes
-        measured = SweepMeasurement(
+            found = self._measured(expected, size)
+            if found is None or not self._is_off(found):
+                self._oracle.forget(case)
+                continue
+            self.off.append(dataclasses.replace(found, dim=sweep.dim, size=size))
+            costly += any(output.floor is not None for output in found.outputs)
+        return SweepMeasurement(
             sweep.dim,
-            sizes[0],
-            sizes[-1],
-            sizes.step,
+            sweep.sizes[0],
+            sweep.sizes[-1],
+            sweep.sizes.step,
             tuple(sorted(ran)),
             refused,
             ranged=sweep.dim in model.spans,
+            stopped=stopped,
+            perturbed_runs=self._perturbed_runs,
         )
-        return measured, cases
 
-    def _case(self, case: Case) -> CaseMeasurement | None:
-        """What a case measures where it is off; then what PyTorch gave is kept, to diagnose it.
-
-        Raises:
-            InputError: PyTorch itself does not take it.
-        """
-        expected = self._oracle.expected(case).outputs
-        if not self._suspicious(expected, case):
-            self._oracle.forget(case)
+    def _measured(self, expected: Expected, size: int) -> CaseMeasurement | None:
+        """What a size measures; None where a look at the values shows nothing."""
+        session, oracle, variant, case = self._session, self._oracle, self._variant, expected.case
+        try:
+            outputs = session.run(case.inputs)
+        except RunError as error:
+            return compared(oracle, variant, case, expected, str(error))
+        by_thresholds = self._probed and variant.tolerance.policy == "fixed"
+        if not by_thresholds and not self._suspicious(expected, outputs, size):
             return None
-        found = self._measure(case)
-        if found is None or not (found.error or any(map(self._off, found.outputs))):
-            self._oracle.forget(case)
-            return None
+        found = measured_case(session, oracle, variant, case, expected, outputs)
+        self._perturbed_runs += found.perturbed_runs
+        for index, output in enumerate(found.outputs):
+            floor = _Floor.of(output, oracle.usual_magnitude(index))
+            if floor is not None:
+                self._learned.setdefault(output.name, {})[size] = floor
         return found
 
-    def _suspicious(self, expected: list[Array], case: Case) -> bool:
-        try:
-            outputs = dict(zip(self._session.outputs, self._session.run(case.inputs), strict=True))
-        except RunError:
-            return True
+    def _suspicious(self, expected: Expected, outputs: list[Array], size: int) -> bool:
+        found = dict(zip(self._session.outputs, outputs, strict=True))
         names = list(self._oracle.reference.model.outputs)
-        if set(outputs) != set(names):
+        if set(found) != set(names):
             return True
+        batch = batch_of(self._oracle.reference, expected.case) if self._probed else None
         return any(
-            self._further_off(name, own, outputs[name])
-            for name, own in zip(names, expected, strict=True)
+            self._apart(
+                expected.outputs[index],
+                found[name],
+                self._floor(name, size),
+                self._oracle.usual_magnitude(index),
+                batch if batch is not None and name in batch.outputs else None,
+            )
+            for index, name in enumerate(names)
         )
 
-    def _further_off(self, name: str, own: Array, found: Array) -> bool:
+    def _floor(self, name: str, size: int) -> _Floor:
+        """The highest floor measured near a size; elsewhere a part of the lowest of draws."""
+        known = [
+            floor
+            for other, floor in self._learned.get(name, {}).items()
+            if max(size, other) <= _NEAR * min(size, other)
+        ]
+        least = self._least.get(name, _Floor())
+        known.append(_Floor(_WARY * least.worst, _WARY * least.rms))
+        return _Floor(max(floor.worst for floor in known), max(floor.rms for floor in known))
+
+    def _apart(
+        self, own: Array, found: Array, floor: _Floor, usual: float, batch: Batch | None
+    ) -> bool:
+        """Whether an output may be further off than is allowed."""
         import numpy as np
 
         if own.shape != found.shape or own.dtype != found.dtype:
             return True
-        if self._safety is None:
+        if not self._probed:
             return False
         if own.dtype.kind != "f":
             return not np.array_equal(own, found)
         finite = np.isfinite(own)
         if not np.array_equal(finite, np.isfinite(found)):
             return True
-        apart = np.abs(own[finite] - found[finite]).max(initial=0.0)
-        return bool(apart > _USUAL * self._usual.get(name, 0.0))
+        apart, sizes = np.zeros(own.shape), np.where(finite, np.abs(own), 0.0)
+        np.subtract(found, own, out=apart, where=finite, dtype=np.float64)
+        np.abs(apart, out=apart)
+        if not apart.any():
+            return False
+        scale = max(float(sizes.max(initial=0.0)), usual)
+        allowed = self._variant.tolerance.floors * scale
+        rms = float(np.linalg.norm(apart)) / max(1, int(finite.sum())) ** 0.5
+        if rms > allowed * floor.rms:
+            return True
+        if batch is not None and batch.quiet.any():  # each is held to its own magnitude
+            beside = sizes.reshape(len(batch.share), -1).max(1, initial=0.0) / scale
+            share = np.maximum(beside, batch.share)
+            worst = apart.reshape(len(share), -1).max(1, initial=0.0)
+            return bool((worst > allowed * floor.worst * np.where(batch.quiet, share, 1)).any())
+        return bool(apart.max(initial=0.0) > allowed * floor.worst)
 
-    def _off(self, output: OutputMeasurement) -> bool:
-        """Whether an output is worth judging; where it is not, its error is usual from now on."""
+    def _is_off(self, found: CaseMeasurement) -> bool:
+        """Whether a size is worth judging."""
+        return bool(found.error) or any(map(self._output_off, found.outputs))
+
+    def _output_off(self, output: OutputMeasurement) -> bool:
         if output.expected_shape != output.actual_shape:
             return True
-        if output.expected_dtype != output.actual_dtype or self._safety is None:
+        if output.expected_dtype != output.actual_dtype or not self._probed:
             return False  # at every size alike
         floor = output.floor
-        if floor is None and "float" not in output.expected_dtype:
-            return output.differing > output.tied
-        if floor is not None and (floor.ratio > self._safety or floor.nonfinite):
-            return True
-        self._usual[output.name] = max(self._usual.get(output.name, 0.0), output.max_abs or 0.0)
-        return False
+        if floor is None:
+            return "float" not in output.expected_dtype and output.differing > output.tied
+        quiet = 0.0 if floor.row is None else floor.row.value
+        return max(floor.ratio, quiet) > self._variant.tolerance.floors or floor.nonfinite > 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ from pytest_onnxcheck.manifest.sections import Input
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["EXTREME", "ORDINARY", "Probe", "probes", "resting"]
+__all__ = ["EXTREME", "ORDINARY", "Probe", "element_count", "probes", "resting"]
 
 #: the kind of an input that is filled as the manifest says
 ORDINARY = "ordinary"
@@ -204,6 +204,14 @@ def _applies(kind: str, entry: Input) -> bool:
 # sizes
 
 
+def element_count(shapes: Iterable[Sequence[int | str]], dims: Mapping[str, int]) -> int:
+    """How many elements arrays of these shapes have in all, with symbolic dims at these sizes."""
+    return sum(
+        math.prod(dims[size] if isinstance(size, str) else size for size in shape)
+        for shape in shapes
+    )
+
+
 def _between(model: Model) -> list[dict[str, int]]:
     """Combinations with sizes that nobody declared, at most two.
 
@@ -247,14 +255,9 @@ def _turns(
     def ones(sizes: Mapping[str, int]) -> int:
         return sum(size == 1 < max(model.dims[dim]) for dim, size in sizes.items())
 
-    def elements(sizes: Mapping[str, int]) -> int:
-        return sum(
-            math.prod(sizes[size] if isinstance(size, str) else size for size in shape)
-            for shape in reference.shapes.values()
-        )
-
     found = [*between, *(sizes for sizes in dim_values(model.dims) if sizes not in between)]
-    found.sort(key=lambda sizes: (sizes == exported, ones(sizes), elements(sizes)))
+    shapes = reference.shapes.values()
+    found.sort(key=lambda it: (it == exported, ones(it), element_count(shapes, it)))
     short = [sizes for sizes in found if ones(sizes)]
     long = [sizes for sizes in found if not ones(sizes)]
     rest = itertools.cycle(long or short)

@@ -7,17 +7,17 @@ size that was traced meets another. A sweep moves one dim and leaves everything 
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.inputs.probes import Probe, resting
+from pytest_onnxcheck.engine.inputs.probes import Probe, element_count, resting
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["Sweep", "sweeps"]
+__all__ = ["PlannedSweep", "plan_sweeps"]
 
 #: seconds that a size takes however small it is
 _OVERHEAD = 1e-3
@@ -30,7 +30,7 @@ _RUNS = 2
 
 
 @dataclass(frozen=True)
-class Sweep:
+class PlannedSweep:
     """The sizes one dim is run at.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sweep:
     probes: dict[int, Probe]
 
 
-def sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[Sweep]:
+def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[PlannedSweep]:
     """What to run, as far as the model's `probe_seconds` go, in the cost of operations.
 
     Dims share the time evenly, and what those of few sizes leave; those that no input has, and
@@ -59,24 +59,25 @@ def sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[Sweep]
     """
     model = reference.model
     held = {dim for shape in reference.shapes.values() for dim in shape}
-    swept = {
+    ranges = {
         dim: sizes
         for dim, sizes in model.sizes.items()
         if dim in held and any(size not in model.dims[dim] for size in sizes)
     }
-    found: dict[str, Sweep] = {}
+    beside = {dim: _beside(values) for dim, values in model.dims.items()}
+
+    def cost(dim: str, size: int) -> float:
+        elements = element_count(reference.shapes.values(), {**beside, dim: size})
+        return _OVERHEAD + _RUNS * seconds(elements)
+
+    found: dict[str, PlannedSweep] = {}
     left = model.probe_seconds
-    for dim in sorted(swept, key=lambda dim: len(swept[dim])):
-        beside = {other: _beside(values) for other, values in model.dims.items()}
-
-        def cost(size: int, dim: str = dim, beside: dict[str, int] = beside) -> float:
-            return _OVERHEAD + _RUNS * seconds(_elements(reference, {**beside, dim: size}))
-
-        chosen = _chosen(swept[dim], cost, left / (len(swept) - len(found)))
+    for dim in sorted(ranges, key=lambda dim: len(ranges[dim])):
+        chosen = _chosen(ranges[dim], partial(cost, dim), left / (len(ranges) - len(found)))
         left -= sum(chosen.values())
         probes = {size: _probe(reference, dim, {**beside, dim: size}) for size in chosen}
-        found[dim] = Sweep(dim, swept[dim], probes)
-    return [found[dim] for dim in swept if found[dim].probes]
+        found[dim] = PlannedSweep(dim, ranges[dim], probes)
+    return [found[dim] for dim in ranges if found[dim].probes]
 
 
 def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
@@ -88,13 +89,6 @@ def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
 def _beside(values: tuple[int, ...]) -> int:
     """The size of a dim that stays: small, but not 1, which hides faults of other sizes."""
     return min((size for size in values if size > 1), default=values[0])
-
-
-def _elements(reference: Reference, dims: dict[str, int]) -> int:
-    return sum(
-        math.prod(dims[size] if isinstance(size, str) else size for size in shape)
-        for shape in reference.shapes.values()
-    )
 
 
 def _chosen(sizes: range, cost: Callable[[int], float], budget: float) -> dict[int, float]:

@@ -156,13 +156,13 @@ class Oracle:
     def counted(self, case: Case) -> Cost:
         """A run of the reference, with the magnitudes that its operators give.
 
-        Where they cannot be counted, there may be any.
+        Where they cannot be counted, it costs what `_UNCOUNTED_SECONDS` says, and there may be any.
         """
         try:
             with self._threads(), counted() as cost:
                 self.reference.run(case.inputs, self._working)
         except InputError:
-            return Cost(largest=math.inf, smallest=0.0)
+            return Cost(_UNCOUNTED_SECONDS, largest=math.inf, smallest=0.0)
         return cost
 
     def widened_run(self, case: Case) -> list[Array]:

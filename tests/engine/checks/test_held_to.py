@@ -44,12 +44,15 @@ MAX_ABS = "tolerance.'*'.max_abs = 4e-6"
 def subject(tmp_path):
     """Makes a subject of nodes in ONNX's syntax, of an input's keys and of a model's."""
 
-    def make(nodes, entry, keys="", *, precision="fp32", factory="Third", rows="[4]"):
+    def make(
+        nodes, entry, keys="", *, precision="fp32", factory="Third", rows="[4]", constants=None
+    ):
         (tmp_path / "nets.py").write_text(NETS)
         file = save(
             tmp_path / "net.onnx",
             f"(float[N,8] x) => (float[N,8] y) {{ {nodes} }}",
             c=np.float32(3),
+            **(constants or {}),
         )
         path = tmp_path / "models.toml"
         path.write_text(
@@ -76,6 +79,23 @@ def test_what_an_artefact_was_held_to_is_counted(subject):
     held = measured.held_to
     assert (held.cases, held.perturbed_runs, held.unprobed) == (2, 0, "")
     assert held.probes == len(probes(measured)) > 5
+    assert held.sizes == 4
+
+
+def test_what_sizes_that_are_off_take_is_counted_and_they_are_no_probes(subject):
+    few = measure(subject(RIGHT, WIDE, rows="[1, 4]"))
+    # what is in row 2 stays as it is
+    tail = "h = Slice(x, z, t)\n d = Div(h, c)\n r = Slice(x, t, e)\n y = Concat <axis = 0> (d, r)"
+    constants = {"z": np.int64([0]), "t": np.int64([2]), "e": np.int64([9])}
+    measured = measure(subject(tail, WIDE, "draws = 1", rows="[1, 4]", constants=constants))
+    sizes = [case.size for case in measured.cases if case.dim]
+    assert sizes == [3, 4]
+    held = measured.held_to
+    assert (held.cases, held.probes, held.sizes) == (2, few.held_to.probes, 4)
+    (sweep,) = measured.sweeps
+    assert sweep.perturbed_runs == 2 * DRAWS
+    counted = [case for case in measured.cases if not case.dim and ", again" not in case.case]
+    assert held.perturbed_runs == sum(case.perturbed_runs for case in counted) + 2 * DRAWS
 
 
 @pytest.mark.parametrize("policy", ["", MAX_ABS])
@@ -130,7 +150,7 @@ def test_declared_cases_are_judged_by_thresholds_alone(subject):
             CONSTANT,
             "",
             {"factory": "NotTwo", "rows": "[1, 3]"},
-            HeldTo(2, 0, 0, "PyTorch takes none of them"),
+            HeldTo(2, 0, 0, "PyTorch takes none of them", sizes=2),
         ),
         (
             WIDE,
@@ -148,7 +168,7 @@ def test_declared_cases_are_judged_by_thresholds_alone(subject):
             WIDE,
             MAX_ABS,
             {"precision": "int8-dynamic", "rows": "[1, 4]"},
-            HeldTo(2, 2, 0, "int8-dynamic is made for the values it will meet"),
+            HeldTo(2, 2, 0, "int8-dynamic is made for the values it will meet", sizes=4),
         ),
         (
             "",

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from pytest_onnxcheck.engine.inputs.sizes import sweeps
+from pytest_onnxcheck.engine.inputs.sizes import plan_sweeps
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.sections import Input
@@ -46,7 +46,7 @@ def reference(tmp_path):
 def test_every_size_is_run_where_runs_are_cheap(reference):
     dims = {"batch": (1, 3), "time": (4, 16)}
     made = reference(("batch", "time"), dims)
-    batch, time = sweeps(made, cheap)
+    batch, time = plan_sweeps(made, cheap)
     assert (batch.dim, sorted(batch.probes)) == ("batch", [1, 2, 3])
     assert (time.dim, sorted(time.probes)) == ("time", [*range(4, 17)])
     probe = time.probes[7]
@@ -57,31 +57,31 @@ def test_every_size_is_run_where_runs_are_cheap(reference):
 def test_the_steps_of_a_range_are_kept(reference):
     spans = {"n": range(32, 129, 32)}
     made = reference(("n",), {"n": (32, 128)}, spans=spans)
-    (sweep,) = sweeps(made, cheap)
+    (sweep,) = plan_sweeps(made, cheap)
     assert sorted(sweep.probes) == [32, 64, 96, 128]
 
 
 def test_where_all_sizes_were_declared_nothing_is_run_again(reference):
-    assert sweeps(reference(("a", "b"), {"a": (1, 2), "b": (7,)}), cheap) == []
+    assert plan_sweeps(reference(("a", "b"), {"a": (1, 2), "b": (7,)}), cheap) == []
 
 
 def test_dims_of_outputs_alone_are_not_swept(reference):
-    assert sweeps(reference((4,), {"found": (1, 9)}), cheap) == []
+    assert plan_sweeps(reference((4,), {"found": (1, 9)}), cheap) == []
 
 
 def test_what_is_costly_is_run_at_the_smallest_sizes_and_at_some_between(reference):
     made = reference(("n",), {"n": (1, 1000)})
-    (sweep,) = sweeps(made, costly)
+    (sweep,) = plan_sweeps(made, costly)
     sizes = sorted(sweep.probes)
     assert sizes[:16] == [*range(1, 17)]
     assert 20 < len(sizes) < 100
     assert max(sizes) >= 500
-    assert sweeps(made, costly) == [sweep]
+    assert plan_sweeps(made, costly) == [sweep]
 
 
 def test_a_dim_of_few_sizes_leaves_its_time_to_the_others(reference):
     alone, beside = (
-        sweeps(reference(shape, dims), lambda elements: 0.05)[-1]
+        plan_sweeps(reference(shape, dims), lambda elements: 0.05)[-1]
         for shape, dims in (
             (("n",), {"n": (2, 500)}),
             (("batch", "n"), {"batch": (2, 4), "n": (2, 500)}),
@@ -92,15 +92,15 @@ def test_a_dim_of_few_sizes_leaves_its_time_to_the_others(reference):
 
 def test_a_range_of_a_million_sizes_is_no_burden(reference):
     made = reference(("n",), {"n": (16_000, 1_600_000)})
-    (sweep,) = sweeps(made, lambda elements: elements / 16e6)
+    (sweep,) = plan_sweeps(made, lambda elements: elements / 16e6)
     assert 16_000 in sweep.probes
     assert 100 < len(sweep.probes) < 2000
 
 
 def test_more_time_runs_more_and_none_runs_nothing(reference):
     few, many = (
-        sweeps(reference(("n",), {"n": (1, 500)}, probe_seconds=seconds), costly)
+        plan_sweeps(reference(("n",), {"n": (1, 500)}, probe_seconds=seconds), costly)
         for seconds in (0.5, 50)
     )
     assert len(few[0].probes) < len(many[0].probes)
-    assert sweeps(reference(("n",), {"n": (1, 500)}, probe_seconds=0), costly) == []
+    assert plan_sweeps(reference(("n",), {"n": (1, 500)}, probe_seconds=0), costly) == []

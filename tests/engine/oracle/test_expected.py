@@ -200,6 +200,7 @@ def test_without_counting_and_perturbing_pytorch_runs_plainly_and_both_are_told(
     ]
     assert np.array_equal(first(made).outputs[0], made.declared[0].inputs["x"] * np.float32(3))
     assert len(made.probes) == len(oracle(refusing).probes) == 8
+    assert first(made).cost.seconds == 0.02
     assert first(made).cost.largest == np.inf
     assert first(made).cost.smallest == 0
     draws = list(first(made).draws("fp32"))
