@@ -299,6 +299,7 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
         for output in case.outputs:
             if output.elements:
                 scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
+    yield from _all_nan(measured)
     if tolerance.policy == "noise-floor":  # otherwise only what is suspicious has a floor
         yield from _unchecked(measured)
     for name, scale in scales.items():
@@ -308,6 +309,24 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
                 f"output {name!r}",
                 f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
                 "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
+            )
+
+
+def _all_nan(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Outputs in which PyTorch gives nothing but NaN, whatever the manifest declares."""
+    found: dict[str, list[bool]] = {}
+    for case in measured.declared:
+        for output in case.outputs:
+            if output.elements and not output.given_nan:
+                found.setdefault(output.name, []).append(output.expected_nan == output.elements)
+    for name, nothing in found.items():
+        if all(nothing):
+            yield Finding(
+                _FAIL,
+                f"output {name!r}",
+                "nothing was compared: PyTorch itself gives NaN in all elements of every declared "
+                "case. Look for inputs in another order than forward takes them, a mask the other "
+                "way round (`masked`), or a range that the model is not made for",
             )
 
 

@@ -248,9 +248,17 @@ def test_a_rescaled_int8_output_fails_although_its_cosine_is_perfect():
 
 
 def test_nan_on_both_sides_is_told():
-    verdict = equivalence(output(expected_nan=2))
+    verdict = equivalence(output(expected_nan=1))
     assert verdict.grade is Grade.WARN
-    assert "PyTorch itself gives NaN in 2 of " in verdict.reason
+    assert "PyTorch itself gives NaN in 1 of " in verdict.reason
+
+
+def test_an_output_of_pytorch_that_is_nan_throughout_is_nothing_to_compare_with():
+    verdict = equivalence(output(expected_nan=2), output(expected_nan=2))
+    assert verdict.grade is Grade.FAIL
+    assert verdict.reason.startswith("output 'y': nothing was compared: PyTorch itself gives NaN")
+    assert equivalence(output(expected_nan=2), output()).grade is Grade.WARN
+    assert equivalence(output(expected_nan=2, given_nan=True)).grade is Grade.PASS
 
 
 def test_a_metric_that_is_off_or_unset_is_not_judged():

@@ -81,8 +81,14 @@ def _mask(where: KeyPath, entry: s.Input) -> Found:
             f"range: {list(entry.range)} does not hold {both[0]:g} and {both[1]:g}, as a mask has"
         )
         yield (*where, "range"), text
-    if entry.padding == "causal" and entry.shape is not None and len(entry.shape) < 2:
-        yield (*where, "padding"), "padding = 'causal' needs a shape with two axes"
+    if entry.padding == "causal" and entry.shape is not None and not _of_places(entry.shape):
+        text = "padding = 'causal' needs a shape that ends in two axes of places, e.g. [time, time]"
+        yield (*where, "padding"), text
+
+
+def _of_places(shape: tuple[int | str, ...]) -> bool:
+    """Whether the last two axes may both be places; of two in all, the first may be a batch."""
+    return len(shape) > 2 or (len(shape) == 2 and shape[0] == shape[1])
 
 
 def _integer_ends(dtype: str) -> tuple[int, int]:

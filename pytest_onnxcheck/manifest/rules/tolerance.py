@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.resolve import Variant
@@ -17,7 +19,11 @@ _NO_FLOOR = (
     f'{", ".join(_WITHOUT_FLOOR)} by thresholds on rel_rms and cosine (policy = "fixed")'
 )
 #: metrics of an output -> the ends of what they can be
-_ENDS = {"cosine": (-1, 1), "top1": (0, 1)}
+_ENDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("max_abs", "mean_abs", "mse", "max_rel", "rel_rms"), (0, math.inf)),
+    "cosine": (-1, 1),
+    "top1": (0, 1),
+}
 
 
 def check_tolerance(key: str, tolerance: s.Tolerance) -> Found:
@@ -57,7 +63,8 @@ def _possible(key: str, tolerance: s.Tolerance) -> Found:
         if isinstance(bounds, s.Bounds):
             for bound in dict.fromkeys((bounds.passes, bounds.fails)):
                 if not low <= bound <= high:
-                    text = f"{metric}: {bound:g} is not between {low} and {high}"
+                    ends = f"between {low} and {high}" if high < math.inf else f"at least {low}"
+                    text = f"{metric}: {bound:g} is not {ends}"
                     yield ("tolerance", key, metric), text
 
 
