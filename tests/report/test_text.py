@@ -78,9 +78,9 @@ def test_failed_equivalence_shows_the_worst_output_with_its_elements():
             "held to 1 case and no probes: probe_seconds is 0",
         ),
         (
-            HeldTo(2, 2, unprobed="bf16 is made for the values it will meet"),
-            "held to 2 cases and 2 probes of sizes, to none of values: bf16 is made for the values "
-            "it will meet",
+            HeldTo(2, 2, unprobed="bf16 is held to usual values only"),
+            "held to 2 cases and 2 probes of sizes, to none of values: bf16 is held to usual "
+            "values only",
         ),
     ],
 )
