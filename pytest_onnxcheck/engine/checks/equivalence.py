@@ -138,7 +138,8 @@ def _as_left_out(case: CaseMeasurement) -> CaseMeasurement:
 
 
 def _small_constants(subject: Subject) -> tuple[str, ...]:
-    if not subject.converted or subject.variant.traits.floats != "float16":
+    traits = subject.variant.traits
+    if traits.floats != "float16" or traits.casts_module:
         return ()
     return small_constants(subject.artefact.path, subject.float_artefact.path)
 

@@ -104,7 +104,7 @@ def constant_of(graph, operator, position, index=0):
 
 def test_complex_values_have_floors_and_both_parts(nets):
     oracle, _ = nets["spectral"]
-    records = trace(oracle, oracle.declared[1], safety=8).records
+    records = trace(oracle, oracle.declared[1]).records
     found = {record.operator: record for record in records}
     for operator in ("aten.fft_fft", "aten.mul", "aten.fft_ifft"):
         record = found[operator]
