@@ -50,9 +50,9 @@ def main() -> None:
             wide = timed(lambda case=case: oracle.widened_run(case), rounds)
             oracle.expected(case).exact  # noqa: B018 - the check has it
             started = time.perf_counter()
-            found = localise(path, oracle, case)
+            found = localise(path, oracle, case, safety=8)
             first = time.perf_counter() - started
-            seconds = timed(lambda case=case: localise(path, oracle, case), rounds)
+            seconds = timed(lambda case=case: localise(path, oracle, case, safety=8), rounds)
             print(
                 f"{case.name}: {first:.2f} s, then {seconds:.2f} s; named "
                 f"{found and found.module} (float32 {forward:.2f} s, float64 {wide:.2f} s)",

@@ -224,6 +224,8 @@ def test_float16_values_that_overflow_fail_though_the_cpu_hides_them(run: Projec
         if finding["grade"] == "fail" and "overflow" not in finding["where"]
     ]
     assert hidden == []
+    (stored,) = [case for case in large["measurement"]["cases"] if case["overflowed"]]
+    assert {row["metric"] for row in stored["outputs"][0]["rows"]} == {"rel_rms", "cosine"}
     assert check(run, "half")["outcome"] == "passed"
 
 

@@ -97,7 +97,7 @@ def run(tmp_path_factory):
     project = Project(tmp_path_factory.mktemp("rows_gate"))
     (project.path / "nets_rows.py").write_text(NETS)
     project.manifest(MANIFEST)
-    project.run("-k", "test_equivalence and (int8 or fp16)")
+    project.lines = project.run("-k", "test_equivalence and (int8 or fp16)").outlines
     return project
 
 
@@ -135,6 +135,13 @@ def test_a_quiet_example_in_a_declared_range_is_thought_of(run: Project):
     assert failing["where"] == "one example quieter than the others"
     assert "in example 3 of 4" in failing["text"]
     assert "run such examples one at a time" in failing["text"]
+    assert found["measurement"]["diagnosis"] == {
+        **found["measurement"]["diagnosis"],
+        "case": "one example quieter than the others",
+        "stage": "quantization",
+        "notes": ["the whole output is right, an example is not"],
+    }
+    assert "  output 'y' [4, 8] float32, one example quieter than the others" in run.lines
 
 
 def test_without_a_range_it_warns(run: Project):

@@ -120,6 +120,8 @@ def test_8_bits_fail_where_the_manifests_cpus_saturate(project, vnni):
     assert "DynamicQuantizeMatMul, " in guilty
     assert "Quantize the weights to 7 bits (reduce_range = true" in guilty
     result.stdout.fnmatch_lines(["*FAIL x86 without VNNI: products of 8 bits saturate in 3*"])
+    (case,) = [case for case in entry["measurement"]["cases"] if case["case"] == where]
+    assert {row["metric"] for row in case["outputs"][0]["rows"]} == {"rel_rms", "cosine"}
     if vnni:
         result.stdout.fnmatch_lines(
             ["*note: computed as x86-avx2 does; this machine's own CPU is another*"]
@@ -140,6 +142,8 @@ def test_8_bits_pass_where_the_manifest_leaves_such_cpus_out(project, vnni):
     assert {case["cpu"] for case in cases.values()} == {"", other}
     judged = [case for case in cases.values() if case["lenient"] is None]
     assert {case["cpu"] for case in judged} == {"" if vnni else "x86-vnni"}
+    company = entry["measurement"]["company"]
+    assert company["lenient"].endswith("leave out x86 without VNNI") is not vnni
 
 
 def test_7_bits_are_the_default_and_what_they_cost_is_told(project, vnni):

@@ -121,7 +121,7 @@ def _noise(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tuple[
 
 def _cause(alone: float, *, right: bool) -> str:
     other = "what stands beside it changes it" if right else "it is lost whatever stands beside it"
-    return f"Among copies of itself it has {alone:.3g}, so {other}"
+    return f"In a batch of copies of this example it has {alone:.3g}, so {other}"
 
 
 def _which(output: OutputMeasurement, row: RowMeasurement) -> str:

@@ -146,7 +146,7 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
         yield Finding(
             _WARN if constant else _FAIL,
             f"output {name!r}",
-            "depends on no input: callers get the same values every time; so they do of PyTorch"
+            "depends on no input: callers get the same values every time, as in PyTorch"
             if constant
             else "depends on no input: it was folded into a constant, and PyTorch gives another "
             "one for other values or sizes",

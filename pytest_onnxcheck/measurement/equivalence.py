@@ -31,7 +31,13 @@ def sqnr_db(rel_rms: float) -> float:
 
 @dataclass(frozen=True)
 class Element:
-    """One element of an output on both sides."""
+    """One element of an output on both sides.
+
+    Attributes:
+        index: Where it is, one number an axis.
+        expected: What PyTorch gives.
+        actual: What the artefact gives.
+    """
 
     index: tuple[int, ...]
     expected: float | int
@@ -45,7 +51,7 @@ class RowMeasurement:
     Attributes:
         metric: `rel_rms`, `cosine` or `floors`.
         index: Which example.
-        value: Its own.
+        value: Its own: a share of its magnitude, a cosine, or a number of noise floors.
         loudest: The example with the largest inputs.
         loudness: How large the inputs of this one are, as a share of the loudest's.
         alone: The same metric where the whole batch is copies of it; None where that was not run.
@@ -83,7 +89,7 @@ class FloorMeasurement:
         nonfinite: Further elements that are NaN or infinite on one side only.
         perturbed_runs: How many perturbed runs of PyTorch the floor was measured from.
         row: The quiet example that is most floors of its own away; None where none is quiet.
-        broken: Those of them that PyTorch gives numbers for.
+        broken: Those of the `nonfinite` elements that PyTorch gives numbers for.
     """
 
     source: str
@@ -372,6 +378,11 @@ class EquivalenceMeasurement:
     company: CaseMeasurement | None = None
     small_constants: tuple[str, ...] = ()
     sweeps: tuple[SweepMeasurement, ...] = ()
+
+    def case(self, name: str) -> CaseMeasurement | None:
+        """The case of this name, the one in company too; None where none was run."""
+        every = self.cases if self.company is None else (*self.cases, self.company)
+        return next((case for case in every if case.case == name), None)
 
     @property
     def declared(self) -> tuple[CaseMeasurement, ...]:

@@ -124,12 +124,9 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
 
 def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:
     """The numbers of the output that differs most in the failing case, with its worst elements."""
-    outputs = [
-        (output, case.case)
-        for case in measured.cases
-        for output in case.outputs
-        if output.worst and failing in ("", case.case)
-    ]
+    named = measured.case(failing)
+    cases = measured.cases if not failing else () if named is None else (named,)
+    outputs = [(output, case.case) for case in cases for output in case.outputs if output.worst]
     if not outputs:
         return
     output, case = max(outputs, key=_badness)

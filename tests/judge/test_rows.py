@@ -38,18 +38,18 @@ def test_an_example_fails_though_the_whole_output_passes():
     assert finding.grade is Grade.FAIL
     assert str(finding) == (
         "output 'y' rel_rms [case:own]: 0.405 in example 3 of 4 (its inputs are 0.01 of example "
-        "0's), pass is at most 0.15, fail beyond 0.35; 0.0125 over the whole output. Among copies "
-        "of itself it has 0.0035, so what stands beside it changes it (one scale for a whole batch "
-        "does that): run such examples one at a time, bring all to one magnitude before the model, "
-        "or use fp16"
+        "0's), pass is at most 0.15, fail beyond 0.35; 0.0125 over the whole output. In a batch "
+        "of copies of this example it has 0.0035, so what stands beside it changes it (one scale "
+        "for a whole batch does that): run such examples one at a time, bring all to one magnitude "
+        "before the model, or use fp16"
     )
 
 
 def test_an_example_that_is_lost_alone_too_is_told_so():
     (finding,) = judged(output(quiet(0.405, 0.4)))
     assert finding.text.endswith(
-        "Among copies of itself it has 0.4, so it is lost whatever stands beside it: leave the "
-        "layers that do it in float32 (exclude_nodes), or use a wider precision"
+        "In a batch of copies of this example it has 0.4, so it is lost whatever stands beside it: "
+        "leave the layers that do it in float32 (exclude_nodes), or use a wider precision"
     )
 
 
@@ -64,7 +64,10 @@ def test_the_same_in_decibels():
     (finding,) = judged(output(quiet(0.2, 0.01)), tolerance=tolerance)
     assert finding.what == "output 'y' sqnr_db"
     assert finding.text.startswith("13.9794 dB in example 3 of 4 (its inputs are 0.01 of")
-    assert "; 38.1 over the whole output. Among copies of itself it has 40, so" in finding.text
+    assert (
+        "; 38.1 over the whole output. In a batch of copies of this example it has 40, so"
+        in finding.text
+    )
 
 
 def test_a_cosine_of_an_example_alone_is_enough():
@@ -108,8 +111,8 @@ def test_an_example_beyond_its_own_floors_fails():
     assert (finding.grade, finding.what) == (Grade.FAIL, "output 'y' error")
     assert finding.text == (
         "606 noise floors of its own in example 3 of 4 (its inputs are 9.1e-05 of example 0's), "
-        "allowed 8; 0.2 over the whole output. Among copies of itself it has 754, so it is lost "
-        "whatever stands beside it"
+        "allowed 8; 0.2 over the whole output. In a batch of copies of this example "
+        "it has 754, so it is lost whatever stands beside it"
     )
     within = RowMeasurement("floors", 3, 7.9, 0, 0.01)
     assert judged(floored(0.2, within), tolerance=BUILTIN_TOLERANCE["fp16"]) == ()
@@ -127,7 +130,7 @@ def test_what_is_right_alone_and_wrong_in_company_fails():
     (finding,) = company(quiet(0.405, 0.0035))
     assert (finding.grade, finding.where) == (Grade.FAIL, "quiet beside loud")
     assert "0.405 in example 3 of 4" in finding.text
-    assert "Among copies of itself it has 0.0035" in finding.text
+    assert "In a batch of copies of this example it has 0.0035" in finding.text
 
 
 def test_without_a_declared_range_it_warns():

@@ -156,4 +156,4 @@ def test_an_output_that_depends_on_no_input_fails():
     )
     finding = only(structure(unreached_outputs=("y",), constant_outputs=("y",)))
     assert finding.grade is Grade.WARN
-    assert finding.text.endswith("callers get the same values every time; so they do of PyTorch")
+    assert finding.text.endswith("callers get the same values every time, as in PyTorch")

@@ -13,6 +13,7 @@ from pytest_onnxcheck.manifest.sections import (
     NOISE_FLOOR,
     Bounds,
     Quantization,
+    Tolerance,
 )
 from pytest_onnxcheck.manifest.terms import Precision
 
@@ -655,3 +656,22 @@ def test_what_is_0_or_1_and_called_a_mask_is_one(tmp_path, name, written, masked
 def test_nothing_else_is_a_mask_by_itself(tmp_path, name, written):
     model = net(tmp_path, model=f"inputs.{name} = {{ shape = [1, 4], {written} }}")
     assert model.inputs[name].fill != "mask"
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "passes"),
+    [
+        ("rel_rms", 0.1, True),
+        ("rel_rms", 0.2, False),
+        ("cosine", 0.98, False),
+        ("cosine", float("nan"), False),
+        ("cosine", None, True),  # not measured
+        ("max_abs", 1e9, True),  # off
+        ("top1", 0.0, True),  # not written
+    ],
+)
+def test_a_value_passes_up_to_the_first_bound(metric, value, passes):
+    tolerance = Tolerance.model_validate(
+        {"rel_rms": [0.1, 0.3], "cosine": [0.99, 0.9], "max_abs": "off"}
+    )
+    assert tolerance.passes(metric, value) is passes

@@ -83,9 +83,9 @@ def test_failed_equivalence_shows_the_worst_output_with_its_elements():
             "held to 1 case, no probes: probe_seconds is 0; noise floors from 8 perturbed runs",
         ),
         (
-            HeldTo(2, 2, unprobed="bf16 is made for the values it will meet"),
-            "held to 2 cases and 2 probes of sizes, to none of values: bf16 is made for the values "
-            "it will meet",
+            HeldTo(2, 2, unprobed="bf16 is held to usual values only"),
+            "held to 2 cases and 2 probes of sizes, to none of values: bf16 is held to usual "
+            "values only",
         ),
     ],
 )

@@ -36,13 +36,7 @@ def data_faults(path: Path) -> list[str]:
     Raises:
         Exception: It is no ONNX file.
     """
-    faults: list[str] = []
-    by_file: dict[str, list[_Part]] = {}
-    for part in _parts(_graph_alone(path)):
-        by_file.setdefault(part.location, []).append(part)
-    for location, parts in by_file.items():
-        faults += _of_file(path.parent, location, parts)
-    return faults
+    return _faults(path.parent, _by_file(path))
 
 
 def unread_bytes(path: Path) -> dict[str, int]:
@@ -50,12 +44,13 @@ def unread_bytes(path: Path) -> dict[str, int]:
 
     Files that are read to their end are left out, and all where `data_faults` finds something.
     """
-    if data_faults(path):
+    by_file = _by_file(path)
+    if _faults(path.parent, by_file):
         return {}
-    ends: dict[str, int] = {}
-    for part in _parts(_graph_alone(path)):
-        ends[part.location] = max(ends.get(part.location, 0), part.offset + part.needed)
-    left = {name: (path.parent / name).stat().st_size - end for name, end in ends.items()}
+    left = {
+        name: (path.parent / name).stat().st_size - max(part.offset + part.needed for part in parts)
+        for name, parts in by_file.items()
+    }
     return {name: count for name, count in left.items() if count > 0}
 
 
@@ -87,6 +82,19 @@ class _Part:
     def length(self) -> int | None:
         """None where the artefact does not say: then it reaches to the end of the file."""
         return int(self.noted["length"]) if self.noted.get("length") else None
+
+
+def _by_file(path: Path) -> dict[str, list[_Part]]:
+    by_file: dict[str, list[_Part]] = {}
+    for part in _parts(_graph_alone(path)):
+        by_file.setdefault(part.location, []).append(part)
+    return by_file
+
+
+def _faults(folder: Path, by_file: Mapping[str, list[_Part]]) -> list[str]:
+    return [
+        fault for location, parts in by_file.items() for fault in _of_file(folder, location, parts)
+    ]
 
 
 def _graph_alone(path: Path) -> onnx.ModelProto:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.checks.alone import Alone
 from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
@@ -14,11 +15,10 @@ from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.floor import measure_floor, tied_elements
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of, row_errors
-from pytest_onnxcheck.engine.runtime.alone import Alone
 from pytest_onnxcheck.engine.runtime.session import Session
 from pytest_onnxcheck.errors import InputError, RunError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
+from pytest_onnxcheck.manifest.sections import METRICS, Tolerance
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EmptyRows,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["compared", "measure_case", "measured_case"]
+__all__ = ["compare_outputs", "measure_against", "measure_case"]
 
 
 def measure_case(
@@ -47,47 +47,43 @@ def measure_case(
         if case.probe:
             return None
         raise
-    return measured_case(session, oracle, variant, case, expected)
+    return measure_against(session, oracle, variant, case, expected)
 
 
-def measured_case(
-    session: Session,
-    oracle: Oracle,
-    variant: Variant,
-    case: Case,
-    expected: Expected,
-    outputs: list[Array] | None = None,
+def measure_against(
+    session: Session, oracle: Oracle, variant: Variant, case: Case, expected: Expected
 ) -> CaseMeasurement:
-    """Compares one case with what it should give; that it does not run is measured too.
-
-    `outputs` are the artefact's where it has been run already, in its own order.
-    """
+    """Compares one case with what it should give; that it does not run is measured too."""
     try:
-        outputs = session.run(case.inputs) if outputs is None else outputs
+        outputs = session.run(case.inputs)
     except RunError as error:
-        return compared(oracle, variant, case, expected, str(error))
+        return compare_outputs(oracle, variant, case, expected, str(error))
     actual = dict(zip(session.outputs, outputs, strict=True))
-    batch = batch_of(oracle.reference, case)
-    measured = compared(oracle, variant, case, expected, actual, batch)
-    if batch is None:
-        return measured
-    alone = Alone(session, oracle, variant, batch, expected)
-    return dataclasses.replace(measured, outputs=tuple(map(alone.measured, measured.outputs)))
+    return compare_outputs(oracle, variant, case, expected, actual, session)
 
 
-def compared(
+def compare_outputs(
     oracle: Oracle,
     variant: Variant,
     case: Case,
     expected: Expected,
     actual: dict[str, Array] | str,
-    batch: Batch | None = None,
+    session: Session | None = None,
 ) -> CaseMeasurement:
-    """Compares outputs by name, and their examples; in place of outputs, why there are none."""
+    """Compares what an artefact gave, and the examples of a batch each by itself.
+
+    Args:
+        oracle: What the model should give.
+        variant: The variant the artefact belongs to.
+        case: What it was given.
+        expected: What the case should give.
+        actual: The outputs by name; in place of them, why there are none.
+        session: What gave them, to run suspicious examples again; None where it was no session.
+    """
     declared = oracle.reference.model.outputs
     measured = CaseMeasurement(
         case.name,
-        lenient=_lenient(case),
+        lenient=case.lenient or None,
         probe=case.probe,
         empty_rows=tuple(_empty_rows(oracle, case)),
         whole_rows=tuple(masks.whole_rows(oracle.reference.model.inputs, case.inputs)),
@@ -98,25 +94,21 @@ def compared(
     if set(actual) != set(declared):
         text = f"the artefact gives outputs {list(actual)}, declared {list(declared)}"
         return dataclasses.replace(measured, error=text)
+    batch = batch_of(oracle.reference, case)
     outputs = list(_outputs(oracle, variant, expected, actual, batch))
-    return dataclasses.replace(measured, outputs=tuple(_swaps(outputs, expected, actual)))
+    outputs = list(_swaps(outputs, expected, actual))
+    if batch is not None:
+        alone = Alone(session, oracle, variant, batch, expected)
+        outputs = [alone.measured(output) for output in outputs]
+    return dataclasses.replace(measured, outputs=tuple(outputs))
 
 
 def _empty_rows(oracle: Oracle, case: Case) -> Iterator[EmptyRows]:
     inputs = oracle.reference.model.inputs
     for name in masks.empty_rows(inputs, case.inputs):
         mask = inputs[name].fill == "mask"
-        if mask or not case.own:  # whoever gives zeros knows what they are
+        if mask or not case.given:  # whoever gives zeros knows what they are
             yield EmptyRows(name, mask, inputs[name].empty_rows)
-
-
-def _lenient(case: Case) -> str | None:
-    """Why what differs is told rather than failed; None where it is failed."""
-    if case.undeclared:
-        return case.undeclared
-    if case.outside_range:
-        return "the manifest declares this case outside the model's range"
-    return None
 
 
 def _has_nan(array: Array) -> bool:
@@ -156,13 +148,13 @@ def _outputs(
         rows = batch if batch is not None and name in batch.outputs else None
         if rows is not None and comparable and own.dtype.kind == "f":
             measured = dataclasses.replace(measured, rows=tuple(row_errors(rows, own, found)))
-        suspicious = probe and _suspicious(measured, tolerance)
+        beyond = probe and _beyond_thresholds(measured, tolerance)
         if not comparable or not variant.traits.noise_floor:
             yield measured
         elif own.dtype.kind != "f" and measured.differing:
             tied, margin = tied_elements(expected, index, found, variant.precision)
             yield dataclasses.replace(measured, tied=tied, margin=margin)
-        elif own.dtype.kind == "f" and (tolerance.policy == "noise-floor" or suspicious):
+        elif own.dtype.kind == "f" and (tolerance.policy == "noise-floor" or beyond):
             floor = measure_floor(
                 expected,
                 index,
@@ -177,18 +169,15 @@ def _outputs(
             yield measured
 
 
-def _suspicious(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
+def _beyond_thresholds(measured: OutputMeasurement, tolerance: Tolerance) -> bool:
     """Whether thresholds do not let an output pass.
 
     On a probe that may be rounding: thresholds are written for ordinary inputs.
     """
     found = [(metric, getattr(measured, metric)) for metric in METRICS]
     found += [pair for row in measured.rows for pair in row.values]
-    return bool(measured.nonfinite or measured.outside_allclose) or any(
-        isinstance(bounds := getattr(tolerance, metric), Bounds)
-        and value is not None
-        and not bounds.passed(value, METRICS[metric])
-        for metric, value in found
+    return bool(measured.nonfinite or measured.outside_allclose) or not all(
+        tolerance.passes(metric, value) for metric, value in found
     )
 
 

@@ -6,20 +6,18 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks.case import compared, measure_case, measured_case
+from pytest_onnxcheck.engine.checks.case import compare_outputs, measure_against, measure_case
 from pytest_onnxcheck.engine.checks.sizes import run_sweeps
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
+from pytest_onnxcheck.engine.inputs.batches import company
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
-from pytest_onnxcheck.engine.oracle.rows import company
 from pytest_onnxcheck.engine.runtime import saturation
 from pytest_onnxcheck.engine.runtime.overflow import LARGE, TINY, stored_outputs, underflowed
 from pytest_onnxcheck.engine.runtime.session import Session, open_session
 from pytest_onnxcheck.engine.subject import Subject
-from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI
@@ -74,16 +72,15 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
     first = oracle.expected(cases[0])
     again = dataclasses.replace(cases[0], name=f"{cases[0].name}, again after the others")
     if len(cases) > 1 and measured[0].error is None:
-        measured.append(measured_case(session, oracle, variant, again, first))
+        measured.append(measure_against(session, oracle, variant, again, first))
     sweeps, off = run_sweeps(session, oracle, variant, measured)
     measured += off
     ran = [case for case in oracle.declared if _ran(case, measured)]
     saturated, computed = _on_other_cpus(subject, session, ran)
+    quiet = _in_company(subject, session)
     if computed and saturated is not None and saturated.here:
-        text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
-        measured = [
-            entry if entry.error else dataclasses.replace(entry, lenient=text) for entry in measured
-        ]
+        measured = [_as_left_out(entry) for entry in measured]
+        quiet = quiet and _as_left_out(quiet)
     return EquivalenceMeasurement(
         subject.target.name,
         session.provider,
@@ -92,7 +89,7 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         no_float64=first.problem,
         saturation=saturated,
         held_to=_held_to(oracle, variant, cases, measured, sweeps),
-        company=_in_company(subject, session),
+        company=quiet,
         small_constants=_small_constants(subject),
         sweeps=tuple(sweeps),
     )
@@ -132,15 +129,18 @@ def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:
     case = company(oracle.reference) if shares_scale(subject.artefact.path) else None
     if case is None:
         return None
-    try:
-        expected = Expected(oracle, case, oracle.reference.run(case.inputs))
-    except InputError:
-        return None
-    return measured_case(session, oracle, subject.variant, case, expected)
+    return measure_case(session, oracle, subject.variant, case)
+
+
+def _as_left_out(case: CaseMeasurement) -> CaseMeasurement:
+    """A case that this machine ran as a CPU does that the manifest leaves out."""
+    text = f"this machine's CPU has no VNNI, and {_LEFT_OUT}"
+    return case if case.error else dataclasses.replace(case, lenient=text)
 
 
 def _small_constants(subject: Subject) -> tuple[str, ...]:
-    if subject.variant.precision != "fp16":
+    traits = subject.variant.traits
+    if traits.floats != "float16" or traits.casts_module:
         return ()
     return small_constants(subject.artefact.path, subject.float_artefact.path)
 
@@ -164,7 +164,7 @@ def _on_other_cpus(
         named = dataclasses.replace(cases[case], name=f"{case}, on x86 {name}")
         expected = subject.oracle.expected(cases[case])
         cast = session.cast_outputs(given)
-        own = compared(subject.oracle, subject.variant, named, expected, cast)
+        own = compare_outputs(subject.oracle, subject.variant, named, expected, cast)
         lenient = own.lenient or (None if found.here or found.included else _LEFT_OUT)
         measured.append(dataclasses.replace(own, cpu=cpu, lenient=lenient))
     return found, measured
@@ -187,7 +187,7 @@ def beside_eight_bits(
     session = open_session(eight, subject.target)
     run = saturation.unsaturated(eight.path, session)
     cases = [
-        compared(oracle, variant, case, oracle.expected(case), run(case.inputs))
+        compare_outputs(oracle, variant, case, oracle.expected(case), run(case.inputs))
         for case in oracle.declared
     ]
     beside = dataclasses.replace(measured, cases=tuple(cases)).sqnr_db
@@ -269,5 +269,5 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     shown = ", ".join(overflowed[:3]) + (", ..." if len(overflowed) > 3 else "")
     case = dataclasses.replace(case, name=f"{case.name}, with float16 overflow in {shown}")
     cast = session.cast_outputs(outputs)
-    measured = compared(subject.oracle, subject.variant, case, expected, cast)
+    measured = compare_outputs(subject.oracle, subject.variant, case, expected, cast)
     return dataclasses.replace(measured, overflowed=tuple(overflowed))

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.checks.case import compared, measured_case
+from pytest_onnxcheck.engine.checks.case import compare_outputs
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.inputs.probes import element_count
 from pytest_onnxcheck.engine.inputs.sizes import PlannedSweep, plan_sweeps
@@ -60,7 +60,7 @@ def run_sweeps(
     if session.provider != CPU.provider:  # others compile each size anew, or are written in Python
         return [], []
     planned = plan_sweeps(oracle.reference, _seconds(oracle))
-    drawn = {case.name for case in oracle.declared if not case.own}
+    drawn = {case.name for case in oracle.declared if not case.given}
     least = _least([case for case in declared if case.case in drawn], oracle)
     runs = [_Run(session, oracle, variant, sweep, least) for sweep in planned]
     return [run.measure() for run in runs], [case for run in runs for case in run.off]
@@ -175,11 +175,12 @@ class _Run:
         try:
             outputs = session.run(case.inputs)
         except RunError as error:
-            return compared(oracle, variant, case, expected, str(error))
+            return compare_outputs(oracle, variant, case, expected, str(error))
+        actual = dict(zip(session.outputs, outputs, strict=True))
         by_thresholds = self._probed and variant.tolerance.policy == "fixed"
-        if not by_thresholds and not self._suspicious(expected, outputs, size):
+        if not by_thresholds and not self._may_differ(expected, actual, size):
             return None
-        found = measured_case(session, oracle, variant, case, expected, outputs)
+        found = compare_outputs(oracle, variant, case, expected, actual, session)
         self._perturbed_runs += found.perturbed_runs
         for index, output in enumerate(found.outputs):
             floor = _Floor.of(output, oracle.usual_magnitude(index))
@@ -187,8 +188,8 @@ class _Run:
                 self._learned.setdefault(output.name, {})[size] = floor
         return found
 
-    def _suspicious(self, expected: Expected, outputs: list[Array], size: int) -> bool:
-        found = dict(zip(self._session.outputs, outputs, strict=True))
+    def _may_differ(self, expected: Expected, found: dict[str, Array], size: int) -> bool:
+        """Whether a full comparison is worth its while."""
         names = list(self._oracle.reference.model.outputs)
         if set(found) != set(names):
             return True

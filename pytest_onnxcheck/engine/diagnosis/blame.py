@@ -47,18 +47,17 @@ _EVALUATOR = "onnx's reference evaluator"
 _Run = Callable[[], tuple[dict[str, "Array"], str]]
 
 
-def blame(subject: Subject, case: Case, safety: float = 8.0) -> tuple[str | None, tuple[Step, ...]]:
+def blame(subject: Subject, case: Case) -> tuple[str | None, tuple[Step, ...]]:
     """Finds the stage that is guilty of a failing case.
 
     Args:
         subject: What fails.
         case: The failing case.
-        safety: How many noise floors a step may be away.
 
     Returns:
         The guilty stage, or None where no step differs from PyTorch, and every step.
     """
-    comparison = _Comparison(subject, case, safety)
+    comparison = _Comparison(subject, case)
     precision = subject.variant.precision
     steps = [_capture(comparison)]
     if precision == "fp32" or subject.converted:
@@ -136,12 +135,15 @@ class _Comparison:
     Attributes:
         subject: What fails.
         case: The failing case.
-        safety: How many noise floors a step may be away.
     """
 
     subject: Subject
     case: Case
-    safety: float
+
+    @property
+    def safety(self) -> float:
+        """How many noise floors a step may be away."""
+        return self.subject.variant.tolerance.floors
 
     @property
     def cpu(self) -> Target:

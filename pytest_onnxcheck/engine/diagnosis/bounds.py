@@ -39,13 +39,14 @@ def largest_difference(output: OutputMeasurement, tolerance: Tolerance) -> float
     worst = output.max_abs or 0.0
     if output.tied and output.tied == output.differing:
         return worst
-    allowed = []
-    if output.floor is not None and tolerance.safety is not None:
+    floor, share = output.floor, share_of_bound(output, tolerance)
+    allowed = [worst / share] if share > 0 else []
+    if floor is not None:
         # the floor is about float64, the script compares with PyTorch's own float32
-        allowed.append(tolerance.safety * output.floor.floor_worst + output.floor.torch_worst)
-        if output.floor.ratio > tolerance.safety:
-            allowed.append(worst * tolerance.safety / output.floor.ratio)
-    share = share_of_bound(output, tolerance)
-    if share > 0:
-        allowed.append(worst / share)
+        noise = tolerance.floors * floor.floor_worst + floor.torch_worst
+        if floor.ratio > tolerance.floors:
+            noise = min(noise, worst * tolerance.floors / floor.ratio)
+        if tolerance.policy == "fixed":  # on a probe, which passes by either
+            return max([noise, *allowed])
+        allowed.append(noise)
     return min(allowed, default=0.0)

@@ -34,9 +34,6 @@ _T = TypeVar("_T")
 #: how long to look for nodes of an int8-static artefact that are better left in float
 _SENSITIVITY_SECONDS = 20.0
 
-#: how many noise floors a value may be away, where the tolerance does not say so
-_SAFETY = 8.0
-
 #: how many characters of an error are repeated
 _MOST_CHARACTERS = 300
 
@@ -70,7 +67,8 @@ def diagnose(
     case = subject.oracle.case(failing)
     if case is None:
         return None
-    (found,) = [entry for entry in measured.cases if entry.case == failing]
+    found = measured.case(failing)
+    assert found is not None
     reason = _known_reason(found, subject.artefact)
     if reason is not None:
         return Diagnosis(failing, stage="quantization", notes=(reason,))
@@ -106,7 +104,10 @@ def diagnose(
 def _only_examples(
     measured: EquivalenceMeasurement, found: CaseMeasurement, subject: Subject, failure: Failure
 ) -> bool:
-    """Whether a case fails by what was measured of single examples, and by nothing else."""
+    """Whether a case fails by what was measured of single examples, and by nothing else.
+
+    The one in company fails by nothing else, if its whole output is right.
+    """
     outputs = [
         dataclasses.replace(
             output, rows=(), floor=output.floor and dataclasses.replace(output.floor, row=None)
@@ -118,7 +119,7 @@ def _only_examples(
         failure(dataclasses.replace(measured, cases=(case,), company=None), subject.variant)
         for case in cases
     )
-    return fails is not None and whole_fails is None
+    return (fails is not None or found is measured.company) and whole_fails is None
 
 
 class _Attempts:
@@ -167,9 +168,9 @@ def _diagnosed(
     nonfinite: bool,
 ) -> Diagnosis:
     """The guilty stage, and where in the artefact it goes wrong."""
-    variant, safety = subject.variant, subject.variant.tolerance.safety or _SAFETY
+    variant, safety = subject.variant, subject.variant.tolerance.floors
     path, float_path = subject.artefact.path, subject.float_artefact.path
-    blamed = attempts.make("guilty stage", partial(blame, subject, case, safety))
+    blamed = attempts.make("guilty stage", partial(blame, subject, case))
     stage, steps = blamed or (None, ())
     if stage != "quantization" or not subject.converted:
         locate = partial(localise, float_path, subject.oracle, case, safety=safety)
@@ -177,7 +178,7 @@ def _diagnosed(
         return Diagnosis(case.name, stage, steps, divergence)
     divergence, losses, sensitivity = None, None, None
     if nonfinite:
-        find = partial(first_nonfinite, path, subject.oracle, case)
+        find = partial(first_nonfinite, path, subject.oracle, case, safety=safety)
         divergence = attempts.make("first NaN or infinity", find)
     else:
         losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))

@@ -35,7 +35,7 @@ _MOST_NODES_BEHIND = 8
 _MOST_OPERATORS_FOLDED = 2
 
 
-def localise(path: Path, oracle: Oracle, case: Case, *, safety: float = 8.0) -> Divergence | None:
+def localise(path: Path, oracle: Oracle, case: Case, *, safety: float) -> Divergence | None:
     """Finds the first place inside an artefact whose value is not PyTorch's.
 
     Args:

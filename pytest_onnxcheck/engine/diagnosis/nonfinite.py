@@ -32,13 +32,14 @@ __all__ = ["first_nonfinite"]
 _SMALLEST_HALF = 2.0**-25
 
 
-def first_nonfinite(path: Path, oracle: Oracle, case: Case) -> Divergence | None:
+def first_nonfinite(path: Path, oracle: Oracle, case: Case, *, safety: float) -> Divergence | None:
     """Finds the node that the NaN, or else the infinities, of an artefact's outputs come from.
 
     Args:
         path: The artefact, in any precision.
         oracle: Gives PyTorch's side.
         case: Inputs on which it gives them.
+        safety: How many noise floors apart a value and PyTorch's may be to be the same.
 
     Returns:
         The first of the nodes that make them of finite values; None where there is none.
@@ -54,7 +55,7 @@ def first_nonfinite(path: Path, oracle: Oracle, case: Case) -> Divergence | None
         odd = {name for name, counts in values.items() if counts[number]}
         node = _origin(opened, odd)
         if node is not None:
-            return _divergence(opened, node, odd, oracle, case, what)
+            return _divergence(opened, node, odd, oracle, case, what, safety)
     return None
 
 
@@ -80,7 +81,13 @@ def _origin(opened: OpenedGraph, odd: set[str]) -> onnx.NodeProto | None:
 
 
 def _divergence(
-    opened: OpenedGraph, node: onnx.NodeProto, odd: set[str], oracle: Oracle, case: Case, what: str
+    opened: OpenedGraph,
+    node: onnx.NodeProto,
+    odd: set[str],
+    oracle: Oracle,
+    case: Case,
+    what: str,
+    safety: float,
 ) -> Divergence:
     """Describes the node, and what it reads where it goes wrong."""
     import numpy as np
@@ -104,11 +111,11 @@ def _divergence(
     if operator:
         made = [each for each in made if (each.operator, each.source) == (operator, source)][:1]
     else:  # the tracer's exporter notes modules only
-        before = {index for array in read.values() for index in _same(torch_side, array)}
+        before = {index for array in read.values() for index in _same(torch_side, array, safety)}
         made = [each for each in made if before.intersection(each.inputs)]
         made = [each for each in made if module in (None, each.module)][-1:]
     record = made[0] if made else None
-    told = _told(torch_side, record, read, index, bad.shape)
+    told = _told(torch_side, record, read, index, bad.shape, safety)
     return Divergence(
         node=node.name or value,
         operator=node.op_type,
@@ -137,6 +144,7 @@ def _told(
     read: Mapping[str, Array],
     index: tuple[int, ...],
     shape: tuple[int, ...],
+    safety: float,
 ) -> str:
     """The elements of the values read that one element is made of, with PyTorch's beside them.
 
@@ -146,6 +154,7 @@ def _told(
         read: The values that are read.
         index: The element's place.
         shape: Its array's shape; what is not as large is broadcast, and else left out.
+        safety: How many noise floors apart two equal values may be.
     """
     import numpy as np
 
@@ -155,7 +164,7 @@ def _told(
             continue  # not element by element
         element = float(np.broadcast_to(array, shape)[index])
         text = f"{name!r} is {element:.6g}"
-        before = _record_of(torch_side, record, array, place, len(read))
+        before = _record_of(torch_side, record, array, place, len(read), safety)
         if before is not None and before.value is not None:
             exact = float(np.broadcast_to(before.value.reshape(array.shape), shape)[index])
             if not math.isclose(exact, element, rel_tol=0.01):
@@ -170,23 +179,23 @@ def _told(
 
 
 def _record_of(
-    torch_side: Trace, record: Record | None, array: Array, place: int, number: int
+    torch_side: Trace, record: Record | None, array: Array, place: int, number: int, safety: float
 ) -> Record | None:
     """The record of a value that is read: by what PyTorch reads there, or else by its elements."""
     if record is not None and len(record.inputs) == number:
         before = torch_side.records[record.inputs[place]]
         if before.sketch.size == array.size:
             return before
-    same = _same(torch_side, array)
+    same = _same(torch_side, array, safety)
     return torch_side.records[same[0]] if same else None
 
 
-def _same(torch_side: Trace, array: Array) -> list[int]:
+def _same(torch_side: Trace, array: Array, safety: float) -> list[int]:
     """Indices of the records that hold a value."""
     import numpy as np
 
     unit = UNIT["fp16" if array.dtype == np.float16 else "fp32"]
-    return torch_side.find(array, 8.0, unit)[0]
+    return torch_side.find(array, safety, unit)[0]
 
 
 def _broadcasts(shape: tuple[int, ...], whole: tuple[int, ...]) -> bool:

@@ -38,6 +38,8 @@ __all__ = [
 #: what the manifest would have to declare of values that are larger or smaller than usual
 NO_RANGE = "no range is declared that holds such magnitudes"
 
+_OUTSIDE_RANGE = "the manifest declares this case outside the model's range"
+
 #: more combinations of dims than this, and dims are swept one at a time
 _MAX_COMBINATIONS = 16
 
@@ -49,22 +51,20 @@ class Case:
     Attributes:
         name: How it was made; unique within the model.
         inputs: The arrays by input name.
-        outside_range: Whether the model is not made for it: what differs is told, not failed.
+        lenient: Why what differs is told and not failed: the model is not made for these inputs.
         probe: Whether the plugin thought of it by itself.
         ordinary: Whether its values are such as the manifest's draws have, whatever its sizes.
-        undeclared: What the manifest would have to declare, where the plugin goes beyond it.
-        odd_mask: Whether it goes beyond it in how an input is masked.
-        own: Whether the user gave its inputs.
+        odd_mask: Whether a probe masks an input as the manifest does not say that it is.
+        given: Whether the user gave its inputs.
     """
 
     name: str
     inputs: dict[str, Array]
-    outside_range: bool = False
+    lenient: str = ""
     probe: bool = False
     ordinary: bool = True
-    undeclared: str = ""
     odd_mask: bool = False
-    own: bool = False
+    given: bool = False
 
 
 def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
@@ -93,20 +93,20 @@ def declared_cases(reference: Reference) -> list[Case]:
     model = reference.model
     cases = []
     if model.example is not None:
-        cases.append(Case("example", _case_file(model, model.example), own=True))
+        cases.append(Case("example", _case_file(model, model.example), given=True))
     for dims in dim_values(model.dims):
         for draw in range(model.draws):
             name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
             cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
     for name, entry in model.cases.items():
         cases += [
-            Case(made, arrays, entry.outside_range, own=True)
-            for made, arrays in _own(model, name, entry)
+            Case(made, arrays, _OUTSIDE_RANGE if entry.outside_range else "", given=True)
+            for made, arrays in _given(model, name, entry)
         ]
     return cases
 
 
-def _own(model: Model, name: str, entry: CaseFile) -> Iterator[tuple[str, dict[str, Array]]]:
+def _given(model: Model, name: str, entry: CaseFile) -> Iterator[tuple[str, dict[str, Array]]]:
     """The user's own cases behind one entry of the manifest."""
     if entry.file is not None:
         yield f"case:{name}", _case_file(model, entry.file)

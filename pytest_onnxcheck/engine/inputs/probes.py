@@ -127,15 +127,14 @@ class Probe:
                 arrays[name] = filled(kind, rng, reference.model.inputs[name], arrays[name])
         kinds = set(self.kinds.values())
         extreme = not EXTREME.isdisjoint(kinds)
-        undeclared = NO_RANGE if extreme else self._odd_mask(reference)
+        odd_mask = "" if extreme else self._odd_mask(reference)
         return Case(
             self.name,
             arrays,
-            outside_range=bool(undeclared),
+            lenient=NO_RANGE if extreme else odd_mask,
             probe=True,
             ordinary=kinds <= {ORDINARY, "all true"},
-            undeclared=undeclared,
-            odd_mask=bool(undeclared) and not extreme,
+            odd_mask=bool(odd_mask),
         )
 
     def _odd_mask(self, reference: Reference) -> str:

@@ -1,4 +1,4 @@
-"""Whether two runs of a model are alike."""
+"""How far two runs of a model are apart, and whether they are alike."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["apart", "nonfinite_kinds", "same"]
+__all__ = ["apart", "distance", "nonfinite_kinds", "same"]
+
+
+def distance(one: Array, other: Array, finite: Array) -> Array:
+    """|one - other| by element, as float64, exact for integers of every width.
+
+    Args:
+        one: An array of any dtype.
+        other: An array of its shape.
+        finite: Which elements are compared; the distance of the others is 0.
+    """
+    import numpy as np
+
+    kinds = {one.dtype.kind, other.dtype.kind}
+    if kinds <= {"i"} or kinds <= {"u"}:
+        # differences of 64-bit integers may not fit, but they do modulo 2^64, without sign
+        high = np.maximum(one, other).astype(np.uint64)
+        low = np.minimum(one, other).astype(np.uint64)
+        return (high - low).astype(np.float64)
+    wide = np.where(finite, one, 0).astype(np.float64)
+    with np.errstate(over="ignore"):
+        return np.abs(np.where(finite, other, 0).astype(np.float64) - wide)
 
 
 def apart(one: Array, other: Array) -> float:
@@ -27,8 +48,7 @@ def apart(one: Array, other: Array) -> float:
         return math.inf
     finite = np.isfinite(one)
     scale = float(np.abs(one[finite]).max(initial=0.0))
-    difference = np.abs(one[finite].astype(np.float64) - other[finite])
-    largest = float(difference.max(initial=0.0))
+    largest = float(distance(one, other, finite).max(initial=0.0))
     return largest / scale if scale else math.inf if largest else 0.0
 
 

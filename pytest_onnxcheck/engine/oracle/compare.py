@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.oracle.alike import distance
 from pytest_onnxcheck.manifest.sections import Output, Tolerance
 from pytest_onnxcheck.measurement import Element, OutputMeasurement
 
@@ -49,7 +50,7 @@ def compare(
         return OutputMeasurement(**facts)
     finite = np.isfinite(expected) & np.isfinite(actual)
     same = _same_nonfinite(expected, actual)
-    error = np.where(finite, _distance(expected, actual, finite), np.where(same, 0.0, np.inf))
+    error = np.where(finite, distance(expected, actual, finite), np.where(same, 0.0, np.inf))
     reference = np.where(finite, expected, 0).astype(np.float64)
     compared = error[finite]
     own = np.abs(expected[np.isfinite(expected)].astype(np.float64))
@@ -110,21 +111,6 @@ def _same_nonfinite(expected: Array, actual: Array) -> Array:
     infinite = np.isinf(expected) & np.isinf(actual)
     same_sign = np.signbit(expected) == np.signbit(actual) if infinite.any() else infinite
     return (np.isnan(expected) & np.isnan(actual)) | (infinite & same_sign)
-
-
-def _distance(expected: Array, actual: Array, finite: Array) -> Array:
-    """|actual - expected| as float64, exact for integers of every width."""
-    import numpy as np
-
-    kinds = {expected.dtype.kind, actual.dtype.kind}
-    if kinds <= {"i"} or kinds <= {"u"}:
-        # differences of 64-bit integers may not fit, but they do modulo 2^64, without sign
-        high = np.maximum(expected, actual).astype(np.uint64)
-        low = np.minimum(expected, actual).astype(np.uint64)
-        return (high - low).astype(np.float64)
-    wide = np.where(finite, expected, 0).astype(np.float64)
-    with np.errstate(over="ignore"):
-        return np.abs(np.where(finite, actual, 0).astype(np.float64) - wide)
 
 
 def _cosine(expected: Array, actual: Array) -> float:

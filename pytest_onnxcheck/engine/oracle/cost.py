@@ -35,8 +35,8 @@ class Cost:
     Attributes:
         seconds: Nominal seconds.
         largest: The largest finite magnitude that an operator gave.
-        smallest: The least that the largest element of an operator's result was, where that
-            was not zero.
+        smallest: Of the largest magnitude in each operator's result, the smallest that is not
+            zero.
     """
 
     seconds: float = 0.0

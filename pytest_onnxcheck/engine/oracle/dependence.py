@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.inputs.cases import dim_values, example, example_dims, fill_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,17 +76,27 @@ def runs_at_other_sizes(
 
 
 def _sizes(reference: Reference) -> list[dict[str, int]]:
-    """The combinations declared; then each dim one and twice as large, the others as exported."""
+    """The combinations declared; then each dim at larger sizes, the others as exported."""
     exported = example_dims(reference.model)
     fed = {dim for shape in reference.shapes.values() for dim in shape}
     larger = [
         {**exported, dim: other}
         for dim, size in exported.items()
         if dim in fed
-        for other in (size + 1, 2 * size)
+        for other in _larger(reference.model, dim, size)
     ]
     declared = dim_values(reference.model.dims)
     return [*declared, *(sizes for sizes in larger if sizes not in declared)]
+
+
+def _larger(model: Model, dim: str, size: int) -> list[int]:
+    """The next size of a dim, and about twice the size: of a range, such as it holds."""
+    if dim not in model.spans:
+        return [size + 1, 2 * size]
+    span = model.spans[dim]
+    larger = span[bisect.bisect_right(span, size) :]
+    twice = larger[bisect.bisect_left(larger, 2 * size) :]
+    return list(dict.fromkeys([*larger[:1], *(twice[:1] or larger[-1:])]))
 
 
 def _other_outputs(reference: Reference) -> Iterator[dict[str, Array]]:

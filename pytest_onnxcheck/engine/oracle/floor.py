@@ -2,7 +2,7 @@
 
 Two estimates, and the floor is the larger: the error of PyTorch's own float32 run against float64
 (for fp16 and half, in proportion), and the spread of runs perturbed by the rounding of the
-precision under test (`precision`). The second costs several runs and can only raise the floor, so
+precision under test (`rounding`). The second costs several runs and can only raise the floor, so
 runs are added one by one while an error is not explained. Nothing is expected to be more exact
 than one rounding of the output itself.
 """
@@ -13,7 +13,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
+from pytest_onnxcheck.engine.oracle.alike import distance, nonfinite_kinds
 from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.oracle.rows import Batch, quiet_floors
@@ -62,7 +62,7 @@ def measure_floor(
     floors = _rounding(exact[finite], precision, usual_magnitude)
     # to first order, rounding errors grow in proportion to the unit of rounding
     scale = UNIT[precision] / UNIT["fp32"]
-    moved = _distance(own, exact, finite) * scale
+    moved = distance(own, exact, finite) * scale
     worst, rms = _size(own[finite] - exact[finite])
     floors = _larger(floors, (worst * scale, rms * scale))
 
@@ -70,14 +70,14 @@ def measure_floor(
         whole = _measured(own, exact, actual, finite, unstable, floors, told, safety)
         if batch is None or not batch.quiet.any():
             return whole
-        known, error = np.where(finite, exact, 0.0), _distance(actual, exact, finite)
+        known, error = np.where(finite, exact, 0.0), distance(actual, exact, finite)
         row = quiet_floors(batch, known, error, moved, floors[0], usual_magnitude)
         return dataclasses.replace(whole, row=row)
 
     measured = measure(source)
     draws = expected.draws(precision)
     count = 0
-    while _suspicious(measured, safety):
+    while _needs_more_runs(measured, safety):
         draw = next(draws, None)
         if draw is None:
             break
@@ -85,12 +85,12 @@ def measure_floor(
         unstable |= nonfinite_kinds(draw[index]) != nonfinite_kinds(exact)
         finite &= _finite(draw[index])
         floors = _larger(floors, _size(draw[index][finite] - exact[finite]))
-        moved = np.maximum(moved, _distance(draw[index], exact, finite))
+        moved = np.maximum(moved, distance(draw[index], exact, finite))
         measured = measure(f"{source}, {count} perturbed run{'s' * (count > 1)}")
     return dataclasses.replace(measured, perturbed_runs=count)
 
 
-def _suspicious(measured: FloorMeasurement, safety: float) -> bool:
+def _needs_more_runs(measured: FloorMeasurement, safety: float) -> bool:
     """Whether perturbed runs may still explain something."""
     row = measured.row
     beyond = measured.ratio > safety or (row is not None and row.value > safety)
@@ -177,15 +177,6 @@ def _finite(*arrays: Array) -> Array:
 
     finite: Array = np.logical_and.reduce([np.isfinite(array) for array in arrays])
     return finite
-
-
-def _distance(one: Array, other: Array, finite: Array) -> Array:
-    """|one - other| in float64, 0 where it is not compared."""
-    import numpy as np
-
-    distance = np.zeros(one.shape)
-    np.subtract(one, other, out=distance, where=finite)
-    return np.abs(distance, out=distance)
 
 
 def _rounding(exact: Array, precision: str, usual_magnitude: float) -> tuple[float, float]:

@@ -102,12 +102,18 @@ class Oracle:
         """
         precision = variant.precision
         if not variant.traits.noise_floor:
-            return f"{precision} is made for the values it will meet"
-        inputs = self.reference.model.inputs.values()
-        floats = [entry for entry in inputs if entry.dtype.startswith("float")]
-        if precision == "fp32" or all(entry.range is not None for entry in floats):
+            return f"{precision} is held to usual values only"
+        unranged = [
+            name
+            for name, entry in self.reference.model.inputs.items()
+            if entry.dtype.startswith("float") and entry.range is None
+        ]
+        if precision == "fp32" or not unranged:
             return ""
-        return f"{precision} gets values inside declared ranges alone, and an input has none"
+        return (
+            f"{precision} is probed with odd values only where every float input declares a "
+            f"`range`; {unranged[0]!r} does not"
+        )
 
     def case(self, name: str) -> Case | None:
         """The case of this name, or the one that a derived name begins with."""

@@ -6,13 +6,12 @@ may be wholly wrong beside them, in int8 for one, where a batch shares one scale
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import NO_RANGE, Case, example_dims, fill_inputs
-from pytest_onnxcheck.engine.inputs.kinds import family_of
+from pytest_onnxcheck.engine.inputs.batches import leading_dim, led_inputs, scalable
+from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.measurement import RowMeasurement
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["QUIETER", "Batch", "batch_of", "company", "copies", "quiet_floors", "row_errors"]
+__all__ = ["Batch", "batch_of", "quiet_floors", "row_errors"]
 
 #: An example is quiet whose inputs are less than this share of the loudest one's. Only a quiet one
 #: is held to its own magnitude: another may be small because its terms happen to cancel.
@@ -30,9 +29,6 @@ _QUIET = 1 / 8
 
 #: An output this much smaller than the batch's is nothing, of which no share is asked.
 _NOTHING = 1e-6
-
-#: How loud the quiet example of `company` is.
-QUIETER = 0.01
 
 
 @dataclass(frozen=True)
@@ -69,33 +65,19 @@ class Batch:
         return RowMeasurement(metric, index, value, loudest, float(self.loudness[index]))
 
 
-def batch_dim(reference: Reference) -> str | None:
-    """The symbolic dim that counts examples: the first of an input and of an output, and no other.
-
-    None where there is none, or more than one.
-    """
-    outputs = {name: output.shape for name, output in reference.model.outputs.items()}
-    shapes = [*reference.shapes.values(), *outputs.values()]
-    inside = {dim for shape in shapes for dim in shape[1:]}
-    first = {shape[0] for shape in reference.shapes.values() if shape}
-    last = {shape[0] for shape in outputs.values() if shape}
-    found = [dim for dim in first & last if isinstance(dim, str) and dim not in inside]
-    return found[0] if len(found) == 1 else None
-
-
 def batch_of(reference: Reference, case: Case) -> Batch | None:
     """The examples of a case; None where it has fewer than two, or inputs that disagree on it."""
     import numpy as np
 
-    dim = batch_dim(reference)
+    dim = leading_dim(reference)
     if dim is None:
         return None
-    led = _led(reference, dim)
+    led = led_inputs(reference, dim)
     sizes = {case.inputs[name].shape[:1] for name in led}
     if len(sizes) != 1 or min(sizes) < (2,):
         return None
     loudness = np.zeros(*sizes)
-    for name in _scalable(reference, led):
+    for name in scalable(reference, led):
         magnitude = np.nan_to_num(np.abs(case.inputs[name].astype(np.float64)), posinf=0.0)
         size = np.sqrt((magnitude.reshape(len(loudness), -1) ** 2).mean(1))
         if size.max():
@@ -175,50 +157,3 @@ def quiet_floors(
     ratios = np.divide(errors, floors, out=np.where(errors > 0, np.inf, 0.0), where=floors > 0)
     worst = int(np.where(told, ratios, -1.0).argmax())
     return batch.row("floors", worst, float(ratios[worst]))
-
-
-def copies(reference: Reference, batch: Batch, case: Case, index: int) -> Case:
-    """A case of the same size whose examples are all the same one."""
-    inputs = dict(case.inputs)
-    for name in _led(reference, batch.dim):
-        array = inputs[name]
-        inputs[name] = array[[index] * len(array)]
-    return dataclasses.replace(case, name=f"{case.name}, copies of example {index}", inputs=inputs)
-
-
-def company(reference: Reference) -> Case | None:
-    """Two or more examples as the manifest fills them, the last of which is `QUIETER`.
-
-    None where examples cannot be quiet: a declared range keeps away from zero, or inputs are no
-    floats; or where the manifest wants a batch of one only.
-    """
-    model, dim = reference.model, batch_dim(reference)
-    if dim is None or max(model.dims[dim]) < 2:
-        return None
-    led = _scalable(reference, _led(reference, dim))
-    ranges = [model.inputs[name].range for name in led]
-    if not led or any(found and not found[0] <= 0 <= found[1] for found in ranges):
-        return None
-    name = "one example quieter than the others"
-    inputs = fill_inputs(reference, example_dims(model), name, 0)
-    for scaled in led:
-        inputs[scaled][-1] *= QUIETER
-    unranged = None in ranges
-    undeclared = NO_RANGE if unranged else ""
-    return Case(name, inputs, outside_range=unranged, probe=True, undeclared=undeclared)
-
-
-def _led(reference: Reference, dim: str) -> list[str]:
-    return [name for name, shape in reference.shapes.items() if shape[:1] == (dim,)]
-
-
-def _scalable(reference: Reference, names: list[str]) -> list[str]:
-    """The inputs that may be loud or quiet."""
-    declared = reference.model.inputs
-    return [
-        name
-        for name in names
-        if declared[name].dtype.startswith("float")
-        and declared[name].fill != "constant"
-        and family_of(declared[name]) in ("free", "within", None)
-    ]

@@ -18,6 +18,7 @@ from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
 from pytest_onnxcheck.wording import one_line, several
 
@@ -347,8 +348,8 @@ def _refused(artefact: Artefact, problem: str, provider: str) -> RunError:
     if not found.held or (node is not None and node[1] in found.free):
         return RunError(f"{artefact.path}: {problem}")
     short = one_line(said, _SHORT)
-    if artefact.precision == "bf16":
-        return Unsupported(f"bf16 does not load on {provider}: {short}")
+    if PRECISIONS[artefact.precision].floats == "bfloat16":
+        return Unsupported(f"{artefact.precision} does not load on {provider}: {short}")
     return RunError(
         f"{artefact.path}: does not load on {provider}, which lacks kernels for bfloat16: {short}. "
         f"The manifest asks for {artefact.precision}, and bfloat16 is in "

@@ -141,6 +141,18 @@ class Tolerance(Section):
         """How many noise floors an error may be, where one is measured."""
         return _SAFETY if self.safety is None else self.safety
 
+    def passes(self, metric: str, value: float | None) -> bool:
+        """Whether a metric's value passes, as all do that have no bounds or were not measured.
+
+        Args:
+            metric: One of `METRICS`.
+            value: What was measured of it.
+        """
+        bounds = getattr(self, metric)
+        if value is None or not isinstance(bounds, Bounds):
+            return True
+        return bounds.passed(value, METRICS[metric])
+
     @property
     def replaces(self) -> bool:
         """Whether built-in thresholds do not hold beside these.

@@ -93,8 +93,8 @@ def test_an_output_that_is_constant_in_pytorch_too_warns(anchored, what):
     (finding,) = anchored(CONSTANT[what]).judge(FOLDED)
     assert finding.grade is Grade.WARN
     assert str(finding) == (
-        "output 'anchors': depends on no input: callers get the same values every time; so they "
-        "do of PyTorch"
+        "output 'anchors': depends on no input: callers get the same values every time, as in "
+        "PyTorch"
     )
 
 

@@ -81,7 +81,7 @@ def net(nets, request, tmp_path):
         model = onnx.load(paths[request.param])
         change(model.graph)
         onnx.save(model, tmp_path / "model.onnx")
-        return localise(tmp_path / "model.onnx", oracle, oracle.declared[case])
+        return localise(tmp_path / "model.onnx", oracle, oracle.declared[case], safety=8)
 
     return found
 
@@ -167,7 +167,7 @@ def test_a_model_that_does_not_run_in_float64_is_compared_in_float32(nets, tmp_p
     model = onnx.load(paths["torchscript"])
     by_operator(model.graph, "Tanh").op_type = "Softsign"
     onnx.save(model, tmp_path / "model.onnx")
-    found = localise(tmp_path / "model.onnx", oracle, case)
+    found = localise(tmp_path / "model.onnx", oracle, case, safety=8)
     assert found.torch_operator == "aten.tanh"
     assert "float32" in found.note
 
@@ -207,7 +207,7 @@ def test_nine_of_ten_faults_in_the_zoo_are_found_in_their_layer(zoo, tmp_path):
                 fault, layers = faulty(oracle, paths[exporter], path, modules, rng)
                 if number % 2:  # a file of unknown origin
                     strip_names(path)
-                place = localise(path, oracle, oracle.declared[1])
+                place = localise(path, oracle, oracle.declared[1], safety=8)
                 if place is not None and place.module in layers:
                     found += 1
                 else:

@@ -73,7 +73,7 @@ def onnx_node(path, name):
 @pytest.mark.parametrize("exporter", ["dynamo", "torchscript"])
 def test_the_first_nan_of_half_is_named_with_its_layer_and_why(net, exporter):
     oracle, paths, case = net
-    found = first_nonfinite(paths[exporter, "half"], oracle, case)
+    found = first_nonfinite(paths[exporter, "half"], oracle, case, safety=8)
     assert (found.operator, found.torch_operator, found.module) == ("Div", "aten.div", "unit")
     assert "nets_nonfinite.py:9" in found.source
     numerator, denominator = list(onnx_node(paths[exporter, "half"], found.node).input)
@@ -86,7 +86,7 @@ def test_the_first_nan_of_half_is_named_with_its_layer_and_why(net, exporter):
 
 def test_where_nothing_is_nan_nothing_is_named_though_a_mask_is_infinite(net):
     oracle, paths, case = net
-    assert first_nonfinite(paths["dynamo", "fp32"], oracle, case) is None
+    assert first_nonfinite(paths["dynamo", "fp32"], oracle, case, safety=8) is None
 
 
 def test_an_infinity_that_reaches_an_output_is_named_where_there_is_no_nan(net, tmp_path):
@@ -97,7 +97,7 @@ def test_an_infinity_that_reaches_an_output_is_named_where_there_is_no_nan(net, 
     model.graph.initializer.append(numpy_helper.from_array(np.float32(0), "zero"))
     model.graph.node.append(helper.make_node("Div", ["before", "zero"], ["y"], "divided"))
     onnx.save(model, tmp_path / "model.onnx")
-    found = first_nonfinite(tmp_path / "model.onnx", oracle, case)
+    found = first_nonfinite(tmp_path / "model.onnx", oracle, case, safety=8)
     assert (found.node, found.operator) == ("divided", "Div")
     assert found.note.startswith("infinity in 6 of 6 elements, and what it reads holds none: at")
     assert "'zero' is 0" in found.note

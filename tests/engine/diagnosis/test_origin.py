@@ -77,7 +77,7 @@ def located(nets, tmp_path):
         model = onnx.load(path)
         change(model.graph)
         onnx.save(model, tmp_path / "model.onnx")
-        return localise(tmp_path / "model.onnx", oracle, oracle.declared[1])
+        return localise(tmp_path / "model.onnx", oracle, oracle.declared[1], safety=8)
 
     return found
 

@@ -32,8 +32,8 @@ class Net(nn.Module):
 
 @pytest.fixture
 def reference(tmp_path):
-    def make(function):
-        (tmp_path / "models.toml").write_text(MANIFEST, encoding="utf-8")
+    def make(function, manifest=MANIFEST):
+        (tmp_path / "models.toml").write_text(manifest, encoding="utf-8")
         model = load_manifest(tmp_path / "models.toml").models["net"]
         return Reference(model, Net(function), {"x": ("batch", "time"), "scale": (1,)})
 
@@ -76,6 +76,21 @@ def test_sizes_are_those_declared_and_larger_ones_and_those_refused_are_told(ref
     ]
     shapes = [outputs["y"].shape for _, outputs in runs if outputs is not None]
     assert shapes[-1] == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("span", "tried"),
+    [
+        ({"from": 8, "to": 64, "step": 8}, [8, 24, 64, 16]),
+        ({"from": 4, "to": 5}, [4, 5]),
+        ({"from": 3, "to": 5}, [3, 4, 5]),
+    ],
+)
+def test_sizes_of_a_range_are_those_that_it_holds(reference, span, tried):
+    text = ", ".join(f"{key} = {value}" for key, value in span.items())
+    taken = reference(lambda x, scale: x, MANIFEST.replace("[1, 4]", f"{{ {text} }}"))
+    found = [dims["batch"] for dims, _ in runs_at_other_sizes(taken)]
+    assert list(dict.fromkeys(found)) == tried
 
 
 def test_sizes_that_a_file_does_not_have_are_left_out(reference, tmp_path):

@@ -467,11 +467,11 @@ def test_why_values_of_the_plugins_own_are_left_out_is_said(oracle):
     made = oracle(lambda x: x * 2)
     fp32, fp16, int8 = made.reference.model.variants
     assert made.unprobed(fp32) == ""
-    assert (
-        made.unprobed(fp16)
-        == "fp16 gets values inside declared ranges alone, and an input has none"
+    assert made.unprobed(fp16) == (
+        "fp16 is probed with odd values only where every float input declares a `range`; "
+        "'x' does not"
     )
-    assert made.unprobed(int8) == "int8-dynamic is made for the values it will meet"
+    assert made.unprobed(int8) == "int8-dynamic is held to usual values only"
 
 
 def test_fp16_gets_probes_only_inside_a_declared_range(oracle):

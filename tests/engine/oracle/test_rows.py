@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 from torch import nn
 
+from pytest_onnxcheck.engine.inputs.batches import leading_dim
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.rows import (
-    QUIETER,
     Batch,
     batch_of,
-    company,
-    copies,
     quiet_floors,
     row_errors,
 )
@@ -111,7 +109,7 @@ def test_other_dims_count_no_examples(reference, text):
         name: np.ones([sizes.get(dim, dim) for dim in shape]) for name, shape in made.shapes.items()
     }
     assert batch_of(made, Case("case", arrays)) is None
-    assert company(made) is None
+    assert leading_dim(made) is None
 
 
 def test_one_example_alone_is_no_batch(reference):
@@ -202,41 +200,3 @@ def test_an_example_that_is_not_quiet_has_none():
 
 def test_an_example_of_nothing_has_none():
     assert floors(batch(1, 0.0), [[0.0], [1e-9]], exact=((1.0, 1.0), (0.0, 0.0))) is None
-
-
-# made
-
-
-def test_copies_are_of_the_size_of_the_case(reference):
-    made = reference(PLAIN + "\ninputs.z = { shape = [2] }")
-    given = case(x=scaled(1, 2, 3), z=[5, 6])
-    found = copies(made, batch_of(made, given), given, 1)
-    assert found.name == "case, copies of example 1"
-    assert np.array_equal(found.inputs["x"], scaled(2, 2, 2))
-    assert found.inputs["z"] is given.inputs["z"]
-
-
-def test_company_has_one_quiet_example(reference):
-    made = company(reference())
-    assert made.probe
-    assert made.outside_range  # nobody declared one
-    loudness = batch_of(reference(), made).loudness
-    assert loudness.shape == (3,)
-    assert loudness.argmin() == 2
-    assert loudness[2] < 5 * QUIETER
-    assert (loudness[:2] > 0.3).all()
-
-
-def test_company_is_inside_a_range_that_holds_zero(reference):
-    ranged = PLAIN.replace("2] }", "2], range = [-3, 1] }")
-    assert company(reference(ranged)).outside_range is False
-    assert company(reference(PLAIN.replace("2] }", "2], range = [1, 3] }"))) is None
-
-
-def test_there_is_no_company_for_a_batch_of_one(reference):
-    assert company(reference(dims="batch = [1], time = [4]")) is None
-
-
-def test_there_is_no_company_for_integers(reference):
-    text = 'inputs.x = { shape = ["batch"], dtype = "int64", range = [0, 9] }'
-    assert company(reference(text + '\noutputs.y.shape = ["batch"]', "batch = [1, 3]")) is None

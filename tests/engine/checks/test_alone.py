@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from small_models import save
 from torch import nn
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.checks.case import measure_case
+from pytest_onnxcheck.engine.checks.case import compare_outputs, measure_case
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference
@@ -56,15 +57,30 @@ class Running(nn.Module):
 def measured(tmp_path):
     """What is measured of an artefact of a module, on one loud and quiet batch."""
 
-    def make(module, text, precision="int8-dynamic", **constants):
+    def make(
+        module,
+        text,
+        precision="int8-dynamic",
+        *,
+        tolerance="",
+        by_hand=False,
+        probe=False,
+        **constants,
+    ):
         path = tmp_path / "models.toml"
-        path.write_text(MANIFEST)
+        path.write_text(MANIFEST + tolerance)
         model = load_manifest(path).models["net"]
         (variant,) = [entry for entry in model.variants if entry.precision == precision]
         oracle = Oracle(Reference(model, module.eval(), {"x": ("batch", 4)}))
         artefact = Artefact.given(save(tmp_path / "m.onnx", text, **constants))
-        case = Case("case", {"x": LOUD_AND_QUIET.copy()})
-        found = measure_case(open_session(artefact, CPU), oracle, variant, case)
+        case = Case("case", {"x": LOUD_AND_QUIET.copy()}, probe=probe)
+        session = open_session(artefact, CPU)
+        if by_hand:
+            actual = dict(zip(session.outputs, session.run(case.inputs), strict=True))
+            found = compare_outputs(oracle, variant, case, oracle.expected(case), actual)
+        else:
+            found = measure_case(session, oracle, variant, case)
+        assert list(oracle._expected) == ["batch=1/draw0", "batch=3/draw0", "case"]
         (output,) = found.outputs
         return output
 
@@ -105,3 +121,38 @@ def test_a_quiet_example_in_floors(measured):
     assert (row.metric, row.index) == ("floors", 2)
     assert row.value > 1000
     assert row.alone > 8  # 8 bits are no rounding of float32
+
+
+def test_a_quiet_example_of_a_probe_in_floors_under_thresholds_alone(measured):
+    tolerance = "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-6 }"
+    output = measured(Identity(), DYNAMIC, precision="fp32", tolerance=tolerance, probe=True)
+    assert output.floor.row.alone > 8
+
+
+def test_what_no_session_gave_has_examples_too(measured):
+    row = rows(measured(Identity(), DYNAMIC, by_hand=True))["rel_rms"]
+    assert row.value > 0.35
+    assert row.alone is None
+    assert rows(measured(Running(), DYNAMIC, by_hand=True)) == {}
+
+
+class Threads(Identity):
+    """Notes how many threads it may use."""
+
+    def forward(self, x):
+        THREADS.append(torch.get_num_threads())
+        return super().forward(x)
+
+
+THREADS = []
+
+
+def test_copies_are_run_as_all_cases_are(measured):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        row = rows(measured(Threads(), DYNAMIC))["rel_rms"]
+    finally:
+        torch.set_num_threads(threads)
+    assert row.alone is not None
+    assert set(THREADS) == {1}
