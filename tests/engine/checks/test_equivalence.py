@@ -152,7 +152,8 @@ ATTENTION = """
 @pytest.fixture
 def attending(judged):
     """Judges attention whose softmax is followed by some nodes."""
-    inputs = {"x": Input(shape=(3, 4)), "mask": Input(shape=(3, 3), dtype="bool")}
+    mask = Input(shape=(3, 3), dtype="bool", fill="mask", empty_rows=True)
+    inputs = {"x": Input(shape=(3, 4)), "mask": mask}
     constants = {
         "half": np.float32(0.5),
         "zero": np.float32(0),
