@@ -25,8 +25,8 @@ HIDDEN = (
 )
 PACKED = (
     f"{_FAST} gives other values than the same layers without it, which exporters take: zeros at "
-    "padded places, which a mean over all places counts. Leave padding out of it in forward, or "
-    "run PyTorch with torch.backends.mha.set_fastpath_enabled(False) as well"
+    "padded places, which a mean over all places counts. If only padding differs, mask it in "
+    "forward, or run PyTorch with torch.backends.mha.set_fastpath_enabled(False) as well"
 )
 
 
