@@ -61,7 +61,7 @@ def examples(output: OutputMeasurement, tolerance: s.Tolerance) -> Iterator[tupl
 def company(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
     """What is right alone, and wrong beside louder examples.
 
-    Where nobody said that examples may be as quiet, what would fail warns, and no more is told.
+    What would fail warns, where it is the plugin that thought of it, and no more is told.
     """
     case = measured.company
     if case is None:

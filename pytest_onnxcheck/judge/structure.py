@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 __all__ = ["structure"]
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+
+_FOLLOWED = (
+    "Run at several sizes it gives PyTorch's shapes, so only what the file says is wrong: other "
+    "tools may believe it, and ONNX Runtime warns. After an LSTM or GRU it is dynamo that says so: "
+    "end forward with y.index_select(DIM, torch.arange(x.shape[DIM])), or use torchscript"
+)
 
 
 def structure(measured: StructureMeasurement) -> Verdict:
@@ -17,7 +23,7 @@ def structure(measured: StructureMeasurement) -> Verdict:
     return Verdict.of(
         [
             *_contract("input", measured.expected_inputs, measured.inputs),
-            *_contract("output", measured.expected_outputs, measured.outputs),
+            *_contract("output", measured.expected_outputs, measured.outputs, measured.followed),
             *_merged(measured),
             *_graph(measured),
         ]
@@ -25,7 +31,10 @@ def structure(measured: StructureMeasurement) -> Verdict:
 
 
 def _contract(
-    kind: str, expected: tuple[TensorSpec, ...], actual: tuple[TensorSpec, ...]
+    kind: str,
+    expected: tuple[TensorSpec, ...],
+    actual: tuple[TensorSpec, ...],
+    followed: tuple[Axis, ...] = (),
 ) -> Iterator[Finding]:
     wanted = [spec.name for spec in expected]
     found = [spec.name for spec in actual]
@@ -47,10 +56,12 @@ def _contract(
     by_name = {spec.name: spec for spec in actual}
     for spec in expected:
         if spec.name in by_name:
-            yield from _tensor(kind, spec, by_name[spec.name])
+            yield from _tensor(kind, spec, by_name[spec.name], followed)
 
 
-def _tensor(kind: str, expected: TensorSpec, actual: TensorSpec) -> Iterator[Finding]:
+def _tensor(
+    kind: str, expected: TensorSpec, actual: TensorSpec, followed: tuple[Axis, ...]
+) -> Iterator[Finding]:
     what = f"{kind} {expected.name!r}"
     if expected.dtype != actual.dtype:
         yield Finding(_FAIL, what, f"dtype is {actual.dtype}, declared {expected.dtype}")
@@ -68,11 +79,17 @@ def _tensor(kind: str, expected: TensorSpec, actual: TensorSpec) -> Iterator[Fin
         return
     for axis, (want, have) in enumerate(zip(expected.shape, actual.shape, strict=True)):
         if isinstance(want, str) and isinstance(have, int):
+            text = (
+                f"dim {axis} ({want!r}) is static: {have} in {_shown(actual)}, declared dynamic "
+                f"{_shown(expected)}. "
+            )
+            if Axis(kind, expected.name, axis) in followed:
+                yield Finding(_WARN, what, text + _FOLLOWED)
+                continue
             yield Finding(
                 _FAIL,
                 what,
-                f"dim {axis} ({want!r}) is static: {have} in {_shown(actual)}, declared dynamic "
-                f"{_shown(expected)}. The model turns the size into a constant while it is "
+                f"{text}The model turns the size into a constant while it is "
                 "exported; look for int(x.shape[...]), python arithmetic on sizes, or a fixed view",
             )
         elif isinstance(want, int) and have != want:

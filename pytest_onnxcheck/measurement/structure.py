@@ -64,6 +64,8 @@ class StructureMeasurement:
         unreached_outputs: Declared outputs that depend on no input.
         constant_outputs: Those of them that depend on none in PyTorch either.
         merged_dims: Dims that are one symbol in the artefact, and may differ.
+        followed: Axes of outputs that the file calls static, where the artefact, run at several
+            sizes, gives PyTorch's shapes.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -81,3 +83,4 @@ class StructureMeasurement:
     ignored_inputs: tuple[str, ...] = ()
     constant_outputs: tuple[str, ...] = ()
     merged_dims: tuple[MergedDims, ...] = ()
+    followed: tuple[Axis, ...] = ()

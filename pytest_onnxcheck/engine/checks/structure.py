@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.walk import nodes_of
-from pytest_onnxcheck.engine.oracle.dependence import constant_outputs, ignores
+from pytest_onnxcheck.engine.oracle.dependence import (
+    constant_outputs,
+    ignores,
+    runs_at_other_sizes,
+)
 from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.session import open_session
+from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.manifest.targets import CPU
+from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -33,10 +40,12 @@ _RANDOM = frozenset(
 
 
 def measure(artefact: Artefact, reference: Reference, variant: Variant) -> StructureMeasurement:
-    """Reads an artefact's graph from disk; its weights are not loaded."""
+    """Reads an artefact's graph from disk; its weights are loaded only where it has to be run."""
     import onnx
 
-    return measure_model(onnx.load(artefact.path, load_external_data=False), reference, variant)
+    model = onnx.load(artefact.path, load_external_data=False)
+    measured = measure_model(model, reference, variant)
+    return dataclasses.replace(measured, followed=_followed(artefact, reference, measured))
 
 
 def measure_model(
@@ -78,6 +87,38 @@ def measure_model(
         constant_outputs=constant_outputs(reference, unreached),
     )
     return dataclasses.replace(measured, merged_dims=merged_dims(reference, measured))
+
+
+def _followed(
+    artefact: Artefact, reference: Reference, measured: StructureMeasurement
+) -> tuple[Axis, ...]:
+    """Axes of outputs that the file calls static, if all shapes are PyTorch's when it is run.
+
+    torch.export gives what follows an LSTM or GRU the length of its example, for one.
+    """
+    shapes = {spec.name: spec.shape or () for spec in measured.outputs}
+    static = [
+        Axis("output", spec.name, axis)
+        for spec in measured.expected_outputs
+        for axis, (dim, size) in enumerate(
+            zip(spec.shape or (), shapes.get(spec.name, ()), strict=False)
+        )
+        if isinstance(dim, str) and isinstance(size, int)
+    ]
+    if not static:
+        return ()
+    tried = 0
+    try:
+        session = open_session(artefact, CPU)
+        for _, inputs, outputs in runs_at_other_sizes(reference):
+            if outputs is not None:
+                given = dict(zip(session.outputs, session.run(inputs), strict=True))
+                if any(given[axis.name].shape != outputs[axis.name].shape for axis in static):
+                    return ()
+                tried += 1
+    except OnnxCheckError:
+        return ()
+    return tuple(static) if tried > 1 else ()
 
 
 def _output_dtype(name: str, declared: str, variant: Variant, outputs: Iterable[TensorSpec]) -> str:

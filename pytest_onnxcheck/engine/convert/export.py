@@ -91,10 +91,6 @@ def _dynamo(
         cache = getattr(operator.input, "_dispatch_cache", None)  # private: may go away
         if cache is not None:
             cache.clear()
-    shapes: Any = {
-        name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
-        for name, shape in reference.shapes.items()
-    }
     program = torch.onnx.export(
         module,
         args,
@@ -103,7 +99,7 @@ def _dynamo(
         input_names=list(reference.model.inputs),
         output_names=list(reference.model.outputs),
         opset_version=variant.opset,
-        dynamic_shapes=shapes if kwargs else tuple(shapes.values()),
+        dynamic_shapes=reference.dynamic_shapes(),
         verbose=False,
     )
     assert program is not None

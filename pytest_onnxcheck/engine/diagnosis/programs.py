@@ -142,16 +142,12 @@ def _export_with(reference: Reference, hint: Any, *, strict: bool) -> torch.expo
     import torch
 
     args, kwargs = reference.arguments(tensors_of(example(reference)))
-    shapes: Any = {
-        name: {axis: hint for axis, dim in enumerate(shape) if isinstance(dim, str)}
-        for name, shape in reference.shapes.items()
-    }
     with _sizes_of_one():
         return torch.export.export(
             reference.copy(),
             args,
             kwargs or None,
-            dynamic_shapes=shapes if kwargs else tuple(shapes.values()),
+            dynamic_shapes=reference.dynamic_shapes(hint),
             strict=strict,
             prefer_deferred_runtime_asserts_over_guards=True,
         )

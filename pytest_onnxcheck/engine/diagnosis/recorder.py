@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.diagnosis.provenance import users_file
 from pytest_onnxcheck.engine.diagnosis.trace import INPUT, Record, Sketch, Trace, sketch
 from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.oracle.fast_path import slow_attention
 from pytest_onnxcheck.engine.oracle.modes import each_operator
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import widened
@@ -64,7 +65,7 @@ def _traced(oracle: Oracle, case: Case, limit_bytes: float, *, in_float64: bool)
     names = {id(child): name for name, child in module.named_modules()}
     for name, tensor in tensors.items():
         recorder.trace.inputs[name] = recorder.add(tensor, INPUT, ())
-    with torch.inference_mode(), _slow_attention(), _running_modules(recorder.modules, names):
+    with torch.inference_mode(), slow_attention(), _running_modules(recorder.modules, names):
         with widened() if in_float64 else contextlib.nullcontext(), recorder.mode():
             outputs = _call(reference, module, tensors)
         recorder.trace.outputs = [recorder.index_of(output) for output in outputs]
@@ -308,22 +309,6 @@ def _source() -> str:
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back  # type: ignore[assignment]
     return ""
-
-
-@contextlib.contextmanager
-def _slow_attention() -> Iterator[None]:
-    """Makes torch.nn's transformer layers call their submodules.
-
-    Their fast path skips them, so that nothing could be ascribed to a submodule.
-    """
-    import torch
-
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ __all__ = [
     "beyond",
     "drawn",
     "empty_rows",
+    "masked",
     "of_kind",
     "padded",
     "whole_rows",
@@ -91,7 +92,7 @@ def empty_rows(inputs: Mapping[str, Input], arrays: Mapping[str, Array]) -> list
         for name, entry in inputs.items()
         if (entry.fill == "mask" or (_may_be_one(entry) and arrays[name].ndim > 1))
         and arrays[name].ndim
-        and bool((arrays[name] == (entry.masked or 0)).all(-1).any())
+        and bool(masked(entry, arrays[name]).all(-1).any())
     ]
 
 
@@ -103,8 +104,14 @@ def whole_rows(inputs: Mapping[str, Input], arrays: Mapping[str, Array]) -> list
         if entry.fill == "mask"
         and not entry.dtype.startswith("float")
         and arrays[name].ndim
-        and bool((arrays[name] != (entry.masked or 0)).all(-1).any())
+        and bool((~masked(entry, arrays[name])).all(-1).any())
     ]
+
+
+def masked(entry: Input, mask: Array) -> Array:
+    """Booleans, true where a mask hides an element."""
+    hidden: Array = mask == (entry.masked or 0)
+    return hidden
 
 
 def _examples(shape: tuple[int, ...]) -> int:

@@ -56,13 +56,13 @@ def constant_outputs(reference: Reference, names: Sequence[str]) -> tuple[str, .
 
 def runs_at_other_sizes(
     reference: Reference,
-) -> Iterator[tuple[dict[str, int], dict[str, Array] | None]]:
+) -> Iterator[tuple[dict[str, int], dict[str, Array], dict[str, Array] | None]]:
     """Runs PyTorch on a draw for every combination of dims declared, and then some not declared.
 
     Sizes that an input's file does not have are left out.
 
     Yields:
-        The dims, and the outputs by name; None where PyTorch refuses them.
+        The dims, the inputs, and the outputs by name; None where PyTorch refuses them.
     """
     for dims in _sizes(reference):
         try:
@@ -70,9 +70,9 @@ def runs_at_other_sizes(
         except InputError:
             continue
         try:
-            yield dims, _named(reference, inputs)
+            yield dims, inputs, _named(reference, inputs)
         except InputError:
-            yield dims, None
+            yield dims, inputs, None
 
 
 def _sizes(reference: Reference) -> list[dict[str, int]]:
@@ -106,7 +106,7 @@ def _other_outputs(reference: Reference) -> Iterator[dict[str, Array]]:
     for other in (np.zeros_like, np.ones_like):
         with contextlib.suppress(InputError):
             yield _named(reference, {name: other(array) for name, array in inputs.items()})
-    for _, outputs in runs_at_other_sizes(reference):
+    for _, _, outputs in runs_at_other_sizes(reference):
         if outputs is not None:
             yield outputs
 

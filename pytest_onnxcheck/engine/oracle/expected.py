@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["DRAWS", "Depth", "Expected", "reason"]
+__all__ = ["DOUBTFUL", "DRAWS", "Depth", "Expected", "reason"]
 
 #: perturbed runs of a case, at most
 DRAWS = 8
@@ -33,7 +33,7 @@ _DEPTHS: tuple[Depth, ...] = ("operators", "functions")
 
 #: PyTorch's float32 and float64 runs may be this far apart, as a part of the output, before it is
 #: asked whether both take the same way.
-_DOUBTFUL = 2.0**-10
+DOUBTFUL = 2.0**-10
 
 
 class Expected:
@@ -41,12 +41,14 @@ class Expected:
 
     Attributes:
         case: The case.
-        outputs: PyTorch's outputs as arrays, in order.
+        outputs: PyTorch's outputs as arrays, in order; what a mask hides without its fast path.
+        own: PyTorch's outputs as they are.
     """
 
     def __init__(self, oracle: Oracle, case: Case, outputs: list[Array]) -> None:
         self.case = case
-        self.outputs = outputs
+        self.own = outputs
+        self.outputs = oracle.beside_the_fast_path(case, outputs)
         self._oracle = oracle
         self._draws: dict[tuple[str, float], list[list[Array] | None]] = {}
 
@@ -79,7 +81,7 @@ class Expected:
         doubtful = [
             (index, gap)
             for index, (own, exact) in enumerate(zip(self.outputs, wide, strict=True))
-            if (gap := apart(own, exact)) > _DOUBTFUL
+            if (gap := apart(own, exact)) > DOUBTFUL
         ]
         if not doubtful:
             return True

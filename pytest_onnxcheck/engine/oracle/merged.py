@@ -75,7 +75,7 @@ class _Runs:
     @classmethod
     def of(cls, reference: Reference) -> _Runs:
         runs = cls([], [])
-        for dims, outputs in runs_at_other_sizes(reference):
+        for dims, _, outputs in runs_at_other_sizes(reference):
             if outputs is None:
                 runs.refused.append(dims)
             else:

@@ -15,9 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
-from pytest_onnxcheck.engine.oracle.alike import same
+from pytest_onnxcheck.engine.oracle.alike import apart, same
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
-from pytest_onnxcheck.engine.oracle.expected import Depth, Expected, reason
+from pytest_onnxcheck.engine.oracle.expected import DOUBTFUL, Depth, Expected, reason
+from pytest_onnxcheck.engine.oracle.fast_path import (
+    HIDDEN,
+    PACKED,
+    hidden_from,
+    packs,
+    slow_attention,
+)
 from pytest_onnxcheck.engine.oracle.modes import compiler_loaded
 from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, watched, widened
 from pytest_onnxcheck.engine.reference.copying import copied
@@ -153,11 +160,32 @@ class Oracle:
         self._working = None
         first = self.declared[0]
         again = self.reference.run(first.inputs, stained)
-        before = self._expected[first.name].outputs
+        before = self._expected[first.name].own
         if not same(before, again):
             changed = _changed(self._clean, _state(stained))
             raise self._misbehaves(first, before, changed)
         return self.reference.run(case.inputs)
+
+    def beside_the_fast_path(self, case: Case, outputs: list[Array]) -> list[Array]:
+        """What PyTorch gives, with what its fast path does not compute where a mask hides it.
+
+        Args:
+            case: The inputs.
+            outputs: PyTorch's, in order.
+        """
+        if not packs(self.reference.module):
+            return outputs
+        try:
+            with self._threads(), slow_attention():
+                slow = self.reference.run(case.inputs, self._working)
+        except InputError:
+            return outputs
+        found = hidden_from(self.reference, case, outputs, slow)
+        if not same(outputs, found):
+            self.note(HIDDEN)
+        if any(apart(one, other) > DOUBTFUL for one, other in zip(found, slow, strict=True)):
+            self.note(PACKED)
+        return found
 
     def counted(self, case: Case) -> Cost:
         """A run of the reference, with the magnitudes that its operators give.

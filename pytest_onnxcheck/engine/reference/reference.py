@@ -71,10 +71,7 @@ class Reference:
     @cached_property
     def by_keyword(self) -> bool:
         """Whether inputs are passed by name: `forward` has them all, but not in this order."""
-        try:
-            parameters = inspect.signature(self.module.forward).parameters
-        except (TypeError, ValueError):
-            return False
+        parameters = self._parameters
         names = list(self.model.inputs)
         positional = [
             name
@@ -82,6 +79,35 @@ class Reference:
             if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ]
         return positional[: len(names)] != names and set(names) <= set(parameters)
+
+    def dynamic_shapes(self, hint: Any = None) -> Any:
+        """Symbolic dims by axis, as torch.export takes them: by name, or in `forward`'s order.
+
+        Those of all inputs that `*args` takes are one tuple.
+
+        Args:
+            hint: Stands for every dim; by default its own name does.
+        """
+        dims: dict[str, Any] = {
+            name: {axis: hint or dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+            for name, shape in self.shapes.items()
+        }
+        if self.by_keyword:
+            return dims
+        kinds = [parameter.kind for parameter in self._parameters.values()]
+        listed = tuple(dims.values())
+        if inspect.Parameter.VAR_POSITIONAL not in kinds[: len(listed)]:
+            return listed
+        named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+        return (*listed[:named], listed[named:])
+
+    @cached_property
+    def _parameters(self) -> Mapping[str, inspect.Parameter]:
+        """The parameters of `forward`, as far as Python knows them."""
+        try:
+            return inspect.signature(self.module.forward).parameters
+        except (TypeError, ValueError):
+            return {}
 
     def run(
         self,

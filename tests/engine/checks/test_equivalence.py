@@ -175,3 +175,30 @@ def test_a_row_that_is_masked_throughout_is_not_excused_by_rounding(attending):
 
 def test_attention_that_gives_zeros_in_such_a_row_passes(attending):
     assert attending("n = IsNaN(w) v = Where(n, zero, w) y = MatMul(v, x)").grade is Grade.PASS
+
+
+ALMOST_ALIKE = """
+schema = 1
+[models.net]
+factory = "net.py:make"
+inputs.x.shape = [3, 4]
+outputs.y.shape = [3, 4]
+outputs.z.shape = [3, 4]
+"""
+
+
+@pytest.mark.parametrize("tolerance", ["", "tolerance.fp32.max_abs = 1e-3"])
+def test_outputs_that_are_the_same_but_for_rounding_are_not_mixed_up(tmp_path, tolerance):
+    """A log-softmax beside the logarithm of a softmax, say."""
+    (tmp_path / "models.toml").write_text(ALMOST_ALIKE + tolerance)
+    model = load_manifest(tmp_path / "models.toml").models["net"]
+    function = Function(lambda x: (x * 3 / 3, x))
+    reference = Reference(model, function.eval(), {"x": (3, 4)})
+    path = small_models.save(
+        tmp_path / "net.onnx",
+        "(float[3,4] x) => (float[3,4] y, float[3,4] z) { y = Identity(x) z = Identity(x) }",
+    )
+    artefact, (variant,) = Artefact.given(path), model.variants
+    measured = measure(Subject(artefact, artefact, Oracle(reference), variant, CPU))
+    assert any(case.outputs[0].max_abs for case in measured.cases)
+    assert judge.equivalence(measured, variant.tolerance).grade is Grade.PASS

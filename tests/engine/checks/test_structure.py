@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.checks.structure import measure_model
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.checks.structure import measure, measure_model
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.measurement import Axis, MergedDims
@@ -287,3 +288,29 @@ def test_dims_from_a_file_of_one_size_cannot_be_told_apart_and_fail(grid, tmp_pa
     (finding,) = found.judge(neg("n", "n", "n", "n"))
     assert finding.grade is Grade.FAIL
     assert "in PyTorch" not in finding.text
+
+
+# ------------------------------------------------------------- sizes that only the file says
+
+
+@pytest.mark.parametrize(
+    ("nodes", "grade"),
+    [
+        ("y = Neg (x)", Grade.WARN),
+        ("s = Constant <value_ints = [2, 3]> () n = Neg (x) y = Reshape (n, s)", Grade.FAIL),
+    ],
+)
+def test_a_static_size_of_an_output_is_only_warned_about_where_the_artefact_gives_others(
+    subject, tmp_path, nodes, grade
+):
+    """What follows an LSTM has a static length in dynamo's file, and any when it is run."""
+    found = subject(torch.neg, {"x": ["n", 3]}, {"y": ["n", 3]}, n=[2, 5])
+    text = f"(float[n,3] x) => (float[2,3] y) {{ {nodes} }}"
+    model = onnx.parser.parse_model(f'<ir_version: 10, opset_import: ["" : 20]> net {text}')
+    onnx.save(model, tmp_path / "m.onnx")
+    (variant,) = found.reference.model.variants
+    measured = measure(Artefact.given(tmp_path / "m.onnx"), found.reference, variant)
+    (finding,) = judge.structure(measured).findings
+    assert finding.grade is grade
+    assert str(finding).startswith("output 'y': dim 0 ('n') is static: 2 in [2, 3], declared dyn")
+    assert ("it gives PyTorch's shapes" in finding.text) == (grade is Grade.WARN)

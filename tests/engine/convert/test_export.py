@@ -52,6 +52,33 @@ def test_the_folder_is_not_in_the_artefact(tmp_path):
     assert not any(str(tmp_path) in trace for trace in traces)
 
 
+WRAPPED = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def forward(self, x, *others):
+        return x + others[0] * others[1]
+"""
+
+
+def test_what_args_takes_is_dynamic_too(tmp_path):
+    """Wrappers pass their inputs on so; torch.export wants the shapes of all of them as one."""
+    (tmp_path / "nets.py").write_text(WRAPPED)
+    others = 'inputs.a.shape = ["batch", 4]\ninputs.b.shape = ["batch", 1]\n'
+    text = MANIFEST.replace('outputs.y.shape = ["batch", 3]', 'outputs.y.shape = ["batch", 4]')
+    (tmp_path / "models.toml").write_text(text + others)
+    builds = Builds(tmp_path / "artefacts")
+    model = load_manifest(tmp_path / "models.toml").models["net"]
+    reference = builds.reference(model)
+    found = measure(builds.artefact(reference, model.variants[0]), reference, model.variants[0])
+    assert {spec.name: spec.shape for spec in found.inputs} == {
+        "x": ("batch", 4),
+        "a": ("batch", 4),
+        "b": ("batch", 1),
+    }
+
+
 RANDOM = """
 import random
 

@@ -65,7 +65,7 @@ def short(x, scale):
 
 def test_sizes_are_those_declared_and_larger_ones_and_those_refused_are_told(reference):
     runs = list(runs_at_other_sizes(reference(short)))
-    tried = [(dims["batch"], dims["time"], outputs is not None) for dims, outputs in runs]
+    tried = [(dims["batch"], dims["time"], outputs is not None) for dims, _, outputs in runs]
     assert tried == [
         (1, 3, True),
         (4, 3, True),
@@ -74,7 +74,7 @@ def test_sizes_are_those_declared_and_larger_ones_and_those_refused_are_told(ref
         (4, 4, True),
         (4, 6, False),
     ]
-    shapes = [outputs["y"].shape for _, outputs in runs if outputs is not None]
+    shapes = [outputs["y"].shape for _, _, outputs in runs if outputs is not None]
     assert shapes[-1] == (4, 4)
 
 
@@ -99,4 +99,4 @@ def test_sizes_that_a_file_does_not_have_are_left_out(reference, tmp_path):
     inputs = dict(taken.model.inputs)
     inputs["x"] = inputs["x"].model_copy(update={"file": "x.npz"})
     taken.model = dataclasses.replace(taken.model, inputs=inputs)
-    assert {dims["time"] for dims, _ in runs_at_other_sizes(taken)} == {3}
+    assert {dims["time"] for dims, _, _ in runs_at_other_sizes(taken)} == {3}
