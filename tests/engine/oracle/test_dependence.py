@@ -89,7 +89,7 @@ def test_sizes_are_those_declared_and_larger_ones_and_those_refused_are_told(ref
 def test_sizes_of_a_range_are_those_that_it_holds(reference, span, tried):
     text = ", ".join(f"{key} = {value}" for key, value in span.items())
     taken = reference(lambda x, scale: x, MANIFEST.replace("[1, 4]", f"{{ {text} }}"))
-    found = [dims["batch"] for dims, _ in runs_at_other_sizes(taken)]
+    found = [dims["batch"] for dims, *_ in runs_at_other_sizes(taken)]
     assert list(dict.fromkeys(found)) == tried
 
 
