@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
@@ -77,6 +78,42 @@ def mlp(seed=0):
 
 
 # floats
+
+
+def masks(bias):
+    """Attention in which the mask `bias` is made of masks every other row throughout."""
+
+    def forward(x):
+        kept = torch.tensor([[1.0], [0.0], [1.0], [0.0]]).expand(4, 8)[:, None]
+        return F.scaled_dot_product_attention(x[..., None], x[..., None], x[..., None], bias(kept))
+
+    return forward
+
+
+LEAST = torch.finfo(torch.float32).min
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        lambda kept: kept.log(),
+        lambda kept: (kept * 2.0).log(),
+        lambda kept: kept * 1.0 > 0,
+        lambda kept: kept * 1.0 != 0,
+        lambda kept: 1 - 1 / (kept * 1.0),
+        lambda kept: (1.0 - kept) * LEAST,
+        lambda kept: (1.0 - kept) * -1e30,
+    ],
+)
+def test_rounding_unmasks_nothing(expected, bias):
+    """Where it did, whatever an artefact gives of rows that are masked throughout would pass."""
+    found = expected(masks(bias))
+    wrong = found.outputs[0].copy()
+    wrong[1::2] += 1.0
+    measured = measure(found, wrong)
+    assert measured.ratio > 1e5
+    assert measured.perturbed_runs == DRAWS
+    assert measured.unstable == 0
 
 
 def test_what_pytorch_gives_itself_is_within_its_floor(expected):
