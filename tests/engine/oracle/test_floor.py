@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
@@ -85,12 +84,30 @@ def masks(bias):
 
     def forward(x):
         kept = torch.tensor([[1.0], [0.0], [1.0], [0.0]]).expand(4, 8)[:, None]
-        return F.scaled_dot_product_attention(x[..., None], x[..., None], x[..., None], bias(kept))
+        return nn.functional.scaled_dot_product_attention(
+            x[..., None], x[..., None], x[..., None], bias(kept)
+        )
 
     return forward
 
 
 LEAST = torch.finfo(torch.float32).min
+
+
+@pytest.mark.parametrize("low", [LEAST, -1e30, -1e9, -1e4])
+def test_masked_elements_do_not_lift_the_floor_of_the_others(expected, low):
+    """As logits that are masked: what a rounding of -1e9 is would hide any error of theirs."""
+    found = expected(lambda x: (x * 2).masked_fill(x < 0, low))
+    right = measure(found, found.outputs[0])
+    assert right.ratio <= 1
+    wrong = found.outputs[0].copy()
+    wrong[x_of(found) > 0] *= 1.01
+    measured = measure(found, wrong)
+    assert measured.ratio > 1e4
+    elsewhere = np.where(x_of(found) < 0, np.float32(low * 0.99), found.outputs[0])
+    assert measure(found, elsewhere).ratio > 1e4
+    oracle = found._oracle
+    assert oracle.usual_magnitude(0) < 3
 
 
 @pytest.mark.parametrize(
