@@ -147,6 +147,9 @@ def _within(
         return between(np.linspace(0, 1, shape[-1]) ** bent)
     if kind == "ties":
         return between(_repeated(rng, 5, shape) / 4)
+    if kind == "spikes":
+        largest = high if abs(high) >= abs(low) else low
+        return np.where(_one_per_row(rng, shape), largest, min(max(low, 0.0), high))
     if kind == "tiny":
         return between(rng.random(shape)) * 0.001
     assert kind == "uniform", kind

@@ -1,7 +1,8 @@
 """Probes: cases made from the declared shapes, dtypes and ranges, to reveal what draws do not.
 
 A probe varies all inputs of one family together and leaves the others as they usually are, so a
-model with a float, a mask and ids gets the sum of their kinds, not the product.
+model with a float, a mask and ids gets the sum of their kinds, not the product. Of several floats
+each is also as usual beside others that are next to nothing.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ _STEPS: tuple[dict[Family, str], ...] = (
     {"free": "ones", "within": "high end"},
     {"integers": "repeated"},
     {"free": "sparse"},
-    {"free": "one-hot"},
+    {"free": "one-hot", "within": "spikes"},
     {"free": "constant rows"},
     {"mask": "left padding", "binary": "left padding"},
     {"mask": "single true", "binary": "single true"},
@@ -169,6 +170,7 @@ def probes(reference: Reference) -> list[Probe]:
             label = prefix + step[family]
             turn = next(either) if _ANY_SIZE.issuperset(varied.values()) else long
             planned.append((label, next(turn), {**rest, **varied}))
+    planned += [(label, next(long), {**rest, **quiet}) for label, quiet in _alone(model, families)]
     return [
         Probe(
             "/".join([f"probe:{label}", *(f"{dim}={size}" for dim, size in sizes.items())]),
@@ -187,6 +189,18 @@ def resting(reference: Reference) -> dict[str, str]:
         name: "all true" if family in ("mask", "binary") else ORDINARY
         for name, family in families.items()
     }
+
+
+def _alone(model: Model, families: Mapping[str, Family]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Of several floats each beside quiet others: what the model weighs against one another."""
+    quiet: dict[Family, str] = {"free": "normal x0.001", "within": "tiny"}
+    floats = {
+        name: kind
+        for name, family in families.items()
+        if (kind := quiet.get(family)) and _applies(kind, model.inputs[name])
+    }
+    for loud in floats if len(floats) > 1 else ():
+        yield f"only {loud}", {name: kind for name, kind in floats.items() if name != loud}
 
 
 def _applies(kind: str, entry: Input) -> bool:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["apart", "distance", "nonfinite_kinds", "same"]
+__all__ = ["apart", "distance", "masked", "nonfinite_kinds", "same"]
+
+#: how many times larger than all the others the elements are that only mask
+_MASK = 100.0
 
 
 def distance(one: Array, other: Array, finite: Array) -> Array:
@@ -75,6 +78,31 @@ def same(one: list[Array], other: list[Array], unit: float = 0.0) -> bool:
         if not np.allclose(left, right, rtol=0, atol=allowed, equal_nan=True):
             return False
     return True
+
+
+def masked(own: Array, *others: Array) -> Array:
+    """Elements that are masks and no results, as of logits that are masked by -1e9.
+
+    They are negative, far beyond all the others, and the same in all arrays, to the last bit.
+    Beside them, no error of the others would count.
+
+    Args:
+        own: Floating, any shape.
+        others: Of the same shape; rounded to its dtype.
+    """
+    import numpy as np
+
+    if own.dtype.kind != "f":
+        return np.zeros(own.shape, bool)
+    finite = np.isfinite(own)
+    with np.errstate(over="ignore"):
+        equal = [np.asarray(other).astype(own.dtype) == own for other in others]
+    low = np.logical_and.reduce([own < -_MASK, finite, *equal])
+    rest = finite & ~low
+    if not low.any() or not rest.any():
+        return np.zeros(own.shape, bool)
+    beyond: Array = low & (own < -_MASK * np.abs(own[rest]).max().astype(np.float64))
+    return beyond
 
 
 def nonfinite_kinds(array: Array) -> Array:

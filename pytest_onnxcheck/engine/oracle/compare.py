@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.oracle.alike import distance
+from pytest_onnxcheck.engine.oracle.alike import distance, masked
 from pytest_onnxcheck.manifest.sections import Output, Tolerance
 from pytest_onnxcheck.measurement import Element, OutputMeasurement
 
@@ -27,7 +27,8 @@ def compare(
 
     Floats are compared in float64 and integers exactly, so that neither rounds nor overflows.
     Elements that are NaN or infinite with the same sign on both sides agree and are left out of
-    the metrics; one that is so on one side only is counted in `nonfinite`.
+    the metrics, as masks that are the same are; one that is so on one side only is counted in
+    `nonfinite`.
 
     Args:
         name: The output's name.
@@ -52,7 +53,8 @@ def compare(
     same = _same_nonfinite(expected, actual)
     error = np.where(finite, distance(expected, actual, finite), np.where(same, 0.0, np.inf))
     reference = np.where(finite, expected, 0).astype(np.float64)
-    compared = error[finite]
+    counted = finite & ~masked(expected, actual)
+    compared = error[counted]
     own = np.abs(expected[np.isfinite(expected)].astype(np.float64))
     facts["scale"] = float(own.max(initial=0.0))
     facts["nonfinite"] = int((~finite & ~same).sum())
@@ -62,7 +64,7 @@ def compare(
     facts["outside_range"] = _outside(actual, declared)
     facts["expected_outside_range"] = _outside(expected, declared)
     if compared.size:
-        magnitude = np.abs(reference[finite])
+        magnitude = np.abs(reference[counted])
         nonzero = magnitude > 0
         facts |= {
             "max_abs": float(compared.max()),
@@ -70,7 +72,7 @@ def compare(
             "mse": _mean_square(compared),
             "max_rel": _max_ratio(compared[nonzero], magnitude[nonzero]),
             "rel_rms": _relative_rms(compared, magnitude),
-            "cosine": _cosine(reference[finite], actual[finite].astype(np.float64)),
+            "cosine": _cosine(reference[counted], actual[counted].astype(np.float64)),
             "top1": _top1(expected, actual),
         }
         if tolerance.rtol is not None and tolerance.atol is not None:

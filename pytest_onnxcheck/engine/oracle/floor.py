@@ -13,7 +13,7 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.oracle.alike import distance, nonfinite_kinds
+from pytest_onnxcheck.engine.oracle.alike import distance, masked, nonfinite_kinds
 from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.rounding import UNIT
 from pytest_onnxcheck.engine.oracle.rows import Batch, quiet_floors
@@ -58,7 +58,7 @@ def measure_floor(
     exact = own if expected.exact is None else expected.exact[index]
     source = "float64" if expected.exact is not None else "float32"
     unstable = nonfinite_kinds(own) != nonfinite_kinds(exact)
-    finite = _finite(own, exact, actual)
+    finite = _finite(own, exact, actual) & ~masked(own, exact, actual)
     floors = _rounding(exact[finite], precision, usual_magnitude)
     # to first order, rounding errors grow in proportion to the unit of rounding
     scale = UNIT[precision] / UNIT["fp32"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
-from pytest_onnxcheck.engine.oracle.alike import apart, same
+from pytest_onnxcheck.engine.oracle.alike import apart, masked, same
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
 from pytest_onnxcheck.engine.oracle.expected import DOUBTFUL, Depth, Expected, reason
 from pytest_onnxcheck.engine.oracle.fast_path import (
@@ -134,11 +134,12 @@ class Oracle:
         self._expected.pop(case.name, None)
 
     def usual_magnitude(self, index: int) -> float:
-        """The largest magnitude of an output in the first case."""
+        """The largest magnitude of an output in the first case, masks left out."""
         import numpy as np
 
         output = self.expected(self.declared[0]).outputs[index]
-        return float(np.abs(output[np.isfinite(output)]).max(initial=0.0))
+        counted = np.isfinite(output) & ~masked(output)
+        return float(np.abs(output[counted]).max(initial=0.0))
 
     def expected(self, case: Case) -> Expected:
         """What a case should give; made on demand and kept.

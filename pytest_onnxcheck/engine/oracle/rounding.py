@@ -23,8 +23,14 @@ _UNITS = {"float32": 2.0**-24, "float16": 2.0**-11}
 #: the same by precision, of those that have a noise floor
 UNIT = {name: _UNITS[row.floats] for name, row in PRECISIONS.items() if row.noise_floor}
 
-#: float32's smallest normal number: by this much equal values are told apart, and zeros
+#: float32's smallest normal number: what is smaller may turn to zero. By this much zeros are told
+#: apart where they are put in order.
 _TIE = 2.0**-126
+
+#: Operators that put elements in order. Elsewhere zero stays zero: what is masked by it stays so.
+_ORDERS = frozenset(
+    ["argmax", "argmin", "argsort", "kthvalue", "max", "median", "min", "msort", "sort", "topk"]
+)
 
 #: Smallest numbers that are not zero, where weights and inputs may be smaller. What is computed is
 #: not moved by them: ONNX Runtime computes most of float16 in float32, and on a provider that does
@@ -34,6 +40,14 @@ _SMALLEST = {"float16": 2.0**-24}
 #: Where a weight or an example of an input is nowhere larger than this many of those, it is not
 #: rounded but lost: what a converter makes of a constant of 1e-9 (6e-8) is no rounding.
 _LOST = 32
+
+#: What is below this masks a score that it is added to, which it swallows: scores masked by one
+#: value stay alike, and rounding does not choose among them. Of its digits, 12 bits are kept.
+_MASKS = -(2.0**60)
+_KEPT = 2.0**12
+
+#: What is below this may be a mask, and no measure of the terms of a sum.
+_APART = -(2.0**20)
 
 _SUMS = frozenset(["aten::cumsum", "aten::mean", "aten::sum"])
 
@@ -131,12 +145,14 @@ def watched() -> Iterator[None]:
 def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
     """Inside, every operator's floating result is moved as if rounded to a precision.
 
-    Each element is multiplied by 1 + u r, with r uniform in [-1, 1] and u = `UNIT[precision]`,
-    and moved by at most `_TIE`, which breaks ties between equal values. Operators
-    that round nothing are left alone.
+    Each element that is not zero is multiplied by 1 + u r, with r uniform in [-1, 1] and
+    u = `UNIT[precision]`, and moved by at most `_TIE`. Operators that round nothing are left alone.
+    Those that put elements in order get zeros and masks that are moved, which breaks ties.
 
     - Sums of products are moved by u times the root mean square of the elements of their example
-      (the first axis) besides, which is about the size of their terms.
+      (the first axis) besides, which is about the size of their terms; masks added to them are not
+      counted.
+    - Huge negative elements, which mask what they are added to, are moved alike.
     - Sigmoid and its like are moved by u times their range besides.
     - Sums and running sums are moved by u times the magnitude of their terms besides, and for fp32
       by the error of adding these very terms one after the other in float32. Equal terms are
@@ -156,6 +172,8 @@ def perturbed(precision: str, seed: int, units: float = 1.0) -> Iterator[None]:
         name = func._schema.name.partition("::")[2].removesuffix("_")
         # before the call: an operator in place overwrites its argument
         reach = elements(args[0]).abs() if name in _GATED else 1.0
+        if name in _ORDERS and args[0].is_floating_point():
+            args = (_untied(args[0], precision, generator, units), *args[1:])
         outputs = func(*args, **kwargs)
         if func.is_view or name in _EXACT:
             return outputs
@@ -213,14 +231,36 @@ def _move(
         return
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     low, high = bool((real >= 0).all()), bool((real <= 0).all())
-    size = real.abs() * UNIT[precision] + _TIE
+    size = real.abs() * UNIT[precision] + _TIE * (real != 0)
     if more is not None:
         size += more
+    masks = (real < _MASKS) & real.isfinite()
     _add(real, _uniform(real, generator) * size * units)
+    if units and bool(masks.any()):
+        real.copy_(torch.where(masks, _alike(real), real))
     if low:
         real.clamp_(min=0.0)
     elif high:
         real.clamp_(max=0.0)
+
+
+def _untied(
+    tensor: torch.Tensor, precision: str, generator: torch.Generator, units: float
+) -> torch.Tensor:
+    """A copy in which equal zeros, and equal masks, differ."""
+    size = tensor.abs() * UNIT[precision] * (tensor < _MASKS) + _TIE
+    untied = tensor.clone()
+    _add(untied, _uniform(tensor, generator) * size * units)
+    return untied
+
+
+def _alike(masks: torch.Tensor) -> torch.Tensor:
+    """Without the last digits, so that those of one value are alike, and finite."""
+    import torch
+
+    digits, power = torch.frexp(masks)
+    least = torch.finfo(masks.dtype).min
+    return torch.ldexp((digits * _KEPT).round() / _KEPT, power).clamp_(min=least)
 
 
 def _add(tensor: torch.Tensor, noise: torch.Tensor) -> None:
@@ -233,7 +273,10 @@ def _cancel(tensor: torch.Tensor, precision: str, generator: torch.Generator, un
 
     real = torch.view_as_real(tensor) if tensor.is_complex() else tensor
     axes = tuple(range(1 if real.ndim > 1 else 0, real.ndim))
-    size = real.square().mean(axes, keepdim=True).sqrt() * UNIT[precision]
+    terms = real > _APART
+    total = torch.where(terms, real, 0.0).square().sum(axes, keepdim=True)
+    count = terms.sum(axes, keepdim=True).clamp(min=1)
+    size = (total / count).sqrt() * UNIT[precision]
     _add(real, _uniform(real, generator) * size * units)
 
 

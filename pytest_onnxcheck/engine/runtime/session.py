@@ -343,11 +343,13 @@ def _key(artefact: Artefact, target: Target) -> tuple[str, str, str]:
 def _refused(artefact: Artefact, problem: str, provider: str) -> RunError:
     """Why an artefact does not load: a failure, unless bfloat16 was asked for and is the reason."""
     said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
+    if "'tensor(bfloat16)'" in problem and artefact.precision != "bf16":  # invalid at its opset
+        said = problem.rpartition("Type Error: ")[2]
     found = Bfloat16() if said == problem else find_bfloat16(artefact.path)
     node = _NODE.search(said)
     if not found.held or (node is not None and node[1] in found.free):
         return RunError(f"{artefact.path}: {problem}")
-    short = one_line(said, _SHORT)
+    short = one_line(said, _SHORT).rstrip(".")
     if PRECISIONS[artefact.precision].floats == "bfloat16":
         return Unsupported(f"{artefact.precision} does not load on {provider}: {short}")
     return RunError(

@@ -143,6 +143,8 @@ def attention(x, mask):
     return functional.scaled_dot_product_attention(x, x, x, attn_mask=allowed)
 
 
+MASK = Input(shape=(3, 3), dtype="bool", fill="mask", empty_rows=True)
+
 ATTENTION = """
     t = Transpose <perm = [1, 0]> (x) p = MatMul(x, t) s = Mul(p, half)
     b = Where(mask, zero, lowest) a = Add(s, b) w = Softmax <axis = -1> (a)
@@ -152,8 +154,7 @@ ATTENTION = """
 @pytest.fixture
 def attending(judged):
     """Judges attention whose softmax is followed by some nodes."""
-    keep = Input(shape=(3, 3), dtype="bool", fill="mask", masked=False, empty_rows=True)
-    inputs = {"x": Input(shape=(3, 4)), "mask": keep}
+    inputs = {"x": Input(shape=(3, 4)), "mask": MASK}
     constants = {
         "half": np.float32(0.5),
         "zero": np.float32(0),

@@ -202,6 +202,8 @@ def test_the_most_revealing_come_first(reference):
         "uniform",
         "integers uniform",
         "mask all true",
+        "only x",
+        "only image",
     ]
 
 
@@ -458,8 +460,11 @@ def test_floats_in_a_range_are_what_their_kind_says(reference):
         "ties",
         "tiny",
         "high end",
+        "spikes",
         "uniform",
     ]
+    assert set(np.unique(found["spikes"])) == {0, 3}
+    assert ((found["spikes"] == 3).sum(-1) == 1).all()
     assert (found["low end"] == -1).all()
     assert (found["high end"] == 3).all()
     assert (found["middle"] == 1).all()
@@ -474,6 +479,30 @@ def test_floats_in_a_range_are_what_their_kind_says(reference):
     assert 0 < abs(found["tiny"]).max() <= 0.003
     assert found["uniform"].min() < -0.9
     assert found["uniform"].max() > 2.9
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "kinds"), [(-4.0, 1.0, {0.0, -4.0}), (2.0, 3.0, {2.0, 3.0}), (-3, -2, {-3, -2})]
+)
+def test_spikes_stand_out_of_what_is_next_to_nothing(reference, low, high, kinds):
+    made = reference({"x": {"shape": (2, 9), "range": (low, high)}})
+    assert set(np.unique(arrays(made)["spikes"])) == kinds
+
+
+def test_each_of_several_floats_is_loud_beside_quiet_others(reference):
+    made = reference(
+        {"a": {"shape": (8,)}, "b": {"shape": (8,), "range": (-1, 1)}, "i": {"shape": (2,), **IDS}}
+    )
+    only = {
+        probe.name: {name: abs(array).max() for name, array in probe.case(made).inputs.items()}
+        for probe in probes(made)
+        if "only" in probe.name
+    }
+    assert list(only) == ["probe:only a", "probe:only b"]
+    assert only["probe:only a"]["a"] > 0.5 > 0.001 >= only["probe:only a"]["b"] > 0
+    assert only["probe:only b"]["b"] > 0.5 > 0.005 >= only["probe:only b"]["a"] > 0
+    alone = reference({"a": {"shape": (8,)}, "b": {"shape": (8,), "range": (1, 2)}})
+    assert not any("only" in probe.name for probe in probes(alone))
 
 
 def test_there_is_nothing_tiny_in_a_range_without_zero(reference):

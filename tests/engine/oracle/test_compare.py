@@ -116,6 +116,25 @@ def test_the_sign_of_nan_does_not_matter():
     assert measure([np.nan], [-np.nan]).nonfinite == 0
 
 
+@pytest.mark.parametrize("low", [-3.4028234663852886e38, -1e9, -1e4])
+def test_masks_hide_no_error_of_the_others(low):
+    """Logits that are masked: beside -1e9, an error of a tenth is no part of the output."""
+    expected = np.float32([[1.0, 2.0, low], [3.0, low, low]])
+    actual = np.float32([[1.1, 2.2, low], [3.3, low, low]])
+    found = measure(expected, actual)
+    assert found.rel_rms == pytest.approx(0.1)
+    assert (found.nonfinite, found.differing, found.elements) == (0, 3, 6)
+    wrong = measure(expected, np.where(actual == low, np.float32(low * 0.9), actual))
+    assert wrong.rel_rms == pytest.approx(0.1)
+    assert wrong.max_abs == pytest.approx(-low * 0.1)
+
+
+def test_what_is_all_as_low_is_no_mask():
+    expected, actual = np.float32([-2e9, -1e9, 5e8]), np.float32([-2e9, -1e9, 6e8])
+    assert measure(expected, actual).rel_rms == pytest.approx(1e8 / np.sqrt(5.25e18))
+    assert measure(expected[:2], actual[:2]).max_abs == 0.0
+
+
 def test_nothing_finite_leaves_no_metrics():
     found = measure([np.nan, np.inf], [np.nan, np.inf])
     assert (found.max_abs, found.cosine, found.outside_allclose) == (None, None, None)

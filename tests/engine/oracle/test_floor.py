@@ -79,6 +79,60 @@ def mlp(seed=0):
 # floats
 
 
+def masks(bias):
+    """Attention in which the mask `bias` is made of masks every other row throughout."""
+
+    def forward(x):
+        kept = torch.tensor([[1.0], [0.0], [1.0], [0.0]]).expand(4, 8)[:, None]
+        return nn.functional.scaled_dot_product_attention(
+            x[..., None], x[..., None], x[..., None], bias(kept)
+        )
+
+    return forward
+
+
+LEAST = torch.finfo(torch.float32).min
+
+
+@pytest.mark.parametrize("low", [LEAST, -1e30, -1e9, -1e4])
+def test_masked_elements_do_not_lift_the_floor_of_the_others(expected, low):
+    """As logits that are masked: what a rounding of -1e9 is would hide any error of theirs."""
+    found = expected(lambda x: (x * 2).masked_fill(x < 0, low))
+    right = measure(found, found.outputs[0])
+    assert right.ratio <= 1
+    wrong = found.outputs[0].copy()
+    wrong[x_of(found) > 0] *= 1.01
+    measured = measure(found, wrong)
+    assert measured.ratio > 1e4
+    elsewhere = np.where(x_of(found) < 0, np.float32(low * 0.99), found.outputs[0])
+    assert measure(found, elsewhere).ratio > 1e4
+    oracle = found._oracle
+    assert oracle.usual_magnitude(0) < 3
+
+
+@pytest.mark.parametrize(
+    "bias",
+    [
+        lambda kept: kept.log(),
+        lambda kept: (kept * 2.0).log(),
+        lambda kept: kept * 1.0 > 0,
+        lambda kept: kept * 1.0 != 0,
+        lambda kept: 1 - 1 / (kept * 1.0),
+        lambda kept: (1.0 - kept) * LEAST,
+        lambda kept: (1.0 - kept) * -1e30,
+    ],
+)
+def test_rounding_unmasks_nothing(expected, bias):
+    """Where it did, whatever an artefact gives of rows that are masked throughout would pass."""
+    found = expected(masks(bias))
+    wrong = found.outputs[0].copy()
+    wrong[1::2] += 1.0
+    measured = measure(found, wrong)
+    assert measured.ratio > 1e5
+    assert measured.perturbed_runs == DRAWS
+    assert measured.unstable == 0
+
+
 def test_what_pytorch_gives_itself_is_within_its_floor(expected):
     found = expected(mlp())
     measured = measure(found, found.outputs[0])

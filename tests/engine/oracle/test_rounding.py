@@ -253,10 +253,30 @@ def test_ties_are_broken(value):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_zero_moves_by_no_more_than_the_smallest_normal_number(precision):
+def test_zero_stays_zero_and_what_is_next_to_it_may_turn_to_zero(precision):
+    """A mask of zeros, or its logarithm, masks after rounding too."""
     zeros = torch.zeros(COUNT, dtype=torch.float64)
-    moved = run(lambda: zeros * 1.0, precision=precision).abs().max()
-    assert 0.9 * 2.0**-126 < moved <= 2.0**-126
+    assert not run(lambda: zeros * 1.0, precision=precision).any()
+    moved = (run(lambda: (zeros + 2.0**-140) * 1.0, precision=precision) - 2.0**-140).abs().max()
+    assert 0.9 * 2.0**-126 < moved <= 2.0**-125
+    assert run(lambda: (zeros * 1.0).topk(4)[0], precision=precision).max() <= 2.0**-126
+
+
+@pytest.mark.parametrize("low", [torch.finfo(torch.float32).min, -1e30])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_masked_by_one_value_stay_alike(low, dtype):
+    scores = torch.linspace(-1, 1, 8, dtype=dtype)
+    kept = torch.tensor([0.0] * 8, dtype=dtype)
+    found = run(lambda: torch.softmax(scores + (1.0 - kept) * low, -1))
+    assert found.tolist() == pytest.approx([1 / 8] * 8)
+
+
+@pytest.mark.parametrize("low", [torch.finfo(torch.float32).min, -1e9])
+def test_a_mask_added_to_products_does_not_count_as_one_of_them(low):
+    bias = torch.tensor([[0.0, low]], dtype=torch.float64).repeat(COUNT, 1)
+    rows = torch.ones(COUNT, 3, dtype=torch.float64)
+    found = run(lambda: torch.addmm(bias, rows, torch.ones(3, 2, dtype=torch.float64)))
+    assert (found[:, 0] - 3).abs().max() < 8 * UNIT["fp32"]
 
 
 def test_what_is_computed_moves_by_its_own_rounding_however_small():
@@ -412,10 +432,10 @@ def test_infinity_and_nan_stay_what_they_are():
 def test_what_is_nowhere_negative_stays_so():
     """A square root or logarithm of it would be NaN, and excuse NaN in an artefact."""
     for sign in (1, -1):
-        values = sign * torch.tensor([0.0, 1.0]).repeat(COUNT)
+        values = sign * torch.tensor([2.0**-140, 1.0]).repeat(COUNT)
         perturb(values, "fp32", torch.Generator().manual_seed(0))
         assert (sign * values >= 0).all()
         assert 0.4 < (values[::2] == 0).double().mean() < 0.6  # as denormals turn to zero
-    mixed = torch.tensor([0.0, -1.0, 1.0]).repeat(COUNT)
+    mixed = torch.tensor([2.0**-140, -1.0, 1.0]).repeat(COUNT)
     perturb(mixed, "fp32", torch.Generator().manual_seed(0))
     assert {-1.0, 1.0} <= set(mixed[::3].sign().tolist())

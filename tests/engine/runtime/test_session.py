@@ -182,6 +182,21 @@ def test_bfloat16_that_nobody_asked_for_is_a_failure(tmp_path: Path, precision: 
     )
 
 
+def test_bfloat16_that_the_opset_does_not_have_is_told_alike(tmp_path: Path):
+    """As a Conv before opset 22, which makes the file invalid."""
+    bfloat16 = onnx.TensorProto.BFLOAT16
+    wide = one_node(tmp_path / "m.onnx", "GlobalAveragePool", bfloat16, bfloat16)
+    with pytest.raises(RunError) as caught:
+        open_session(Artefact.given(wide.path, "fp32"), CPU)
+    assert not isinstance(caught.value, Unsupported)
+    text = str(caught.value)
+    assert (
+        "which lacks kernels for bfloat16: Type 'tensor(bfloat16)' of input parameter (x)" in text
+    )
+    assert "is invalid. The manifest asks for fp32, and bfloat16 is in node 'y' (Gl" in text
+    assert "(GlobalAveragePool). Keep them in float32" in text
+
+
 def test_another_type_without_kernels_fails_although_there_is_bfloat16_elsewhere(tmp_path: Path):
     text = """(bfloat16[n] x, int64[n] i) => (float[n] y, int64[n] j) {
         [cast] y = Cast <to = 1> (x)
