@@ -39,7 +39,7 @@ def load_reference(model: Model) -> Reference:
             "eval mode here, and whatever exports it for release must do so too (model.eval())"
         )
         _put_into_eval_mode(module)
-    return Reference(
+    reference = Reference(
         model=model,
         module=module,
         shapes=_shapes(model, config),
@@ -47,6 +47,8 @@ def load_reference(model: Model) -> Reference:
         notes=tuple(notes),
         checkpoint_sha256=file_sha256(model.checkpoint) if model.checkpoint else None,
     )
+    reference.check_arguments()
+    return reference
 
 
 def seed_of(model: Model) -> int:

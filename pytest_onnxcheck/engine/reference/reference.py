@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import inspect
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.imports import sources, user_frames
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
-from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.errors import CheckpointError, InputError
 from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
@@ -79,6 +80,29 @@ class Reference:
             if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
         ]
         return positional[: len(names)] != names and set(names) <= set(parameters)
+
+    def check_arguments(self) -> None:
+        """Refuses names of which some are `forward`'s, and would be passed as others of its.
+
+        Raises:
+            CheckpointError: The text says which, and what may have been meant.
+        """
+        names, parameters = list(self.model.inputs), list(self._parameters)
+        moved = [
+            (name, taken)
+            for name, taken in zip(names, parameters, strict=False)
+            if name != taken and name in parameters
+        ]
+        unknown = [name for name in names if name not in parameters]
+        if self.by_keyword or not moved or not unknown:
+            return
+        close = difflib.get_close_matches(unknown[0], [p for p in parameters if p not in names], 1)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        name, taken = moved[0]
+        raise CheckpointError(
+            f"{self.model.name}: input {name!r} would be passed as {taken!r}: inputs are passed by "
+            f"position unless forward has all their names, and it has no {unknown[0]!r}{hint}"
+        )
 
     def dynamic_shapes(self, hint: Any = None) -> Any:
         """Symbolic dims by axis, as torch.export takes them: by name, or in `forward`'s order.

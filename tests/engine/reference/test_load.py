@@ -17,6 +17,11 @@ def make(train=False):
     return torch.nn.Linear(4, 2).train(train)
 
 
+class Masked(torch.nn.Module):
+    def forward(self, ids, mask, kinds):
+        return ids + mask * kinds
+
+
 def shapes(config):
     return {"other": [3]}
 
@@ -40,10 +45,11 @@ def load(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "net.py").write_text(NET, encoding="utf-8")
 
-    def run(more="", *, name="net", seed=0, factory="make", shape="shape = [4]"):
+    def run(more="", *, name="net", seed=0, factory="make", shape="shape = [4]", inputs=None):
+        declared = f"[models.{name}.inputs.x]\n{shape}\n" if inputs is None else inputs
         (tmp_path / "models.toml").write_text(
             f'schema = 1\nseed = {seed}\n[models.{name}]\nfactory = "net.py:{factory}"\n{more}\n'
-            f"[models.{name}.inputs.x]\n{shape}\n[models.{name}.outputs.y]\nshape = [2]\n",
+            f"{declared}[models.{name}.outputs.y]\nshape = [2]\n",
             encoding="utf-8",
         )
         return load_reference(load_manifest(tmp_path / "models.toml").models[name])
@@ -121,3 +127,32 @@ def test_weights_without_a_model_ask_for_a_factory(tmp_path):
     model = load_manifest(tmp_path / "models.toml").models["net"]
     with pytest.raises(CheckpointError, match="holds weights but no model: set factory = "):
         load_reference(model)
+
+
+@pytest.fixture
+def masked(load):
+    """Loads a module whose forward takes ids, mask and kinds, with inputs of these names."""
+
+    def run(*names):
+        more = "".join(f"inputs.{name}.shape = [4]\n" for name in names[1:])
+        text = f"inputs.{names[0]}.shape = [4]\n{more}"
+        return load(text, factory="Masked", inputs="")
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("ids", "mask", "kinds"), ("kinds", "ids", "mask"), ("a", "b", "c"), ("ids", "b", "kinds")],
+)
+def test_inputs_by_name_or_by_position(masked, names):
+    assert masked(*names).module is not None
+
+
+def test_a_name_that_forward_lacks_does_not_move_the_others(masked):
+    with pytest.raises(
+        CheckpointError,
+        match=r"input 'kinds' would be passed as 'mask': inputs are passed by position unless "
+        r"forward has all their names, and it has no 'masks' \(did you mean 'mask'\?\)",
+    ):
+        masked("ids", "kinds", "masks")
