@@ -58,5 +58,5 @@ def size_findings(file: FileCheck, budget: Budget) -> Iterator[Finding]:
         yield Finding(
             _FAIL,
             "size",
-            f"{megabytes:.2f} MB on disk, allowed {budget.max_size_mb:g} (budget.max_size_mb)",
+            f"{megabytes:.6g} MB on disk, allowed {budget.max_size_mb:g} (budget.max_size_mb)",
         )

@@ -31,6 +31,9 @@ def check_tolerance(key: str, tolerance: s.Tolerance) -> Found:
     yield from _policy(key, tolerance)
     yield from _possible(key, tolerance)
     yield from _ordered(key, tolerance)
+    if tolerance.safety is not None and tolerance.safety < 1:
+        text = f"safety: {tolerance.safety:g} is less than 1, and rounding alone is one noise floor"
+        yield ("tolerance", key, "safety"), text
     if (tolerance.rtol is None) != (tolerance.atol is None):
         yield ("tolerance", key), "rtol and atol go together (set one of them to 0.0)"
 
