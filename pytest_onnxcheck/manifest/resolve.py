@@ -117,6 +117,7 @@ class Model:
     kwargs: Mapping[str, Any]
     checkpoint: Path | None
     state_dict: str | None
+    prefix: str | None
     config_key: str | None
     trust: bool
     shapes: str | None
@@ -226,6 +227,7 @@ def resolve(
         kwargs=section.kwargs,
         checkpoint=checkpoint,
         state_dict=section.state_dict,
+        prefix=section.prefix,
         config_key=section.config_key,
         trust=section.trust,
         shapes=section.shapes,

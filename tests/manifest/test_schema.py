@@ -99,6 +99,7 @@ factory = "zoo.py:net"
 kwargs = { width = 8, names = ["a", "b"], nested = { on = true } }
 checkpoint = "net.pt"
 state_dict = "model.state"
+prefix = "net."
 config_key = "config"
 trust = true
 shapes = "zoo:shapes"

@@ -14,18 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.reference.weights import entries_under
 from pytest_onnxcheck.errors import CheckpointError
-from pytest_onnxcheck.wording import several
 
 if TYPE_CHECKING:
     import torch
 
     StateDict = Mapping[str, torch.Tensor]
 
-__all__ = ["Checkpoint", "load_checkpoint", "load_state"]
-
-#: what DataParallel, DistributedDataParallel and torch.compile put before every key
-_WRAPPER_PREFIXES = ("module.", "_orig_mod.")
+__all__ = ["Checkpoint", "load_checkpoint"]
 
 
 @dataclass(frozen=True)
@@ -63,12 +60,14 @@ class Checkpoint:
     def state_dict(self, dotted: str | None) -> StateDict:
         """The state_dict under a dotted key, or the whole file.
 
+        Where a key leads into a state_dict, the rest of it is a prefix of the names there.
+
         Raises:
             CheckpointError: What is there is not a mapping of names to tensors.
         """
-        state = self.at(dotted) if dotted else self.content
+        state = (self._inside(dotted) or self.at(dotted)) if dotted else self.content
         if _is_state_dict(state):
-            return state  # type: ignore[no-any-return]
+            return state
         here = f"the entry {dotted!r}" if dotted else "the file"
         found = [key for key, value in _entries(state) if _is_state_dict(value)]
         hint = (
@@ -77,6 +76,16 @@ class Checkpoint:
             else f"it holds {_shortened([key for key, _ in _entries(state)])}"
         )
         raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
+
+    def _inside(self, dotted: str) -> StateDict | None:
+        """The entries of the outermost state_dict on the way whose names begin with the rest."""
+        current, rest = self.content, dotted
+        while not _is_state_dict(current):
+            key, _, rest = rest.partition(".")
+            if not rest or not isinstance(current, Mapping) or key not in current:
+                return None
+            current = current[key]
+        return entries_under(current, rest)
 
 
 def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
@@ -120,50 +129,6 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     return Checkpoint(path, content=content)
 
 
-def load_state(module: torch.nn.Module, state: StateDict, path: Path) -> None:
-    """Loads a state_dict; every entry must fit.
-
-    Prefixes that wrappers put before every key (`module.`, `_orig_mod.`) are stripped.
-
-    Raises:
-        CheckpointError: Entries are missing, unexpected, or of another shape; the text names them.
-    """
-    wanted = module.state_dict()
-    state = _without_prefixes(state, set(wanted))
-    missing = [key for key in wanted if key not in state]
-    unexpected = [key for key in state if key not in wanted]
-    misshapen = [
-        f"{key} is {list(state[key].shape)}, the model has {list(wanted[key].shape)}"
-        for key in wanted
-        if key in state and state[key].shape != wanted[key].shape
-    ]
-    problems = []
-    if missing:
-        problems.append(f"missing {several(missing)}")
-    if unexpected:
-        problems.append(f"unexpected {several(unexpected)}")
-    if misshapen:
-        problems.append(f"of another shape: {several(misshapen)}")
-    if problems:
-        raise CheckpointError(
-            f"{path}: does not fit {type(module).__name__}: {'; '.join(problems)}. "
-            "The checkpoint belongs to another architecture or other kwargs"
-        )
-    module.load_state_dict(dict(state))
-
-
-def _without_prefixes(state: StateDict, wanted: set[str]) -> StateDict:
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _WRAPPER_PREFIXES:
-            wrapped = all(key.startswith(prefix) for key in state)
-            if state and wrapped and not any(key.startswith(prefix) for key in wanted):
-                state = {key.removeprefix(prefix): value for key, value in state.items()}
-                stripped = True
-    return state
-
-
 def _wants_code(error: Exception, path: Path) -> bool:
     """Whether the restricted unpickler refused what is in a pickle, rather than met garbage."""
     if not isinstance(error, pickle.UnpicklingError):
@@ -194,7 +159,11 @@ def _is_state_dict(value: object) -> bool:
     return (
         isinstance(value, Mapping)
         and bool(value)
-        and all(isinstance(entry, torch.Tensor) for entry in value.values())
+        and all(
+            isinstance(name, str)
+            and (isinstance(entry, torch.Tensor) or name.endswith("_extra_state"))
+            for name, entry in value.items()
+        )
     )
 
 

@@ -6,9 +6,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint, load_checkpoint, load_state
+from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint, load_checkpoint
 from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.reference.weights import load_state
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.manifest import Model
@@ -31,8 +32,7 @@ def load_reference(model: Model) -> Reference:
     config = checkpoint.at(model.config_key) if checkpoint and model.config_key else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(model))
-        module = _build(model, checkpoint, config)
-    notes = []
+        module, notes = _build(model, checkpoint, config)
     if any(child.training for child in module.modules()):
         notes.append(
             f"{model.factory or model.checkpoint} gives the model in train mode; it was put into "
@@ -57,7 +57,10 @@ def seed_of(model: Model) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def _build(model: Model, checkpoint: Checkpoint | None, config: Any) -> torch.nn.Module:
+def _build(
+    model: Model, checkpoint: Checkpoint | None, config: Any
+) -> tuple[torch.nn.Module, list[str]]:
+    """The module with its weights, and what should be told of them."""
     import torch
 
     if model.factory is None:
@@ -65,7 +68,7 @@ def _build(model: Model, checkpoint: Checkpoint | None, config: Any) -> torch.nn
             raise CheckpointError(
                 f"{model.checkpoint}: holds weights but no model: set factory = 'module:callable'"
             )
-        return checkpoint.module
+        return checkpoint.module, []
     arguments = dict(model.kwargs)
     if model.config_key is not None:
         arguments["config"] = config
@@ -87,8 +90,9 @@ def _build(model: Model, checkpoint: Checkpoint | None, config: Any) -> torch.nn
             raise CheckpointError(
                 f"{checkpoint.path}: holds a whole model; drop factory = {model.factory!r}"
             )
-        load_state(module, checkpoint.state_dict(model.state_dict), checkpoint.path)
-    return module
+        state = checkpoint.state_dict(model.state_dict)
+        return module, list(load_state(module, state, checkpoint.path, model.prefix))
+    return module, []
 
 
 def _put_into_eval_mode(module: torch.nn.Module) -> None:

@@ -57,7 +57,7 @@ def _reference(section: s.ModelSection) -> Found:
     for key in ("factory", "shapes"):
         yield from check_import_path((key,), getattr(section, key))
     if section.checkpoint is None:
-        for key in ("state_dict", "config_key"):
+        for key in ("state_dict", "prefix", "config_key"):
             if getattr(section, key) is not None:
                 yield (key,), f"{key} needs a checkpoint"
 

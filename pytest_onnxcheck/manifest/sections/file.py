@@ -101,6 +101,12 @@ class ModelSection(Defaults):
     state_dict: str | None = Field(
         None, description="Where in the checkpoint the state_dict is; dots go deeper."
     )
+    prefix: str | None = Field(
+        None,
+        description="What the names of the model's weights begin with in the state_dict, such as "
+        '`model.` or `ema_model.`; others are ignored. `""`: no prefix, and entries whose first '
+        "name the model does not have are ignored. By default the one prefix that fits.",
+    )
     config_key: str | None = Field(
         None,
         description="Where in the checkpoint the model's config is; the factory and `shapes` "

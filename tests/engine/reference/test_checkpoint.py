@@ -1,13 +1,12 @@
 """Checkpoint files of every kind, and what is said of those that do not fit."""
 
 import pickle
-from collections import OrderedDict
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
-from pytest_onnxcheck.engine.reference.checkpoint import load_checkpoint, load_state
+from pytest_onnxcheck.engine.reference.checkpoint import load_checkpoint
 from pytest_onnxcheck.errors import CheckpointError
 
 
@@ -231,71 +230,10 @@ def test_a_long_list_is_shortened(tmp_path):
         load(tmp_path / "net.pt").state_dict("none")
 
 
-# what does and does not fit the module
-
-
-def fill(net, state):
-    target = Net()
-    load_state(target, state, "net.pt")
-    assert same(target.state_dict(), net.state_dict())
-
-
-def misfit(state):
-    with pytest.raises(CheckpointError) as caught:
-        load_state(Net(), state, "net.pt")
-    return str(caught.value)
-
-
-def test_a_state_dict_that_fits_is_loaded(net):
-    fill(net, net.state_dict())
-    fill(net, OrderedDict(reversed(net.state_dict().items())))
-
-
-@pytest.mark.parametrize(
-    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
-)
-def test_prefixes_of_wrappers_are_stripped(net, prefix):
-    fill(net, {prefix + key: value for key, value in net.state_dict().items()})
-
-
-def test_a_prefix_on_some_keys_only_is_not_stripped(net):
-    state = dict(net.state_dict())
-    state["module.last.bias"] = state.pop("last.bias")
-    text = misfit(state)
-    assert "missing last.bias" in text
-    assert "unexpected module.last.bias" in text
-
-
-def test_a_prefix_that_the_module_has_itself_is_kept():
-    wrapped = torch.nn.DataParallel(Net())
-    target = torch.nn.DataParallel(Net())
-    load_state(target, wrapped.state_dict(), "net.pt")
-    assert same(target.state_dict(), wrapped.state_dict())
-
-
-def test_missing_unexpected_and_misshapen_entries_are_named(net):
-    state = dict(net.state_dict())
-    del state["last.bias"]
-    state["head.weight"] = torch.zeros(1)
-    state["first.weight"] = torch.zeros(3, 5)
-    assert misfit(state) == (
-        "net.pt: does not fit Net: missing last.bias; unexpected head.weight; "
-        "of another shape: first.weight is [3, 5], the model has [3, 4]. "
-        "The checkpoint belongs to another architecture or other kwargs"
-    )
-
-
-def test_many_entries_are_counted():
-    assert (
-        "missing first.weight, first.bias, norm.weight, norm.bias, norm.running_mean and 4 more"
-        in (misfit({"x": torch.zeros(1)}))
-    )
-
-
-def test_a_state_dict_that_does_not_fit_changes_nothing(net):
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    state = {key: torch.ones_like(value) for key, value in before.items()}
-    del state["last.bias"]
-    with pytest.raises(CheckpointError):
-        load_state(net, state, "net.pt")
-    assert same(net.state_dict(), before)
+def test_a_key_that_leads_into_a_state_dict_goes_on_as_a_prefix(tmp_path, net):
+    weights = {f"model.{name}": value for name, value in net.state_dict().items()}
+    torch.save({"state_dict": weights | {"loss.weight": torch.ones(3)}}, tmp_path / "net.ckpt")
+    checkpoint = load(tmp_path / "net.ckpt")
+    assert same(checkpoint.state_dict("state_dict.model"), net.state_dict())
+    with pytest.raises(CheckpointError, match=r"no entry 'state_dict\.modl': state_dict has"):
+        checkpoint.state_dict("state_dict.modl")

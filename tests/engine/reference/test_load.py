@@ -156,3 +156,16 @@ def test_a_name_that_forward_lacks_does_not_move_the_others(masked):
         r"forward has all their names, and it has no 'masks' \(did you mean 'mask'\?\)",
     ):
         masked("ids", "kinds", "masks")
+
+
+def test_the_entries_under_a_prefix_are_loaded_and_one_that_is_found_is_told(load, tmp_path):
+    weights = torch.nn.Linear(4, 2).state_dict()
+    state = {f"model.{name}": value for name, value in weights.items()}
+    torch.save({"state_dict": {**state, "loss.weight": torch.ones(3)}}, tmp_path / "last.ckpt")
+    keys = 'checkpoint = "last.ckpt"\nstate_dict = "state_dict"'
+    found, written = load(keys), load(f'{keys}\nprefix = "model."')
+    for reference in (found, written):
+        assert torch.equal(reference.module.weight, weights["weight"])
+    (note,) = found.notes
+    assert "the entries under 'model.' fit the model and were loaded; loss.weight" in note
+    assert written.notes == ()

@@ -1,0 +1,293 @@
+"""Whose entries of a state_dict are a module's, and what is said of those that do not fit."""
+
+import copy
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_model
+from torch.nn.utils import parametrizations, parametrize
+from torch.optim.swa_utils import AveragedModel
+
+from pytest_onnxcheck.engine.reference.weights import load_state
+from pytest_onnxcheck.errors import CheckpointError
+
+PATH = Path("net.pt")
+
+
+class Net(torch.nn.Module):
+    def __init__(self, hidden=3):
+        super().__init__()
+        self.first = torch.nn.Linear(4, hidden)
+        self.norm = torch.nn.BatchNorm1d(hidden)
+        self.last = torch.nn.Linear(hidden, 2)
+
+
+class Tied(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(5, 4)
+        self.head = torch.nn.Linear(4, 5, bias=False)
+        self.head.weight = self.embed.weight
+
+
+@pytest.fixture
+def net():
+    torch.manual_seed(0)
+    return Net().eval()
+
+
+def prefixed(module, prefix):
+    return {prefix + name: value for name, value in module.state_dict().items()}
+
+
+def same(state, other):
+    return list(state) == list(other) and all(torch.equal(state[k], other[k]) for k in state)
+
+
+def fill(net, state, prefix=None):
+    """Loads it into another module; what is told."""
+    target = Net()
+    notes = load_state(target, state, PATH, prefix)
+    assert same(target.state_dict(), net.state_dict())
+    return notes
+
+
+def misfit(state, prefix=None, module=None):
+    with pytest.raises(CheckpointError) as caught:
+        load_state(module or Net(), state, PATH, prefix)
+    return str(caught.value)
+
+
+def test_a_state_dict_that_fits_is_loaded(net):
+    assert fill(net, net.state_dict()) == ()
+    assert fill(net, OrderedDict(reversed(net.state_dict().items()))) == ()
+
+
+# wrappers
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+)
+def test_prefixes_of_wrappers_are_stripped_and_not_told(net, prefix):
+    assert fill(net, prefixed(net, prefix)) == ()
+
+
+def test_names_of_wrappers_are_stripped_anywhere(net):
+    state = dict(net.state_dict())
+    for name in ("last.weight", "last.bias"):
+        state[name.replace(".", "._orig_mod.")] = state.pop(name)
+    assert fill(net, state) == ()
+    compiled = Net()
+    compiled.load_state_dict(net.state_dict())
+    compiled.first = torch.compile(compiled.first)
+    assert "first._orig_mod.weight" in compiled.state_dict()
+    assert fill(net, compiled.state_dict()) == ()
+
+
+def test_names_that_the_module_has_itself_are_kept(net):
+    for state in (prefixed(net, "module."), net.state_dict(), prefixed(net, "module._orig_mod.")):
+        target = torch.nn.DataParallel(Net())
+        load_state(target, state, PATH)
+        assert same(target.module.state_dict(), net.state_dict())
+
+
+def test_the_counter_of_an_averaged_model_is_ignored(net):
+    averaged = AveragedModel(net)
+    assert "n_averaged" in averaged.state_dict()
+    assert fill(net, averaged.state_dict()) == ()
+
+
+# prefixes
+
+
+def test_the_one_prefix_that_fits_is_used_and_told(net):
+    trained = {**prefixed(net, "model."), "loss.weight": torch.ones(3)}
+    assert fill(net, trained) == (
+        "net.pt: the entries under 'model.' fit the model and were loaded; loss.weight beside them "
+        'ignored; write prefix = "model." in [models.NAME] if that is meant',
+    )
+    assert fill(net, trained, "model.") == fill(net, trained, "model") == ()
+    assert "'module.model.'" in fill(net, {f"module.{k}": v for k, v in trained.items()})[0]
+    assert fill(net, {f"module.{k}": v for k, v in trained.items()}, "model.") == ()
+
+
+def test_weights_and_their_average_are_told_apart_by_prefix(net):
+    average = AveragedModel(Net().eval())
+    state = {**prefixed(net, "model."), **prefixed(average, "ema_model.")}
+    assert misfit(state) == (
+        "net.pt: several sets of weights fit Net: those under 'model.' and under 'ema_model.', "
+        "with different values. Say in [models.NAME] which is released: "
+        'prefix = "model." or prefix = "ema_model."'
+    )
+    assert fill(net, state, "model.") == ()
+    assert fill(average.module, state, "ema_model.") == ()
+
+
+def test_weights_without_prefix_and_their_average_are_told_apart_too(net):
+    average = Net().eval()
+    state = {**net.state_dict(), **prefixed(average, "ema.")}
+    assert 'prefix = "" or prefix = "ema."' in misfit(state)
+    assert fill(net, state, "") == ()
+    assert fill(average, state, "ema.") == ()
+
+
+def test_many_sets_that_fit_are_counted():
+    layers = torch.nn.Sequential(*[torch.nn.Linear(2, 2) for _ in range(7)])
+    text = misfit(layers.state_dict(), module=torch.nn.Linear(2, 2))
+    assert "under '3.', under '4.' and under 2 more, with different values" in text
+    assert text.endswith('or prefix = "4."')
+
+
+def test_an_average_of_another_dtype_has_other_values(net):
+    average = {k: v.double() for k, v in prefixed(net, "ema.").items()}
+    assert "under 'model.' and under 'ema.'" in misfit({**prefixed(net, "model."), **average})
+
+
+def test_the_same_values_under_two_prefixes_are_no_question(net):
+    (note,) = fill(net, {**prefixed(net, "model."), **prefixed(net, "loss.model.")})
+    assert "under 'model.' fit" in note
+    (note,) = fill(net, {**net.state_dict(), **prefixed(net, "ema.")})
+    assert "the entries without prefix fit the model and were loaded; ema.first.weight" in note
+    assert 'write prefix = "" in' in note
+
+
+def test_a_prefix_that_no_entry_has_names_those_that_there_are(net):
+    assert misfit({**prefixed(net, "model."), **prefixed(net, "ema.")}, "modle.") == (
+        "net.pt: prefix = 'modle.': no entry has it; the entries begin with model., ema."
+    )
+
+
+def test_entries_that_the_model_lacks_are_refused_unless_said_to_be_others(net):
+    state = {**net.state_dict(), "loss.weight": torch.ones(3)}
+    assert misfit(state) == (
+        "net.pt: does not fit Net: unexpected loss.weight. If these are no part of the model (a "
+        "loss's, a metric's), write prefix = \"\" in [models.NAME]; otherwise give the factory the "
+        "checkpoint's kwargs"
+    )
+    assert fill(net, state, "") == ()
+    layers = prefixed(torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(2, 2)), "model.last.")
+    assert misfit({**prefixed(net, "model."), **layers}, "model.") == (
+        "net.pt: does not fit Net under 'model.': unexpected last.1.weight, last.1.bias. "
+        "Give the factory the checkpoint's kwargs"
+    )
+
+
+# what torch and safetensors make of names
+
+
+def test_one_name_of_tied_weights_is_enough_in_safetensors(tmp_path):
+    written = Tied()
+    path = tmp_path / "tied.safetensors"
+    save_model(written, str(path))
+    state = load_file(path)
+    assert list(state) == ["embed.weight"]
+    target = Tied()
+    assert load_state(target, state, path) == ()
+    assert torch.equal(target.head.weight, written.head.weight)
+    untied = Tied()
+    untied.head.weight = torch.nn.Parameter(torch.ones(5, 4))
+    with pytest.raises(CheckpointError, match=r"missing head\.weight"):
+        load_state(untied, state, path)
+    assert "missing head.weight" in misfit(state, module=Tied())  # a .pt has both
+
+
+@pytest.fixture
+def old_norm():
+    with pytest.warns(FutureWarning):
+        return torch.nn.utils.weight_norm(torch.nn.Conv1d(2, 3, 3)).eval()
+
+
+def conv(norm=parametrizations.weight_norm):
+    return torch.nn.Sequential(norm(torch.nn.Conv1d(2, 3, 3))).eval()
+
+
+def test_the_norm_is_of_the_dim_that_it_is_kept_for():
+    for module, dims in [
+        (torch.nn.Linear(4, 3), (0, 1, None)),
+        (torch.nn.Linear(4, 1), (0, None)),
+        (torch.nn.Linear(1, 4), (1,)),
+        (torch.nn.ConvTranspose1d(4, 2, 3), (0, 1, 2)),
+    ]:
+        for dim in dims:
+            plain, normed = copy.deepcopy(module), copy.deepcopy(module)
+            parametrizations.weight_norm(normed, dim=dim)
+            normed.parametrizations.weight.original0.data *= 2
+            load_state(plain, normed.state_dict(), PATH)
+            torch.testing.assert_close(plain.weight, normed.weight)
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "model."])
+def test_names_of_the_old_weight_norm_go_through_the_hook_of_the_new(old_norm, prefix):
+    target, x = conv(), torch.randn(1, 2, 8)
+    state = prefixed(torch.nn.Sequential(old_norm), prefix)
+    assert f"{prefix}0.weight_g" in state
+    notes = load_state(target, state, PATH)
+    assert len(notes) == (prefix == "model.")
+    torch.testing.assert_close(target(x), old_norm(x))
+
+
+def test_the_weight_norm_of_a_model_without_is_folded_and_told(old_norm):
+    x = torch.randn(1, 2, 8)
+    new = conv()
+    new.load_state_dict(torch.nn.Sequential(old_norm).state_dict())
+    for state in (torch.nn.Sequential(old_norm).state_dict(), new.state_dict()):
+        target = conv()
+        parametrize.remove_parametrizations(target[0], "weight")
+        (note,) = load_state(target, state, PATH)
+        assert "they were multiplied as torch.nn.utils.remove_weight_norm does" in note
+        torch.testing.assert_close(target(x), old_norm(x))
+
+
+def test_two_originals_that_are_no_weight_norm_are_not_folded():
+    state = {
+        "parametrizations.weight.original0": torch.ones(4, 2),
+        "parametrizations.weight.original1": torch.ones(2, 3),
+    }
+    text = misfit(state, module=torch.nn.Linear(3, 4, bias=False))
+    assert "missing weight; unexpected parametrizations.weight.original0" in text
+
+
+def test_a_model_s_own_hook_renames():
+    class Renamed(torch.nn.Linear):
+        def _load_from_state_dict(self, state, prefix, *more):
+            state[f"{prefix}weight"] = state.pop(f"{prefix}kernel")
+            super()._load_from_state_dict(state, prefix, *more)
+
+    target = Renamed(2, 1, bias=False)
+    load_state(target, {"kernel": torch.ones(1, 2)}, PATH)
+    assert torch.equal(target.weight, torch.ones(1, 2))
+
+
+# what does not fit
+
+
+def test_missing_and_unexpected_entries_are_named(net):
+    state = dict(net.state_dict())
+    del state["last.bias"]
+    state["head.weight"] = torch.zeros(1)
+    assert misfit(state) == (
+        "net.pt: does not fit Net: missing last.bias; unexpected head.weight. Give the factory the "
+        "checkpoint's kwargs, or say with prefix in [models.NAME] what the names of the model's "
+        "weights begin with"
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_only_other_shapes_are_another_architecture(prefix):
+    under = f" under {prefix!r}" if prefix else ""
+    assert misfit(prefixed(Net(hidden=5), prefix)) == (
+        f"net.pt: does not fit Net{under}: of another shape: first.weight is [5, 4], the model has "
+        "[3, 4], first.bias is [5], the model has [3], norm.weight is [5], the model has [3], "
+        "norm.bias is [5], the model has [3], norm.running_mean is [5], the model has [3] and 2 "
+        "more. The checkpoint belongs to another architecture or other kwargs"
+    )
+
+
+def test_many_entries_are_counted():
+    assert (
+        "missing first.weight, first.bias, norm.weight, norm.bias, norm.running_mean and 4 more"
+        in (misfit({"x": torch.zeros(1)}))
+    )
