@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["run_sweeps"]
 
+#: What PyTorch gives at a size is kept for the other variants up to this many bytes: a few
+#: thousand sizes are a hundred megabytes at most.
+_KEPT_BYTES = 2**16
+
 #: Sizes of a dim whose values are off, at most; then the sweep ends. Each takes many runs.
 _MOST_OFF = 24
 
@@ -153,7 +157,8 @@ class _Run:
             ran.append(size)
             found = self._measured(expected, size)
             if found is None or not self._is_off(found):
-                self._oracle.forget(case)
+                if expected.size_bytes > _KEPT_BYTES:
+                    self._oracle.forget(case)
                 continue
             self.off.append(dataclasses.replace(found, dim=sweep.dim, size=size))
             costly += any(output.floor is not None for output in found.outputs)

@@ -52,6 +52,11 @@ class Expected:
         self._oracle = oracle
         self._draws: dict[tuple[str, float], list[list[Array] | None]] = {}
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the inputs and outputs."""
+        return sum(array.nbytes for array in (*self.case.inputs.values(), *self.outputs))
+
     @cached_property
     def exact(self) -> list[Array] | None:
         """The outputs in float64; None where the reference cannot be run so (`problem`)."""
