@@ -22,6 +22,9 @@ __all__ = ["PlannedSweep", "plan_sweeps"]
 #: seconds that a size takes however small it is
 _OVERHEAD = 1e-3
 
+#: what the sweeps of a model may take of its `probe_seconds`
+_SHARE = 0.5
+
 #: sizes that are looked at, of the smallest and of those that are spread
 _MOST = 5000
 
@@ -71,7 +74,7 @@ def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[P
         return _OVERHEAD + _RUNS * seconds(elements)
 
     found: dict[str, PlannedSweep] = {}
-    left = model.probe_seconds
+    left = model.probe_seconds * _SHARE
     for dim in sorted(ranges, key=lambda dim: len(ranges[dim])):
         chosen = _chosen(ranges[dim], partial(cost, dim), left / (len(ranges) - len(found)))
         left -= sum(chosen.values())

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 from torch import nn
 from torch.utils._python_dispatch import _get_current_dispatch_mode
 
+from pytest_onnxcheck.engine.checks import sizes
 from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.checks.sizes import run_sweeps
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -140,8 +141,10 @@ def session(name, off):
 
 
 @pytest.fixture
-def run(tmp_path):
+def run(tmp_path, request, monkeypatch):
     """Sweeps an artefact: what was run, and what is off, by size."""
+    kept = getattr(request, "param", 0)  # bytes of what is kept of a size
+    monkeypatch.setattr(sizes, "_KEPT_BYTES", kept)
     path = tmp_path / "models.toml"
     path.write_text(BASE, encoding="utf-8")
     base = load_manifest(path).models["net"]
@@ -162,7 +165,8 @@ def run(tmp_path):
         assert {case.dim for case in off} <= {sweep.dim}
         for case in off:
             assert oracle.case(case.case) is not None  # to be diagnosed
-        assert len(oracle._expected) <= len(oracle.declared) + len(off) + 1
+        forgotten = len(oracle._expected) <= len(oracle.declared) + len(off) + 1
+        assert forgotten is (kept == 0)
         return sweep, {case.size: case for case in off}
 
     return make
@@ -173,6 +177,13 @@ def test_a_healthy_artefact_is_off_nowhere(run):
     assert (sweep.low, sweep.high, sweep.count, sweep.ranged) == (16, 120, 105, True)
     assert sweep.ran == tuple(range(16, 121))
     assert (sweep.stopped, off) == (0, {})
+
+
+@pytest.mark.parametrize("run", [sizes._KEPT_BYTES], indirect=True)
+def test_what_is_small_is_kept_for_other_variants(run):
+    sweep, off = run("as it is", dims={"n": (16, 60)}, spans={})
+    assert len(sweep.ran) == 45
+    assert off == {}
 
 
 def test_another_shape_is_found_at_every_size_that_has_it(run):
@@ -225,7 +236,7 @@ def test_a_dim_whose_values_are_off_everywhere_is_not_run_to_the_end(run):
 
 def test_a_model_that_cannot_be_counted_is_run_at_no_more_sizes_than_its_time_allows(run):
     sweep, off = run("a third", Uncounted(), dims={"n": (16, 3000)}, spans={})
-    assert 40 < len(sweep.ran) < 60
+    assert 20 < len(sweep.ran) < 30
     assert off == {}
 
 
