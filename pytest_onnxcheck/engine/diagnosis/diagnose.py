@@ -79,6 +79,7 @@ def diagnose(
     nonfinite = any(output.nonfinite for output in found.outputs)
     diagnosis = _diagnosed(subject, case, build, failure, attempts, nonfinite=nonfinite)
     tolerance, divergence = subject.variant.tolerance, diagnosis.divergence
+    allowed = {output.name: largest_difference(output, tolerance) for output in found.outputs}
     folder = attempts.make(
         "repro",
         lambda: write_repro(
@@ -87,9 +88,7 @@ def diagnose(
             case,
             finding=finding,
             manifest=manifest,
-            allowed={
-                output.name: largest_difference(output, tolerance) for output in found.outputs
-            },
+            allowed=allowed,
             node=divergence.node if divergence is not None else None,
         ),
     )
