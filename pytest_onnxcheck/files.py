@@ -24,14 +24,16 @@ def files_sha256(paths: Iterable[Path]) -> str:
 
 def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
     """Hex SHA-256 of the contents of several files, one after the other, and that of each."""
-    whole, each = hashlib.sha256(), []
+    whole = hashlib.sha256()
+    each: list[str] = []
     for path in paths:
-        own = hashlib.sha256()
+        # the first file is the beginning of the whole: most artefacts are one file, read once
+        digests = [whole, hashlib.sha256()] if each else [whole]
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                whole.update(chunk)
-                own.update(chunk)
-        each.append(own.hexdigest())
+                for digest in digests:
+                    digest.update(chunk)
+        each.append(digests[-1].hexdigest())
     return whole.hexdigest(), each
 
 

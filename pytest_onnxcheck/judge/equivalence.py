@@ -250,11 +250,7 @@ def _metrics(
 
 def _explained(output: OutputMeasurement, tolerance: s.Tolerance) -> bool:
     """Whether a floor was measured, and neither the whole nor a quiet example is beyond it."""
-    floor = output.floor
-    if floor is None:
-        return False
-    quiet = 0.0 if floor.row is None else floor.row.value
-    return max(floor.ratio, quiet) <= tolerance.floors
+    return output.floor is not None and output.floor.farthest <= tolerance.floors
 
 
 def _thresholds(

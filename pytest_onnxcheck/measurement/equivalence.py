@@ -106,6 +106,11 @@ class FloorMeasurement:
     row: RowMeasurement | None = None
     broken: int = 0
 
+    @property
+    def farthest(self) -> float:
+        """The error in noise floors, of the whole output or of a quiet example by its own."""
+        return self.ratio if self.row is None else max(self.ratio, self.row.value)
+
 
 @dataclass(frozen=True)
 class OutputMeasurement:
@@ -388,6 +393,12 @@ class EquivalenceMeasurement:
     def declared(self) -> tuple[CaseMeasurement, ...]:
         """The cases that the manifest asks for, but for those that are only told."""
         return tuple(case for case in self.cases if not case.probe and not case.lenient)
+
+    @property
+    def max_abs(self) -> float | None:
+        """The largest |artefact - PyTorch| over the same cases."""
+        found = (output.max_abs for case in self.declared for output in case.outputs)
+        return max((value for value in found if value is not None), default=None)
 
     def worst(self, metric: str) -> float | None:
         """The largest value of a metric over all cases and outputs."""

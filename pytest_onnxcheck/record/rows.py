@@ -99,7 +99,7 @@ class Row:
 
     def max_abs(self) -> float | None:
         """Largest |a - e| over the declared cases' outputs, on all targets."""
-        found = (output.max_abs for output in self._declared())
+        found = (measured.max_abs for measured in self.measured(EquivalenceMeasurement))
         return max((value for value in found if value is not None), default=None)
 
     def held_to(self) -> HeldTo | None:

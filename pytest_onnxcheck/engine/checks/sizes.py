@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.checks.case import compare_outputs
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.inputs.probes import element_count
 from pytest_onnxcheck.engine.inputs.sizes import PlannedSweep, plan_sweeps
+from pytest_onnxcheck.engine.oracle.alike import distance
 from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rows import Batch, batch_of
@@ -236,11 +237,10 @@ class _Run:
         finite = np.isfinite(own)
         if not np.array_equal(finite, np.isfinite(found)):
             return True
-        apart, sizes = np.zeros(own.shape), np.where(finite, np.abs(own), 0.0)
-        np.subtract(found, own, out=apart, where=finite, dtype=np.float64)
-        np.abs(apart, out=apart)
+        apart = distance(own, found, finite)
         if not apart.any():
             return False
+        sizes = np.where(finite, np.abs(own), 0.0)
         scale = max(float(sizes.max(initial=0.0)), usual)
         allowed = self._variant.tolerance.floors * scale
         rms = float(np.linalg.norm(apart)) / max(1, int(finite.sum())) ** 0.5
@@ -265,5 +265,4 @@ class _Run:
         floor = output.floor
         if floor is None:
             return "float" not in output.expected_dtype and output.differing > output.tied
-        quiet = 0.0 if floor.row is None else floor.row.value
-        return max(floor.ratio, quiet) > self._variant.tolerance.floors or floor.nonfinite > 0
+        return floor.farthest > self._variant.tolerance.floors or floor.nonfinite > 0

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graph.walk import dynamo_note
 from pytest_onnxcheck.places import is_ours
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def module_of(node: onnx.NodeProto, modules: Collection[str]) -> str | None:
     Returns:
         Its path, empty for the model itself; None where the exporter says nothing.
     """
-    scopes = _metadata(node, "name_scopes")
+    scopes = dynamo_note(node, "name_scopes")
     if scopes is not None:
         return _innermost(scopes, modules)
     if not node.name.startswith("/"):
@@ -48,7 +49,7 @@ def source_of(node: onnx.NodeProto, root: Path) -> str:
         node: The node.
         root: The manifest's folder, to which files are named relative.
     """
-    stack = _metadata(node, "stack_trace") or ""
+    stack = dynamo_note(node, "stack_trace") or ""
     frames = re.findall(r'File "([^"]+)", line (\d+)', stack)
     users = [f"{root / file}:{line}" for file, line in frames if users_file(file)]
     return users[-1] if users else ""
@@ -56,19 +57,13 @@ def source_of(node: onnx.NodeProto, root: Path) -> str:
 
 def operator_of(node: onnx.NodeProto) -> str:
     """PyTorch's operator that dynamo made a node of, e.g. `aten.relu`; empty without one."""
-    target = re.search(r"target=torch\.ops\.(\w+\.\w+)", _metadata(node, "fx_node") or "")
+    target = re.search(r"target=torch\.ops\.(\w+\.\w+)", dynamo_note(node, "fx_node") or "")
     return target.group(1) if target else ""
 
 
 def users_file(name: str) -> bool:
     """Whether a source file is the user's: no library's, not ours, and no generated code."""
     return not (name.startswith("<") or is_ours(name) or "-packages" in name or "/torch/" in name)
-
-
-def _metadata(node: onnx.NodeProto, key: str) -> str | None:
-    """What dynamo's exporter writes of a node under a key."""
-    held = {entry.key: entry.value for entry in node.metadata_props}
-    return held.get(f"pkg.torch.onnx.{key}")
 
 
 def _innermost(scopes: str, modules: Collection[str]) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.graph.walk import nodes_of
+from pytest_onnxcheck.engine.graph.walk import dynamo_note, nodes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -77,10 +77,7 @@ def _described(node: onnx.NodeProto, weights: list[str]) -> str:
 
 def _layer(node: onnx.NodeProto) -> str:
     """The module that dynamo's exporter notes; TorchScript's has it in the node's name."""
-    for entry in node.metadata_props:
-        if entry.key == "pkg.torch.onnx.name_scopes":
-            try:
-                return str(ast.literal_eval(entry.value)[-2])
-            except (SyntaxError, ValueError, IndexError):
-                break
-    return ""
+    try:
+        return str(ast.literal_eval(dynamo_note(node, "name_scopes") or "")[-2])
+    except (SyntaxError, ValueError, IndexError):
+        return ""

@@ -93,22 +93,27 @@ def small_constants(path: Path, float_path: Path) -> tuple[str, ...]:
     import numpy as np
     import onnx
 
+    small = []
+    for name, tensor in constants(onnx.load(float_path).graph):
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = onnx.numpy_helper.to_array(tensor).reshape(-1)
+            if values.size:
+                largest = int(np.abs(values).argmax())
+                if 0 < abs(values[largest]) < _NORMAL:
+                    small.append((name, values.size, largest, float(values[largest])))
+    if not small:
+        return ()
     stored = {
-        name: onnx.numpy_helper.to_array(tensor).astype(np.float64).reshape(-1)
+        name: onnx.numpy_helper.to_array(tensor).reshape(-1)
         for name, tensor in constants(onnx.load(path).graph)
         if tensor.data_type == onnx.TensorProto.FLOAT16
     }
     found = []
-    for name, tensor in constants(onnx.load(float_path).graph):
-        if name not in stored or tensor.data_type != onnx.TensorProto.FLOAT:
-            continue
-        values = onnx.numpy_helper.to_array(tensor).astype(np.float64).reshape(-1)
-        if not values.size or values.size != stored[name].size:
-            continue
-        largest = int(np.abs(values).argmax())
-        own, here = values[largest], stored[name][largest]
-        if 0 < abs(own) < _NORMAL and abs(here - own) > _OFF * abs(own):
-            found.append(f"{name} ({own:.3g}, here {here:.3g})")
+    for name, size, largest, own in small:
+        if name in stored and stored[name].size == size:
+            here = float(stored[name][largest])
+            if abs(here - own) > _OFF * abs(own):
+                found.append(f"{name} ({own:.3g}, here {here:.3g})")
     return tuple(found)
 
 

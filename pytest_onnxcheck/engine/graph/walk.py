@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["attributes", "constants", "graphs", "nodes_of", "reads", "tensors"]
+__all__ = ["attributes", "constants", "dynamo_note", "graphs", "nodes_of", "reads", "tensors"]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -69,3 +69,9 @@ def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
         for node in inner.node:
             for attribute in node.attribute:
                 yield from (attribute.t, *attribute.tensors)
+
+
+def dynamo_note(node: onnx.NodeProto, key: str) -> str | None:
+    """What dynamo's exporter writes of a node under a key, such as `name_scopes`; None without."""
+    held = {entry.key: entry.value for entry in node.metadata_props}
+    return held.get(f"pkg.torch.onnx.{key}")

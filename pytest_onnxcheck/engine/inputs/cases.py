@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 __all__ = [
-    "NO_RANGE",
     "Case",
     "declared_cases",
     "dim_values",
@@ -34,9 +33,6 @@ __all__ = [
     "generator",
     "smallest_dims",
 ]
-
-#: what the manifest would have to declare of values that are larger or smaller than usual
-NO_RANGE = "no range is declared that holds such magnitudes"
 
 _OUTSIDE_RANGE = "the manifest declares this case outside the model's range"
 

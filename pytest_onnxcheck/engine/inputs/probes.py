@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import (
-    NO_RANGE,
     Case,
     dim_values,
     example_dims,
@@ -39,6 +38,7 @@ ORDINARY = "ordinary"
 #: stay numbers there.
 EXTREME = frozenset(["normal x30", "normal x1000", "mixed scales"])
 
+_NO_RANGE = "no range is declared that holds such magnitudes"
 _NO_PADDING = (
     "the manifest does not say that input {!r} is masked so "
     '(padding = "any" or "left"; "right" where it never is)'
@@ -132,7 +132,7 @@ class Probe:
         return Case(
             self.name,
             arrays,
-            lenient=NO_RANGE if extreme else odd_mask,
+            lenient=_NO_RANGE if extreme else odd_mask,
             probe=True,
             ordinary=kinds <= {ORDINARY, "all true"},
             odd_mask=bool(odd_mask),

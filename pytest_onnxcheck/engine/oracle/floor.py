@@ -92,9 +92,7 @@ def measure_floor(
 
 def _needs_more_runs(measured: FloorMeasurement, safety: float) -> bool:
     """Whether perturbed runs may still explain something."""
-    row = measured.row
-    beyond = measured.ratio > safety or (row is not None and row.value > safety)
-    return beyond or measured.nonfinite > 0
+    return measured.farthest > safety or measured.nonfinite > 0
 
 
 def tied_elements(

@@ -135,11 +135,16 @@ class Oracle:
 
     def usual_magnitude(self, index: int) -> float:
         """The largest magnitude of an output in the first case, masks left out."""
+        return self._usual_magnitudes[index]
+
+    @cached_property
+    def _usual_magnitudes(self) -> list[float]:
+        """By output: asked of every case, and of every size of a sweep."""
         import numpy as np
 
-        output = self.expected(self.declared[0]).outputs[index]
-        counted = np.isfinite(output) & ~masked(output)
-        return float(np.abs(output[counted]).max(initial=0.0))
+        outputs = self.expected(self.declared[0]).outputs
+        counted = [output[np.isfinite(output) & ~masked(output)] for output in outputs]
+        return [float(np.abs(values).max(initial=0.0)) for values in counted]
 
     def expected(self, case: Case) -> Expected:
         """What a case should give; made on demand and kept.
