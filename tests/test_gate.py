@@ -792,22 +792,23 @@ def draws_and_probes(check: dict) -> tuple[set[str], set[str]]:
     return failed - probes, failed & probes
 
 
-def test_a_branch_that_the_trace_froze_is_found_by_a_probe(behaving: Project):
-    check = found(behaving, "branching")
+def assert_a_probe_alone_fails(check: dict) -> None:
     assert check["outcome"] == "failed"
     draws, probes = draws_and_probes(check)
     assert draws == set()
     assert any(name.startswith("probe:negative") for name in probes)
+
+
+def test_a_branch_that_the_trace_froze_is_found_by_a_probe(behaving: Project):
+    check = found(behaving, "branching")
+    assert_a_probe_alone_fails(check)
     assert "noise floors, allowed 8" in check["reason"]
     assert "[probe:" in check["reason"]
 
 
 def test_a_fixed_tolerance_does_not_switch_the_probes_off(behaving: Project):
     check = found(behaving, "branching_fixed")
-    assert check["outcome"] == "failed"
-    draws, probes = draws_and_probes(check)
-    assert draws == set()
-    assert any(name.startswith("probe:negative") for name in probes)
+    assert_a_probe_alone_fails(check)
     assert "; rounding does not explain it: " in check["reason"]
     held = check["measurement"]["held_to"]
     assert (held["cases"], held["unprobed"]) == (2, "")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import small_models
 import torch
-from torch import nn
+from references import Function
 from torch.nn import functional
 
 from pytest_onnxcheck import judge
@@ -34,15 +34,6 @@ def model(tmp_path_factory):
     path = tmp_path_factory.mktemp("equivalence") / "models.toml"
     path.write_text(MANIFEST, encoding="utf-8")
     return load_manifest(path).models["net"]
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from references import Function
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
@@ -15,17 +15,6 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.measurement import Axis, MergedDims
 from pytest_onnxcheck.verdict import Grade
-
-
-class Net(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *inputs):
-        return self.function(*inputs)
 
 
 class Subject:
@@ -38,7 +27,9 @@ class Subject:
             lines += [f"{kind}.{name}.shape = {shape}" for name, shape in shapes.items()]
         (folder / "models.toml").write_text("\n".join(lines), encoding="utf-8")
         model = load_manifest(folder / "models.toml").models["net"]
-        self.reference = Reference(model, Net(function), {n: tuple(s) for n, s in inputs.items()})
+        self.reference = Reference(
+            model, Function(function), {n: tuple(s) for n, s in inputs.items()}
+        )
 
     def measure(self, text):
         """What is measured of a graph in ONNX's textual syntax."""

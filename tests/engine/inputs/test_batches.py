@@ -1,35 +1,19 @@
 """Cases whose examples are all one, or of which one is quieter than the others."""
 
+import functools
+
 import numpy as np
 import pytest
-from torch import nn
+from references import PLAIN, batched
 
 from pytest_onnxcheck.engine.inputs.batches import company, copies
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.manifest import load_manifest
-
-MODEL = """
-schema = 1
-[models.net]
-factory = "net.py:make"
-dims = { batch = [1, 3], time = [4] }
-"""
-PLAIN = 'inputs.x = { shape = ["batch", "time", 2] }\noutputs.y.shape = ["batch", 2]'
 
 
 @pytest.fixture
 def reference(tmp_path):
     """The reference of a model with these inputs and outputs; its module is never run."""
-
-    def make(text=PLAIN, dims="batch = [1, 3], time = [4]"):
-        path = tmp_path / "models.toml"
-        path.write_text(MODEL.replace("batch = [1, 3], time = [4]", dims) + text)
-        model = load_manifest(path).models["net"]
-        shapes = {name: entry.shape for name, entry in model.inputs.items()}
-        return Reference(model, nn.Identity(), shapes)
-
-    return make
+    return functools.partial(batched, tmp_path)
 
 
 def test_copies_are_of_the_size_of_the_case(reference):

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from references import Function
 from torch import nn
 from torch.nn import functional
 from torch.overrides import _is_torch_function_mode_enabled
@@ -48,15 +49,6 @@ def oracle(base):
         return Oracle(Reference(model, module.eval(), {"x": (4, 8)}))
 
     return make
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 def first(oracle):

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from references import Function
 from torch import nn
 
 from pytest_onnxcheck.engine.oracle.alike import nonfinite_kinds
@@ -35,15 +36,6 @@ def base(tmp_path_factory):
     path = tmp_path_factory.mktemp("floor") / "models.toml"
     path.write_text(BASE, encoding="utf-8")
     return load_manifest(path).models["net"]
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, x):
-        return self.function(x)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from references import Function
 from torch import nn
 
 from pytest_onnxcheck.engine.oracle.expected import DRAWS
@@ -53,15 +54,6 @@ def oracle(base):
         return Oracle(Reference(model, module.eval(), shapes))
 
     return make
-
-
-class Function(nn.Module):
-    def __init__(self, function):
-        super().__init__()
-        self.function = function
-
-    def forward(self, *args):
-        return self.function(*args)
 
 
 def first(oracle):
