@@ -139,6 +139,14 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
             "opset",
             f"the artefact declares {measured.opset}, asked for {measured.expected_opset}",
         )
+    if measured.allowed_opsets and measured.opset not in measured.allowed_opsets:
+        allowed = ", ".join(map(str, measured.allowed_opsets))
+        yield Finding(
+            _FAIL,
+            "opset",
+            f"the file declares {measured.opset}, and the manifest allows {allowed}. Export it at "
+            f"one of them, or write opsets = [{allowed}, {measured.opset}] if what loads it can",
+        )
     if not measured.nodes and measured.outputs:
         yield Finding(_WARN, "graph", "it has no nodes: outputs are inputs or constants")
     for node in measured.training:

@@ -53,6 +53,7 @@ class Variant:
         max_drop: How much worse than PyTorch's the task metric may be; None when it is only told.
         file: The existing artefact; None when it is exported.
         baseline: The previous release's artefact, which it may not be much slower than.
+        allowed_opsets: Those that an existing artefact may have; empty where any will do.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Variant:
     max_drop: float | None = None
     file: Path | None = None
     baseline: Path | None = None
+    allowed_opsets: tuple[int, ...] = ()
 
     @property
     def traits(self) -> Traits:
@@ -321,6 +323,7 @@ class _Levels:
             max_drop=self._max_drop(precision, name),
             file=None if file is None else self.root / file,
             baseline=self._baseline(precision, name),
+            allowed_opsets=() if file is None else self.section.opsets or (),
         )
 
     def _tolerance(self, precision: str, variant: str) -> s.Tolerance:

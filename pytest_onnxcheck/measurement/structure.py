@@ -66,6 +66,7 @@ class StructureMeasurement:
         merged_dims: Dims that are one symbol in the artefact, and may differ.
         followed: Axes of outputs that the file calls static, where the artefact, run at several
             sizes, gives PyTorch's shapes.
+        allowed_opsets: Versions that the manifest allows a given file; empty where any will do.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -84,3 +85,4 @@ class StructureMeasurement:
     constant_outputs: tuple[str, ...] = ()
     merged_dims: tuple[MergedDims, ...] = ()
     followed: tuple[Axis, ...] = ()
+    allowed_opsets: tuple[int, ...] = ()

@@ -116,6 +116,16 @@ def test_another_opset_fails_and_none_asked_for_passes():
     assert str(finding) == "opset: the artefact declares 17, asked for 20"
 
 
+def test_a_given_file_of_an_opset_that_is_not_allowed_fails():
+    assert structure(opset=17, expected_opset=None, allowed_opsets=(17, 20)).findings == ()
+    finding = only(structure(opset=17, expected_opset=None, allowed_opsets=(18, 20)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "opset: the file declares 17, and the manifest allows 18, 20. Export it at one of them, or "
+        "write opsets = [18, 20, 17] if what loads it can"
+    )
+
+
 def test_a_graph_without_nodes_warns():
     finding = only(structure(nodes=0))
     assert finding.grade is Grade.WARN

@@ -99,7 +99,7 @@ POINTS_AT = {
     "noise_floor_for_int8": ['policy = "noise-floor"'] * 2,
     "noise_floor_glob_for_int8": ['policy = "noise-floor"', "safety = 3"],
     "noise_floor_glob_in_defaults": ['policy = "noise-floor"', "safety = 3"],
-    "onnx_beside_exporters": ['exporters = ["dynamo"]', "opsets = [20]", 'precisions = ["fp32"]'],
+    "onnx_beside_exporters": ['exporters = ["dynamo"]', 'precisions = ["fp32"]'],
     "safety_where_policy_is_inherited": ["safety = 4"],
     "safety_without_floor": ["safety = 4"] * 3,
     "option_glob": ["block_size = 64", "keep_io_types = false", "keep_io_types = true"],

@@ -77,6 +77,7 @@ def measure_model(
             (e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0
         ),
         expected_opset=variant.opset,
+        allowed_opsets=variant.allowed_opsets,
         nodes=len(nodes),
         operators=dict(Counter(node.op_type for node in nodes).most_common()),
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),

@@ -66,7 +66,7 @@ def _beside_onnx(section: s.ModelSection) -> Found:
     """Keys about export and quantization, where the artefacts exist already."""
     if section.onnx is None:
         return
-    for key in ("exporters", "opsets", "precisions"):
+    for key in ("exporters", "precisions"):
         if getattr(section, key) is not None:
             yield (key,), f"{key} has no effect beside onnx: nothing is exported"
     for key in ("quantization", "calibration"):

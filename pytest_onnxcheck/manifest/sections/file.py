@@ -39,7 +39,11 @@ class Defaults(Section):
     """What every model inherits."""
 
     exporters: Exporters | None = Field(None, description="`dynamo`, `torchscript`.")
-    opsets: Opsets | None = Field(None, description="ONNX opset versions to export.")
+    opsets: Opsets | None = Field(
+        None,
+        description="ONNX opset versions to export. Of a model with `onnx`, where it stands in the "
+        "model itself: those of which the given files may be.",
+    )
     precisions: Precisions | None = Field(
         None,
         description="`fp32`, `fp16`, `bf16`, `half` (the module itself cast to float16), "
