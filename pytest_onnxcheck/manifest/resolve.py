@@ -140,6 +140,7 @@ class Model:
     marks: tuple[str, ...]
     xfail: tuple[s.Mark, ...]
     skip: tuple[s.Mark, ...]
+    skip_probes: tuple[s.SkippedProbe, ...]
     variants: tuple[Variant, ...]
     make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
         repr=False, compare=False
@@ -251,6 +252,7 @@ def resolve(
         marks=levels.inherited("marks"),
         xfail=section.xfail,
         skip=section.skip,
+        skip_probes=section.skip_probes,
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
         declared=targets,

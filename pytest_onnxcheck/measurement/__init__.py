@@ -27,6 +27,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
+    SkippedProbes,
     SweepMeasurement,
     sqnr_db,
 )
@@ -94,6 +95,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "CaseMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "SkippedProbes",
     "sqnr_db",
     "PortabilityMeasurement",
     "SweepMeasurement",

@@ -29,9 +29,9 @@ def summary(
 ) -> Iterator[tuple[str, dict[str, bool]]]:
     """The lines of the summary, each with its markup.
 
-    The table, what to release of each model, what portable weights cost, what got no probes, the
-    warnings, and the mutants nobody noticed; with `whole_frontier` also what every variant costs
-    and loses.
+    The table, what to release of each model, what portable weights cost, what got no probes or was
+    left out of them, the warnings, and the mutants nobody noticed; with `whole_frontier` also what
+    every variant costs and loses.
     """
     entries = list(entries)
     table = table_lines(entries)
@@ -45,6 +45,7 @@ def summary(
             yield f"release  {proposal}", {"green": True} if one.released else {"yellow": True}
     yield from ((text, {}) for text in _portability(entries))
     yield from ((text, {}) for text in _unprobed(entries))
+    yield from ((text, {}) for text in _skipped_probes(entries))
     for text in warnings(entries):
         yield text, {"yellow": True}
     yield from ((text, {}) for text in _mutants(entries))
@@ -102,6 +103,17 @@ def _unprobed(entries: Iterable[Entry]) -> Iterator[str]:
                 found.setdefault(held.unprobed, []).append(f"{entry.model}::{entry.variant}")
     for reason, names in found.items():
         yield f"no probes  {several(names, 1)}: {reason}"
+
+
+def _skipped_probes(entries: Iterable[Entry]) -> Iterator[str]:
+    """One line per model and reason for which probes are left out by name."""
+    found: dict[tuple[str, str], None] = {}
+    for entry in entries:
+        if isinstance(entry.measurement, EquivalenceMeasurement) and entry.measurement.held_to:
+            for skipped in entry.measurement.held_to.skipped:
+                found[entry.model, f"{skipped.name!r}: {skipped.reason}"] = None
+    for model, text in found:
+        yield f"left out  {model}: probe {text}"
 
 
 def _mutants(entries: Iterable[Entry]) -> Iterator[str]:

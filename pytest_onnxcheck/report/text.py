@@ -21,7 +21,7 @@ from pytest_onnxcheck.measurement import (
     Step,
 )
 from pytest_onnxcheck.verdict import Grade, Verdict
-from pytest_onnxcheck.wording import listed
+from pytest_onnxcheck.wording import listed, several
 
 __all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
 
@@ -79,6 +79,9 @@ def held_to(found: HeldTo) -> str:
     if found.unprobed:
         none = "to none of values" if found.probes else "no probes"
         text += f", {none}: {found.unprobed}"
+    if found.skipped:
+        left_out = several([f"{it.name!r} ({it.reason})" for it in found.skipped], 2)
+        text += f"; without {left_out}, left out by skip_probes"
     if found.perturbed_runs:
         text += f"; noise floors from {_number(found.perturbed_runs, 'perturbed run')}"
     return text

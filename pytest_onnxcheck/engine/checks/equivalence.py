@@ -27,6 +27,7 @@ from pytest_onnxcheck.measurement import (
     HeldTo,
     PortabilityMeasurement,
     SaturationMeasurement,
+    SkippedProbes,
     SweepMeasurement,
 )
 
@@ -108,16 +109,19 @@ def _held_to(
     probes = sum(case.probe for case in found)
     runs = [case.perturbed_runs for case in found] + [sweep.perturbed_runs for sweep in sweeps]
     sizes = sum(len(sweep.ran) for sweep in sweeps)
-    why = oracle.unprobed(variant)
-    if not oracle.reference.model.probe_seconds:
+    model, why = oracle.reference.model, oracle.unprobed(variant)
+    if not model.probe_seconds:
         why = "probe_seconds is 0"
     elif not probes and any(case.probe for case in cases):
         why = "PyTorch takes none of them"
+    elif not probes and model.skip_probes and not oracle.probes:
+        why = "skip_probes leaves out all of them"
     elif not probes and why:
         why += ", and no size lies between declared ones"
     elif not probes:
         why = "there is nothing to vary"
-    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes)
+    skipped = tuple(SkippedProbes(entry.name, entry.reason) for entry in model.skip_probes)
+    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes, skipped)
 
 
 def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:

@@ -17,7 +17,7 @@ from pytest_onnxcheck.engine.inputs.probes import Probe, element_count, resting
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["PlannedSweep", "plan_sweeps"]
+__all__ = ["PlannedSweep", "plan_sweeps", "sweep_names", "swept"]
 
 #: seconds that a size takes however small it is
 _OVERHEAD = 1e-3
@@ -61,12 +61,7 @@ def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[P
         seconds: What a run of PyTorch costs, by how many elements its inputs have.
     """
     model = reference.model
-    held = {dim for shape in reference.shapes.values() for dim in shape}
-    ranges = {
-        dim: sizes
-        for dim, sizes in model.sizes.items()
-        if dim in held and any(size not in model.dims[dim] for size in sizes)
-    }
+    ranges = swept(reference)
     beside = {dim: _beside(values) for dim, values in model.dims.items()}
 
     def cost(dim: str, size: int) -> float:
@@ -83,10 +78,32 @@ def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[P
     return [found[dim] for dim in ranges if found[dim].probes]
 
 
-def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
+def swept(reference: Reference) -> dict[str, range]:
+    """The dims that are swept, with all their sizes: those of an input, and not all declared."""
+    model = reference.model
+    held = {dim for shape in reference.shapes.values() for dim in shape}
+    return {
+        dim: sizes
+        for dim, sizes in model.sizes.items()
+        if dim in held and any(size not in model.dims[dim] for size in sizes)
+    }
+
+
+def sweep_names(reference: Reference) -> Iterator[str]:
+    """The names of all sizes there are, whether the time allows to run them or not."""
+    beside = {dim: _beside(values) for dim, values in reference.model.dims.items()}
+    for dim, sizes in swept(reference).items():
+        for size in sizes:
+            yield _name(dim, {**beside, dim: size})
+
+
+def _name(dim: str, dims: dict[str, int]) -> str:
     others = [f"{name}={size}" for name, size in dims.items() if name != dim]
-    name = "/".join([f"sweep:{dim}={dims[dim]}", *others])
-    return Probe(name, dims, resting(reference), reference.model.draws)
+    return "/".join([f"sweep:{dim}={dims[dim]}", *others])
+
+
+def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
+    return Probe(_name(dim, dims), dims, resting(reference), reference.model.draws)
 
 
 def _beside(values: tuple[int, ...]) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
+from pytest_onnxcheck.engine.inputs.skips import check_skips, is_skipped
 from pytest_onnxcheck.engine.oracle.alike import apart, masked, same
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
 from pytest_onnxcheck.engine.oracle.expected import DOUBTFUL, Depth, Expected, reason
@@ -64,9 +65,11 @@ class Oracle:
         """Looks at how the reference behaves when it is called more than once.
 
         Raises:
-            InputError: PyTorch itself does not run on the first case.
+            InputError: PyTorch itself does not run on the first case, or `skip_probes` names a
+                probe that there is not.
             BehaviourError: The outputs are random, or depend on earlier calls.
         """
+        check_skips(reference)
         self.reference = reference
         self.notes: list[str] = []
         self._expected: dict[str, Expected] = {}
@@ -90,7 +93,9 @@ class Oracle:
         """
         budget = self.reference.model.probe_seconds
         count = max(1, int(budget / self._seconds / _RUNS_PER_PROBE)) if budget else 0
-        return [probe.case(self.reference) for probe in probes(self.reference)[:count]]
+        planned = probes(self.reference)[:count]
+        kept = [it for it in planned if not is_skipped(self.reference.model, it.name)]
+        return [probe.case(self.reference) for probe in kept]
 
     def cases(self, variant: Variant) -> list[Case]:
         """The cases a variant is compared on, the declared ones first.

@@ -17,7 +17,13 @@ from pytest_onnxcheck.manifest.sections.data import (
     Sizes,
 )
 from pytest_onnxcheck.manifest.sections.quantization import Quantization
-from pytest_onnxcheck.manifest.sections.runs import Latency, Mark, TargetOptions, Targets
+from pytest_onnxcheck.manifest.sections.runs import (
+    Latency,
+    Mark,
+    SkippedProbe,
+    TargetOptions,
+    Targets,
+)
 from pytest_onnxcheck.manifest.sections.tolerance import Tolerance
 from pytest_onnxcheck.manifest.terms import Cpu, Exporter, Precision
 
@@ -172,6 +178,11 @@ class ModelSection(Defaults):
         (), description="Checks expected to fail; one that passes is reported (strict)."
     )
     skip: Annotated[tuple[Mark, ...], Array] = Field((), description="Checks that are not run.")
+    skip_probes: Annotated[tuple[SkippedProbe, ...], Array] = Field(
+        (),
+        description="Inputs and sizes that the plugin thinks of by itself and that the model is "
+        "not held to, by name, each with a reason.",
+    )
 
 
 class ManifestFile(Section):

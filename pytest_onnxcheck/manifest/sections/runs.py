@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, Strings, invalid, unique
 from pytest_onnxcheck.manifest.terms import Check
 
-__all__ = ["SESSION_SETTINGS", "Latency", "Mark", "TargetOptions", "Targets"]
+__all__ = ["SESSION_SETTINGS", "Latency", "Mark", "SkippedProbe", "TargetOptions", "Targets"]
 
 # names of targets are checked in `rules`: the manifest and a hook may declare more
 Targets = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(unique)]
@@ -85,6 +85,16 @@ class Mark(Section):
         None, description="Globs over variant names, e.g. `*-int8-static`; default: all."
     )
     targets: Targets | None = Field(None, description="Only on these targets; default: all.")
+
+
+class SkippedProbe(Section):
+    """Probes that are left out, with the reason."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(
+        description="Glob over the names of probes and swept sizes, as a failure prints them or "
+        "without `probe:` and `sweep:`, e.g. `normal x1000*` or `sweep:length=17*`."
+    )
+    reason: Annotated[str, Field(min_length=1)] = Field(description="Why; shown in the report.")
 
 
 class TargetOptions(Section):

@@ -13,7 +13,8 @@ from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
-from pytest_onnxcheck.measurement import HeldTo
+from pytest_onnxcheck.measurement import HeldTo, SkippedProbes
+from pytest_onnxcheck.report.text import held_to
 from pytest_onnxcheck.verdict import Grade
 
 NETS = """
@@ -194,3 +195,27 @@ def test_a_quantized_artefact_is_held_to_sizes_that_nobody_declared(subject):
         "probe:ordinary/rows=2",
     ]
     assert judge.equivalence(measured, found.variant.tolerance).grade is Grade.PASS
+
+
+def test_what_is_left_out_by_name_is_told_and_not_run(subject):
+    """The artefact is wrong for what is not positive."""
+    found = subject(WRONG, WIDE, rows="[1, 4]")
+    (name,) = {
+        finding.where
+        for finding in judge.equivalence(measure(found), found.variant.tolerance).findings
+        if finding.where.startswith("probe:low end")
+    }
+    keys = f'skip_probes = [{{ name = "{name}", reason = "never" }}, '
+    keys += '{ name = "sweep:rows=3", reason = "odd" }]'
+    measured = measure(subject(WRONG, WIDE, keys, rows="[1, 4]"))
+    held = measured.held_to
+    assert held.skipped == (SkippedProbes(name, "never"), SkippedProbes("sweep:rows=3", "odd"))
+    assert measured.case(name) is None
+    (sweep,) = measured.sweeps
+    assert (sweep.ran, sweep.skipped) == ((1, 2, 4), 1)
+    assert held_to(held).startswith(
+        f"held to 2 cases, {held.probes} probes and 3 sizes; without {name!r} (never), "
+        "'sweep:rows=3' (odd), left out by skip_probes"
+    )
+    nothing = measure(subject(RIGHT, WIDE, 'skip_probes = [{ name = "*", reason = "no" }]'))
+    assert nothing.held_to.unprobed == "skip_probes leaves out all of them"
