@@ -145,6 +145,8 @@ class Model:
     make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
         repr=False, compare=False
     )
+    translations: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+    inherited_translations: frozenset[str] = frozenset()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
 
@@ -155,6 +157,15 @@ class Model:
             dim: self.spans.get(dim) or range(min(values), max(values) + 1)
             for dim, values in self.dims.items()
         }
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """The exporters of its variants."""
+        return tuple(dict.fromkeys(variant.exporter for variant in self.variants))
+
+    def translations_for(self, exporter: str) -> dict[str, str]:
+        """Custom operator -> the path of the function that translates it for an exporter."""
+        return {name: by[exporter] for name, by in self.translations.items() if exporter in by}
 
     def own_quantization(self, variant: Variant) -> s.Quantization:
         """The options that the model's own tables give a variant; those it inherits are None."""
@@ -255,6 +266,9 @@ def resolve(
         skip_probes=section.skip_probes,
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
+        translations={**(defaults.translations or {}), **(section.translations or {})},
+        inherited_translations=frozenset(defaults.translations or ())
+        - frozenset(section.translations or ()),
         declared=targets,
     )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
+from pytest_onnxcheck.engine.convert.translations import registered, translated, untranslated
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
@@ -60,17 +61,20 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     module = reference.copy()
     tensors = tensors_of(inputs)
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
+    translated(reference.model, variant.exporter)  # what is wrong of it is no fault of the exporter
     try:
         if half:
             module, tensors = _halved(module, tensors)
         args, kwargs = reference.arguments(tensors)
-        with quiet() as warned, _rare_garbage_collection():
+        known = registered(reference.model, variant.exporter, variant.opset)
+        with quiet() as warned, _rare_garbage_collection(), known:
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
         what = "export of the module in float16" if half else "export"
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
-            f"{_cause(error)}\n{user_frames(_root(error))}"
+            f"{_cause(error)}{untranslated(_root(error), reference.model, variant.exporter)}\n"
+            f"{user_frames(_root(error))}"
         ) from error
     return Notes(traced=tuple(_traced(warned)))
 
@@ -100,6 +104,7 @@ def _dynamo(
         output_names=list(reference.model.outputs),
         opset_version=variant.opset,
         dynamic_shapes=reference.dynamic_shapes(),
+        custom_translation_table=translated(reference.model, "dynamo") or None,
         verbose=False,
     )
     assert program is not None

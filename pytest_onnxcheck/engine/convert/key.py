@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_onnxcheck import places
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
+from pytest_onnxcheck.engine.reference.imports import sources_behind
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.files import file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Variant, precisions
@@ -64,6 +65,10 @@ def artefact_key(
     parts.append(installed_versions(_PACKAGES))
     files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
     files += [model.root / model.example] if model.example else []
+    translations = model.translations_for(variant.exporter)
+    parts.append(sorted(translations.items()))
+    for path in sorted(set(translations.values())):
+        parts.append(files_sha256(sorted(sources_behind(path, model.root))))
     if precision != "fp32":
         parts.append(resolved_options(variant))
     if calibration is not None:

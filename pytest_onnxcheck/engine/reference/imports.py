@@ -20,7 +20,14 @@ from pytest_onnxcheck.places import is_ours
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["import_named", "import_object", "module_names", "sources", "user_frames"]
+__all__ = [
+    "import_named",
+    "import_object",
+    "module_names",
+    "sources",
+    "sources_behind",
+    "user_frames",
+]
 
 
 def import_object(path: str, root: Path) -> Callable[..., Any]:
@@ -42,15 +49,7 @@ def import_named(path: str, root: Path) -> Any:
         CheckpointError: There is no such module or name, or importing it failed.
     """
     location, _, name = path.rpartition(":")
-    try:
-        module = (
-            _import_file(root / location) if location.endswith(".py") else _import(location, root)
-        )
-    except Exception as error:
-        raise CheckpointError(
-            f"{path!r} cannot be imported (looked in {root} and sys.path): "
-            f"{type(error).__name__}: {error}"
-        ) from error
+    module = _module_of(path, root)
     target: Any = module
     for part in name.split("."):
         if not hasattr(target, part):
@@ -58,6 +57,20 @@ def import_named(path: str, root: Path) -> Any:
             raise CheckpointError(f"{path!r}: {location} has no {name!r}; it has {callables}")
         target = getattr(target, part)
     return target
+
+
+def _module_of(path: str, root: Path) -> ModuleType:
+    """The module of `module:name` or `path.py:name`, as `import_named` finds it."""
+    location = path.rpartition(":")[0]
+    try:
+        return (
+            _import_file(root / location) if location.endswith(".py") else _import(location, root)
+        )
+    except Exception as error:
+        raise CheckpointError(
+            f"{path!r} cannot be imported (looked in {root} and sys.path): "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def user_frames(error: BaseException) -> str:
@@ -75,6 +88,20 @@ def sources(module: torch.nn.Module, factory: str | None) -> set[Path]:
     pending = {type(child).__module__ for child in module.modules()}
     if factory is not None:
         pending.add(factory.partition(":")[0])
+    return _followed(pending)
+
+
+def sources_behind(path: str, root: Path) -> set[Path]:
+    """The user's source files behind `module:name` or `path.py:name`, followed through imports.
+
+    Raises:
+        CheckpointError: The module cannot be imported.
+    """
+    return _followed({_module_of(path, root).__name__})
+
+
+def _followed(pending: set[str]) -> set[Path]:
+    """The user's source files of modules, and of those that they import."""
     seen: set[str] = set()
     sources: set[Path] = set()
     while pending:

@@ -19,6 +19,7 @@ from pytest_onnxcheck.manifest.rules.data import (
 )
 from pytest_onnxcheck.manifest.rules.quantization import check_known_options
 from pytest_onnxcheck.manifest.rules.tolerance import check_tolerance
+from pytest_onnxcheck.manifest.rules.translations import check_translations
 from pytest_onnxcheck.manifest.terms import Exporter
 
 __all__ = ["check_defaults", "check_model"]
@@ -32,6 +33,7 @@ _VARIANT = re.compile(
 def check_defaults(defaults: s.Defaults) -> Found:
     """What can be wrong in `[defaults]`."""
     yield from _tables(defaults)
+    yield from check_translations(defaults)
 
 
 def check_model(section: s.ModelSection) -> Found:
@@ -42,6 +44,7 @@ def check_model(section: s.ModelSection) -> Found:
     yield from check_dims(section)
     yield from check_ranges(section)
     yield from _tables(section)
+    yield from check_translations(section)
     yield from check_calibration(section)
     yield from check_accuracy(section)
     yield from check_cases(section)
@@ -69,6 +72,8 @@ def _beside_onnx(section: s.ModelSection) -> Found:
     for key in ("exporters", "precisions"):
         if getattr(section, key) is not None:
             yield (key,), f"{key} has no effect beside onnx: nothing is exported"
+    if section.translations is not None:
+        yield ("translations",), "translations has no effect beside onnx: nothing is exported"
     for key in ("quantization", "calibration"):
         if getattr(section, key) is not None:
             yield (key,), f"{key} has no effect beside onnx: nothing is quantized"

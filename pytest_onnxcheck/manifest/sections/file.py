@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Strings, unique
+from pytest_onnxcheck.manifest.sections.base import Array, Section, Strings, invalid, unique
 from pytest_onnxcheck.manifest.sections.budget import Budget
 from pytest_onnxcheck.manifest.sections.data import (
     Accuracy,
@@ -39,6 +39,23 @@ AnyTargets = Annotated[tuple[str, ...], Array, AfterValidator(unique)]
 
 def _artefacts_of(value: object) -> object:
     return {"fp32": value} if isinstance(value, str) else value
+
+
+def _for_all(value: object) -> object:
+    if not isinstance(value, str | dict):
+        raise invalid(
+            f"expected 'module:function' or a table by exporter, got {value!r}: "
+            '{ dynamo = "ops.py:function", torchscript = "ops.py:symbolic" }'
+        )
+    return dict.fromkeys(get_args(Exporter), value) if isinstance(value, str) else value
+
+
+#: exporter -> function; a function alone is for all, of which a model may then have one only
+Translation = Annotated[
+    dict[Exporter, str],
+    Field(min_length=1),
+    BeforeValidator(_for_all, json_schema_input_type=str | dict[Exporter, str]),
+]
 
 
 class Defaults(Section):
@@ -89,6 +106,13 @@ class Defaults(Section):
         None, description="Options by precision, or by a glob over variant names."
     )
     latency: Latency | None = Field(None, description="How speed is measured.")
+    translations: dict[str, Translation] | None = Field(
+        None,
+        description="What exports custom operators: `namespace::name` of a PyTorch operator and "
+        "`path.py:function` or `module:function`: for the dynamo exporter a function of "
+        "onnxscript's, for TorchScript a symbolic function; with both, a table of both. A model "
+        "adds to `[defaults]`.",
+    )
     marks: Strings | None = Field(
         None, description="pytest markers put on every check of the model."
     )
