@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target, is_library_file
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
 __all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "latency_id", "resolve"]
@@ -31,6 +31,7 @@ BUILTIN_DEFAULTS = s.Defaults(
     draws=1,
     probe_seconds=2.0,
     marks=(),
+    operator_libraries=(),
 )
 
 _V = TypeVar("_V")
@@ -147,6 +148,7 @@ class Model:
     )
     translations: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
     inherited_translations: frozenset[str] = frozenset()
+    operator_libraries: tuple[str, ...] = ()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
 
@@ -178,7 +180,12 @@ class Model:
 
     def target(self, name: str) -> Target:
         """What runs the artefacts under a name; `declared` holds all there are."""
-        return self.declared[name]
+        return replace(self.declared[name], libraries=self.operator_libraries)
+
+    @property
+    def cpu(self) -> Target:
+        """ONNX Runtime's CPU as it comes, whatever the manifest says of its target `cpu`."""
+        return replace(CPU, libraries=self.operator_libraries)
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
@@ -266,6 +273,10 @@ def resolve(
         skip_probes=section.skip_probes,
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
+        operator_libraries=tuple(
+            str(root / entry) if is_library_file(entry) else entry
+            for entry in levels.inherited("operator_libraries")
+        ),
         translations={**(defaults.translations or {}), **(section.translations or {})},
         inherited_translations=frozenset(defaults.translations or ())
         - frozenset(section.translations or ()),

@@ -38,6 +38,7 @@ required_targets = ["cpu"]
 draws = 3
 probe_seconds = 0.5
 marks = ["release"]
+operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 
 [defaults.tolerance.fp16]

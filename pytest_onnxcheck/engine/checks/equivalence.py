@@ -258,7 +258,8 @@ def _underflowed(subject: Subject, session: Session, case: Case) -> tuple[str, .
     """The values of a float16 artefact that underflow."""
     if subject.oracle.expected(case).cost.smallest >= TINY:
         return ()
-    return tuple(underflowed(subject.artefact.path, session.cast_inputs(case.inputs)))
+    feeds, libraries = session.cast_inputs(case.inputs), subject.target.libraries
+    return tuple(underflowed(subject.artefact.path, feeds, libraries))
 
 
 def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasurement | None:
@@ -266,7 +267,8 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     expected = subject.oracle.expected(case)
     if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(subject.artefact.path, session.cast_inputs(case.inputs))
+    feeds, libraries = session.cast_inputs(case.inputs), subject.target.libraries
+    found = stored_outputs(subject.artefact.path, feeds, libraries)
     if found is None:
         return None
     overflowed, outputs = found

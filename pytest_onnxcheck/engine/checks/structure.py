@@ -19,7 +19,6 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def _followed(
         return ()
     tried = 0
     try:
-        session = open_session(artefact, CPU)
+        session = open_session(artefact, reference.model.cpu)
         for _, inputs, outputs in runs_at_other_sizes(reference):
             if outputs is not None:
                 given = dict(zip(session.outputs, session.run(inputs), strict=True))

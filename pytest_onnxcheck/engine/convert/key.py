@@ -11,6 +11,7 @@ from pytest_onnxcheck.engine.convert.quantize import resolved_options
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.reference.imports import sources_behind
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.libraries import library_hashes
 from pytest_onnxcheck.files import file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Variant, precisions
 from pytest_onnxcheck.versions import installed_versions
@@ -71,6 +72,7 @@ def artefact_key(
         parts.append(files_sha256(sorted(sources_behind(path, model.root))))
     if precision != "fp32":
         parts.append(resolved_options(variant))
+        parts.append(library_hashes(model.operator_libraries))
     if calibration is not None:
         parts.append(calibration.measured)  # with the hash of the data
     parts += [file_sha256(path) if path.is_file() else None for path in files]

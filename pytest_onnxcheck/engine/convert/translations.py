@@ -87,6 +87,12 @@ def registered(model: Model, exporter: str, opset: Any) -> Iterator[None]:
 
 def untranslated(error: BaseException, model: Model, exporter: str) -> str:
     """What to write where an exporter has no function for an operator; else empty."""
+    if "No schema registered for" in str(error):
+        return (
+            "\nonnxscript takes operators of other domains than ONNX's with a schema only: "
+            "values.Op(values.Opset(DOMAIN, 1), NAME, onnx.defs.OpSchema(...)), as in "
+            "docs/custom-operators.md"
+        )
     match = next(filter(None, (pattern.search(str(error)) for pattern in _UNTRANSLATED)), None)
     if match is None:
         return ""

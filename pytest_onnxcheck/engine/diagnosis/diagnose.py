@@ -180,7 +180,8 @@ def _diagnosed(
         find = partial(first_nonfinite, path, subject.oracle, case, safety=safety)
         divergence = attempts.make("first NaN or infinity", find)
     else:
-        losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
+        lost = partial(layer_losses, float_path, path, case.inputs, subject.target.libraries)
+        losses = attempts.make("layers", lost)
     if variant.traits.calibrated and variant.file is None:
         measure = partial(
             measure_sensitivity,

@@ -147,6 +147,9 @@ def session_options(about: Mapping[str, Any]) -> Any:
             options.add_session_config_entry(name, str(value))
         else:
             setattr(options, name, value)
+    for library in about["libraries"]:
+        print(f"custom operators: {library}")
+        options.register_custom_ops_library(library)
     return options
 
 

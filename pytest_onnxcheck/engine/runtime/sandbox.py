@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.engine.runtime import peak
-from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.engine.runtime.opening import LibraryError, open_handle
 from pytest_onnxcheck.processes import ANSWER_SECONDS, Child, CrashError, NoAnswerError, serve
 from pytest_onnxcheck.wording import one_line
 
@@ -39,7 +39,7 @@ def load_problem(
 
     Args:
         path: The artefact.
-        opening: See `Target.opening`; any other argument of `opening.open_handle` too.
+        opening: See `libraries.opening_of`; any other argument of `opening.open_handle` too.
         timeout: Seconds it may take.
 
     Returns:
@@ -74,7 +74,7 @@ def added_peak(path: Path, opening: Mapping[str, object], threads: int, inputs: 
 
     Args:
         path: The artefact.
-        opening: See `Target.opening`.
+        opening: See `libraries.opening_of`.
         threads: Intra-op threads.
         inputs: `.npz` with the inputs in the artefact's order.
 
@@ -122,6 +122,8 @@ def _prepare() -> None:
 def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
     try:
         open_handle(path, **opening)
+    except LibraryError as error:
+        return str(error)
     except Exception as error:
         return f"does not load in ONNX Runtime: {one_line(error)}"
     return None

@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
+from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
@@ -293,7 +294,7 @@ def _open(
         handle: Any = Evaluator(model)
     else:
         with _talkative(), printed() as log:
-            handle = open_handle(model, **target.opening(), threads=threads, optimise=optimise)
+            handle = open_handle(model, **opening_of(target), threads=threads, optimise=optimise)
     session = Session(
         target=target,
         inputs={value.name: value.type for value in handle.get_inputs()},
@@ -328,27 +329,36 @@ def _talkative() -> Iterator[None]:
 def _probe(artefact: Artefact, target: Target) -> None:
     key = _key(artefact, target)
     if key not in _probed and target.provider != EVALUATOR:
-        problem = sandbox.load_problem(Path(artefact.path), target.opening())
-        refused = None if problem is None else _refused(artefact, problem, target.provider)
-        _probed[key] = refused
+        _probed[key] = _problem(artefact, target)
     error = _probed.get(key)
     if error is not None:
         raise error
+
+
+def _problem(artefact: Artefact, target: Target) -> RunError | None:
+    """Why an artefact does not load in the child process; None where it does."""
+    try:
+        opening = opening_of(target)
+    except RunError as error:
+        return error
+    problem = sandbox.load_problem(Path(artefact.path), opening)
+    return None if problem is None else _refused(artefact, problem, target)
 
 
 def _key(artefact: Artefact, target: Target) -> tuple[str, str, str]:
     return artefact.sha256, artefact.precision, target.key
 
 
-def _refused(artefact: Artefact, problem: str, provider: str) -> RunError:
+def _refused(artefact: Artefact, problem: str, target: Target) -> RunError:
     """Why an artefact does not load: a failure, unless bfloat16 was asked for and is the reason."""
+    provider = target.provider
     said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
     if "'tensor(bfloat16)'" in problem and artefact.precision != "bf16":  # invalid at its opset
         said = problem.rpartition("Type Error: ")[2]
     found = Bfloat16() if said == problem else find_bfloat16(artefact.path)
     node = _NODE.search(said)
     if not found.held or (node is not None and node[1] in found.free):
-        return RunError(f"{artefact.path}: {problem}")
+        return RunError(f"{artefact.path}: {problem}{unregistered(problem, target.libraries)}")
     short = one_line(said, _SHORT).rstrip(".")
     if PRECISIONS[artefact.precision].floats == "bfloat16":
         return Unsupported(f"{artefact.precision} does not load on {provider}: {short}")

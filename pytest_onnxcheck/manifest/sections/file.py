@@ -34,7 +34,9 @@ Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterVal
 Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(unique)]
 Precisions = Annotated[tuple[Precision, ...], Array, Field(min_length=1), AfterValidator(unique)]
 Cpus = Annotated[tuple[Cpu, ...], Array, Field(min_length=1), AfterValidator(unique)]
-AnyTargets = Annotated[tuple[str, ...], Array, AfterValidator(unique)]
+UniqueNames = Annotated[
+    tuple[Annotated[str, Field(min_length=1)], ...], Array, AfterValidator(unique)
+]
 
 
 def _artefacts_of(value: object) -> object:
@@ -77,7 +79,7 @@ class Defaults(Section):
         description="What runs the artefacts: `cpu`, `cuda`, `tensorrt`, `openvino`, `reference` "
         "(onnx's own evaluator, for tiny models), or a table `[targets.NAME]`.",
     )
-    required_targets: AnyTargets | None = Field(
+    required_targets: UniqueNames | None = Field(
         None, description="Targets whose absence is a failure rather than a skip."
     )
     cpus: Cpus | None = Field(
@@ -112,6 +114,11 @@ class Defaults(Section):
         "`path.py:function` or `module:function`: for the dynamo exporter a function of "
         "onnxscript's, for TorchScript a symbolic function; with both, a table of both. A model "
         "adds to `[defaults]`.",
+    )
+    operator_libraries: UniqueNames | None = Field(
+        None,
+        description="ONNX Runtime's libraries of custom operators: files relative to the manifest "
+        "(`build/libmyops.so`), or modules with `get_library_path()` (`onnxruntime_extensions`).",
     )
     marks: Strings | None = Field(
         None, description="pytest markers put on every check of the model."
