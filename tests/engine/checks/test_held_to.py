@@ -1,11 +1,15 @@
 """What an artefact is held to: how many cases and probes, and what thresholds mean on a probe."""
 
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import pytest
 from small_models import save
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.checks.equivalence import measure
 from pytest_onnxcheck.engine.oracle.expected import DRAWS
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -219,3 +223,21 @@ def test_what_is_left_out_by_name_is_told_and_not_run(subject):
     )
     nothing = measure(subject(RIGHT, WIDE, 'skip_probes = [{ name = "*", reason = "no" }]'))
     assert nothing.held_to.unprobed == "skip_probes leaves out all of them"
+
+
+def test_functions_inside_a_given_file_are_compared_like_operators(subject):
+    """Functions of the model's own need no library; a wrong constant in one is found."""
+    found = subject(RIGHT, WIDE, rows="[1, 4]")
+    for divisor, grade in ((3.0, Grade.PASS), (3.01, Grade.FAIL)):
+        text = (
+            '<ir_version: 10, opset_import: ["" : 17, "my.functions" : 1]>\n'
+            "net (float[N,8] x) => (float[N,8] y) { y = my.functions.Third(x) }\n"
+            '<domain: "my.functions", opset_import: ["" : 17]>\n'
+            f"Third (a) => (b) {{ c = Constant<value = float {{{divisor}}}>() b = Div(a, c) }}"
+        )
+        path = found.artefact.path.with_name(f"{divisor}.onnx")
+        onnx.save(onnx.parser.parse_model(text), path)
+        given = Artefact.given(path)
+        assert check_file(given).checker_error is None
+        measured = measure(replace(found, artefact=given, float_artefact=given))
+        assert judge.equivalence(measured, found.variant.tolerance).grade is grade

@@ -193,3 +193,18 @@ def test_the_files_of_translations_are_in_the_key_of_those_who_use_them(models, 
     file.write_text(file.read_text() + "\n# changed\n")
     assert artefact_key(reference, by_dynamo, "fp32") != before[0]
     assert artefact_key(reference, by_torchscript, "fp32") == before[1]
+
+
+def test_the_libraries_are_in_the_key_of_what_is_converted(models, tmp_path):
+    """Calibration runs their operators; an export does not."""
+    (tmp_path / "ops.so").write_text("one")
+    model = models("operator_libraries = ['./ops.so']\nprecisions = ['fp32', 'int8-dynamic']")
+    reference = load_reference(model)
+
+    def keys():
+        return [artefact_key(reference, each, each.precision) for each in model.variants]
+
+    exported, converted = keys()
+    (tmp_path / "ops.so").write_text("another")
+    assert keys()[0] == exported
+    assert keys()[1] != converted
