@@ -824,6 +824,7 @@ def test_what_was_held_to_no_probes_says_why(behaving: Project):
         "perturbed_runs": 0,
         "unprobed": "probe_seconds is 0",
         "sizes": 0,
+        "skipped": [],
     }
     output = behaving.result.stdout
     output.re_match_lines([r"branching_unprobed .* 2\+0 "])

@@ -11,7 +11,7 @@ from entries import (
     read_back,
 )
 
-from pytest_onnxcheck.measurement import HeldTo, MutantOutcome
+from pytest_onnxcheck.measurement import HeldTo, MutantOutcome, SkippedProbes
 from pytest_onnxcheck.report.terminal import summary
 from pytest_onnxcheck.report.text import survivor
 from pytest_onnxcheck.verdict import Grade
@@ -70,3 +70,15 @@ def test_artefacts_without_probes_are_told_once_a_reason():
         "no probes  net::fp32 and 1 more: probe_seconds is 0"
     )
     assert "no probes" not in "".join(text for text, _ in summary(entries[1::2]))
+
+
+def test_what_is_left_out_of_the_probes_is_told_once_a_model():
+    left_out = HeldTo(1, 9, skipped=(SkippedProbes("ties*", "never tied"),))
+    entries = [
+        entry("equivalence", dataclasses.replace(equivalence(), held_to=left_out), variant=name)
+        for name in ("fp32", "fp16")
+    ]
+    lines = [text for text, _ in summary(entries) if text.startswith("left out")]
+    assert lines == ["left out  net: probe 'ties*': never tied"]
+    (skipped,) = {found.measurement.held_to.skipped for found in read_back(entries)}
+    assert skipped == left_out.skipped
