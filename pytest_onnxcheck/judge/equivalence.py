@@ -295,6 +295,7 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
         for output in case.outputs:
             if output.elements:
                 scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
+    yield from _always_empty(measured)
     yield from _all_nan(measured)
     if tolerance.policy == "noise-floor":  # otherwise only what is suspicious has a floor
         yield from _unchecked(measured)
@@ -306,6 +307,22 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
                 f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
                 "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
             )
+
+
+def _always_empty(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Outputs without elements in every case, although no size of theirs is declared to be 0."""
+    found: dict[str, int] = {}
+    for case in measured.cases:
+        for output in case.outputs:
+            if not output.without_elements:
+                found[output.name] = found.get(output.name, 0) + output.elements
+    for name in [name for name, elements in found.items() if not elements]:
+        yield Finding(
+            _WARN,
+            f"output {name!r}",
+            "nothing was compared: it is empty in every case. Give a case of your own (`cases`) "
+            "in which it is not, such as an image with something to detect, or sizes above 0",
+        )
 
 
 def _all_nan(measured: EquivalenceMeasurement) -> Iterator[Finding]:

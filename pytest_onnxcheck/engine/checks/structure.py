@@ -14,6 +14,7 @@ from pytest_onnxcheck.engine.oracle.dependence import (
     ignores,
     runs_at_other_sizes,
 )
+from pytest_onnxcheck.engine.oracle.given_sizes import size_mismatches
 from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -45,7 +46,11 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
 
     model = onnx.load(artefact.path, load_external_data=False)
     measured = measure_model(model, reference, variant)
-    return dataclasses.replace(measured, followed=_followed(artefact, reference, measured))
+    return dataclasses.replace(
+        measured,
+        followed=_followed(artefact, reference, measured),
+        size_mismatches=size_mismatches(reference, measured),
+    )
 
 
 def measure_model(
