@@ -14,7 +14,7 @@ from pytest_onnxcheck.engine.oracle.dependence import (
     ignores,
     runs_at_other_sizes,
 )
-from pytest_onnxcheck.engine.oracle.given_sizes import size_mismatches
+from pytest_onnxcheck.engine.oracle.given_sizes import declared_sizes, size_mismatches
 from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -106,7 +106,7 @@ def _followed(
         Axis("output", spec.name, axis)
         for spec in measured.expected_outputs
         for axis, (dim, size) in enumerate(
-            zip(spec.shape or (), shapes.get(spec.name, ()), strict=False)
+            zip(declared_sizes(spec, shapes), shapes.get(spec.name, ()), strict=False)
         )
         if isinstance(dim, str) and isinstance(size, int)
     ]

@@ -27,7 +27,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, QuantizeError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.sizes import SizeError, size_at
+from pytest_onnxcheck.manifest.sizes import SizeError, names_in, size_at
 from pytest_onnxcheck.measurement import CalibrationMeasurement
 
 if TYPE_CHECKING:
@@ -328,21 +328,28 @@ def _check_shapes(reference: Reference, where: str, arrays: Batch) -> None:
 
     An expression is held to the dims it follows from, as far as inputs have them by themselves.
     """
+    model = reference.model
     sizes: dict[str, int] = {}
-    for name, array in arrays.items():
-        declared = reference.shapes[name]
-        known = dict(sizes)
-        fits = array.ndim == len(declared) and all(
-            _fits_dim(reference.model, sizes, dim, size)
-            for dim, size in zip(declared, array.shape, strict=True)
-        )
-        if not fits:
-            given = "".join(f", {dim} = {known[dim]}" for dim in declared if dim in known)
-            raise QuantizeError(
-                f"{reference.model.name}: calibration data, {where}: input {name!r} has shape "
-                f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
-                f"{_shape_advice(reference, name)}"
+    axes = {name: list(enumerate(reference.shapes[name])) for name in arrays}
+    for expressions in (False, True):  # the dims first, wherever they stand
+        for name, array in arrays.items():
+            held = [
+                (dim, axis)
+                for axis, dim in axes[name]
+                if expressions == (isinstance(dim, str) and dim not in model.dims)
+            ]
+            known = dict(sizes)
+            fits = array.ndim == len(axes[name]) and all(
+                _fits_dim(model, sizes, dim, array.shape[axis]) for dim, axis in held
             )
+            if not fits:
+                names = {name for dim, _ in held for name in names_in(dim, model.dims)}
+                given = "".join(f", {dim} = {known[dim]}" for dim in known if dim in names)
+                raise QuantizeError(
+                    f"{model.name}: calibration data, {where}: input {name!r} has shape "
+                    f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
+                    f"{_shape_advice(reference, name)}"
+                )
 
 
 def _fits_dim(model: Model, sizes: dict[str, int], dim: int | str, size: int) -> bool:
@@ -352,10 +359,12 @@ def _fits_dim(model: Model, sizes: dict[str, int], dim: int | str, size: int) ->
     if dim in model.dims:
         least = min(1, *model.dims[dim])
         return size == sizes.setdefault(dim, size) and size >= least
+    if not sizes.keys() >= set(names_in(dim, model.dims)):
+        return True
     try:
         return size == size_at(dim, sizes)
-    except SizeError:  # of a dim that is not known yet
-        return True
+    except SizeError:
+        return False
 
 
 def _shape_advice(reference: Reference, name: str) -> str:

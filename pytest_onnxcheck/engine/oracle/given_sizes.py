@@ -9,9 +9,14 @@ from dataclasses import dataclass
 from pytest_onnxcheck.engine.oracle.dependence import runs_at_other_sizes
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in, names_in, size_at
-from pytest_onnxcheck.measurement import Axis, SizeMismatch, StructureMeasurement
+from pytest_onnxcheck.measurement import (
+    Axis,
+    SizeMismatch,
+    StructureMeasurement,
+    TensorSpec,
+)
 
-__all__ = ["size_mismatches"]
+__all__ = ["declared_sizes", "size_mismatches"]
 
 #: runs of PyTorch that are looked at; more only to find what a size follows from
 _RUNS = 3
@@ -75,13 +80,25 @@ def size_mismatches(
     )
 
 
+def declared_sizes(
+    spec: TensorSpec, shapes: Mapping[str, tuple[int | str | None, ...]]
+) -> tuple[int | str | None, ...]:
+    """The shape the manifest declares of an output: as many `any` as it has, where it is none.
+
+    Args:
+        spec: The output as it is declared.
+        shapes: The shapes of the artefact's outputs by name.
+    """
+    return (ANY,) * len(shapes.get(spec.name, ())) if spec.shape is None else spec.shape
+
+
 def _claims(
     measured: StructureMeasurement, fed: Collection[str], dims: Collection[str]
 ) -> Iterator[_Claim]:
     shapes = {spec.name: spec.shape or () for spec in measured.outputs}
     for spec in measured.expected_outputs:
         held = shapes.get(spec.name, ())
-        declared = (ANY,) * len(held) if spec.shape is None else spec.shape
+        declared = declared_sizes(spec, shapes)
         for index, size in enumerate(declared):
             axis = Axis("output", spec.name, index)
             if size == ANY and len(held) == len(declared):
