@@ -185,7 +185,10 @@ class _Loader:
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
             return
         section = self.validate(s.ModelSection, table, where)
-        if section is None or self.note(rules.check_model(section), where) or file is None:
+        if section is None:
+            return
+        defaults = None if file is None else file.defaults
+        if self.note(rules.check_model(section, defaults), where) or file is None:
             return
         if self.note(rules.check_target_names(section, self.targets), where):
             return

@@ -19,7 +19,15 @@ from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target, is_library_file
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
-__all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "latency_id", "resolve"]
+__all__ = [
+    "BUILTIN_DEFAULTS",
+    "Model",
+    "Variant",
+    "checkpoints",
+    "drawn_sizes",
+    "latency_id",
+    "resolve",
+]
 
 BUILTIN_DEFAULTS = s.Defaults(
     exporters=("dynamo",),
@@ -190,13 +198,20 @@ class Model:
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
 
-        Dims a point leaves out stand at their first value.
+        Dims a point leaves out stand at their first value. Where nothing is drawn, a point names
+        the dims that it asks for alone: the sizes are those of the user's own inputs.
         """
         first = {dim: values[0] for dim, values in self.dims.items()}
         written = self.latency.dims
+        if written is None and not self.draws:
+            return {"": {}}
         if written is None:
             swept = next(iter(self.dims), None)
-            written = tuple({swept: value} for value in self.dims[swept]) if swept else ({},)
+            # nothing to time where there are no examples, unless that is all there is
+            values = [value for value in self.dims[swept] if value] or [0] if swept else []
+            written = tuple({swept: value} for value in values) if swept else ({},)
+        if not self.draws:
+            first = {}
         return {
             "-".join(f"{dim}{value}" for dim, value in point.items()): {**first, **point}
             for point in written
@@ -252,7 +267,7 @@ def resolve(
         config_key=section.config_key,
         trust=section.trust,
         shapes=section.shapes,
-        dims={dim: _drawn(sizes) for dim, sizes in section.dims.items()},
+        dims={dim: drawn_sizes(sizes) for dim, sizes in section.dims.items()},
         spans={dim: span.sizes for dim, span in section.dims.items() if isinstance(span, s.Span)},
         inputs={name: entry.named(name) for name, entry in section.inputs.items()},
         outputs=section.outputs,
@@ -284,7 +299,7 @@ def resolve(
     )
 
 
-def _drawn(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
+def drawn_sizes(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
     """The sizes to draw inputs of: as listed; of a range its ends and one between.
 
     That one lies near the geometric mean, since large sizes are costly, and is odd where the least
@@ -293,7 +308,9 @@ def _drawn(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
     if not isinstance(sizes, s.Span):
         return sizes
     held = sizes.sizes
-    place = round((math.sqrt(held[0] * held[-1]) - held[0]) / held.step)
+    if not held:  # the other way round, which the rules tell
+        return (sizes.from_, sizes.to)
+    place = round((math.sqrt(max(1, held[0]) * held[-1]) - held[0]) / held.step)
     near = [held[at] for at in (place, place - 1, place + 1) if 0 < at < len(held) - 1]
     other = [size for size in near if size % 2 != held[0] % 2]
     return tuple(sorted({held[0], *(other or near)[:1], held[-1]}))

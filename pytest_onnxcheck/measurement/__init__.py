@@ -49,6 +49,7 @@ from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasure
 from pytest_onnxcheck.measurement.structure import (
     Axis,
     MergedDims,
+    SizeMismatch,
     StructureMeasurement,
     TensorSpec,
 )
@@ -78,6 +79,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "TensorSpec",
     "Axis",
     "MergedDims",
+    "SizeMismatch",
     "StructureMeasurement",
     # quantization
     "CalibrationMeasurement",

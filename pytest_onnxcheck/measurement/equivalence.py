@@ -150,6 +150,7 @@ class OutputMeasurement:
             that it does not give in the first case.
         given_nan: Whether NaN is in the case's inputs.
         rows: The examples on which relative metrics are worst; none without a batch of several.
+        without_elements: Whether the manifest declares a fixed size of 0.
     """
 
     name: str
@@ -180,6 +181,7 @@ class OutputMeasurement:
     undefined: bool = False
     given_nan: bool = False
     rows: tuple[RowMeasurement, ...] = ()
+    without_elements: bool = False
 
     @property
     def sqnr_db(self) -> float | None:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["beside_eight_bits", "measure", "searched"]
 
+_UNSEARCHED = "draws is 0, so that --onnxcheck-search, which draws inputs, looked at none"
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
@@ -110,7 +111,9 @@ def _held_to(
     runs = [case.perturbed_runs for case in found] + [sweep.perturbed_runs for sweep in sweeps]
     sizes = sum(len(sweep.ran) for sweep in sweeps)
     model, why = oracle.reference.model, oracle.unprobed(variant)
-    if not model.probe_seconds:
+    if not model.draws:
+        why = "draws is 0"
+    elif not model.probe_seconds:
         why = "probe_seconds is 0"
     elif not probes and any(case.probe for case in cases):
         why = "PyTorch takes none of them"
@@ -217,7 +220,8 @@ def searched(
 
     Returns:
         The measurement with that input as a case, or as it was: also for a variant that is made
-        for the values it will meet and gets no probes of values either.
+        for the values it will meet and gets no probes of values either, and, with a note, where
+        nothing is drawn.
 
     Raises:
         OnnxCheckError: hypothesis is not installed.
@@ -225,6 +229,8 @@ def searched(
     from pytest_onnxcheck.engine.oracle.search import search
 
     oracle, variant = subject.oracle, subject.variant
+    if not oracle.reference.model.draws:
+        return dataclasses.replace(measured, notes=(*measured.notes, _UNSEARCHED))
     if oracle.unprobed(variant):
         return measured
     session = open_session(subject.artefact, subject.target)

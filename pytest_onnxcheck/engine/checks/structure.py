@@ -14,6 +14,7 @@ from pytest_onnxcheck.engine.oracle.dependence import (
     ignores,
     runs_at_other_sizes,
 )
+from pytest_onnxcheck.engine.oracle.given_sizes import declared_sizes, size_mismatches
 from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -44,7 +45,11 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
 
     model = onnx.load(artefact.path, load_external_data=False)
     measured = measure_model(model, reference, variant)
-    return dataclasses.replace(measured, followed=_followed(artefact, reference, measured))
+    return dataclasses.replace(
+        measured,
+        followed=_followed(artefact, reference, measured),
+        size_mismatches=size_mismatches(reference, measured),
+    )
 
 
 def measure_model(
@@ -101,7 +106,7 @@ def _followed(
         Axis("output", spec.name, axis)
         for spec in measured.expected_outputs
         for axis, (dim, size) in enumerate(
-            zip(spec.shape or (), shapes.get(spec.name, ()), strict=False)
+            zip(declared_sizes(spec, shapes), shapes.get(spec.name, ()), strict=False)
         )
         if isinstance(dim, str) and isinstance(size, int)
     ]

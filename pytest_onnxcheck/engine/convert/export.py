@@ -20,6 +20,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.places import PACKAGE, is_ours
 from pytest_onnxcheck.wording import one_line
 
@@ -150,7 +151,9 @@ def _torchscript(
     import torch
 
     shapes = reference.shapes | {
-        name: output.shape for name, output in reference.model.outputs.items()
+        name: output.shape
+        for name, output in reference.model.outputs.items()
+        if output.shape is not None
     }
     if kwargs:
         # the tracer would put the inputs into the order of forward's parameters
@@ -164,7 +167,11 @@ def _torchscript(
         output_names=list(reference.model.outputs),
         opset_version=variant.opset,
         dynamic_axes={
-            name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+            name: {
+                axis: f"{name}_{axis}" if dim == ANY else dim
+                for axis, dim in enumerate(shape)
+                if isinstance(dim, str)
+            }
             for name, shape in shapes.items()
         },
         external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,

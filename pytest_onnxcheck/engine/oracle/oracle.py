@@ -7,6 +7,7 @@ twice. It runs the reference only as often as it is asked to.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -89,9 +90,10 @@ class Oracle:
         """Cases the plugin thinks of by itself, as many as the manifest's time allows.
 
         Their number follows from the model's operations, not from a clock, so that every run
-        has the same ones.
+        has the same ones. Where nothing is drawn there are none.
         """
-        budget = self.reference.model.probe_seconds
+        model = self.reference.model
+        budget = model.probe_seconds if model.draws else 0.0
         count = max(1, int(budget / self._seconds / _RUNS_PER_PROBE)) if budget else 0
         planned = probes(self.reference)[:count]
         kept = [it for it in planned if not is_skipped(self.reference.model, it.name)]
@@ -138,8 +140,17 @@ class Oracle:
         """Drops what is kept of a case."""
         self._expected.pop(case.name, None)
 
+    def usual(self, index: int) -> Array:
+        """What PyTorch gives of an output in the first declared case that is not empty there."""
+        outputs = (self.expected(case).outputs[index] for case in self.declared)
+        return next((output for output in outputs if output.size), self._first.outputs[index])
+
+    @property
+    def _first(self) -> Expected:
+        return self.expected(self.declared[0])
+
     def usual_magnitude(self, index: int) -> float:
-        """The largest magnitude of an output in the first case, masks left out."""
+        """The largest magnitude of an output in its usual case, masks left out."""
         return self._usual_magnitudes[index]
 
     @cached_property
@@ -147,7 +158,7 @@ class Oracle:
         """By output: asked of every case, and of every size of a sweep."""
         import numpy as np
 
-        outputs = self.expected(self.declared[0]).outputs
+        outputs = [self.usual(index) for index in range(len(self.reference.model.outputs))]
         counted = [output[np.isfinite(output) & ~masked(output)] for output in outputs]
         return [float(np.abs(values).max(initial=0.0)) for values in counted]
 
@@ -319,7 +330,7 @@ class Oracle:
         """Runs A, B, A on one copy of the module, and finds out what the calls leave behind."""
         module = self.reference.copy()
         first = self.declared[0]
-        other = next(iter(self.declared[1:]), None) or self._another()
+        other = next(iter(self.declared[1:]), None) or self._another(first)
         before = _state(module)
         knew_the_compiler = compiler_loaded()
         try:
@@ -366,8 +377,11 @@ class Oracle:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _another(self) -> Case:
+    def _another(self, first: Case) -> Case:
+        """Other inputs than those of the only case; the same ones where nothing is drawn."""
         model = self.reference.model
+        if not model.draws:
+            return dataclasses.replace(first, name="another")
         dims = smallest_dims(model)
         return Case("another", fill_inputs(self.reference, dims, "another", 1))
 

@@ -21,6 +21,7 @@ from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, OnnxCheckError
 from pytest_onnxcheck.manifest.sections import Input
+from pytest_onnxcheck.manifest.sizes import dims_in, fits, shape_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -192,16 +193,25 @@ class _Hunt:
                 part //= 2
 
     def _cut(self) -> None:
-        """Cuts every dim down to its smallest size, wherever the last case still fails."""
+        """Cuts every dim down to its smallest size, wherever the last case still fails.
+
+        Those that stand in an expression stay: other axes would have to be cut with them.
+        """
+        import numpy as np
+
         assert self._last is not None
         model, shapes = self._oracle.reference.model, self._oracle.reference.shapes
+        sums = [size for shape in shapes.values() for size in shape if size not in model.dims]
+        tied = dims_in([sums], model.dims)
         for dim, size in smallest_dims(model).items():
+            if dim in tied:
+                continue
             axes = {name: shape.index(dim) for name, shape in shapes.items() if dim in shape}
             held = {self._last[0].inputs[name].shape[axis] for name, axis in axes.items()}
             for start in range(max(held, default=0) - size + 1):
                 inputs = dict(self._last[0].inputs)
                 for name, axis in axes.items():
-                    inputs[name] = inputs[name].take(range(start, start + size), axis)
+                    inputs[name] = inputs[name].take(np.arange(start, start + size), axis)
                 cut = _named(inputs, _sizes(shapes, inputs))
                 with contextlib.suppress(_Fails):
                     self.check_time()
@@ -267,6 +277,8 @@ def _cases(
     def cases(draw: DrawFn) -> Case:
         check_time()
         dims = {dim: draw(st.sampled_from(sizes)) for dim, sizes in model.sizes.items()}
+        if not fits(reference.shapes.values(), dims):
+            reject()
         row = draw(st.integers(0, _ROWS - 1)) if from_file else 0
         seed = draw(st.integers(0, _SEEDS - 1)) if varied else 0
         recipes = {name: filling.recipe(draw, dims) for name, filling in varied.items()}
@@ -343,7 +355,7 @@ class _Filling:
         from hypothesis.extra.numpy import arrays
 
         elements = self._elements()
-        shape = tuple(dims[size] if isinstance(size, str) else size for size in self._shape)
+        shape = shape_at(self._shape, dims)
         # drawn at every size, so that the draws behind it keep their meaning
         if draw(st.booleans()) and math.prod(shape) <= _SMALL:
             dense = arrays(self._entry.dtype, shape, elements=elements, fill=st.nothing())
@@ -367,7 +379,7 @@ class _Filling:
             with np.errstate(over="ignore"):  # what overflows is clipped
                 scaled = np.clip(array * array.dtype.type(recipe.scale), self._low, self._high)
             array = np.where(np.isfinite(array), scaled, array).astype(array.dtype)
-        for place, value in recipe.pokes:
+        for place, value in recipe.pokes if array.size else ():
             array.flat[place % array.size] = value
         return array
 

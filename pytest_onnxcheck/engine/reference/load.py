@@ -13,6 +13,7 @@ from pytest_onnxcheck.engine.reference.weights import load_state
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in
 
 if TYPE_CHECKING:
     import torch
@@ -120,8 +121,13 @@ def _shapes(model: Model, config: Any) -> dict[str, tuple[int | str, ...]]:
             raise CheckpointError(
                 f"{model.shapes} gives no shape for input {name!r}; it gives {list(computed)}"
             )
-        unknown = [dim for dim in shape if isinstance(dim, str) and dim not in model.dims]
-        if unknown:
-            raise CheckpointError(f"input {name!r}: symbolic dims {unknown} are not in dims")
+        try:
+            unknown = sorted(dims_in([shape], model.dims) - set(model.dims))
+        except SizeError as error:
+            raise CheckpointError(f"input {name!r}: shape: {error}") from None
+        if unknown or ANY in shape:
+            raise CheckpointError(
+                f"input {name!r}: symbolic dims {unknown or [ANY]} are not in dims"
+            )
         shapes[name] = tuple(shape)
     return shapes

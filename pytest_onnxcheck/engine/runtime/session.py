@@ -7,7 +7,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
@@ -118,6 +119,8 @@ class Session:
         outputs: Output names.
         narrowed: See `Notes`: those that are float16 are cast on the way in and out.
         startup_log: What ONNX Runtime printed to stderr while it was opened.
+        model: Path or bytes of what it runs; None where nothing native runs it.
+        optimised: Whether ONNX Runtime may have rewritten the graph.
     """
 
     target: Target
@@ -126,6 +129,8 @@ class Session:
     handle: Any
     narrowed: frozenset[str] = frozenset()
     startup_log: tuple[str, ...] = ()
+    model: str | bytes | None = field(default=None, repr=False)
+    optimised: bool = True
 
     @property
     def provider(self) -> str:
@@ -152,9 +157,16 @@ class Session:
         """A bare call of the session on these inputs, for timing; casts are made beforehand.
 
         Raises:
-            RunError: The artefact needs an input that is not among them.
+            RunError: The artefact needs an input that is not among them, or crashes the runtime
+                where one is empty.
         """
-        return partial(self.handle.run, None, self.cast_inputs(inputs))
+        cast = self.cast_inputs(inputs)
+        if self.model is not None:
+            opening = {**opening_of(self.target), "optimise": self.optimised}
+            problem = crash_on_empty(self.model, opening, cast)
+            if problem is not None:
+                raise RunError(problem)
+        return partial(self.handle.run, None, cast)
 
     def cast_inputs(self, inputs: Arrays) -> dict[str, Array]:
         """What the artefact takes, with float32 as float16 where the variant takes that.
@@ -302,6 +314,8 @@ def _open(
         handle=handle,
         narrowed=narrowed,
         startup_log=tuple(log),
+        model=None if target.provider == EVALUATOR else model,
+        optimised=optimise,
     )
     session.check_provider("when the session was opened")
     wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]

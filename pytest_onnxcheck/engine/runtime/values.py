@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.shapes import value_bytes
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
@@ -116,9 +117,14 @@ class OpenedGraph:
     def _run(self, inputs: Mapping[str, Array], names: list[str]) -> list[Any]:
         session = plain_session(self.path, self._exposing(names), libraries=self.libraries)
         try:
-            return list(session.run(names, self._feed(inputs)))
+            feed = self._feed(inputs)
+            opening = {**opening_of(replace(CPU, libraries=self.libraries)), "optimise": False}
+            crash = crash_on_empty(str(self.path), opening, feed) if self.path.is_file() else None
+            if crash is None:
+                return list(session.run(names, feed))
         except Exception as error:
             raise run_error(self.path, error) from error
+        raise RunError(f"{self.path}: {crash}")
 
     def _feed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs, with float32 as float16 where the file takes that."""

@@ -36,18 +36,25 @@ def check_defaults(defaults: s.Defaults) -> Found:
     yield from check_translations(defaults)
 
 
-def check_model(section: s.ModelSection) -> Found:
-    """What can be wrong in one `[models.NAME]`."""
+def check_model(section: s.ModelSection, defaults: s.Defaults | None = None) -> Found:
+    """What can be wrong in one `[models.NAME]`.
+
+    Args:
+        section: The table.
+        defaults: What it inherits; None where that is wrong itself.
+    """
+    inherited = None if defaults is None else defaults.draws
+    drawn = (inherited if section.draws is None else section.draws) != 0
     yield from _reference(section)
     yield from _beside_onnx(section)
-    yield from check_inputs(section)
+    yield from check_inputs(section, drawn=drawn)
     yield from check_dims(section)
     yield from check_ranges(section)
     yield from _tables(section)
     yield from check_translations(section)
     yield from check_calibration(section)
     yield from check_accuracy(section)
-    yield from check_cases(section)
+    yield from check_cases(section, drawn=drawn)
     yield from _latency(section)
     for name in [name for name in section.inputs if name in section.outputs]:
         yield ("outputs", name), f"{name!r} is an input and an output: ONNX needs distinct names"

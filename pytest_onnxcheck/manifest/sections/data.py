@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, invalid, numbers_by
+from pytest_onnxcheck.manifest.sections.base import (
+    Array,
+    DimSize,
+    Section,
+    Size,
+    invalid,
+    numbers_by,
+)
+from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.manifest.terms import Dtype, Fill, Metric
 
 __all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span"]
@@ -18,7 +26,18 @@ def _range_of(value: object) -> object:
     return value
 
 
+def _shape_of(value: object) -> object:
+    """None where nothing is declared."""
+    if isinstance(value, str) and value != ANY:
+        raise invalid(f"expected an array of sizes, or {ANY!r}, got {value!r}")
+    return None if value == ANY else value
+
+
 Shape = Annotated[tuple[int | str, ...], Array]
+ShapeOrAny = Annotated[
+    Shape | None,
+    BeforeValidator(_shape_of, json_schema_input_type=tuple[int | str, ...] | Literal["any"]),
+]
 Number = int | float
 Range = Annotated[tuple[Number, Number], Array, BeforeValidator(_range_of)]
 Drop = Annotated[float, Field(ge=0)]
@@ -35,8 +54,8 @@ ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
 class Span(Section):
     """Sizes of a symbolic dim from one to another."""
 
-    from_: Size = Field(alias="from", description="The smallest size.")
-    to: Size = Field(description="The largest size.")
+    from_: DimSize = Field(alias="from", description="The smallest size.")
+    to: DimSize = Field(description="The largest size.")
     step: Size = Field(
         1, description="How far apart the sizes are that the model takes, e.g. 32; default: 1."
     )
@@ -53,7 +72,7 @@ def _form(value: Any) -> str:
 
 Sizes = Annotated[
     Annotated[Span, Tag("range")]
-    | Annotated[tuple[Size, ...], Array, Field(min_length=1), Tag("list")],
+    | Annotated[tuple[DimSize, ...], Array, Field(min_length=1), Tag("list")],
     Discriminator(_form),
 ]
 
@@ -63,8 +82,8 @@ class Input(Section):
 
     shape: Shape | None = Field(
         None,
-        description="Sizes; a string is a symbolic dim listed in `dims`. May be left out when "
-        "the model has `shapes`.",
+        description="Sizes; a string is a symbolic dim listed in `dims`, or an expression of "
+        "such, e.g. `past + sequence`. May be left out when the model has `shapes`.",
     )
     dtype: Dtype = Field("float32", description="Element type.")
     fill: Fill | None = Field(
@@ -127,7 +146,11 @@ class Input(Section):
 class Output(Section):
     """One output of the model, in the order `forward` returns them."""
 
-    shape: Shape = Field(description="Sizes; a string is a symbolic dim.")
+    shape: ShapeOrAny = Field(
+        description="Sizes; a string is a symbolic dim, an expression of such, e.g. `ceil(height / "
+        "32)`, or `any`: a size that nobody chooses, such as a number of detections. `any` in "
+        "place of the array: not even the number of axes is declared."
+    )
     dtype: Dtype = Field("float32", description="Element type.")
     range: Range | None = Field(
         None, description="Every element must lie in it, in PyTorch and in the artefact."

@@ -88,8 +88,10 @@ class Defaults(Section):
         "VNNI, where 8-bit weights saturate) and `arm64`. int8 is made for all of them, and judged "
         "as x86 without VNNI computes it wherever the gate runs; default: all three.",
     )
-    draws: Annotated[int, Field(ge=1, le=1000)] | None = Field(
-        None, description="Seeded input draws per combination of dims."
+    draws: Annotated[int, Field(ge=0, le=1000)] | None = Field(
+        None,
+        description="Seeded input draws per combination of dims. 0: none, nor anything else that "
+        "is drawn; only your own inputs (`cases`, `example`) are run.",
     )
     probe_seconds: float | None = Field(
         None,
@@ -178,7 +180,8 @@ class ModelSection(Defaults):
         default_factory=dict,
         description="Symbolic dims, exported as dynamic: the sizes to draw inputs of, `[1, 2, 8]`, "
         "or a range, `{ from = 16, to = 512 }`, of which the ends and one between are drawn. All "
-        "sizes from the least to the greatest are run as well, as far as `probe_seconds` go.",
+        "sizes from the least to the greatest are run as well, as far as `probe_seconds` go. 0 is "
+        "a size too (an empty cache); nothing is exported with it.",
     )
     example: str | None = Field(
         None,

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, Strings, invalid, unique
+from pytest_onnxcheck.manifest.sections.base import (
+    Array,
+    DimSize,
+    Section,
+    Strings,
+    invalid,
+    unique,
+)
 from pytest_onnxcheck.manifest.terms import Check
 
 __all__ = ["SESSION_SETTINGS", "Latency", "Mark", "SkippedProbe", "TargetOptions", "Targets"]
@@ -39,10 +46,11 @@ Options = dict[str, Annotated[str | bool | int | float, BeforeValidator(_option_
 class Latency(Section):
     """How speed is measured."""
 
-    dims: Annotated[tuple[dict[str, Size], ...], Array] | None = Field(
+    dims: Annotated[tuple[dict[str, DimSize], ...], Array] | None = Field(
         None,
         description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
-        "value of the first symbolic dim, the others at their first value.",
+        "value of the first symbolic dim but 0, the others at their first value; with `draws = "
+        "0` one point, the first of your own inputs.",
     )
     seconds: float = Field(
         2.0,
