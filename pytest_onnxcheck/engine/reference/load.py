@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint, load_checkpoint
 from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.engine.reference.weights import load_state
+from pytest_onnxcheck.engine.reference.weights import Loaded, load_state
 from pytest_onnxcheck.errors import CheckpointError
-from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.files import files_sha256
 from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
@@ -28,11 +28,15 @@ def load_reference(model: Model) -> Reference:
     """
     import torch
 
-    checkpoint = load_checkpoint(model.checkpoint, trust=model.trust) if model.checkpoint else None
+    checkpoint = None
+    if model.checkpoint is not None:
+        checkpoint = load_checkpoint(model.checkpoint, model.root, trust=model.trust)
     config = checkpoint.at(model.config_key) if checkpoint and model.config_key else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(model))
-        module, notes = _build(model, checkpoint, config)
+        module, loaded = _build(model, checkpoint, config)
+    notes = [*loaded.notes]
+    files = checkpoint.files if checkpoint else ()
     if any(child.training for child in module.modules()):
         notes.append(
             f"{model.factory or model.checkpoint} gives the model in train mode; it was put into "
@@ -45,7 +49,9 @@ def load_reference(model: Model) -> Reference:
         shapes=_shapes(model, config),
         config=config,
         notes=tuple(notes),
-        checkpoint_sha256=file_sha256(model.checkpoint) if model.checkpoint else None,
+        checkpoint_sha256=files_sha256(files) if files else None,
+        checkpoint_bytes=sum(file.stat().st_size for file in files) if files else None,
+        prefix=loaded.prefix,
     )
     reference.check_arguments()
     return reference
@@ -59,8 +65,8 @@ def seed_of(model: Model) -> int:
 
 def _build(
     model: Model, checkpoint: Checkpoint | None, config: Any
-) -> tuple[torch.nn.Module, list[str]]:
-    """The module with its weights, and what should be told of them."""
+) -> tuple[torch.nn.Module, Loaded]:
+    """The module with its weights, and how they were loaded."""
     import torch
 
     if model.factory is None:
@@ -68,7 +74,7 @@ def _build(
             raise CheckpointError(
                 f"{model.checkpoint}: holds weights but no model: set factory = 'module:callable'"
             )
-        return checkpoint.module, []
+        return checkpoint.module, Loaded(None)
     arguments = dict(model.kwargs)
     if model.config_key is not None:
         arguments["config"] = config
@@ -91,8 +97,9 @@ def _build(
                 f"{checkpoint.path}: holds a whole model; drop factory = {model.factory!r}"
             )
         state = checkpoint.state_dict(model.state_dict)
-        return module, list(load_state(module, state, checkpoint.path, model.prefix))
-    return module, []
+        tied = checkpoint.tied
+        return module, load_state(module, state, checkpoint.path, model.prefix, tied=tied)
+    return module, Loaded(None)
 
 
 def _put_into_eval_mode(module: torch.nn.Module) -> None:
