@@ -116,6 +116,7 @@ class Model:
     factory: str | None
     kwargs: Mapping[str, Any]
     checkpoint: Path | None
+    pretrained: Path | None
     state_dict: str | None
     prefix: str | None
     config_key: str | None
@@ -226,6 +227,7 @@ def resolve(
         factory=section.factory,
         kwargs=section.kwargs,
         checkpoint=checkpoint,
+        pretrained=None if section.pretrained is None else root / section.pretrained,
         state_dict=section.state_dict,
         prefix=section.prefix,
         config_key=section.config_key,

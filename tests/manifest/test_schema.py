@@ -208,6 +208,12 @@ accuracy = { source = "zoo:test", metric = "zoo:word_error_rate", max_drop = 0.1
 inputs.x.shape = [1]
 outputs.y.shape = [1]
 
+[models.saved]
+pretrained = "saved/bert"
+kwargs = { attn_implementation = "eager" }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
 [models.both]
 factory = "zoo:net"
 onnx = { fp32 = "net.onnx", int8-static = "net.int8.onnx" }

@@ -90,13 +90,21 @@ class ModelSection(Defaults):
     factory: str | None = Field(
         None,
         description="`module:callable` or `path.py:callable` returning an `nn.Module`. May be left "
-        "out when the checkpoint holds the whole model (TorchScript, `.pt2`).",
+        "out when the checkpoint holds the whole model (TorchScript, `.pt2`), and beside "
+        "`pretrained`.",
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the factory.")
     checkpoint: str | None = Field(
         None,
         description="state_dict (`.pt`, `.pth`, `.safetensors`), TorchScript archive or `.pt2`, "
         "relative to the manifest. A glob makes one model per match, named NAME-STEM.",
+    )
+    pretrained: str | None = Field(
+        None,
+        description="Folder that `save_pretrained` wrote, relative to the manifest, in place of a "
+        "checkpoint: `from_pretrained` of the factory, then a class, or else of the class of "
+        "transformers that its config.json names, is called with `kwargs`, in float32 unless "
+        "`kwargs.dtype` says otherwise. Nothing is downloaded.",
     )
     state_dict: str | None = Field(
         None, description="Where in the checkpoint the state_dict is; dots go deeper."
