@@ -37,6 +37,8 @@ targets = ["cpu", "cuda", "tensorrt", "openvino", "reference", "npu"]
 required_targets = ["cpu"]
 draws = 3
 probe_seconds = 0.5
+trust = true
+prefix = "model."
 marks = ["release"]
 
 [defaults.tolerance.fp16]
