@@ -20,7 +20,15 @@ from pytest_onnxcheck.places import is_ours
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["import_named", "import_object", "module_names", "sources", "user_frames"]
+__all__ = [
+    "import_named",
+    "import_object",
+    "is_users",
+    "module_names",
+    "sources",
+    "user_frames",
+    "user_lines",
+]
 
 
 def import_object(path: str, root: Path) -> Callable[..., Any]:
@@ -62,12 +70,20 @@ def import_named(path: str, root: Path) -> Any:
 
 def user_frames(error: BaseException) -> str:
     """Where in the user's code an error was raised: `file:line in function`, innermost last."""
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and not is_ours(frame.filename)
+    lines = user_lines(error)
+    return "\n".join(f"  {file}:{number} in {function}" for file, number, function in lines)
+
+
+def user_lines(error: BaseException) -> list[tuple[str, int, str]]:
+    """File, line and function of the frames in the user's code, innermost last."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return [
+        (frame.filename, frame.lineno or 0, frame.name)
+        for frame in frames
+        if "site-packages" not in frame.filename
+        and not frame.filename.startswith("<")
+        and not is_ours(frame.filename)
     ]
-    return "\n".join(f"  {frame.filename}:{frame.lineno} in {frame.name}" for frame in frames)
 
 
 def sources(module: torch.nn.Module, factory: str | None) -> set[Path]:
@@ -82,7 +98,7 @@ def sources(module: torch.nn.Module, factory: str | None) -> set[Path]:
         seen.add(name)
         found = sys.modules.get(name)
         file = getattr(found, "__file__", None)
-        if found is None or file is None or not _is_users(file):
+        if found is None or file is None or not is_users(file):
             continue
         sources.add(Path(file))
         for value in vars(found).values():
@@ -130,7 +146,8 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _is_users(file: str) -> bool:
+def is_users(file: str) -> bool:
+    """Whether a file is the user's own code, and no library's or Python's."""
     library = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
     return file.endswith(".py") and not any(part in file for part in library)
 
