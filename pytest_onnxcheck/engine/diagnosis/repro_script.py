@@ -227,6 +227,7 @@ def find(path: str, project: Path) -> Any:
     """What stands behind `module:callable` or `path.py:callable`."""
     location, _, names = path.rpartition(":")
     if location.endswith(".py"):
+        sys.path.insert(0, str((project / location).parent))
         name = f"_project_{Path(location).stem}"
         spec = importlib.util.spec_from_file_location(name, project / location)
         assert spec is not None
