@@ -191,8 +191,8 @@ def test_weights_of_another_dtype_are_told(load, saved):
     reference = load()
     assert reference.module.dtype == torch.float32
     assert reference.notes == (
-        f"{saved}: its weights are kept in float16, the model was loaded in float32; kwargs.dtype "
-        "in [models.NAME] says otherwise",
+        f"{saved}: its weights are kept in float16, the model was loaded in float32; in "
+        '[models.NAME], kwargs.dtype = "float16" loads it as they are',
     )
     half = load('kwargs.dtype = "float16"')
     assert half.module.dtype == torch.float16

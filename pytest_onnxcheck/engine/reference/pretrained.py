@@ -68,7 +68,8 @@ def load_pretrained(model: Model) -> Pretrained:
         module, found = _made(model, made, folder)
     _check(folder, made, config, found)
     notes += _told(folder, made, config, found)
-    notes += _told_dtype(module, weights, config)
+    if not _asks_dtype(model):
+        notes += _told_dtype(module, weights, config)
     return Pretrained(module, config, (folder / CONFIG, *weights), tuple(notes))
 
 
@@ -228,7 +229,7 @@ def _made(
             "output_loading_info": True,
             "ignore_mismatched_sizes": True,  # they are told with their shapes
         }
-        if not {"dtype", "torch_dtype"} & model.kwargs.keys():
+        if not _asks_dtype(model):
             arguments[_dtype_key()] = torch.float32
     else:
         accepted = inspect.signature(made.from_pretrained).parameters
@@ -255,6 +256,10 @@ def _of_transformers(made: Any) -> bool:
     """Whether a class is one of transformers, or derived from one."""
     bases = inspect.getmro(made) if inspect.isclass(made) else ()
     return any(base.__module__.partition(".")[0] == "transformers" for base in bases)
+
+
+def _asks_dtype(model: Model) -> bool:
+    return bool({"dtype", "torch_dtype"} & model.kwargs.keys())
 
 
 def _dtype_key() -> str:
@@ -333,5 +338,6 @@ def _told_dtype(
         return []
     return [
         f"{weights[0].parent}: its weights are kept in {several(sorted(held))}, the model was "
-        f"loaded in {several(sorted(used))}; kwargs.dtype in [models.NAME] says otherwise"
+        f"loaded in {several(sorted(used))}; in [models.NAME], kwargs.dtype = "
+        f'"{sorted(held)[0]}" loads it as they are'
     ]
