@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.checkpoints import checkpoints
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
-from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
+from pytest_onnxcheck.manifest.resolve import Model, resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
@@ -204,6 +205,7 @@ class _Loader:
                 section,
                 checkpoint,
                 file.defaults,
+                table=name,
                 root=self.path.parent,
                 line=self.line(where),
                 seed=file.seed,
@@ -213,12 +215,7 @@ class _Loader:
         ]
         for model in resolved[:1]:  # they differ in their names and checkpoints only
             self.note(rules.check_resolved(section, model), where)
-        for model in resolved:
-            if rules.MODEL_NAME.fullmatch(model.name):
-                yield model
-            else:
-                text = rules.BAD_MODEL_NAME.format(name=model.name)
-                self.problem((*where, "checkpoint"), text)
+        yield from resolved
 
     def validate(self, kind: type[_S], value: object, where: KeyPath) -> _S | None:
         try:

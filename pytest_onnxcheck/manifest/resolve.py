@@ -23,7 +23,6 @@ __all__ = [
     "BUILTIN_DEFAULTS",
     "Model",
     "Variant",
-    "checkpoints",
     "drawn_sizes",
     "latency_id",
     "resolve",
@@ -38,6 +37,7 @@ BUILTIN_DEFAULTS = s.Defaults(
     cpus=("x86-vnni", "x86-avx2", "arm64"),
     draws=1,
     probe_seconds=2.0,
+    trust=False,
     marks=(),
     operator_libraries=(),
 )
@@ -113,8 +113,8 @@ class Model:
     """One model of the manifest with everything inherited filled in.
 
     `root` is the manifest's folder: files and import paths are relative to it. `line` is where
-    the model stands in the manifest, `section` its table there: its name, without the stem where
-    a glob of checkpoints makes several of one. `dims` holds the sizes to draw inputs of, also
+    the model stands in the manifest, `section` its table there: its name, without what tells the
+    models of one glob of checkpoints apart. `dims` holds the sizes to draw inputs of, also
     where the manifest gives a range, which is in `spans`. The other fields are documented in
     `sections`.
     """
@@ -127,6 +127,7 @@ class Model:
     factory: str | None
     kwargs: Mapping[str, Any]
     checkpoint: Path | None
+    pretrained: Path | None
     state_dict: str | None
     prefix: str | None
     config_key: str | None
@@ -223,49 +224,34 @@ def latency_id(target: str, point: str) -> str:
     return "-".join(filter(None, (target, point)))
 
 
-def checkpoints(section: s.ModelSection, name: str, root: Path) -> list[tuple[str, Path | None]]:
-    """Model names and checkpoints: one pair, or one per match of a glob (possibly none)."""
-    if section.checkpoint is None:
-        return [(name, None)]
-    if not _globs(section):
-        return [(name, root / section.checkpoint)]
-    pattern = Path(section.checkpoint)
-    if pattern.is_absolute():
-        root, pattern = Path(pattern.anchor), pattern.relative_to(pattern.anchor)
-    return [(f"{name}-{path.stem}", path) for path in sorted(root.glob(str(pattern)))]
-
-
-def _globs(section: s.ModelSection) -> bool:
-    return any(char in (section.checkpoint or "") for char in "*?[")
-
-
 def resolve(
     name: str,
     section: s.ModelSection,
     checkpoint: Path | None,
     defaults: s.Defaults,
     *,
+    table: str,
     root: Path,
     line: int,
     seed: int,
     targets: Mapping[str, Target] = BUILTIN_TARGETS,
 ) -> Model:
-    """Fills in what the model inherits and lists its variants."""
+    """Fills in what the model inherits and lists its variants; `table` is its name in the file."""
     levels = _Levels(section, defaults, root)
-    stem = f"-{checkpoint.stem}" if checkpoint is not None and _globs(section) else ""
     return Model(
         name=name,
-        section=name.removesuffix(stem),
+        section=table,
         root=root,
         line=line,
         seed=seed if section.seed is None else section.seed,
         factory=section.factory,
         kwargs=section.kwargs,
         checkpoint=checkpoint,
+        pretrained=None if section.pretrained is None else root / section.pretrained,
         state_dict=section.state_dict,
-        prefix=section.prefix,
+        prefix=levels.prefix(),
         config_key=section.config_key,
-        trust=section.trust,
+        trust=levels.inherited("trust"),
         shapes=section.shapes,
         dims={dim: drawn_sizes(sizes) for dim, sizes in section.dims.items()},
         spans={dim: span.sizes for dim, span in section.dims.items() if isinstance(span, s.Span)},
@@ -337,6 +323,11 @@ class _Levels:
             if value is not None:
                 return value
         raise AssertionError(f"no built-in default for {field}")
+
+    def prefix(self) -> str | None:
+        """What names begin with in the checkpoint; that of `[defaults]` only where there is one."""
+        inherited = self.defaults.prefix if self.section.checkpoint is not None else None
+        return inherited if self.section.prefix is None else self.section.prefix
 
     def recipes(self) -> Iterator[tuple[str, int | None, str, str | None]]:
         """Yields exporter, opset, precision and existing file of each variant."""

@@ -533,6 +533,17 @@ def test_a_checkpoint_glob_makes_one_model_per_match(tmp_path):
     assert [model.name for model in manifest.models.values()] == ["net-a", "net-b"]
 
 
+def test_trust_and_prefix_are_inherited_and_the_prefix_only_with_a_checkpoint(tmp_path):
+    defaults = '[defaults]\ntrust = true\nprefix = "model."'
+    model = net(tmp_path, start=defaults, model='checkpoint = "net.pt"')
+    assert (model.trust, model.prefix) == (True, "model.")
+    model = net(tmp_path, start=defaults, model='checkpoint = "net.pt"\ntrust = false\nprefix = ""')
+    assert (model.trust, model.prefix) == (False, "")
+    model = net(tmp_path, start=defaults)
+    assert (model.trust, model.prefix) == (True, None)
+    assert net(tmp_path).trust is False
+
+
 DYNAMIC_IO = """
 [models.net.inputs.x]
 shape = ["batch", "time"]

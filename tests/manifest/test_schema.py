@@ -37,6 +37,8 @@ targets = ["cpu", "cuda", "tensorrt", "openvino", "reference", "npu"]
 required_targets = ["cpu"]
 draws = 3
 probe_seconds = 0.5
+trust = true
+prefix = "model."
 marks = ["release"]
 operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
@@ -211,6 +213,12 @@ reason = "too slow"
 factory = "zoo:net"
 onnx = "net.onnx"
 accuracy = { source = "zoo:test", metric = "zoo:word_error_rate", max_drop = 0.1 }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.saved]
+pretrained = "saved/bert"
+kwargs = { attn_implementation = "eager" }
 inputs.x.shape = [1]
 outputs.y.shape = [1]
 

@@ -27,7 +27,6 @@ def measure(
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
-    checkpoint = reference.model.checkpoint
     clipped, vanished = lost_weights(artefact.path, float_artefact.path, variant.precision)
     return QuantizationMeasurement(
         file=check_file(artefact),
@@ -43,7 +42,7 @@ def measure(
         identical=not alone and artefact.sha256 == float_artefact.sha256,
         clipped=clipped,
         vanished=vanished,
-        checkpoint_bytes=None if checkpoint is None else checkpoint.stat().st_size,
+        checkpoint_bytes=reference.checkpoint_bytes,
     )
 
 

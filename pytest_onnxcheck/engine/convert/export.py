@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
+from pytest_onnxcheck.engine.convert.failures import cause, graph_excerpt, root_of, users_line
 from pytest_onnxcheck.engine.convert.translations import registered, translated, untranslated
 from pytest_onnxcheck.engine.inputs.cases import example
-from pytest_onnxcheck.engine.quiet import quiet
+from pytest_onnxcheck.engine.quiet import caught_stdout, quiet
 from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["MAX_INLINE_BYTES", "export", "relocated"]
-
-#: how many characters of an error are repeated
-_MOST_CHARACTERS = 600
 
 #: where Python's own modules lie
 _PYTHON = f"{sysconfig.get_path('stdlib')}/"
@@ -61,6 +59,7 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     reference.run(inputs)  # says what is wrong better than an exporter does
     module = reference.copy()
     tensors = tensors_of(inputs)
+    printed: list[str] = []
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
     translated(reference.model, variant.exporter)  # what is wrong of it is no fault of the exporter
     try:
@@ -68,14 +67,16 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
             module, tensors = _halved(module, tensors)
         args, kwargs = reference.arguments(tensors)
         known = registered(reference.model, variant.exporter, variant.opset)
-        with quiet() as warned, _rare_garbage_collection(), known:
+        with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection(), known:
             run(reference, variant, module, args, kwargs, path)
     except Exception as error:
+        shown = "".join(printed)
         what = "export of the module in float16" if half else "export"
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
-            f"{_cause(error)}{untranslated(_root(error), reference.model, variant.exporter)}\n"
-            f"{user_frames(_root(error))}"
+            f"{users_line(error, shown)}{cause(error)}"
+            f"{untranslated(root_of(error), reference.model, variant.exporter)}\n"
+            f"{user_frames(root_of(error))}{graph_excerpt(error, shown)}"
         ) from error
     return Notes(traced=tuple(_traced(warned)))
 
@@ -243,15 +244,3 @@ def _rare_garbage_collection() -> Iterator[None]:
         if not gc.get_freeze_count():
             gc.collect()
             gc.freeze()
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost error in one line: exporters wrap it in pages of advice."""
-    root = _root(error)
-    return f"{type(root).__name__}: {one_line(root, _MOST_CHARACTERS)}"

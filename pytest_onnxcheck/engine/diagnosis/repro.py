@@ -170,16 +170,18 @@ def _write_state(folder: Path, reference: Reference) -> None:
 def _rebuilding(reference: Reference) -> dict[str, Any]:
     """What the script must know to build and call the reference."""
     model = reference.model
-    checkpoint = model.checkpoint
-    if checkpoint is not None and checkpoint.is_relative_to(model.root):
-        checkpoint = checkpoint.relative_to(model.root)  # the script may be given another root
+    factory = model.factory
+    if model.pretrained is not None and factory is None:
+        factory = f"transformers:{type(reference.module).__name__}"
     return {
         "model": model.name,
         "project": str(model.root.resolve()),
-        "factory": model.factory,
+        "factory": factory,
         "kwargs": dict(model.kwargs),
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "pretrained": _below(model.pretrained, model.root),
+        "checkpoint": _below(model.checkpoint, model.root),
         "state_dict": model.state_dict,
+        "prefix": reference.prefix,
         "config_key": model.config_key,
         "trust": model.trust,
         "seed": seed_of(model),
@@ -187,6 +189,13 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
     }
+
+
+def _below(path: Path | None, root: Path) -> str | None:
+    """A path relative to the project, where it is in it: the script may be given another root."""
+    if path is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return None if path is None else str(path)
 
 
 def _running(subject: Subject) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -208,21 +208,29 @@ def rebuild(about: Mapping[str, Any], project: Path) -> Any:
         if about["config_key"] is not None:
             arguments["config"] = entry(about, project, about["config_key"])
         torch.manual_seed(about["seed"])
-        module = find(about["factory"], project)(**arguments)
+        made = find(about["factory"], project)
+        if about["pretrained"] is not None:
+            module = made.from_pretrained(str(project / about["pretrained"]), **arguments)
+            module = module if {"dtype", "torch_dtype"} & arguments.keys() else module.float()
+        else:
+            module = made(**arguments)
     if (HERE / "state.pt").is_file():
         state = torch.load(HERE / "state.pt", map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     elif about["factory"] is not None and about["checkpoint"] is not None:
-        module.load_state_dict(entry(about, project, about["state_dict"]))
+        state = under(entry(about, project, about["state_dict"]), about["prefix"] or "")
+        # tied weights may have one name; what is missing else shows in the outputs
+        module.load_state_dict(named(module, state), strict=False)
     with contextlib.suppress(NotImplementedError):  # .pt2 programs have one mode only
         module.eval()
     return module
 
 
-def find(path: str, project: Path) -> Callable[..., Any]:
+def find(path: str, project: Path) -> Any:
     """What stands behind `module:callable` or `path.py:callable`."""
     location, _, names = path.rpartition(":")
     if location.endswith(".py"):
+        sys.path.insert(0, str((project / location).parent))
         name = f"_project_{Path(location).stem}"
         spec = importlib.util.spec_from_file_location(name, project / location)
         assert spec is not None
@@ -234,7 +242,7 @@ def find(path: str, project: Path) -> Callable[..., Any]:
         found = importlib.import_module(location)
     for name in names.split("."):
         found = getattr(found, name)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def load_program(path: Path, trust: bool) -> Any:
@@ -249,16 +257,55 @@ def load_program(path: Path, trust: bool) -> Any:
 
 
 def entry(about: Mapping[str, Any], project: Path, dotted: str | None) -> Any:
-    """The entry of the checkpoint under a dotted key."""
-    import torch
-
+    """The entry of the checkpoint under a dotted key, whose rest may be a prefix of names."""
     path = project / about["checkpoint"]
-    if path.suffix == ".safetensors":
-        return importlib.import_module("safetensors.torch").load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=not about["trust"])
-    for key in dotted.split(".") if dotted else ():
+    files = [path]
+    if path.is_dir():  # of save_pretrained
+        files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    content: Any = {}
+    for file in files:
+        content |= load_file(file, about["trust"])
+    keys = dotted.split(".") if dotted else []
+    for depth, key in enumerate(keys):
+        if key not in content:
+            return under(content, ".".join(keys[depth:]))
         content = content[key]
     return content
+
+
+def load_file(path: Path, trust: bool) -> Any:
+    """What is in a file of weights."""
+    import torch
+
+    with path.open("rb") as file:
+        if file.read(9)[8:] == b"{":
+            return importlib.import_module("safetensors.torch").load_file(path)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=not trust)
+
+
+def bare(name: str) -> str:
+    """A name without those of wrappers."""
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
+
+
+def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries under a prefix, without it and the names of wrappers."""
+    start = bare(prefix.rstrip("."))
+    start = f"{start}." if start else ""
+    names = {name: bare(name) for name in state}
+    return {
+        name.removeprefix(start): state[key]
+        for key, name in names.items()
+        if name.startswith(start)
+    }
+
+
+def named(module: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries by the module's own names; those whose first name it does not have are left out."""
+    own = {bare(name): name for name in module.state_dict()}
+    tops = {name.split(".")[0] for name in own}
+    return {own.get(n, n): value for n, value in state.items() if n.split(".")[0] in tops}
 
 
 def flatten(value: Any) -> Iterator[Any]:

@@ -38,7 +38,9 @@ class Reference:
         shapes: Input name -> shape, with symbolic dims as strings.
         config: The checkpoint's own config, if the manifest names one.
         notes: What the user should be told although it is no failure.
-        checkpoint_sha256: Hash of the checkpoint file, if there is one.
+        checkpoint_sha256: Hash of the checkpoint's files, if there are any.
+        checkpoint_bytes: Their size.
+        prefix: Under which the weights are in the checkpoint; None where names needed none.
     """
 
     model: Model
@@ -47,6 +49,8 @@ class Reference:
     config: Any = None
     notes: tuple[str, ...] = ()
     checkpoint_sha256: str | None = None
+    checkpoint_bytes: int | None = None
+    prefix: str | None = None
 
     def copy(self) -> torch.nn.Module:
         """A copy of the module, to run or to export.

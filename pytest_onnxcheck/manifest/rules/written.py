@@ -62,8 +62,12 @@ def check_model(section: s.ModelSection, defaults: s.Defaults | None = None) -> 
 
 def _reference(section: s.ModelSection) -> Found:
     """A model needs a factory or a checkpoint, and some keys need the latter."""
-    if section.factory is None and section.checkpoint is None:
-        yield (), "no reference: set factory = 'module:callable' or a self-contained checkpoint"
+    if section.factory is None and section.checkpoint is None and section.pretrained is None:
+        text = "factory = 'module:callable', a self-contained checkpoint or a pretrained folder"
+        yield (), f"no reference: set {text}"
+    if section.pretrained is not None and section.checkpoint is not None:
+        text = "a folder of save_pretrained has its weights itself"
+        yield ("checkpoint",), f"checkpoint stands beside pretrained: {text}; leave one of them out"
     for key in ("factory", "shapes"):
         yield from check_import_path((key,), getattr(section, key))
     if section.checkpoint is None:

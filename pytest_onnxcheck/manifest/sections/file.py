@@ -100,6 +100,18 @@ class Defaults(Section):
         description="Time for inputs the plugin thinks of by itself, per model, and as much again "
         "for the sizes of `dims`, per artefact; 0 turns both off.",
     )
+    trust: bool | None = Field(
+        None,
+        description="Unpickle checkpoints without restrictions. It can then run any code: only "
+        "for files you made yourself.",
+    )
+    prefix: str | None = Field(
+        None,
+        description="What the names of the model's weights begin with in the state_dict, such as "
+        '`model.` or `ema_model.`; others are ignored. `""`: no prefix, and entries whose first '
+        "name the model does not have are ignored. By default the one prefix that fits. In "
+        "`[defaults]`: of all models with a checkpoint.",
+    )
     tolerance: dict[str, Tolerance] | None = Field(
         None, description="Tolerances by precision, or by a glob over variant names."
     )
@@ -133,32 +145,31 @@ class ModelSection(Defaults):
     factory: str | None = Field(
         None,
         description="`module:callable` or `path.py:callable` returning an `nn.Module`. May be left "
-        "out when the checkpoint holds the whole model (TorchScript, `.pt2`).",
+        "out when the checkpoint holds the whole model (TorchScript, `.pt2`), and beside "
+        "`pretrained`.",
     )
     kwargs: dict[str, Any] = Field(default_factory=dict, description="Arguments of the factory.")
     checkpoint: str | None = Field(
         None,
-        description="state_dict (`.pt`, `.pth`, `.safetensors`), TorchScript archive or `.pt2`, "
-        "relative to the manifest. A glob makes one model per match, named NAME-STEM.",
+        description="state_dict (`.pt`, `.pth`, `.safetensors`), folder of `save_pretrained`, "
+        "TorchScript archive or `.pt2`, "
+        "relative to the manifest. A glob makes one model per match, named by the parts of "
+        "the path that it leaves open: NAME-best of `runs/*.pt`, NAME-fold1 of `runs/*/best.pt`.",
+    )
+    pretrained: str | None = Field(
+        None,
+        description="Folder that `save_pretrained` wrote, relative to the manifest, in place of a "
+        "checkpoint: `from_pretrained` of the factory, then a class, or else of the class of "
+        "transformers that its config.json names, is called with `kwargs`, in float32 unless "
+        "`kwargs.dtype` says otherwise. Nothing is downloaded.",
     )
     state_dict: str | None = Field(
         None, description="Where in the checkpoint the state_dict is; dots go deeper."
-    )
-    prefix: str | None = Field(
-        None,
-        description="What the names of the model's weights begin with in the state_dict, such as "
-        '`model.` or `ema_model.`; others are ignored. `""`: no prefix, and entries whose first '
-        "name the model does not have are ignored. By default the one prefix that fits.",
     )
     config_key: str | None = Field(
         None,
         description="Where in the checkpoint the model's config is; the factory and `shapes` "
         "receive it as `config`.",
-    )
-    trust: bool = Field(
-        False,
-        description="Unpickle the checkpoint without restrictions. It can then run any code: only "
-        "for files you made yourself.",
     )
     shapes: str | None = Field(
         None,

@@ -21,6 +21,7 @@ import pytest
 import torch
 from helpers import arrays_in
 from onnx import numpy_helper
+from safetensors.torch import save_file
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.convert.export import export
@@ -49,6 +50,16 @@ class Swapped(nn.Module):
 
 def swapped():
     return Swapped()
+
+
+class Saved(nn.Linear):
+    @classmethod
+    def from_pretrained(cls, folder):
+        from safetensors.torch import load_file
+
+        module = cls(8, 4)
+        module.load_state_dict(load_file(folder + "/model.safetensors"))
+        return module.eval()
 
 
 def ids():
@@ -239,6 +250,59 @@ def test_without_its_weights_the_seed_and_the_checkpoint_give_them(tmp_path, mon
     keys = 'checkpoint = "net.pt"\nstate_dict = "weights.ema"\nconfig_key = "config"'
     gate = Gate(tmp_path, MLP.replace("kwargs = { hidden = 12 }", keys))
     status, said = run(gate.write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
+@pytest.mark.parametrize(
+    ("keys", "content"),
+    [
+        ('state_dict = "state"', lambda w: {"state": {f"_orig_mod.{n}": v for n, v in w.items()}}),
+        ('state_dict = "state.net"', lambda w: {"state": {f"net.{n}": v for n, v in w.items()}}),
+        ("", lambda w: {f"module.net.{n}": v for n, v in w.items()} | {"loss.w": torch.ones(1)}),
+        ('prefix = "ema."', lambda w: {f"ema.{n}": v for n, v in w.items()} | {"n": torch.ones(1)}),
+        ('prefix = ""', lambda w: {**w, "loss.w": torch.ones(1)}),
+    ],
+)
+def test_without_its_weights_the_names_of_the_checkpoint_are_understood(
+    tmp_path, monkeypatch, keys, content
+):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    (tmp_path / "project").mkdir()
+    weights = torch.nn.Sequential(
+        torch.nn.Linear(8, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4)
+    ).state_dict()
+    torch.save(content(weights), tmp_path / "project" / "net.pt")
+    manifest = MLP.replace("kwargs = {", f'checkpoint = "net.pt"\n    {keys}\n    kwargs = {{')
+    status, said = run(Gate(tmp_path, manifest).write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
+def test_a_pretrained_folder_is_loaded_by_its_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    folder = tmp_path / "project" / "saved"
+    folder.mkdir(parents=True)
+    save_file(torch.nn.Linear(8, 4).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    manifest = MLP.replace("kwargs = { hidden = 12 }\n", 'pretrained = "saved"\n').replace(
+        "nets.py:mlp", "nets.py:Saved"
+    )
+    status, said = run(Gate(tmp_path, manifest).write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
+def test_a_checkpoint_in_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    folder = tmp_path / "project" / "saved"
+    folder.mkdir(parents=True)
+    index = {}
+    for number, layer in (("0", torch.nn.Linear(8, 16)), ("2", torch.nn.Linear(16, 4))):
+        state = {f"{number}.{name}": value for name, value in layer.state_dict().items()}
+        save_file(state, folder / f"model-{number}.safetensors")
+        index |= dict.fromkeys(state, f"model-{number}.safetensors")
+    text = json.dumps({"weight_map": index})
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    manifest = MLP.replace("kwargs = { hidden = 12 }\n", 'checkpoint = "saved"\n')
+    status, said = run(Gate(tmp_path, manifest).write())
     assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
 
 
