@@ -136,6 +136,8 @@ class Model:
     dims: Mapping[str, tuple[int, ...]]
     inputs: Mapping[str, s.Input]
     outputs: Mapping[str, s.Output]
+    arguments: Mapping[str, Any]
+    containers: Mapping[str, str]
     cases: Mapping[str, s.CaseFile]
     example: str | None
     calibration: s.Calibration | None
@@ -257,6 +259,8 @@ def resolve(
         spans={dim: span.sizes for dim, span in section.dims.items() if isinstance(span, s.Span)},
         inputs={name: entry.named(name) for name, entry in section.inputs.items()},
         outputs=section.outputs,
+        arguments=section.arguments,
+        containers=section.containers,
         cases=section.cases,
         example=section.example,
         calibration=section.calibration,

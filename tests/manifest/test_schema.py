@@ -109,6 +109,8 @@ trust = true
 shapes = "zoo:shapes"
 dims = { batch = [1, 2, 8], time = [50], height = { from = 32, to = 512, step = 32 } }
 example = "example.npz"
+arguments = { use_cache = false, sizes = [1, 2], "config.scale" = 0.5 }
+containers = { features = "tuple", state = "zoo:State" }
 seed = 3
 baseline = { "*-int8-*" = "old.onnx" }
 
@@ -148,9 +150,14 @@ fill = "file"
 file = "images.npz"
 key = "images"
 
+[models.net.inputs.feature]
+shape = ["batch", 3]
+path = "features.0"
+
 [models.net.outputs.y]
 shape = ["batch", 2]
 range = [0, 1]
+path = "logits"
 
 [models.net.outputs.label]
 shape = ["batch"]

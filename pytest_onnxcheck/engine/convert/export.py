@@ -9,13 +9,14 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.convert.failures import cause, graph_excerpt, root_of, users_line
 from pytest_onnxcheck.engine.convert.translations import registered, translated, untranslated
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.quiet import caught_stdout, quiet
+from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
 from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
@@ -56,7 +57,7 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
         ExportError: The exporter failed; the text ends with the user's frames.
     """
     inputs = example(reference)
-    reference.run(inputs)  # says what is wrong better than an exporter does
+    exported = exportable(reference, inputs)  # says what is wrong better than an exporter does
     module = reference.copy()
     tensors = tensors_of(inputs)
     printed: list[str] = []
@@ -65,16 +66,16 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     try:
         if half:
             module, tensors = _halved(module, tensors)
-        args, kwargs = reference.arguments(tensors)
+        module, args = exported.module(module, tensors), exported.arguments(tensors)
         known = registered(reference.model, variant.exporter, variant.opset)
         with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection(), known:
-            run(reference, variant, module, args, kwargs, path)
+            run(exported, variant, module, args, path)
     except Exception as error:
         shown = "".join(printed)
         what = "export of the module in float16" if half else "export"
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
-            f"{users_line(error, shown)}{cause(error)}"
+            f"{users_line(error, shown)}{cause(error)}{reference.scalars_hint()}"
             f"{untranslated(root_of(error), reference.model, variant.exporter)}\n"
             f"{user_frames(root_of(error))}{graph_excerpt(error, shown)}"
         ) from error
@@ -82,14 +83,15 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
 
 
 def _dynamo(
-    reference: Reference,
+    exported: Exportable,
     variant: Variant,
     module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    args: tuple[torch.Tensor, ...],
     path: Path,
 ) -> None:
     import torch
+
+    reference = exported.reference
 
     for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
         # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
@@ -100,12 +102,11 @@ def _dynamo(
     program = torch.onnx.export(
         module,
         args,
-        kwargs=kwargs or None,
         dynamo=True,
         input_names=list(reference.model.inputs),
         output_names=list(reference.model.outputs),
         opset_version=variant.opset,
-        dynamic_shapes=reference.dynamic_shapes(),
+        dynamic_shapes=exported.dynamic_shapes(),
         custom_translation_table=translated(reference.model, "dynamo") or None,
         verbose=False,
     )
@@ -142,23 +143,21 @@ def relocated(note: str, root: Path) -> str:
 
 
 def _torchscript(
-    reference: Reference,
+    exported: Exportable,
     variant: Variant,
     module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    args: tuple[torch.Tensor, ...],
     path: Path,
 ) -> None:
     import torch
+
+    reference = exported.reference
 
     shapes = reference.shapes | {
         name: output.shape
         for name, output in reference.model.outputs.items()
         if output.shape is not None
     }
-    if kwargs:
-        # the tracer would put the inputs into the order of forward's parameters
-        module, args = _positional(module, list(kwargs)), tuple(kwargs.values())
     torch.onnx.export(
         module,
         args,
@@ -189,21 +188,6 @@ def _halved(
         name: tensor.half() if tensor.dtype is torch.float32 else tensor
         for name, tensor in tensors.items()
     }
-
-
-def _positional(module: torch.nn.Module, names: list[str]) -> torch.nn.Module:
-    """A module that takes by position what another takes by name."""
-    import torch
-
-    class Positional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *args: Any) -> Any:
-            return self.module(**dict(zip(names, args, strict=True)))
-
-    return Positional().eval()
 
 
 def _parameter_bytes(module: torch.nn.Module) -> int:

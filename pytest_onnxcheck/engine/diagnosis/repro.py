@@ -24,6 +24,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.reference import structures
 from pytest_onnxcheck.engine.reference.load import seed_of
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
@@ -96,6 +97,7 @@ def write_repro(
             _rebuilding(subject.reference) | _running(subject) | failure,
         )
         shutil.copyfile(repro_script.__file__, folder / "repro.py")
+        shutil.copyfile(structures.__file__, folder / repro_script.STRUCTURES)
         _write_model(folder, subject, case, node)
         _replace(home, folder, Path(temporary))
     return home
@@ -185,9 +187,10 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
         "config_key": model.config_key,
         "trust": model.trust,
         "seed": seed_of(model),
-        "by_keyword": reference.by_keyword,
+        "call": {"args": reference.signature.args, "kwargs": dict(reference.signature.kwargs)},
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
+        "paths": reference.paths,
     }
 
 

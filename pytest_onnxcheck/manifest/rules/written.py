@@ -8,6 +8,7 @@ from typing import get_args
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.rules.base import TABLES, Found, check_import_path
+from pytest_onnxcheck.manifest.rules.call import check_call
 from pytest_onnxcheck.manifest.rules.data import (
     check_accuracy,
     check_calibration,
@@ -48,6 +49,7 @@ def check_model(section: s.ModelSection, defaults: s.Defaults | None = None) -> 
     yield from _reference(section)
     yield from _beside_onnx(section)
     yield from check_inputs(section, drawn=drawn)
+    yield from check_call(section)
     yield from check_dims(section)
     yield from check_ranges(section)
     yield from _tables(section)

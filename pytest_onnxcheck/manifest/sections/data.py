@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
 from pytest_onnxcheck.manifest.sections.base import (
     Array,
@@ -17,7 +17,7 @@ from pytest_onnxcheck.manifest.sections.base import (
 from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.manifest.terms import Dtype, Fill, Metric
 
-__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span"]
+__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span", "is_path"]
 
 
 def _range_of(value: object) -> object:
@@ -31,6 +31,17 @@ def _shape_of(value: object) -> object:
     if isinstance(value, str) and value != ANY:
         raise invalid(f"expected an array of sizes, or {ANY!r}, got {value!r}")
     return None if value == ANY else value
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path: names and numbers between dots."""
+    return all(text.split("."))
+
+
+def _path_of(text: str) -> str:
+    if not is_path(text):
+        raise invalid("expected names and numbers between dots")
+    return text
 
 
 Shape = Annotated[tuple[int | str, ...], Array]
@@ -48,6 +59,7 @@ Drops = Annotated[
 ]
 #: what masks are called of which true masks, as in PyTorch's own modules
 _PADDED = ("padding_mask", "pad_mask")
+Path = Annotated[str, AfterValidator(_path_of)]
 ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
 
 
@@ -123,6 +135,11 @@ class Input(Section):
         description="Of a `mask`: rows that mask everything occur: probes try them too. PyTorch "
         "and ONNX mostly differ there.",
     )
+    path: Path | None = Field(
+        None,
+        description="Where `forward` takes it: a parameter, and after dots the place inside, e.g. "
+        "`cache.0.key` or `features.1`. Default: its name.",
+    )
 
     @property
     def binary(self) -> bool:
@@ -154,6 +171,12 @@ class Output(Section):
     dtype: Dtype = Field("float32", description="Element type.")
     range: Range | None = Field(
         None, description="Every element must lie in it, in PyTorch and in the artefact."
+    )
+    path: Path | None = Field(
+        None,
+        description="Where in what `forward` returns it stands, e.g. `logits`, `1.0` or "
+        "`cache.0.key`. Where an output has this key, all are found by their paths (default: the "
+        "name), and what is left over is not exported; else all tensors are outputs, in order.",
     )
 
 

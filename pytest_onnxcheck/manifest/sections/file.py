@@ -202,6 +202,17 @@ class ModelSection(Defaults):
     seed: int | None = Field(None, description="Seed of weights and inputs; default: the file's.")
     inputs: dict[str, Input] = Field(description="Inputs by name.", min_length=1)
     outputs: dict[str, Output] = Field(description="Outputs by name.", min_length=1)
+    arguments: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Constant arguments of `forward`, by parameter or path: "
+        "`{ use_cache = false, offset = 2 }`. What should be `None` is left out.",
+    )
+    containers: dict[str, str] = Field(
+        default_factory=dict,
+        description="What holds the inputs whose paths begin so: `list`, `tuple`, `dict`, or "
+        "`module:class`, which takes its fields by name; also transformers' caches. Default: as "
+        "forward's annotations say, else a list of numbers and a dict of names.",
+    )
     cases: dict[str, CaseFile] = Field(
         default_factory=dict, description="Inputs of your own, by case name."
     )

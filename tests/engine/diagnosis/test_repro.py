@@ -34,6 +34,8 @@ from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 
 NETS = """
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -60,6 +62,24 @@ class Saved(nn.Linear):
         module = cls(8, 4)
         module.load_state_dict(load_file(folder + "/model.safetensors"))
         return module.eval()
+
+
+@dataclasses.dataclass
+class State:
+    hidden: torch.Tensor
+    more: tuple = ()
+
+
+class Nested(nn.Module):
+    def forward(self, state: State, pairs, *, offset, **options):
+        assert isinstance(state, State)
+        (left, right), = pairs
+        found = state.hidden * left - right + offset * options["scale"]
+        return {"unused": left, "state": State(found, (found + 1,))}
+
+
+def nested():
+    return Nested()
 
 
 def ids():
@@ -196,7 +216,7 @@ def test_what_the_folder_holds(gate):
     folder = gate.write()
     assert {path.name for path in folder.iterdir()} == {
         *("inputs.npz", "pytorch.npz", "onnx.npz", "model.onnx", "manifest.toml"),
-        *("versions.json", "state.pt", "repro.json", "repro.py"),
+        *("versions.json", "state.pt", "repro.json", "repro.py", "onnxcheck_structures.py"),
     }
     case = gate.oracle.declared[-1]
     assert np.array_equal(arrays_in(folder / "inputs.npz")["x"], case.inputs["x"])
@@ -344,12 +364,37 @@ def test_inputs_by_name_and_nested_outputs(tmp_path):
     outputs.mask = { shape = ["batch", 3], dtype = "bool" }
     """
     gate = Gate(tmp_path, manifest)
-    assert gate.oracle.reference.by_keyword
+    assert set(gate.oracle.reference.signature.kwargs) == {"file", "scale"}
     folder = gate.write(allowed={"sum": 1e-5, "file_scaled": 1e-5})
     status, said = run(folder)
     assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
     arrays = arrays_in(folder / "inputs.npz")
     assert arrays.keys() == {"file", "scale"}  # numpy.savez refuses an array of the name `file`
+
+
+def test_structures_constants_and_outputs_by_path(tmp_path):
+    manifest = """
+    schema = 1
+    [defaults]
+    exporters = ["torchscript"]
+    opsets = [17]
+    [models.net]
+    factory = "nets.py:nested"
+    arguments = { offset = 2 }
+    containers = { pairs = "tuple" }
+    inputs."pairs.0.1".shape = [3]
+    inputs."pairs.0.0".shape = [3]
+    inputs.hidden = { shape = [3], path = "state.hidden" }
+    inputs.scale.shape = [3]
+    outputs.later = { shape = [3], path = "state.more.0" }
+    outputs.found = { shape = [3], path = "state.hidden" }
+    """
+    gate = Gate(tmp_path, manifest)
+    folder = gate.write()
+    status, said = run(folder)
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+    found = arrays_in(folder / "pytorch.npz")
+    assert np.array_equal(found["later"], found["found"] + 1)
 
 
 def test_exact_outputs_may_not_differ_at_all(tmp_path):
