@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 
 from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache  # noqa: E402
 
-#: what transformers calls the parameter; it was `past_key_values` before 5.2x
+#: what this version of transformers calls the parameter
 CACHE = next(
     name
     for name in ("cache", "past_key_values")
