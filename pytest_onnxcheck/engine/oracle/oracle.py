@@ -66,8 +66,8 @@ class Oracle:
         """Looks at how the reference behaves when it is called more than once.
 
         Raises:
-            InputError: PyTorch itself does not run on the first case, or `skip_probes` names a
-                probe that there is not.
+            InputError: PyTorch itself does not run on the case that is looked at, or `skip_probes`
+                names a probe that there is not.
             BehaviourError: The outputs are random, or depend on earlier calls.
         """
         check_skips(reference)
@@ -84,6 +84,18 @@ class Oracle:
     def declared(self) -> list[Case]:
         """The cases the manifest declares."""
         return declared_cases(self.reference)
+
+    @cached_property
+    def _observed(self) -> Case:
+        """The case on which the reference's behaviour is looked at: the first of the least empty.
+
+        Nothing is seen of what is random, keeps state or takes long where there are no elements.
+        """
+
+        def empty(case: Case) -> int:
+            return sum(not array.size for array in case.inputs.values())
+
+        return min(self.declared, key=empty)
 
     @cached_property
     def probes(self) -> list[Case]:
@@ -143,11 +155,8 @@ class Oracle:
     def usual(self, index: int) -> Array:
         """What PyTorch gives of an output in the first declared case that is not empty there."""
         outputs = (self.expected(case).outputs[index] for case in self.declared)
-        return next((output for output in outputs if output.size), self._first.outputs[index])
-
-    @property
-    def _first(self) -> Expected:
-        return self.expected(self.declared[0])
+        first = self.expected(self.declared[0]).outputs[index]
+        return next((output for output in outputs if output.size), first)
 
     def usual_magnitude(self, index: int) -> float:
         """The largest magnitude of an output in its usual case, masks left out."""
@@ -180,7 +189,7 @@ class Oracle:
     def _rerun(self, case: Case, stained: torch.nn.Module) -> list[Array]:
         """Runs a case that has left something behind on a copy of its own, as all from now on."""
         self._working = None
-        first = self.declared[0]
+        first = self._observed
         again = self.reference.run(first.inputs, stained)
         before = self._expected[first.name].own
         if not same(before, again):
@@ -329,8 +338,9 @@ class Oracle:
     def _observe(self) -> None:
         """Runs A, B, A on one copy of the module, and finds out what the calls leave behind."""
         module = self.reference.copy()
-        first = self.declared[0]
-        other = next(iter(self.declared[1:]), None) or self._another(first)
+        first = self._observed
+        others = (case for case in self.declared if case is not first)
+        other = next(others, None) or self._another(first)
         before = _state(module)
         knew_the_compiler = compiler_loaded()
         try:

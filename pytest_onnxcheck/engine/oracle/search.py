@@ -11,11 +11,11 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import Case, smallest_dims
+from pytest_onnxcheck.engine.inputs.cases import Case, dims_of, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import EXTREME, ORDINARY, Probe, probes
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference
@@ -212,7 +212,7 @@ class _Hunt:
                 inputs = dict(self._last[0].inputs)
                 for name, axis in axes.items():
                     inputs[name] = inputs[name].take(np.arange(start, start + size), axis)
-                cut = _named(inputs, _sizes(shapes, inputs))
+                cut = _named(inputs, _sizes(dims_of(self._oracle.reference, inputs)))
                 with contextlib.suppress(_Fails):
                     self.check_time()
                     self.look(cut)
@@ -238,14 +238,8 @@ class _Hunt:
         return Found(*(self._last if simplest else self._smallest), self._tried)
 
 
-def _sizes(shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str, Array]) -> str:
+def _sizes(dims: Mapping[str, int]) -> str:
     """The sizes of the symbolic dims, as a case's name has them."""
-    dims = {
-        dim: size
-        for name, shape in shapes.items()
-        for dim, size in zip(shape, inputs[name].shape, strict=True)
-        if isinstance(dim, str)
-    }
     return "/".join(f"{dim}={size}" for dim, size in dims.items())
 
 
@@ -289,7 +283,7 @@ def _cases(
             reject()
         for name, recipe in recipes.items():
             arrays[name] = varied[name].filled(recipe, arrays[name])
-        return _named(arrays, "/".join(f"{dim}={size}" for dim, size in dims.items()))
+        return _named(arrays, _sizes(dims))
 
     return cases()
 
