@@ -49,18 +49,14 @@ def with_cache(model: str, config: dict[str, Any]) -> nn.Module:
 
 
 def seeded(model: str, config: dict[str, Any]) -> nn.Module:
-    """Build a class of transformers with seeded weights; of images, with calibrated norms.
-
-    Its parameters need no gradient, as those of a model that is released: with them, torch 2.13
-    refuses to export T5 and Swin by dynamo ("Cannot view a tensor"), plain `torch.onnx.export` too.
-    """
+    """Build a class of transformers with seeded weights; of images, with calibrated norms."""
     make_torchvision_importable()
     build = getattr(importlib.import_module("transformers"), model)
     module = build(build.config_class(**config))
     seed_weights(module)
     if module.main_input_name == "pixel_values":
         calibrate(module, size=getattr(module.config, "image_size", 64))
-    return module.requires_grad_(False).eval()
+    return module.eval()
 
 
 def t5_decoder(config: dict[str, Any]) -> nn.Module:
