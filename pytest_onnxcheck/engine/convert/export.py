@@ -99,17 +99,20 @@ def _dynamo(
         cache = getattr(operator.input, "_dispatch_cache", None)  # private: may go away
         if cache is not None:
             cache.clear()
-    program = torch.onnx.export(
-        module,
-        args,
-        dynamo=True,
-        input_names=list(reference.model.inputs),
-        output_names=list(reference.model.outputs),
-        opset_version=variant.opset,
-        dynamic_shapes=exported.dynamic_shapes(),
-        custom_translation_table=translated(reference.model, "dynamo") or None,
-        verbose=False,
-    )
+    # what is released needs no gradients; with them attention may be captured in another layout
+    # than it is decomposed in (torch 2.13, T5: "Cannot view a tensor")
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            args,
+            dynamo=True,
+            input_names=list(reference.model.inputs),
+            output_names=list(reference.model.outputs),
+            opset_version=variant.opset,
+            dynamic_shapes=exported.dynamic_shapes(),
+            custom_translation_table=translated(reference.model, "dynamo") or None,
+            verbose=False,
+        )
     assert program is not None
     for node in program.model.graph.all_nodes():
         for key, text in node.metadata_props.items():
