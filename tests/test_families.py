@@ -1,4 +1,4 @@
-"""conformance/families.toml is wide and not tuned, which needs neither torchvision nor transformers."""
+"""conformance/families.toml is wide and not tuned; reading it needs no library of models."""
 
 from __future__ import annotations
 
