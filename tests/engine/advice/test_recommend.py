@@ -204,8 +204,8 @@ def test_where_fp32_is_preferred_none_pays(tried):
     verdict = judge.recommend(found)
     assert verdict.grade is Grade.WARN
     assert verdict.reason.startswith("recommended: none pays, release fp32; next is fp16: 0.5")
-    (*_, last) = recommendations([entry(found)])
-    assert last == "  none pays: release fp32"
+    (*_, last) = recommendations([entry(found)], 80)
+    assert last == ("  none pays: release fp32", {})
 
 
 def test_fp32_over_its_own_budget_is_no_choice(tried):
@@ -293,12 +293,24 @@ def test_the_verdict_says_what_it_gains_and_loses(untried, grade):
 
 def test_the_table_marks_the_best_and_says_what_was_not_tried():
     measured = RecommendMeasurement("cpu", 60.0, (TRIAL,), 3, best=0, toml="# a\n[b]")
-    assert recommendations([entry(measured)])[2:] == [
-        "  * int8-static method=entropy  1.00 kB  0.26     2.50       1.70    0.012    -         -",
-        "    3 more were not tried: 60 s were over (--onnxcheck-recommend=SECONDS)",
+    lines = [text for text, _ in recommendations([entry(measured)], 80)]
+    assert lines == [
+        "recommend  net::v [cpu]",
+        "    recipe                         size  of fp32  x PyTorch  x fp32  rel_rms",
+        "  * int8-static method=entropy  1.00 kB     0.26       2.50    1.70    0.012",
+        "  3 more were not tried: 60 s were over (--onnxcheck-recommend=SECONDS)",
         "  to put in the manifest, a table at its end:",
         "    # a",
         "    [b]",
     ]
     none = dataclasses.replace(measured, best=None, pays=False, toml=None, untried=0)
-    assert recommendations([entry(none)])[3:] == ["  none meets its tolerance and budget"]
+    (*_, last) = recommendations([entry(none)], 80)
+    assert last == ("  none meets its tolerance and budget", {})
+
+
+def test_why_a_recipe_will_not_do_follows_below_where_there_is_no_room_beside_it():
+    bad = dataclasses.replace(TRIAL, problem="output 'y' rel_rms: " + "too much " * 10)
+    measured = RecommendMeasurement("cpu", 60.0, (bad,), 0)
+    lines = [text for text, _ in recommendations([entry(measured)], 80)]
+    assert lines[3].startswith("        problem output 'y' rel_rms: too much")
+    assert max(map(len, lines)) <= 80
