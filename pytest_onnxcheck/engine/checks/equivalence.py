@@ -29,6 +29,7 @@ from pytest_onnxcheck.measurement import (
     SaturationMeasurement,
     SweepMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,6 +41,7 @@ __all__ = ["beside_eight_bits", "measure", "searched"]
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
+@staged("comparing", lambda subject: subject.names)
 def measure(subject: Subject) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on a target, case by case.
 
@@ -197,6 +199,7 @@ def beside_eight_bits(
     return dataclasses.replace(measured, portability=PortabilityMeasurement(own, beside))
 
 
+@staged("searching", lambda measured, subject, *_: subject.names)
 def searched(
     measured: EquivalenceMeasurement,
     subject: Subject,
