@@ -6,6 +6,7 @@ import re
 import select
 import subprocess
 import sys
+import termios
 import threading
 
 import pytest
@@ -98,17 +99,18 @@ ticker._AFTER = 0.0
 """
 
 
-def in_terminal(project, *args, **env):
-    """What a run writes to a terminal."""
+def in_terminal(project, *args, status=0, **env):
+    """What a run writes to a terminal of 120 columns."""
     parent, child = pty.openpty()
-    command = [sys.executable, "-m", "pytest", *LEAN, "--onnxcheck", "-m", "export", *args]
+    termios.tcsetwinsize(child, (40, 120))
+    command = [sys.executable, "-m", "pytest", *LEAN, "--onnxcheck", *args]
     usual = {
         name: value for name, value in os.environ.items() if name not in ("CI", "BUILD_NUMBER")
     }
     run = subprocess.Popen(
         command,
         cwd=project.path,
-        env={**usual, "TERM": "xterm", **env},
+        env={**usual, "TERM": "xterm", "COLUMNS": "", **env},
         stdin=subprocess.DEVNULL,
         stdout=child,
         stderr=subprocess.STDOUT,
@@ -121,18 +123,28 @@ def in_terminal(project, *args, **env):
         except OSError:  # the other end is closed
             break
     os.close(parent)
-    assert run.wait() == 0, shown.decode()
+    assert run.wait() == status, shown.decode()
     return bytes(shown)
 
 
 def test_a_run_in_a_terminal_shows_stages_and_clears_them(project: Project):
     (project.path / "conftest.py").write_text(SHOWING)
     project.manifest(mlps("net"))
-    shown = in_terminal(project, "--junitxml=junit.xml", "-rA")
+    shown = in_terminal(project, "-m", "export", "--junitxml=junit.xml", "-rA")
     assert b"exporting  0 s" in shown
     assert shown.rindex(CLEARED.replace(b"\n", b"\r\n")) > shown.rindex(b" s\x1b[1A")
     assert "exporting" not in (project.path / "junit.xml").read_text()
-    assert b"exporting" not in in_terminal(project, CI="1")
+
+
+def test_a_failure_is_as_wide_as_the_terminal_and_a_ci_log_has_no_stages(project: Project):
+    (project.path / "conftest.py").write_text(SHOWING)
+    project.manifest(f"{mlps('net')}budget.fp16.max_size_ratio = 0.1\n", 'precisions = ["fp16"]')
+    shown = in_terminal(project, "-m", "quantization", "--color=no", status=1, CI="1").decode()
+    ratio = r"size ratio: \d\.\d+ of the fp32 artefact's \d+ bytes, allowed 0\.1"
+    line = re.search(rf"\n({ratio} \(budget\.max_size_ratio\))\r\n", shown)
+    assert line is not None, shown
+    assert 80 < len(line[1]) <= 120
+    assert "exporting" not in shown
 
 
 def test_what_is_written_to_a_file_has_nothing_of_it(project: Project):

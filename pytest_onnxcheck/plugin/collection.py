@@ -40,7 +40,7 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
-from pytest_onnxcheck.plugin.reports import outcome, put_number_first, terminal_width
+from pytest_onnxcheck.plugin.reports import WIDTH, outcome, put_number_first
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.record.entry import Entry, Planned
 from pytest_onnxcheck.verdict import Grade, Verdict
@@ -351,7 +351,7 @@ class CheckItem(pytest.Function):
         self.user_properties += junit_properties(verdict, measurement)
         if verdict.grade is Grade.FAIL:
             model, variant = self.parent.model.name, self.parent.variant.name
-            width = terminal_width(self.config)
+            width = self.config.stash[WIDTH]
             text = failure_text(model, variant, verdict, measurement, width)
             pytest.fail(text, pytrace=False)
 

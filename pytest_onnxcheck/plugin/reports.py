@@ -8,7 +8,11 @@ import pytest
 
 from pytest_onnxcheck.verdict import Grade, Verdict
 
-__all__ = ["outcome", "put_number_first", "terminal_width"]
+__all__ = ["WIDTH", "outcome", "put_number_first", "terminal_width"]
+
+#: how many characters fit a line, as it was when the session began: while a check runs, its output
+#: is captured, and the terminal cannot be asked
+WIDTH = pytest.StashKey[int]()
 
 #: how pytest begins the message of `pytest.fail`, and of a test that passes against its xfail
 _FAILED, _STRICT_XPASS = "Failed: ", "[XPASS(strict)]"
