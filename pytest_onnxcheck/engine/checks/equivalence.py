@@ -30,6 +30,7 @@ from pytest_onnxcheck.measurement import (
     SkippedProbes,
     SweepMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,6 +43,7 @@ _UNSEARCHED = "draws is 0, so that --onnxcheck-search, which draws inputs, looke
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
+@staged("comparing", lambda subject: subject.names)
 def measure(subject: Subject) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on a target, case by case.
 
@@ -204,6 +206,7 @@ def beside_eight_bits(
     return dataclasses.replace(measured, portability=PortabilityMeasurement(own, beside))
 
 
+@staged("searching", lambda measured, subject, *_: subject.names)
 def searched(
     measured: EquivalenceMeasurement,
     subject: Subject,

@@ -25,6 +25,7 @@ from pytest_onnxcheck.measurement import (
     Diagnosis,
     EquivalenceMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 from pytest_onnxcheck.wording import one_line
 
 __all__ = ["diagnose"]
@@ -38,6 +39,7 @@ _SENSITIVITY_SECONDS = 20.0
 _MOST_CHARACTERS = 300
 
 
+@staged("diagnosing", lambda measured, subject, *_, **__: subject.names)
 def diagnose(
     measured: EquivalenceMeasurement,
     subject: Subject,

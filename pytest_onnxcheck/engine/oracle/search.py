@@ -46,6 +46,9 @@ _PLAIN = "plain"
 #: elements set by hand, at most
 _POKES = 3
 
+#: what is found late is shrunk for this part of the time more
+_SHRINKING = 4
+
 _SEEDS = 2**16
 _PLACES = 2**31
 _ROWS = 2**8
@@ -71,7 +74,8 @@ def search(oracle: Oracle, seconds: float, problem: Callable[[Case], str | None]
 
     Args:
         oracle: Gives the inputs; what it keeps of a case is dropped after each.
-        seconds: How long to look. Shrinking what is found takes as long again, at most.
+        seconds: How long to look. Shrinking what is found takes what is left of it, and a quarter
+            of it more.
         problem: Measures and judges a case: its failure, or None. Cases that PyTorch itself does
             not take, and raises an InputError for, are no failures.
 
@@ -170,7 +174,7 @@ class _Hunt:
             self._passed.add(case.name)
             return
         if self._smallest is None:
-            self._until = time.monotonic() + self._seconds
+            self._until += self._seconds / _SHRINKING
         self._last = case, problem
         if self._smallest is None or _size(case) < _size(self._smallest[0]):
             self._smallest = self._last

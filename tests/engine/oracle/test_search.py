@@ -272,7 +272,7 @@ def test_time_that_runs_out_loses_nothing(oracle, clock: Ticking):
 
     started = clock.now
     found = search(made, 1.0, problem)
-    assert clock.now - started < 2.1  # to find it, and as long again to shrink it
+    assert clock.now - started < 1.3  # with a quarter of the time more to shrink it
     smallest = min(
         (case.inputs["x"].size, float(np.abs(case.inputs["x"]).sum())) for case in failing
     )
@@ -337,7 +337,7 @@ def test_a_search_among_sizes_of_0_and_expressions(oracle):
     assert found.case.inputs["cache"].size == 0
     *zeros, largest = sorted(found.case.inputs["x"].ravel().tolist())
     assert (set(zeros) <= {0}, largest > 4) == (True, True)
-    assert found.case.name.endswith(("/batch=1/past=0/new=1", "/batch=1/past=0/new=2"))
+    assert "/batch=1/past=0/new=" in found.case.name  # new stands in an expression: it is not cut
 
 
 def test_a_dim_that_no_expression_has_is_cut_beside_one(oracle):
