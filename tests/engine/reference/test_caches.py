@@ -194,3 +194,19 @@ def test_a_cache_that_needs_more_than_its_states_is_told(model):
     reference = load_reference(model(text))
     with pytest.raises(InputError, match=r"StaticCache.* missing 2 required positional arguments"):
         reference.run(declared_cases(reference)[0].inputs)
+
+
+def test_a_cache_under_another_name_is_refused_with_forwards_own(model):
+    other = {"cache": "past_key_values", "past_key_values": "cache"}[CACHE]
+    text = LLAMA.replace("CACHE", other)
+    with pytest.raises(CheckpointError) as caught:
+        load_reference(model(text))
+    assert str(caught.value) == (
+        f"net: inputs below '{other}' would be passed in **kwargs as a list: forward takes a cache "
+        f'as \'{CACHE}\'; give them the path "{CACHE}.0.key" in place of "{other}.0.key", or '
+        f'name their container, containers.{other} = "module:class"'
+    )
+    loaded = load_reference(
+        model(text + f'containers.{other} = "transformers.cache_utils:DynamicCache"')
+    )
+    assert other in loaded.signature.kwargs
