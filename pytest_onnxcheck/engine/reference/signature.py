@@ -80,11 +80,13 @@ class Signature:
             called += [f"{name}={_shown(plan)}" for name, plan in self.kwargs.items()]
             text = f"forward({', '.join(map(str, parameters))}) is called as "
             text += f"forward({', '.join(called)}): {error}"
-            return text + "".join(
-                f"; give {name!r} as an input (inputs.{name}.shape = [...]) or as a constant "
-                f"(arguments = {{ {name} = ... }})"
-                for name in self._missing()[:1]
-            )
+            for name in self._missing()[:1]:
+                text += f"; give {name!r} as an input (inputs.{name}.shape = [...]) or as a "
+                text += f"constant (arguments = {{ {name} = ... }})"
+            for name in self._taken()[-1:] if len(self.args) > len(self._taken()) else ():
+                text += f"; where {name!r} takes several of them in a list or tuple, give each "
+                text += f'its place: path = "{name}.0", path = "{name}.1"'
+            return text
         return ""
 
     def notes(self) -> tuple[str, ...]:
@@ -104,10 +106,13 @@ class Signature:
             for path in outer[:_FEW]
         )
 
+    def _taken(self) -> list[str]:
+        """Parameters that may be given by position."""
+        return [name for name, p in self.parameters.items() if p.kind in _POSITIONAL]
+
     def _missing(self) -> list[str]:
         """Parameters without a default that get nothing."""
-        positional = [name for name, p in self.parameters.items() if p.kind in _POSITIONAL]
-        given = {*positional[: len(self.args)], *self.kwargs}
+        given = {*self._taken()[: len(self.args)], *self.kwargs}
         return [
             name
             for name, parameter in self.parameters.items()

@@ -61,7 +61,7 @@ def t5():
 LLAMA = """
 [models.net]
 factory = "nets.py:llama"
-dims = { batch = [1, 2], past = [3, 5] }
+dims = { batch = [1, 2], past = [0, 3] }
 inputs.input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs."CACHE.0.key".shape = ["batch", 1, "past", 8]
 inputs."CACHE.0.value".shape = ["batch", 1, "past", 8]
@@ -73,7 +73,7 @@ outputs.logits = { path = "logits", shape = ["batch", 1, 50] }
 T5 = """
 [models.net]
 factory = "nets.py:t5"
-dims = { batch = [1, 2], past = [3, 5], source = [4, 7] }
+dims = { batch = [1, 2], past = [0, 3], source = [4, 7] }
 containers.encoder_outputs = "transformers.modeling_outputs:BaseModelOutput"
 inputs.decoder_input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs.states = { path = "encoder_outputs.last_hidden_state", shape = ["batch", "source", 16] }

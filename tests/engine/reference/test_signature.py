@@ -326,7 +326,10 @@ def test_structures_that_nothing_names_are_told_where_pytorch_does_not_run(tmp_p
 
 def test_more_inputs_than_parameters_are_told(called):
     with pytest.raises(
-        InputError, match=r"forward\(x\) is called as forward\(a, b\): too many positional"
+        InputError,
+        match=r"forward\(x\) is called as forward\(a, b\): too many positional arguments; where "
+        r"'x' takes several of them in a list or tuple, give each its place: path = \"x.0\", "
+        r"path = \"x.1\"$",
     ):
         called("x", "a", "b")
 
