@@ -29,7 +29,7 @@ from pytest_onnxcheck.engine.oracle.fast_path import (
 )
 from pytest_onnxcheck.engine.oracle.modes import compiler_loaded
 from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, watched, widened
-from pytest_onnxcheck.engine.reference.copying import copied
+from pytest_onnxcheck.engine.reference.copying import copied, doubled
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, tensors_of
 from pytest_onnxcheck.errors import BehaviourError, InputError
@@ -258,7 +258,7 @@ class Oracle:
         self, case: Case, *, fresh: bool
     ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         if self._wide is None:
-            self._wide = self.reference.copy().double()
+            self._wide = doubled(self.reference.copy())
         tensors = {
             name: tensor.double() if tensor.is_floating_point() else tensor
             for name, tensor in tensors_of(case.inputs).items()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.folders import CONFIG, weight_files, without_weights
 from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchscript, unreadable
 from pytest_onnxcheck.engine.reference.names import entries_under
@@ -171,7 +172,8 @@ def _wants_code(error: Exception, path: Path) -> bool:
 def _load_torchscript(path: Path) -> torch.nn.Module:
     import torch
 
-    module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    with quiet():  # where warnings are errors, torch's of its own deprecation would be one
+        module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return module
 
 

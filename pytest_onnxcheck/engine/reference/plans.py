@@ -12,7 +12,7 @@ from pytest_onnxcheck.engine.reference.structures import is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
 
-__all__ = ["Planner", "Tree", "hint", "refused"]
+__all__ = ["Planner", "Tree", "hint", "in_toml", "refused"]
 
 
 class Tree(dict[str, Any]):
@@ -24,6 +24,7 @@ class Planner:
 
     Attributes:
         classes: The classes that plans name.
+        guessed: Paths whose container neither the manifest nor an annotation says -> container.
     """
 
     def __init__(self, model: Model) -> None:
@@ -33,6 +34,7 @@ class Planner:
             model: Says what holds what.
         """
         self.classes: dict[str, Any] = {}
+        self.guessed: dict[str, str] = {}
         self._model = model
         self._held: list[str] = []
 
@@ -55,9 +57,11 @@ class Planner:
         if written is not None and written not in containers.PLAIN:
             kind = import_object(written, self._model.root)
         if kind is None:
-            kind = containers.by_annotation(annotation, keys) or containers.by_keys(keys)
+            kind = containers.by_annotation(annotation, keys)
         if in_cache:
             kind = "dict"
+        if kind is None:
+            kind = self.guessed[path] = containers.by_keys(keys)
         self._held.append(path)
         self.check_kind(kind, keys, path)
         entries = {
@@ -83,7 +87,7 @@ class Planner:
         if wrong:
             raise refused(
                 self._model,
-                f"{path!r}: {wrong}; another container is named by containers.{_key(path)} = "
+                f"{path!r}: {wrong}; another container is named by containers.{in_toml(path)} = "
                 '"list", "tuple", "dict" or "module:class"',
             )
 
@@ -122,6 +126,6 @@ def hint(name: str, known: Iterable[str], *, listed: bool = True) -> str:
     return f" (there are: {', '.join(known) or 'none'})" if listed else ""
 
 
-def _key(path: str) -> str:
+def in_toml(path: str) -> str:
     """A path as a key in TOML."""
     return f'"{path}"' if "." in path else path

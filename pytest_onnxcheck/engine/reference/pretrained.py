@@ -11,7 +11,7 @@ import inspect
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -291,7 +291,14 @@ def _check(
         return
     saved = [name for name in config.get("architectures") or () if name != _named(made)]
     hint = "give the class the arguments it was saved with, by kwargs in [models.NAME]"
-    if saved and not shapes:
+    under = _prefix(missing, found.get("unexpected_keys", ()))
+    if under and not shapes:
+        hint = (
+            f"the folder has these under {under!r}, as a part of {saved[0] if saved else 'it'}: in "
+            "place of pretrained, write a factory of your own that makes the part of its config, "
+            f'checkpoint = "{folder.name}" (the folder) and prefix = "{under}"'
+        )
+    elif saved and not shapes:
         hint = (
             f"the folder was saved from {saved[0]}: leave out factory, or save the {_named(made)} "
             "that was trained"
@@ -305,6 +312,15 @@ def _check(
         f"{folder}: does not fit {_named(made)}: {'; '.join(kinds)}. from_pretrained would fill "
         f"them with random numbers: {hint}"
     )
+
+
+def _prefix(missing: Sequence[str], unused: Collection[str]) -> str:
+    """Under what the folder has all that is missing; empty where it does not."""
+    for first in missing[:1]:
+        starts = {name.removesuffix(first) for name in unused if name.endswith(f".{first}")}
+        found = [start for start in starts if all(start + name in unused for name in missing)]
+        return found[0] if len(found) == 1 else ""
+    return ""
 
 
 def _told(

@@ -158,7 +158,8 @@ class Reference:
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         return (
             f"{self.model.name}: PyTorch itself does not run on {shapes}: "
-            f"{type(error).__name__}: {error}{self.scalars_hint()}\n{user_frames(error)}"
+            f"{type(error).__name__}: {error}{self.scalars_hint()}"
+            f"{self.signature.hint()}\n{user_frames(error)}"
         )
 
     def scalars_hint(self) -> str:

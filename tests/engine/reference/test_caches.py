@@ -61,7 +61,7 @@ def t5():
 LLAMA = """
 [models.net]
 factory = "nets.py:llama"
-dims = { batch = [1, 2], past = [3, 5] }
+dims = { batch = [1, 2], past = [0, 3] }
 inputs.input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs."CACHE.0.key".shape = ["batch", 1, "past", 8]
 inputs."CACHE.0.value".shape = ["batch", 1, "past", 8]
@@ -73,7 +73,7 @@ outputs.logits = { path = "logits", shape = ["batch", 1, 50] }
 T5 = """
 [models.net]
 factory = "nets.py:t5"
-dims = { batch = [1, 2], past = [3, 5], source = [4, 7] }
+dims = { batch = [1, 2], past = [0, 3], source = [4, 7] }
 containers.encoder_outputs = "transformers.modeling_outputs:BaseModelOutput"
 inputs.decoder_input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs.states = { path = "encoder_outputs.last_hidden_state", shape = ["batch", "source", 16] }
@@ -194,3 +194,19 @@ def test_a_cache_that_needs_more_than_its_states_is_told(model):
     reference = load_reference(model(text))
     with pytest.raises(InputError, match=r"StaticCache.* missing 2 required positional arguments"):
         reference.run(declared_cases(reference)[0].inputs)
+
+
+def test_a_cache_under_another_name_is_refused_with_forwards_own(model):
+    other = {"cache": "past_key_values", "past_key_values": "cache"}[CACHE]
+    text = LLAMA.replace("CACHE", other)
+    with pytest.raises(CheckpointError) as caught:
+        load_reference(model(text))
+    assert str(caught.value) == (
+        f"net: inputs below '{other}' would be passed in **kwargs as a list: forward takes a cache "
+        f'as \'{CACHE}\'; give them the path "{CACHE}.0.key" in place of "{other}.0.key", or '
+        f'name their container, containers.{other} = "module:class"'
+    )
+    loaded = load_reference(
+        model(text + f'containers.{other} = "transformers.cache_utils:DynamicCache"')
+    )
+    assert other in loaded.signature.kwargs

@@ -304,9 +304,32 @@ def test_a_parameter_that_gets_nothing_is_named_with_what_to_write(called):
         called("x, mask, scale=1", "x", "scale")
 
 
+def test_structures_that_nothing_names_are_told_where_pytorch_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "nets.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def forward(self, x, states, z: dict):\n        return x[0][0] + states.last\n"
+    )
+    (tmp_path / "models.toml").write_text(
+        'schema = 1\n[models.net]\nfactory = "nets.py:Net"\noutputs.out.shape = [2]\n'
+        'inputs."x.0.0".shape = [2]\ninputs."states.last".shape = [2]\ninputs."z.a".shape = [2]\n'
+    )
+    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
+    with pytest.raises(
+        InputError,
+        match=r"'dict' object has no attribute 'last'; 'x' was given as a list: another container "
+        r"is named by containers.x = \"tuple\" or \"module:class\"; 'states' was given as a dict: "
+        r"another container is named by containers.states = \"tuple\" or \"module:class\"\n",
+    ):
+        reference.run({name: torch.zeros(2) for name in reference.model.inputs})
+
+
 def test_more_inputs_than_parameters_are_told(called):
     with pytest.raises(
-        InputError, match=r"forward\(x\) is called as forward\(a, b\): too many positional"
+        InputError,
+        match=r"forward\(x\) is called as forward\(a, b\): too many positional arguments; where "
+        r"'x' takes several of them in a list or tuple, give each its place: path = \"x.0\", "
+        r"path = \"x.1\"$",
     ):
         called("x", "a", "b")
 
