@@ -22,6 +22,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.stages import staged
 
 __all__ = ["Builds"]
 
@@ -33,7 +34,9 @@ class Builds:
 
     References are large, and checks come model by model: only the last one is kept. A failed
     build is remembered with its error, so that every check that needs it meets the same object,
-    and only the first reports it (`StageError.reported_by`).
+    and only the first reports it (`StageError.reported_by`). What building takes is counted by
+    stage (`stages.staged`): `reference`, `oracle`, `evaluation`, `calibration`, `export`,
+    `conversion`, and `file` for a given one.
 
     Attributes:
         root: The artefacts' folder.
@@ -62,7 +65,9 @@ class Builds:
             self._oracle = None  # it holds copies of the last one's weights
             self._evaluation = None
             self._calibration = None
-            self._last = self._once(f"reference {model!r}", lambda: load_reference(model))
+            self._last = self._once(
+                f"reference {model!r}", "reference", lambda: load_reference(model)
+            )
         return self._last
 
     def oracle(self, reference: Reference) -> Oracle:
@@ -73,7 +78,9 @@ class Builds:
             BehaviourError: The reference cannot be compared with.
         """
         if self._oracle is None or self._oracle.reference is not reference:
-            self._oracle = self._once(f"oracle {reference.model!r}", lambda: Oracle(reference))
+            self._oracle = self._once(
+                f"oracle {reference.model!r}", "oracle", lambda: Oracle(reference)
+            )
         return self._oracle
 
     def evaluation(self, reference: Reference) -> Evaluation:
@@ -84,7 +91,9 @@ class Builds:
         """
         if self._evaluation is None or self._evaluation.task.reference is not reference:
             self._evaluation = self._once(
-                f"evaluation {reference.model!r}", lambda: load_evaluation(reference)
+                f"evaluation {reference.model!r}",
+                "evaluation",
+                lambda: load_evaluation(reference),
             )
         return self._evaluation
 
@@ -97,7 +106,9 @@ class Builds:
         """
         if self._calibration is None or self._calibration[0] is not reference:
             loaded = self._once(
-                f"calibration {reference.model!r}", lambda: load_calibration(reference)
+                f"calibration {reference.model!r}",
+                "calibration",
+                lambda: load_calibration(reference),
             )
             self._calibration = (reference, loaded)
         return self._calibration[1]
@@ -175,23 +186,25 @@ class Builds:
             return artefact
 
         if str(path) not in self._artefacts:
-            self._artefacts[str(path)] = self._once(str(path), load)
+            self._artefacts[str(path)] = self._once(str(path), "file", load)
         return dataclasses.replace(self._artefacts[str(path)], precision=precision)
 
     def _built(
         self, folder: str, key: str, precision: str, build: Callable[[Path], Notes]
     ) -> Artefact:
         if key not in self._artefacts:
-            built = self._once(key, lambda: self._store.get(folder, key, build))
+            stage = "export" if precision == "fp32" else "conversion"
+            built = self._once(key, stage, lambda: self._store.get(folder, key, build))
             self._artefacts[key] = dataclasses.replace(built, precision=precision)
         return self._artefacts[key]
 
-    def _once(self, what: str, make: Callable[[], _T]) -> _T:
+    def _once(self, what: str, stage: str, make: Callable[[], _T]) -> _T:
         # `what` holds the whole model: two manifests of one folder may name theirs alike
         if what in self._failures:
             raise self._failures[what]
         try:
-            return make()
+            with staged(stage):
+                return make()
         except StageError as error:
             self._failures[what] = error
             raise

@@ -42,6 +42,7 @@ from pytest_onnxcheck.manifest import (
 from pytest_onnxcheck.manifest.rules import unknown_target
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.record.entry import Entry, Planned
+from pytest_onnxcheck.stages import watched
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
@@ -290,15 +291,16 @@ class CheckItem(pytest.Function):
     def setup(self) -> None:
         """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
         self._setup_error: StageError | None = None
+        self._stages: dict[str, float] = {}
         try:
-            with said_once():
+            with said_once(), watched(self._stages, "setup"):
                 super().setup()
         except StageError as error:
             self._setup_error = error
 
     def runtest(self) -> None:
         """Runs the check; a stage that fails is an outcome, not a crash."""
-        with said_once(), self._outcomes():
+        with said_once(), watched(self._stages, "check"), self._outcomes():
             if self._setup_error is not None:
                 raise self._setup_error
             super().runtest()
@@ -363,6 +365,8 @@ class CheckItem(pytest.Function):
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]
 
     def _entry(self, report: pytest.TestReport) -> Entry:
+        from pytest_onnxcheck import judge
+
         variant = self.parent.variant
         verdict, measurement = self.stash.get(REPORTED, (None, None))
         reason = "" if verdict is None else verdict.reason
@@ -386,6 +390,8 @@ class CheckItem(pytest.Function):
             outcome=_outcome(report),
             expected_failure=getattr(report, "wasxfail", None),
             seconds=round(report.duration, 4),
+            stages={stage: round(taken, 4) for stage, taken in self._stages.items()},
+            limits=judge.limits(self.check, self.target, variant),
             grade=None if verdict is None else verdict.grade,
             findings=() if verdict is None else verdict.findings,
             reason=reason.removeprefix("Skipped: "),

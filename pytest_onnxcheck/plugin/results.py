@@ -66,14 +66,16 @@ class Results:
             return
         from pytest_onnxcheck.judge.frontier import frontiers
         from pytest_onnxcheck.record.record import NotCollected, make, write
+        from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
         record = make(
             self.entries,
             errors=[NotCollected(*error) for error in self.errors],
             exitstatus=int(exitstatus),
-            frontier=data(frontiers(self.entries)),
+            frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
             history=[text for text, _ in self.told],
+            root=self.config.rootpath,
         ).to_json()
         self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
         write(record, path)

@@ -19,6 +19,8 @@ from pytest_onnxcheck.machine import cpu_name
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.record.encoding import as_json, read
 from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.record.origin import Job, Source, command_line, job, source
+from pytest_onnxcheck.record.rows import FrontierRow
 from pytest_onnxcheck.versions import installed_versions
 
 __all__ = [
@@ -52,7 +54,7 @@ class Environment:
         cpu: The processor's name; empty where the system has none.
         cpus: Number of logical processors; None where it is unknown.
         packages: Version of each package that matters and is installed.
-        command: The command line.
+        command: The command line, without credentials and other secrets in it.
     """
 
     python: str = ""
@@ -107,6 +109,8 @@ class Record:
         frontier: What each variant costs and loses, one row a variant, for plots. It follows from
             the checks: who shows it computes it anew.
         history: What was said of the history of latencies, one line each.
+        source: The commit it ran on.
+        job: The CI job it ran in.
     """
 
     onnxcheck: str
@@ -116,8 +120,10 @@ class Record:
     checks: tuple[Entry, ...]
     manifests: tuple[ManifestFile, ...] = ()
     errors: tuple[NotCollected, ...] = ()
-    frontier: tuple[Mapping[str, object], ...] = ()
+    frontier: tuple[FrontierRow, ...] = ()
     history: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+    job: Job = field(default_factory=Job)
 
     def to_json(self) -> dict[str, Any]:
         """The record as a dict; NaN and infinity in it are still numbers."""
@@ -126,10 +132,12 @@ class Record:
             "onnxcheck": self.onnxcheck,
             "created": self.created,
             "environment": asdict(self.environment),
+            "source": asdict(self.source),
+            "job": asdict(self.job),
             "manifests": [asdict(manifest) for manifest in self.manifests],
             "exitstatus": self.exitstatus,
             "errors": [asdict(error) for error in self.errors],
-            "frontier": list(self.frontier),
+            "frontier": [asdict(row) for row in self.frontier],
             "checks": [entry.to_json() for entry in self.checks],
             "history": list(self.history),
         }
@@ -140,8 +148,9 @@ def make(
     *,
     errors: Iterable[NotCollected] = (),
     exitstatus: int = 0,
-    frontier: Iterable[Mapping[str, object]] = (),
+    frontier: Iterable[FrontierRow] = (),
     history: Iterable[str] = (),
+    root: Path | None = None,
 ) -> Record:
     """The record of the run that is ending, on this machine and at this time.
 
@@ -151,6 +160,7 @@ def make(
         exitstatus: pytest's exit status.
         frontier: What each variant costs and loses.
         history: What was said of the history of latencies.
+        root: A folder in the work tree whose commit is told; default: none is.
     """
     paths = dict.fromkeys(entry.manifest for entry in checks)
     return Record(
@@ -163,6 +173,8 @@ def make(
         errors=tuple(errors),
         frontier=tuple(frontier),
         history=tuple(history),
+        source=Source() if root is None else source(root),
+        job=job(),
     )
 
 
@@ -217,7 +229,7 @@ def _environment() -> Environment:
         cpu=cpu_name(),
         cpus=os.cpu_count(),
         packages=installed_versions(_PACKAGES),
-        command=tuple(sys.argv),
+        command=command_line(sys.argv),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
@@ -48,7 +49,7 @@ def markdown(found: Iterable[Frontier]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
-def data(found: Iterable[Frontier]) -> list[dict[str, object]]:
+def data(found: Iterable[Frontier]) -> list[dict[str, Any]]:
     """One dict per variant, for plots: what a `Candidate` has and is, and where it belongs."""
     return [
         {

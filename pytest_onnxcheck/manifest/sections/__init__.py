@@ -31,6 +31,7 @@ from pytest_onnxcheck.manifest.sections.tolerance import (
     NOISE_FLOOR,
     Bounds,
     Tolerance,
+    share_used,
 )
 
 __all__ = [
@@ -57,4 +58,5 @@ __all__ = [
     "Span",
     "TargetOptions",
     "Tolerance",
+    "share_used",
 ]
