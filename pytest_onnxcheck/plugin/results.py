@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_onnxcheck.errors import HistoryError
+from pytest_onnxcheck.plugin.outputs import Outputs
 from pytest_onnxcheck.plugin.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.outputs = Outputs(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
@@ -60,25 +62,23 @@ class Results:
         self._write_record(exitstatus)
 
     def _write_record(self, exitstatus: int) -> None:
-        settings = self.config.stash[SETTINGS]
-        path = settings.json
-        if path is None or not settings.wanted:  # the ini's must outlive a run of other tests
+        if not self.outputs.wanted:  # the ini's must outlive a run of other tests
             return
         from pytest_onnxcheck.judge.frontier import frontiers
-        from pytest_onnxcheck.record.record import NotCollected, make, write
+        from pytest_onnxcheck.record.record import NotCollected, make
         from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
-        record = make(
-            self.entries,
-            errors=[NotCollected(*error) for error in self.errors],
-            exitstatus=int(exitstatus),
-            frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
-            history=[text for text, _ in self.told],
-            root=self.config.rootpath,
-        ).to_json()
-        self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
-        write(record, path)
+        self.outputs.write(
+            make(
+                self.entries,
+                errors=[NotCollected(*error) for error in self.errors],
+                exitstatus=int(exitstatus),
+                frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
+                history=[text for text, _ in self.told],
+                root=self.config.rootpath,
+            )
+        )
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
@@ -159,22 +159,27 @@ class Results:
             self._print(terminalreporter)
 
     def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints the table, what the history says, and where the record is."""
-        if not self.entries:
-            if self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
-                terminalreporter.section("onnxcheck", red=True)
-                terminalreporter.write_line("no model was checked", red=True)
-            return
+        """Prints the table, what the history says, and what was written."""
+        if self.entries:
+            self._print_summary(terminalreporter)
+        elif self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
+            terminalreporter.section("onnxcheck", red=True)
+            terminalreporter.write_line("no model was checked", red=True)
+        for line, problem in self.outputs.told:
+            terminalreporter.write_line(line, yellow=problem)
+        for command in self.outputs.commands:
+            terminalreporter.write_line(command)
+
+    def _print_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from pytest_onnxcheck.report.escaping import terminal
         from pytest_onnxcheck.report.terminal import summary
 
         settings = self.config.stash[SETTINGS]
         terminalreporter.section("onnxcheck")
         for line, markup in summary(self.entries, whole_frontier=settings.frontier):
-            terminalreporter.write_line(line, **markup)
+            terminalreporter.write_line(terminal(line), **markup)
         for text, markup in self.told:
-            terminalreporter.write_line(f"history  {text}", **markup)
-        if settings.json is not None:
-            terminalreporter.write_line(f"record: {settings.json}")
+            terminalreporter.write_line(terminal(f"history  {text}"), **markup)
 
 
 def _latency_checks(

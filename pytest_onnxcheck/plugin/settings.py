@@ -34,6 +34,8 @@ class Settings:
     required_targets: tuple[str, ...]
     artifacts: Path
     json: Path | None
+    codequality: Path | None
+    github: bool
     history: Path
     history_given: bool
     accept: bool
@@ -76,6 +78,8 @@ class Settings:
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             json=path("onnxcheck_json"),
+            codequality=path("onnxcheck_codequality"),
+            github=not config.getoption("onnxcheck_no_github"),
             history=history or config.rootpath / HISTORY,
             history_given=history is not None,
             accept=config.getoption("onnxcheck_accept"),
@@ -130,6 +134,16 @@ def add_options(parser: pytest.Parser) -> None:
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
     )
     group.addoption(
+        "--onnxcheck-codequality",
+        metavar="PATH",
+        help="Write what failed or warned as GitLab's code-quality report.",
+    )
+    group.addoption(
+        "--onnxcheck-no-github",
+        action="store_true",
+        help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
+    )
+    group.addoption(
         "--onnxcheck-history",
         metavar="DIR",
         help="Keep the latencies of this run there, and compare with what is there (default: only "
@@ -176,6 +190,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "ManifestFile",
     "NotCollected",
     "Record",
+    "from_json",
     "load",
     "make",
     "write",
@@ -198,12 +199,25 @@ def load(path: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         content = None
+    return from_json(content, str(path))
+
+
+def from_json(content: object, name: str) -> Record:
+    """The record that was written.
+
+    Args:
+        content: What JSON gave.
+        name: What errors call it.
+
+    Raises:
+        RecordError: It is no record, of another format, or damaged.
+    """
     if not isinstance(content, dict) or not {"format", "checks"} <= content.keys():
-        raise RecordError(f"{path}: not a record: write one with --onnxcheck-json=PATH")
+        raise RecordError(f"{name}: not a record: write one with --onnxcheck-json=PATH")
     if content["format"] != FORMAT:
         writer = f"onnxcheck {content.get('onnxcheck', 'of an unknown version')}"
         raise RecordError(
-            f"{path}: written by {writer} in format {content['format']!r}, and this version "
+            f"{name}: written by {writer} in format {content['format']!r}, and this version "
             f"({__version__}) reads format {FORMAT}: read it with the version that wrote it, or "
             "run the checks again with --onnxcheck-json=PATH"
         )
@@ -211,7 +225,7 @@ def load(path: Path) -> Record:
         checks = [_entry(number, check) for number, check in enumerate(content["checks"])]
         return read(Record, {**content, "checks": checks})
     except (TypeError, ValueError) as error:
-        raise RecordError(f"{path}: a damaged record: {error}") from error
+        raise RecordError(f"{name}: a damaged record: {error}") from error
 
 
 def _entry(number: int, written: Mapping[str, Any]) -> Entry:

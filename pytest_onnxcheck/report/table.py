@@ -11,6 +11,7 @@ from pytest_onnxcheck.measurement import LatencyMeasurement, MutationMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
+from pytest_onnxcheck.report.escaping import cell
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
@@ -63,7 +64,7 @@ def markdown(entries: Iterable[Entry]) -> str:
     """The table as Markdown, for the README."""
     header, *found = table_lines(entries)
     shown = [header, ("---",) * len(header), *found]
-    return "\n".join("| " + " | ".join(line) + " |" for line in shown) + "\n"
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in shown) + "\n"
 
 
 def decibels(rel_rms: float) -> str:

@@ -27,11 +27,15 @@ __all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
 
 _MOST_FINDINGS = 8
 
+_MOST_WARNINGS = 2
+
 #: failing cases of one artefact are usually alike
 _MOST_CASES = 4
 
 
-def failure_text(model: str, variant: str, verdict: Verdict, measurement: object) -> str:
+def failure_text(
+    model: str, variant: str, verdict: Verdict, measurement: object, *, whole: bool = False
+) -> str:
     """The message of a failed check.
 
     Args:
@@ -39,10 +43,12 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
         variant: Name of the variant.
         verdict: What failed.
         measurement: What was measured, for the details.
+        whole: Whether every finding is told, rather than what fits on a screen.
     """
     failed, warned = verdict.graded(Grade.FAIL), verdict.graded(Grade.WARN)
     equivalence = isinstance(measurement, EquivalenceMeasurement)
     most = _MOST_CASES if equivalence else _MOST_FINDINGS
+    most, most_warned = (len(failed), len(warned)) if whole else (most, _MOST_WARNINGS)
     # the first line stands alone in pytest's short summary
     lines = [str(failed[0]), ""]
     target = getattr(measurement, "target", None)
@@ -54,7 +60,7 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
     lines += [f"  FAIL {finding}" for finding in others[: most - 1]]
     if len(failed) > most:
         lines.append(f"  … and {len(failed) - most} more failures, all in the record")
-    lines += [f"  warn {finding}" for finding in warned[:2]]
+    lines += [f"  warn {finding}" for finding in warned[:most_warned]]
     if isinstance(measurement, EquivalenceMeasurement):
         lines += _output(measurement, failed[0].where)
         lines += _diagnosis(measurement.diagnosis)

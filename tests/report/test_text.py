@@ -394,3 +394,11 @@ def test_junit_gets_the_grade_and_the_numbers_that_are_known(measured, expected)
 
 def test_junit_gets_the_worst_grade():
     assert junit_properties(Verdict.of(fails(1)), EXPORT) == [("onnxcheck_grade", "fail")]
+
+
+def test_the_whole_text_leaves_nothing_out():
+    warned = [Finding(Grade.WARN, f"warning {i}", "text") for i in range(5)]
+    text = failure_text("net", "v", Verdict.of([*fails(20), *warned]), STRUCTURE, whole=True)
+    assert text.count("FAIL") == 19
+    assert text.count("warn warning") == 5
+    assert "more failures" not in text
