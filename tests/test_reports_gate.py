@@ -83,6 +83,26 @@ def test_gitlab_gets_code_quality(gated: Project):
     result.stdout.fnmatch_lines("code quality: *quality.json")
 
 
+def test_a_page_to_look_at(gated: Project):
+    result = gated.pytest("--onnxcheck", "--onnxcheck-html=out/report.html", "-k", "int8")
+    assert result.ret == 1
+    text = (gated.path / "out" / "report.html").read_text()
+    assert text.startswith("<!DOCTYPE html>")
+    command = "pytest &#39;models.toml::bad::torchscript-op17-int8-dynamic::test_equivalence[cpu]"
+    assert command in text
+    assert "tolerance.rel_rms" in text
+    result.stdout.fnmatch_lines("report: *report.html")
+
+
+def test_a_page_needs_no_record_and_the_ini_may_ask_for_it(gated: Project):
+    (gated.path / "pytest.ini").write_text("[pytest]\nonnxcheck_html = report.html\n")
+    (gated.path / "test_other.py").write_text("def test_other():\n    pass\n")
+    assert gated.pytest("test_other.py").ret == 0
+    assert not (gated.path / "report.html").exists()
+    gated.pytest("--onnxcheck", "-m", "export")
+    assert (gated.path / "report.html").exists()
+
+
 def test_a_wrong_manifest_is_told_at_its_line(project: Project):
     project.manifest(mlps("net") + 'shpae = "x"\n')
     project.environ = {"GITHUB_ACTIONS": "true"}

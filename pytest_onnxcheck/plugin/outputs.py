@@ -1,4 +1,4 @@
-"""What a run writes besides the terminal: record, code quality, GitHub's summary and log."""
+"""What a run writes besides the terminal: record, HTML, code quality, GitHub's summary and log."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Outputs:
     def wanted(self) -> bool:
         """Whether anything is to be written; never for a run that is not about models."""
         settings = self._settings
-        paths = (settings.json, settings.codequality)
+        paths = (settings.json, settings.html, settings.codequality)
         return settings.wanted and (any(paths) or self._summary is not None or self._annotates)
 
     def write(self, record: Record) -> None:
@@ -72,6 +72,12 @@ class Outputs:
         from pytest_onnxcheck.report.annotations import code_quality, github
 
         settings, root = self._settings, self._root()
+        if settings.html is not None:
+            from pytest_onnxcheck.history import History
+            from pytest_onnxcheck.report.html import page
+
+            write_atomically(settings.html, page([record], history=History(settings.history)))
+            yield f"report: {settings.html}", False
         if settings.codequality is not None:
             write_atomically(settings.codequality, code_quality(record, root))
             yield f"code quality: {settings.codequality}", False

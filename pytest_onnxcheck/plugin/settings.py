@@ -34,6 +34,7 @@ class Settings:
     required_targets: tuple[str, ...]
     artifacts: Path
     json: Path | None
+    html: Path | None
     codequality: Path | None
     github: bool
     history: Path
@@ -78,6 +79,7 @@ class Settings:
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             json=path("onnxcheck_json"),
+            html=path("onnxcheck_html"),
             codequality=path("onnxcheck_codequality"),
             github=not config.getoption("onnxcheck_no_github"),
             history=history or config.rootpath / HISTORY,
@@ -132,6 +134,11 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
+    )
+    group.addoption(
+        "--onnxcheck-html",
+        metavar="PATH",
+        help="Write a report to look at: one file, which needs no network.",
     )
     group.addoption(
         "--onnxcheck-codequality",
@@ -190,6 +197,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
 

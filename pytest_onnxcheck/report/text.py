@@ -23,7 +23,10 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.verdict import Grade, Verdict
 from pytest_onnxcheck.wording import listed
 
-__all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
+__all__ = [
+    *("element_rows", "failure_text", "held_to", "junit_properties", "metrics", "survivor"),
+    "worst_output",
+]
 
 _MOST_FINDINGS = 8
 
@@ -128,27 +131,47 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
 
 def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:
     """The numbers of the output that differs most in the failing case, with its worst elements."""
-    named = measured.case(failing)
-    cases = measured.cases if not failing else () if named is None else (named,)
-    outputs = [(output, case.case) for case in cases for output in case.outputs if output.worst]
-    if not outputs:
+    found = worst_output(measured, failing)
+    if found is None:
         return
-    output, case = max(outputs, key=_badness)
+    output, case = found
     yield ""
     yield f"  output {output.name!r} {list(output.expected_shape)} {output.expected_dtype}, {case}"
     if output.floor is not None:
         yield from _floor(output, output.floor)
-    yield f"    {_metrics(output)}"
-    rows = [("index", "PyTorch", "ONNX", "difference")] + [
-        (
-            str(list(element.index)),
-            _value(element.expected),
-            _value(element.actual),
-            f"{element.actual - element.expected:.3g}",
-        )
-        for element in output.worst
+    yield f"    {metrics(output)}"
+    yield from _table(element_rows(output), "    ")
+
+
+def element_rows(output: OutputMeasurement) -> list[tuple[str, ...]]:
+    """The elements that differ most, behind a header."""
+    return [
+        ("index", "PyTorch", "ONNX", "difference"),
+        *(
+            (
+                str(list(element.index)),
+                _value(element.expected),
+                _value(element.actual),
+                f"{element.actual - element.expected:.3g}",
+            )
+            for element in output.worst
+        ),
     ]
-    yield from _table(rows, "    ")
+
+
+def worst_output(
+    measured: EquivalenceMeasurement, failing: str = ""
+) -> tuple[OutputMeasurement, str] | None:
+    """The output that differs most, and its case; None where no elements were compared.
+
+    Args:
+        measured: The cases.
+        failing: Only in this case; default: in any.
+    """
+    named = measured.case(failing)
+    cases = measured.cases if not failing else () if named is None else (named,)
+    outputs = [(output, case.case) for case in cases for output in case.outputs if output.worst]
+    return max(outputs, key=_badness, default=None)
 
 
 def _badness(pair: tuple[OutputMeasurement, str]) -> tuple[float, ...]:
@@ -258,7 +281,8 @@ def _value(value: float | int) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
-def _metrics(output: OutputMeasurement) -> str:
+def metrics(output: OutputMeasurement) -> str:
+    """Every metric that was measured, and how large PyTorch's output is."""
     shown = [
         f"{name} {value:.6g}" for name in METRICS if (value := getattr(output, name)) is not None
     ]

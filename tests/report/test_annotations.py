@@ -61,7 +61,8 @@ def test_every_mistake_of_a_manifest_has_its_line():
 def test_another_error_stands_at_the_first_line_of_the_file():
     found = runs.record(errors=(NotCollected("models.toml::a", "Traceback\nE  ImportError: no"),))
     assert list(github(found, ROOT)) == [
-        "::error file=models.toml,line=1,title=onnxcheck manifest::models.toml::a: E ImportError: no"
+        "::error file=models.toml,line=1,title=onnxcheck manifest::"
+        "models.toml::a: E ImportError: no"
     ]
 
 
