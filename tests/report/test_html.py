@@ -15,6 +15,7 @@ import runs
 from entries import ratios
 
 from pytest_onnxcheck.history import History, points_of
+from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.report.html import page
 
 #: elements that have no end
@@ -210,6 +211,26 @@ def test_the_trend_of_the_history_is_drawn(history: History):
     assert "3 runs" in str(trends[0]["aria-label"])
     assert "from 2.00 to 2.20 kernels" in str(trends[0]["aria-label"])
     assert len([line for line in found.all("line") if line.get("class") == "accepted"]) == 2
+
+
+def timed(seconds: float, created: str) -> Record:
+    kernel = runs.latency(onnx=seconds, ratios=ratios(torch=1.5, kernel=0.001 / seconds))
+    entries = [
+        dataclasses.replace(entry, measurement=kernel) if entry.point == "cpu-batch1" else entry
+        for entry in runs.model()
+    ]
+    return runs.record(*entries, created=created)
+
+
+def test_without_a_history_the_trend_is_that_of_the_records():
+    records = [timed(0.002, "2026-11-28T01:02:03"), timed(0.003, "2026-11-29T01:02:03")]
+    found = Page(page(records))
+    trends = [svg for svg in found.all("svg") if svg.get("class") == "trend"]
+    assert len(trends) == 2
+    assert "2 runs from 2026-11-28 to 2026-11-29, from 2.00 to 3.00 k" in str(
+        trends[0]["aria-label"]
+    )
+    assert "Latency over the runs" not in Page(page(records[:1])).texts["h4"]
 
 
 def test_a_manifest_of_another_folder_has_no_trend(history: History):

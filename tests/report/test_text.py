@@ -2,8 +2,12 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
+import entries
 import pytest
+import runs
 from entries import (
     EXPORT,
     LATENCY,
@@ -14,6 +18,7 @@ from entries import (
     output,
     ratios,
 )
+from snapshots import same
 
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -27,6 +32,8 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     Step,
 )
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.report import text
 from pytest_onnxcheck.report.text import failure_text, junit_properties
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -402,3 +409,20 @@ def test_the_whole_text_leaves_nothing_out():
     assert text.count("FAIL") == 19
     assert text.count("warn warning") == 5
     assert "more failures" not in text
+
+
+def test_the_properties_of_a_run():
+    def told(entry: Entry) -> str:
+        properties = junit_properties(Verdict(entry.findings), entry.measurement)
+        return "\n".join([entry.nodeid, *(f"  {name} = {value}" for name, value in properties)])
+
+    every = [*runs.model(fails=True), entries.entry("mutation", MUTATION)]
+    same("junit.txt", "\n".join(map(told, every)) + "\n")
+
+
+def test_every_property_is_documented():
+    source = (Path(text.__file__)).read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    names = set(re.findall(r'"(onnxcheck_\w+)"', source))
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in page} == set()

@@ -18,6 +18,8 @@ from pytest_onnxcheck.record.rows import Row, rows
 from pytest_onnxcheck.report.escaping import visible
 from pytest_onnxcheck.report.html.models import Section, section
 from pytest_onnxcheck.report.html.overview import about, overview
+from pytest_onnxcheck.report.html.plots import Trend
+from pytest_onnxcheck.report.html.trends import Trends, trends
 
 __all__ = ["page"]
 
@@ -28,7 +30,8 @@ def page(records: Sequence[Record], *, history: History | None = None) -> str:
     Args:
         records: Runs, the oldest first. The last is shown; the one before it is what it is compared
             with.
-        history: Latencies of earlier runs, as `--onnxcheck-history` keeps them, for the trends.
+        history: Latencies of earlier runs, as `--onnxcheck-history` keeps them, for the trends;
+            without any the trends are those of the records.
 
     Raises:
         ValueError: There is no run.
@@ -37,7 +40,7 @@ def page(records: Sequence[Record], *, history: History | None = None) -> str:
         raise ValueError("a report needs a record")
     record = records[-1]
     before = records[-2] if len(records) > 1 else None
-    found = sections(record, history)
+    found = _sections(record, trends(records, history))
     environment = _environment()
     script, style = _asset("script.js"), _asset("style.css")
     return environment.get_template("page.html").render(
@@ -54,15 +57,25 @@ def page(records: Sequence[Record], *, history: History | None = None) -> str:
     )
 
 
-def sections(record: Record, history: History | None) -> list[Section]:
+def _sections(record: Record, over_time: Trends) -> list[Section]:
     """One section a model, in the order of the manifest."""
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows(record.checks):
         grouped.setdefault((row.manifest, row.model), []).append(row)
-    found = {(one.manifest, one.model): one for one in frontiers(record.checks)}
+    costs = {(one.manifest, one.model): one for one in frontiers(record.checks)}
     return [
-        section(f"model-{number}", grouped[key], found[key], history)
-        for number, key in enumerate(grouped, 1)
+        section(f"model-{number}", found, costs[key], _of_model(over_time, *key))
+        for number, (key, found) in enumerate(grouped.items(), 1)
+    ]
+
+
+def _of_model(over_time: Trends, manifest: str, model: str) -> list[Trend]:
+    """A model's trends; the history knows manifests by a path relative to its project."""
+    return [
+        trend
+        for (told, name), found in over_time.items()
+        if name == model and (manifest == told or manifest.endswith(f"/{told}"))
+        for trend in found
     ]
 
 

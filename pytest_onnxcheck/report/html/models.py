@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pytest_onnxcheck.digits import milliseconds, three_digits
-from pytest_onnxcheck.history import History
 from pytest_onnxcheck.judge.frontier import Frontier
 from pytest_onnxcheck.judge.limits import Margin, margins
 from pytest_onnxcheck.measurement import (
@@ -29,7 +28,6 @@ from pytest_onnxcheck.report.html.plots import (
     bars,
     scatter,
     strips,
-    trend,
 )
 from pytest_onnxcheck.report.table import HEADER, cells, file_size
 from pytest_onnxcheck.report.text import element_rows, held_to, metrics, worst_output
@@ -38,6 +36,18 @@ __all__ = ["Section", "section"]
 
 #: a section's state is the worst of its variants'
 _WORST = ("FAIL", "XPASS", "warn", "xfail", "partial", "pass", "skip")
+
+#: stages in the order in which they are shown; one that is not known comes first
+_STAGES = {
+    stage: place
+    for place, stage in enumerate(
+        (
+            *("reference", "oracle", "evaluation", "calibration"),
+            *("export", "conversion", "file", "setup", "check"),
+        ),
+        1,
+    )
+}
 
 #: layers shown of one artefact, the worst first
 _MOST_LAYERS = 12
@@ -130,7 +140,7 @@ class Section:
 
 
 def section(
-    anchor: str, rows: Sequence[Row], frontier: Frontier, history: History | None
+    anchor: str, rows: Sequence[Row], frontier: Frontier, trends: Sequence[Trend]
 ) -> Section:
     """The section of a model.
 
@@ -138,13 +148,14 @@ def section(
         anchor: Its id in the page.
         rows: Its variants.
         frontier: What they cost and lose.
-        history: Earlier latencies, for the trends.
+        trends: Its latencies over the runs.
     """
     entries = [entry for row in rows for entry in row.entries]
     states = [row.verdict() for row in rows]
     found = failures(entries)
     header, lines = _table(rows)
-    stages = tuple(dict.fromkeys(stage for entry in entries for stage in entry.stages))
+    named = dict.fromkeys(stage for entry in entries for stage in entry.stages)
+    stages = tuple(sorted(named, key=lambda stage: _STAGES.get(stage, 0)))
     names = tuple(row.variant for row in rows)
     texts = [rows[0].model, *names, *(failure.summary for failure in found)]
     return Section(
@@ -168,7 +179,7 @@ def section(
         sizes=_sizes(rows),
         timed=tuple(_timed(entries)),
         scatter=scatter(frontier, frontier_report.HEADER),
-        trends=tuple(_trends(rows[0], history)),
+        trends=tuple(trends),
         stages=stages,
         spent=_spent(rows, stages),
         files=tuple(_files(rows)),
@@ -286,7 +297,7 @@ def _losses(entries: Sequence[Entry]) -> Iterator[tuple[str, tuple[Bar, ...]]]:
 def _layers(losses: Sequence[LayerLoss]) -> tuple[Bar, ...]:
     return bars(
         [
-            (f"{loss.value} ({loss.operator})", loss.sqnr_db, f"{loss.sqnr_db:.1f} dB", "loss")
+            (f"{loss.value} ({loss.operator})", loss.noise, f"{loss.sqnr_db:.1f} dB", "loss")
             for loss in losses[:_MOST_LAYERS]
         ]
     )
@@ -314,20 +325,6 @@ def _timed(entries: Sequence[Entry]) -> Iterator[Timed]:
                 f"{measured.onnxruntime.count} calls; loads in {_seconds(measured.load_seconds)}"
             )
             yield Timed(f"{entry.variant} [{entry.point}]", fact, strips(measured))
-
-
-def _trends(row: Row, history: History | None) -> Iterator[Trend]:
-    """The checks of this model: their keys end in `::MODEL::VARIANT[POINT]`."""
-    if history is None:
-        return
-    for key in sorted({*history.baseline, *(check for run in history.runs for check in run)}):
-        name, model, label = ("", "", *key.rsplit("::", 2))[-3:]
-        if model != row.model or not row.manifest.endswith(name):
-            continue
-        points = [run[key] for run in history.runs if key in run]
-        found = trend(label, points, history.baseline.get(key, ()))
-        if found is not None:
-            yield found
 
 
 def _spent(rows: Sequence[Row], stages: Sequence[str]) -> tuple[Spent, ...]:

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from pytest_onnxcheck.digits import milliseconds, three_digits
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
-from pytest_onnxcheck.measurement import LatencyMeasurement, SpeedPoint, Timing
+from pytest_onnxcheck.measurement import LatencyMeasurement, Timing
 from pytest_onnxcheck.report.frontier import cells as frontier_cells
-from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.report.table import decibels, file_size
 
-__all__ = ["Bar", "Point", "Scatter", "Strip", "Trend", "bars", "scatter", "strips", "trend"]
+__all__ = [
+    "Bar",
+    "Moment",
+    "Point",
+    "Scatter",
+    "Strip",
+    "Trend",
+    "bars",
+    "scatter",
+    "strips",
+    "trend",
+]
 
 #: width of a bar or strip in units of its drawing
 WIDTH = 1000.0
 
-#: what a plot of two axes measures, and how far its marks stay from its edges
-PLOT_WIDTH, PLOT_HEIGHT, TREND_HEIGHT, MARGIN = 360.0, 220.0, 70.0, 26.0
+#: from where to where marks stand in the drawings of 430 x 230 and 360 x 70, as in the templates
+_ACROSS, _UP = (104.0, 365.0), (190.0, 24.0)
+_TREND_ACROSS, _TREND_UP = (10.0, 350.0), (54.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -55,13 +67,17 @@ class Strip:
 
 @dataclass(frozen=True)
 class Point:
-    """A mark of a scatter or a trend; `number` is its row in the table beside it."""
+    """A mark of a scatter or a trend.
+
+    `number` is its row in the table beside it, `note` what stands at it.
+    """
 
     x: float
     y: float
     number: int
     kind: str
     title: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +91,17 @@ class Scatter:
     bottom: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one check of latency gave in one run: `kernels` is its time in fixed kernels'."""
+
+    created: str
+    kernels: float
+    seconds: float
+    cpu: str
+    noisy: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,13 +193,13 @@ def scatter(frontier: Frontier, header: Sequence[str]) -> Scatter:
         if one.size_bytes is not None and one.latency_ms is not None
     ]
     sizes, times = [size for _, _, size, _ in placed], [time for _, _, _, time in placed]
-    x, y = _axis(sizes, PLOT_WIDTH), _axis(times, PLOT_HEIGHT, down=True)
+    x, y = _axis(sizes, _ACROSS), _axis(times, _UP)
     shown = [i for i, name in enumerate(header) if name not in ("model", "at")]
     lines = [frontier_cells(frontier, one) for one in frontier.candidates]
     used = [i for i in shown if any(line[i] != "-" for line in lines)]
     return Scatter(
         points=tuple(
-            Point(x(size), y(time), number, _kind(one), _told(one, size, time))
+            Point(x(size), y(time), number, _kind(one), _told(one, size, time), _loss(one))
             for number, one, size, time in placed
         ),
         left=file_size(min(sizes)) if sizes else "",
@@ -192,39 +219,45 @@ def _kind(candidate: Candidate) -> str:
     return "dominated" if candidate.dominated_by else "best"
 
 
+def _loss(candidate: Candidate) -> str:
+    return "" if candidate.rel_rms is None else decibels(candidate.rel_rms)
+
+
 def _told(candidate: Candidate, size: int, time: float) -> str:
-    loss = "" if candidate.sqnr_db is None else f", {candidate.sqnr_db:.1f} dB"
-    return f"{candidate.variant}: {file_size(size)}, {milliseconds(time / 1e3)}{loss}"
+    facts = (file_size(size), milliseconds(time / 1e3), _loss(candidate))
+    return f"{candidate.variant}: {', '.join(filter(None, facts))}"
 
 
-def _axis(values: Sequence[float], length: float, *, down: bool = False):  # type: ignore[no-untyped-def]
+def _axis(values: Sequence[float], ends: tuple[float, float]) -> Callable[[float], float]:
+    """Where a value stands between the places of the least and the greatest."""
     least, most = min(values, default=0.0), max(values, default=0.0)
 
     def place(value: float) -> float:
         share = (value - least) / (most - least) if most > least else 0.5
-        share = 1 - share if down else share
-        return round(MARGIN + share * (length - 2 * MARGIN), 1)
+        return round(ends[0] + share * (ends[1] - ends[0]), 1)
 
     return place
 
 
-def trend(label: str, points: Sequence[SpeedPoint], accepted: Iterable[SpeedPoint]) -> Trend | None:
-    """The time of one check over the runs, with the accepted baseline; None without a run."""
-    if not points:
-        return None
-    baseline = max(accepted, key=lambda point: point.created, default=None)
-    values = [point.normalised for point in points]
-    ends = values + ([baseline.normalised] if baseline else [])
-    y = _axis([min(ends), max(ends)], TREND_HEIGHT, down=True)
-    step = (PLOT_WIDTH - 20) / max(len(points) - 1, 1)
+def trend(label: str, points: Sequence[Moment], accepted: float | None) -> Trend:
+    """The time of one check over the runs.
+
+    Args:
+        label: The check.
+        points: The runs, the oldest first; at least one.
+        accepted: The accepted baseline, in kernels; None without one.
+    """
+    values = [point.kernels for point in points]
+    ends = values if accepted is None else [*values, accepted]
+    x, y = _axis([0.0, max(len(points) - 1, 1)], _TREND_ACROSS), _axis(ends, _TREND_UP)
     placed = tuple(
         Point(
-            round(10 + number * step, 1),
-            y(point.normalised),
+            x(number),
+            y(point.kernels),
             number,
             "noisy" if point.noisy else "",
-            f"{point.created[:16].replace('T', ' ')}: {three_digits(point.normalised)} kernels, "
-            f"{milliseconds(point.median_seconds['onnxruntime'])}, {point.cpu}",
+            f"{point.created[:16].replace('T', ' ')}: {three_digits(point.kernels)} kernels, "
+            f"{milliseconds(point.seconds)}, {point.cpu}",
         )
         for number, point in enumerate(points)
     )
@@ -232,10 +265,10 @@ def trend(label: str, points: Sequence[SpeedPoint], accepted: Iterable[SpeedPoin
         label=label,
         points=placed,
         path=" ".join(f"{point.x},{point.y}" for point in placed),
-        accepted=None if baseline is None else y(baseline.normalised),
+        accepted=None if accepted is None else y(accepted),
         low=three_digits(min(ends)),
         high=three_digits(max(ends)),
         first=points[0].created[:10],
         last=points[-1].created[:10],
-        latest=milliseconds(points[-1].median_seconds["onnxruntime"]),
+        latest=milliseconds(points[-1].seconds),
     )
