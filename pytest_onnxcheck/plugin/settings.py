@@ -135,21 +135,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
     )
-    group.addoption(
-        "--onnxcheck-html",
-        metavar="PATH",
-        help="Write a report to look at: one file, which needs no network.",
-    )
-    group.addoption(
-        "--onnxcheck-codequality",
-        metavar="PATH",
-        help="Write what failed or warned as GitLab's code-quality report.",
-    )
-    group.addoption(
-        "--onnxcheck-no-github",
-        action="store_true",
-        help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
-    )
+    _add_reports(group)
     group.addoption(
         "--onnxcheck-history",
         metavar="DIR",
@@ -200,6 +186,24 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
+
+
+def _add_reports(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-html",
+        metavar="PATH",
+        help="Write a report to look at: one file, which needs no network.",
+    )
+    group.addoption(
+        "--onnxcheck-codequality",
+        metavar="PATH",
+        help="Write what failed or warned as GitLab's code-quality report.",
+    )
+    group.addoption(
+        "--onnxcheck-no-github",
+        action="store_true",
+        help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
+    )
 
 
 def parse_amount(text: str) -> float:

@@ -20,7 +20,9 @@ _HIDDEN = "***"
 _CREDENTIALS = re.compile(r"(?<=://)[^/\s@]+@")
 
 #: options and variables whose values are nobody's business
-_SECRET = re.compile(r"token|passw|passphrase|secret|credential|api.?key|private.?key|auth", re.I)
+_SECRET = re.compile(
+    r"token|passw|passphrase|secret|credential|apikey|(?:^|[-_.])key$|auth(?!or)", re.I
+)
 
 _ASSIGNED = re.compile(r"(-{0,2}[\w.-]+)=(.*)", re.DOTALL)
 

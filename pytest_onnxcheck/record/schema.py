@@ -132,10 +132,13 @@ def _describe(definition: Schema, kind: type[Any]) -> None:
 
 
 def attributes(kind: type[Any]) -> dict[str, str]:
-    """What a class's docstring says of its fields, under `Attributes:`."""
-    section = (inspect.getdoc(kind) or "").partition("Attributes:\n")[2]
-    lines = textwrap.dedent(section)
-    return {name: _joined(told) for name, told in _ATTRIBUTE.findall(lines)}
+    """What a class's docstring, and those of its bases, say of its fields under `Attributes:`."""
+    told: dict[str, str] = {}
+    for each in reversed(kind.__mro__[:-1]):
+        section = inspect.cleandoc(each.__doc__ or "").partition("Attributes:\n")[2]
+        found = _ATTRIBUTE.findall(textwrap.dedent(section))
+        told |= {name: _joined(text) for name, text in found}
+    return told
 
 
 def _joined(lines: str) -> str:

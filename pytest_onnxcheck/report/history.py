@@ -149,11 +149,12 @@ def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
     for index, point in enumerate(points):
         at, (low, high) = f"{x(index):.1f}", point.interval
         elsewhere = baseline is not None and point.cpu != baseline.cpu
-        title = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        told = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        title = html.escape(visible(told))
         yield f'<line class="run" x1="{at}" y1="{y(low):.1f}" x2="{at}" y2="{y(high):.1f}"/>'
         yield (
             f'<circle class="run{" other" if elsewhere else ""}" cx="{at}" '
-            f'cy="{y(point.normalised):.1f}" r="3"><title>{html.escape(visible(title))}</title></circle>'
+            f'cy="{y(point.normalised):.1f}" r="3"><title>{title}</title></circle>'
         )
     for index in sorted({0, len(points) - 1}):
         date = points[index].created[:10]

@@ -86,7 +86,7 @@ def test_a_written_record_reads_back_the_same(manifest, tmp_path):
         [entry("structure", STRUCTURE, manifest=str(manifest))],
         errors=[NotCollected("models.toml::wrong", "unknown key")],
         exitstatus=1,
-        frontier=[FrontierRow(model="net", release=True)],
+        frontier=[FrontierRow("fp32", "pass", complete=True, model="net", release=True)],
         history=["nothing stored: the run failed"],
     )
     write(record.to_json(), path)
