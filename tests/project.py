@@ -103,12 +103,18 @@ class Result:
 
 
 class Project:
-    """A folder with models and a manifest, and the outcome of gating it."""
+    """A folder with models and a manifest, and the outcome of gating it.
+
+    Attributes:
+        path: The folder.
+        columns: How wide the terminal is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         #: variables that its runs have besides
         self.environ: dict[str, str] = {}
+        self.columns = 3000
         (path / "nets.py").write_text(NETS)
 
     def manifest(self, models: str, defaults: str = "", name: str = "models.toml") -> None:
@@ -147,6 +153,7 @@ class Project:
         # nor a job of CI, of whose summary it would write
         outer = ("PYTEST_", "GITHUB_", "CI_")
         env = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
+        env["COLUMNS"] = str(self.columns)  # by default no text is wrapped
         env |= self.environ
         if fresh or sys.platform != "linux":
             command = [sys.executable, "-m", "pytest", *args]

@@ -78,7 +78,7 @@ def model(name: str = "net", *, fails: bool = False, line: int = 3) -> list[Entr
         "planned": Planned(2, 4),
         "exporter": "dynamo",
         "opset": 20,
-        "stages": {"export": 1.5, "setup": 0.1, "check": 0.25},
+        "stages": {"exporting": 1.5, "setup": 0.1, "check": 0.25},
     }
     quantized = {**common, "variant": int8, "precision": "int8-static", "position": (line, 0, 1)}
     good = CaseMeasurement("batch=1", (output(rel_rms=0.01, floor=FLOOR, top1=1.0),))

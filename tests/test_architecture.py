@@ -21,7 +21,7 @@ LIBRARIES = {
     "record": {"pydantic"},
     "report": {"jinja2", "markupsafe"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
-    "engine.reference": {"numpy", "safetensors", "torch"},
+    "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
     "engine.artefacts": {"filelock", "onnx", "onnx_ir"},
     "engine.mutants": {"numpy", "onnx"},

@@ -22,7 +22,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.manifest import Model, Variant
-from pytest_onnxcheck.stages import staged
+from pytest_onnxcheck.progress import stage
 
 __all__ = ["Builds"]
 
@@ -34,9 +34,8 @@ class Builds:
 
     References are large, and checks come model by model: only the last one is kept. A failed
     build is remembered with its error, so that every check that needs it meets the same object,
-    and only the first reports it (`StageError.reported_by`). What building takes is counted by
-    stage (`stages.staged`): `reference`, `oracle`, `evaluation`, `calibration`, `export`,
-    `conversion`, and `file` for a given one.
+    and only the first reports it (`StageError.reported_by`). What is built is a stage
+    (`progress.stage`): the terminal shows it, the record has its seconds.
 
     Attributes:
         root: The artefacts' folder.
@@ -65,9 +64,8 @@ class Builds:
             self._oracle = None  # it holds copies of the last one's weights
             self._evaluation = None
             self._calibration = None
-            self._last = self._once(
-                f"reference {model!r}", "reference", lambda: load_reference(model)
-            )
+            with stage("loading the checkpoint", model.name):
+                self._last = self._once(f"reference {model!r}", lambda: load_reference(model))
         return self._last
 
     def oracle(self, reference: Reference) -> Oracle:
@@ -78,9 +76,8 @@ class Builds:
             BehaviourError: The reference cannot be compared with.
         """
         if self._oracle is None or self._oracle.reference is not reference:
-            self._oracle = self._once(
-                f"oracle {reference.model!r}", "oracle", lambda: Oracle(reference)
-            )
+            with stage("running PyTorch", reference.model.name):
+                self._oracle = self._once(f"oracle {reference.model!r}", lambda: Oracle(reference))
         return self._oracle
 
     def evaluation(self, reference: Reference) -> Evaluation:
@@ -90,11 +87,10 @@ class Builds:
             InputError: They are missing or do not fit, or PyTorch does not run on them.
         """
         if self._evaluation is None or self._evaluation.task.reference is not reference:
-            self._evaluation = self._once(
-                f"evaluation {reference.model!r}",
-                "evaluation",
-                lambda: load_evaluation(reference),
-            )
+            with stage("scoring PyTorch", reference.model.name):
+                self._evaluation = self._once(
+                    f"evaluation {reference.model!r}", lambda: load_evaluation(reference)
+                )
         return self._evaluation
 
     def calibration(self, reference: Reference) -> CalibrationData:
@@ -105,11 +101,10 @@ class Builds:
             InputError: There is none, and the declared inputs cannot be drawn.
         """
         if self._calibration is None or self._calibration[0] is not reference:
-            loaded = self._once(
-                f"calibration {reference.model!r}",
-                "calibration",
-                lambda: load_calibration(reference),
-            )
+            with stage("reading calibration data", reference.model.name):
+                loaded = self._once(
+                    f"calibration {reference.model!r}", lambda: load_calibration(reference)
+                )
             self._calibration = (reference, loaded)
         return self._calibration[1]
 
@@ -186,25 +181,29 @@ class Builds:
             return artefact
 
         if str(path) not in self._artefacts:
-            self._artefacts[str(path)] = self._once(str(path), "file", load)
+            with stage("reading the file", path.name):
+                self._artefacts[str(path)] = self._once(str(path), load)
         return dataclasses.replace(self._artefacts[str(path)], precision=precision)
 
     def _built(
         self, folder: str, key: str, precision: str, build: Callable[[Path], Notes]
     ) -> Artefact:
+        def staged(path: Path) -> Notes:
+            doing = "exporting" if precision == "fp32" else "quantizing"
+            with stage(doing, *folder.split("/", 1)):
+                return build(path)
+
         if key not in self._artefacts:
-            stage = "export" if precision == "fp32" else "conversion"
-            built = self._once(key, stage, lambda: self._store.get(folder, key, build))
+            built = self._once(key, lambda: self._store.get(folder, key, staged))
             self._artefacts[key] = dataclasses.replace(built, precision=precision)
         return self._artefacts[key]
 
-    def _once(self, what: str, stage: str, make: Callable[[], _T]) -> _T:
+    def _once(self, what: str, make: Callable[[], _T]) -> _T:
         # `what` holds the whole model: two manifests of one folder may name theirs alike
         if what in self._failures:
             raise self._failures[what]
         try:
-            with staged(stage):
-                return make()
+            return make()
         except StageError as error:
             self._failures[what] = error
             raise

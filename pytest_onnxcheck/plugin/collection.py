@@ -40,10 +40,11 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
+from pytest_onnxcheck.plugin.reports import WIDTH, outcome, put_number_first
 from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.progress import watched
 from pytest_onnxcheck.record.entry import Entry, Planned
 from pytest_onnxcheck.report.escaping import terminal
-from pytest_onnxcheck.stages import watched
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
@@ -355,7 +356,8 @@ class CheckItem(pytest.Function):
         self.user_properties += junit_properties(verdict, measurement)
         if verdict.grade is Grade.FAIL:
             model, variant = self.parent.model.name, self.parent.variant.name
-            text = failure_text(model, variant, verdict, measurement)
+            width = self.config.stash[WIDTH]
+            text = failure_text(model, variant, verdict, measurement, width=width)
             pytest.fail(terminal(text), pytrace=False)
 
     def complete(self, report: pytest.TestReport) -> None:
@@ -363,6 +365,8 @@ class CheckItem(pytest.Function):
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         entry = self._entry(report)
+        if report.failed:
+            put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
@@ -391,7 +395,7 @@ class CheckItem(pytest.Function):
             check=self.check,
             target=self.target,
             point=self.point,
-            outcome=_outcome(report),
+            outcome=outcome(report),
             expected_failure=getattr(report, "wasxfail", None),
             seconds=round(report.duration, 4),
             stages={stage: round(taken, 4) for stage, taken in self._stages.items()},
@@ -405,9 +409,3 @@ class CheckItem(pytest.Function):
 
 def _told(problems: Iterable[Problem]) -> str:
     return terminal("\n".join(problem.text for problem in problems))
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail"):
-        return "xpassed" if report.passed else "xfailed"
-    return report.outcome

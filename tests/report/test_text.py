@@ -34,7 +34,7 @@ from pytest_onnxcheck.measurement import (
 )
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report import text
-from pytest_onnxcheck.report.text import failure_text, junit_properties
+from pytest_onnxcheck.report.text import failure_text, headline, junit_properties
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 
@@ -426,3 +426,28 @@ def test_every_property_is_documented():
     names = set(re.findall(r'"(onnxcheck_\w+)"', source))
     assert len(names) > 10
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_a_failure_is_wrapped_but_for_what_is_copied_and_what_stands_in_columns():
+    repro = "python .onnxcheck/repro/net/run.py " + "x" * 90
+    diagnosis = Diagnosis("a", "export", notes=("a note " * 20,), repro=repro)
+    case = CaseMeasurement("a", (output(),))
+    measured = dataclasses.replace(equivalence(case), diagnosis=diagnosis)
+    verdict = Verdict.of(
+        [
+            Finding(Grade.FAIL, "output 'y' error", "312 noise floors, " + "allowed 8, " * 20, "a"),
+            Finding(Grade.FAIL, "output 'z' error", "300 noise floors, " + "allowed 8, " * 20, "a"),
+        ]
+    )
+    lines = failure_text("net", "v", verdict, measured, width=80).splitlines()
+    assert [line[:16] for line in lines if len(line) > 80] == ["  reproduce: pyt"]
+    assert any(line.startswith("     index  PyTorch    ONNX") for line in lines)
+    begin = next(i for i, line in enumerate(lines) if line.startswith("  FAIL output 'z'"))
+    assert lines[begin + 1].startswith("    allowed 8")
+
+
+def test_the_headline_begins_with_the_number():
+    worst = Finding(Grade.FAIL, "output 'y' error", "312 noise floors,\n allowed 8", "batch=1")
+    assert headline(Verdict.of([*fails(0), worst])) == (
+        "312 noise floors, allowed 8 (output 'y' error)"
+    )
