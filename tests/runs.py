@@ -13,8 +13,11 @@ from pytest_onnxcheck.measurement import (
     Divergence,
     Exclusion,
     FloorMeasurement,
+    HashedFile,
+    HeldTo,
     LayerLoss,
     SensitivityMeasurement,
+    SkippedProbes,
     Step,
 )
 from pytest_onnxcheck.record.entry import Entry, Planned
@@ -38,6 +41,11 @@ ENVIRONMENT = Environment(
 FLOOR = FloorMeasurement(
     "float64 and 3 perturbed runs", 4.0, 1e-6, 5e-7, 2.5e-7, 1e-7, 1e-6, 0, 0, 0
 )
+
+#: what the manifest leaves out is told with its reason
+HELD_TO = HeldTo(1, 2, 3, sizes=4, skipped=(SkippedProbes("inf*", "no audio is infinite"),))
+
+LIBRARY = HashedFile("libops.so", 4096, "ef" * 32)
 
 DIAGNOSIS = Diagnosis(
     case="batch=1",
@@ -86,11 +94,11 @@ def model(name: str = "net", *, fails: bool = False, line: int = 3) -> list[Entr
     wrong = Finding(Grade.FAIL, "output 'y' rel_rms", "0.5, pass is at most 0.15", "batch=1")
     close = Finding(Grade.WARN, "speed-up", "0.63 times the fp32 artefact: slower here")
     found = [
-        entry("export", EXPORT, **common),
+        entry("export", dataclasses.replace(EXPORT, libraries=(LIBRARY,)), **common),
         entry("structure", **common, grade=Grade.PASS),
         entry(
             "equivalence",
-            equivalence(good),
+            dataclasses.replace(equivalence(good), held_to=HELD_TO),
             target="cpu",
             point="cpu",
             limits=(Limit("tolerance.safety", 8, 8),),
@@ -187,7 +195,8 @@ def evil() -> Record:
                 divergence=Divergence(EVIL, EVIL, EVIL, EVIL, EVIL, EVIL, note=EVIL),
             )
             cases = (CaseMeasurement(EVIL, (output(EVIL, rel_rms=0.5),)),)
-            measured = dataclasses.replace(measured, diagnosis=found, cases=cases)
+            held = dataclasses.replace(HELD_TO, skipped=(SkippedProbes(EVIL, EVIL),))
+            measured = dataclasses.replace(measured, diagnosis=found, cases=cases, held_to=held)
             bad[number] = dataclasses.replace(each, measurement=measured)
     return record(
         *bad,

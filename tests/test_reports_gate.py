@@ -6,7 +6,7 @@ import json
 
 import jsonschema
 import pytest
-from project import Project, mlps
+from project import Project, Result, mlps
 
 from pytest_onnxcheck.record import schema
 
@@ -134,6 +134,22 @@ def test_a_terminal_gets_no_control_characters_of_a_manifest_or_a_file(project: 
     project.manifest(mlps("net") + skip + mlps("other") + wrong)
     project.environ = {"GITHUB_ACTIONS": "true"}
     result = project.pytest("--onnxcheck", "-rs", "-m", "structure")
+    assert_harmless(result)
+
+
+def test_a_summary_gets_none_either_where_it_wraps_lines(project: Project):
+    project.columns = 80
+    reason = r"\u001b[31mred " + "::error::stolen " * 20
+    left_out = f'\nskip_probes = [{{ name = "zeros*", reason = "{reason}" }}]\n'
+    project.manifest(mlps("net") + left_out)
+    project.environ = {"GITHUB_ACTIONS": "true"}
+    result = project.pytest("--onnxcheck", "-m", "equivalence")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines("left out  net: probe 'zeros[*]': *")
+    assert_harmless(result)
+
+
+def assert_harmless(result: Result) -> None:
     shown = "\n".join(result.outlines)
     assert r"\x1b[31mred" in shown
     assert "\x1b[31mred" not in shown

@@ -11,7 +11,7 @@ from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.report.text import failure_text
 from pytest_onnxcheck.verdict import Grade, Verdict
 
-__all__ = ["Failure", "failure", "failures", "whole_text"]
+__all__ = ["Failure", "failure", "failures", "unexpected", "whole_text"]
 
 _FAILED = ("failed", "xpassed")
 
@@ -46,8 +46,15 @@ def failure(entry: Entry) -> Failure:
         commands += [measured.diagnosis.repro] if measured.diagnosis.repro else []
     summary = entry.reason.partition("\n")[0] or entry.outcome
     if entry.outcome == "xpassed":
-        summary = f"passed, though the manifest says it fails: {entry.expected_failure}"
+        summary = unexpected(entry)
     return Failure(entry, summary, whole_text(entry), tuple(commands))
+
+
+def unexpected(entry: Entry) -> str:
+    """What is wrong with a check that passes against its `xfail`, and how to mend it."""
+    reason = entry.expected_failure or entry.reason.removeprefix("[XPASS(strict)]").strip()
+    why = f" ({reason})" if reason else ""
+    return f"it passes, which the manifest does not expect{why}: take it out of the model's `xfail`"
 
 
 def whole_text(entry: Entry) -> str:
@@ -55,4 +62,6 @@ def whole_text(entry: Entry) -> str:
     verdict = Verdict(entry.findings)
     if verdict.graded(Grade.FAIL):
         return failure_text(entry.model, entry.variant, verdict, entry.measurement, whole=True)
-    return "\n".join(map(str, entry.findings)) or entry.reason or entry.outcome
+    said = [unexpected(entry)] if entry.outcome == "xpassed" else []
+    said += map(str, entry.findings)
+    return "\n".join(said) or entry.reason or entry.outcome

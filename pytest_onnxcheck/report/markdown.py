@@ -13,6 +13,7 @@ from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.escaping import code, fenced, inline, markdown
 from pytest_onnxcheck.report.failures import Failure, failures
+from pytest_onnxcheck.report.resting import left_out
 from pytest_onnxcheck.report.table import made_on
 from pytest_onnxcheck.report.table import markdown as table
 from pytest_onnxcheck.wording import listed
@@ -143,7 +144,7 @@ def _moved(kind: str, found: Sequence[Change]) -> Iterator[str]:
         yield f"- {kind}: … and {len(found) - _MOST} more"
 
 
-def _skipped(entries: Iterable[Entry]) -> Iterator[str]:
+def _skipped(entries: Sequence[Entry]) -> Iterator[str]:
     found = Counter(inline(entry.reason) for entry in entries if entry.outcome == "skipped")
     if found:
         rows = (
@@ -152,6 +153,10 @@ def _skipped(entries: Iterable[Entry]) -> Iterator[str]:
         )
         text = _reasons(rows, len(found), first="skipped")
         yield _folded(f"{sum(found.values())} skipped", text)
+    if probes := left_out(entries):
+        named = [(f"{code(name)} of {code(model)}", reason) for model, name, reason in probes]
+        text = _reasons(named, len(named), first="probes")
+        yield _folded("Probes left out by the manifest", text)
 
 
 def _released(record: Record) -> Iterator[str]:

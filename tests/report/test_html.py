@@ -17,6 +17,7 @@ from entries import ratios
 from pytest_onnxcheck.history import History, points_of
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.report.html import page
+from pytest_onnxcheck.verdict import Finding, Grade
 
 #: elements that have no end
 VOID = {"meta", "input", "br", "img", "link", "hr"}
@@ -110,8 +111,36 @@ def test_what_a_model_was_found_to_be_is_all_there(failing: Page):
     ):
         assert heading in headings
     text = "\n".join(failing.texts["main"])
-    for fact in ("tolerance.safety", "fails beyond 0.35", "0.25 of fp32", "ab" * 32, "layer1.conv"):
+    for fact in (
+        *("tolerance.safety", "fails beyond 0.35", "0.25 of fp32", "ab" * 32, "layer1.conv"),
+        *("library libops.so", "ef" * 32, "probe inf*", "skip_probes: no audio is infinite"),
+    ):
         assert fact in text
+
+
+def test_a_text_is_not_wrapped_where_the_browser_wraps_it():
+    long = "word " * 60
+    wrong = Finding(Grade.FAIL, "output 'y' error", f"9 noise floors {long}end", "batch=1")
+    bad = [
+        dataclasses.replace(entry, findings=(wrong,)) if entry.outcome == "failed" else entry
+        for entry in runs.model(fails=True)
+    ]
+    texts = Page(page([runs.record(*bad)])).texts["pre"]
+    assert str(wrong) in texts[0].splitlines()
+
+
+def test_a_check_that_passes_against_its_xfail_is_told_with_its_mend():
+    passes = [
+        dataclasses.replace(entry, outcome="xpassed", reason="[XPASS(strict)] a static dim")
+        if entry.check == "structure"
+        else entry
+        for entry in runs.model()
+    ]
+    text = Page(page([runs.record(*passes, exitstatus=1)])).texts["pre"][0]
+    assert text == (
+        "it passes, which the manifest does not expect (a static dim): take it out of the "
+        "model's `xfail`"
+    )
 
 
 def test_only_a_model_that_failed_is_open(failing: Page):

@@ -446,6 +446,12 @@ def test_a_failure_is_wrapped_but_for_what_is_copied_and_what_stands_in_columns(
     assert lines[begin + 1].startswith("    allowed 8")
 
 
+def test_without_a_width_nothing_is_wrapped():
+    long = Finding(Grade.FAIL, "output 'y' error", "allowed 8, " * 40)
+    text = failure_text("net", "v", Verdict.of([*fails(1), long]), STRUCTURE)
+    assert f"  FAIL {long}" in text.splitlines()
+
+
 def test_the_headline_begins_with_the_number():
     worst = Finding(Grade.FAIL, "output 'y' error", "312 noise floors,\n allowed 8", "batch=1")
     assert headline(Verdict.of([*fails(0), worst])) == (

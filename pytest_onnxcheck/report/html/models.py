@@ -29,6 +29,7 @@ from pytest_onnxcheck.report.html.plots import (
     scatter,
     strips,
 )
+from pytest_onnxcheck.report.resting import left_out
 from pytest_onnxcheck.report.table import HEADER, cells, file_size
 from pytest_onnxcheck.report.text import element_rows, held_to, metrics, worst_output
 
@@ -42,8 +43,9 @@ _STAGES = {
     stage: place
     for place, stage in enumerate(
         (
-            *("reference", "oracle", "evaluation", "calibration"),
-            *("export", "conversion", "file", "setup", "check"),
+            *("loading the checkpoint", "running PyTorch", "scoring PyTorch"),
+            *("reading calibration data", "exporting", "quantizing", "reading the file", "setup"),
+            *("comparing", "searching", "diagnosing", "injecting faults", "trying", "check"),
         ),
         1,
     )
@@ -170,7 +172,7 @@ def section(
         failures=tuple(found),
         expected=tuple(_expected(entries)),
         warnings=tuple(_grouped(entries, "warn")),
-        skipped=tuple(_grouped(entries, "skipped")),
+        skipped=(*_grouped(entries, "skipped"), *_left_out(entries)),
         header=header,
         rows=lines,
         held=tuple(_held(entries)),
@@ -212,6 +214,11 @@ def _grouped(entries: Sequence[Entry], state: str) -> Iterator[Told]:
     for reason, among in found.items():
         text = "\n".join(map(str, among[0].findings)) if state == "warn" else reason
         yield Told(_check(among[0]), text, len(among) - 1)
+
+
+def _left_out(entries: Sequence[Entry]) -> Iterator[Told]:
+    for _, name, reason in left_out(entries):
+        yield Told(f"probe {name}", f"left out by the manifest's skip_probes: {reason}")
 
 
 def _check(entry: Entry) -> str:
@@ -354,7 +361,7 @@ def _seconds(value: float) -> str:
 
 
 def _files(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
-    """Variant, file, size and hash of what was checked, the checkpoint too."""
+    """Variant, file, size and hash of what was checked, checkpoint and libraries too."""
     for row in rows:
         exported, quantized = row.measured(ExportMeasurement), row.measured(QuantizationMeasurement)
         checks = [found.file for found in (exported if row.is_fp32 else quantized)[:1]]
@@ -367,3 +374,5 @@ def _files(rows: Sequence[Row]) -> Iterator[tuple[str, ...]]:
         checkpoint = next((found.checkpoint_sha256 for found in exported), None)
         if row.is_fp32 and checkpoint:
             yield row.variant, "checkpoint", "", checkpoint
+        for each in exported[0].libraries if exported else ():
+            yield row.variant, f"library {each.name}", file_size(each.size_bytes), each.sha256

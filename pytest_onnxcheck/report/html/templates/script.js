@@ -5,23 +5,44 @@
   if (!form || models.length === 0) return;
   const search = document.getElementById("search");
   const boxes = Array.from(form.querySelectorAll("input[name=state]"));
-  const rows = new Map();
-  for (const row of document.querySelectorAll("tr[data-row]")) rows.set(row.dataset.row, row);
+  let index = null;
+  let waiting = 0;
+
+  // what a search looks through, read from the page once
+  function indexed() {
+    if (index === null) {
+      const rows = new Map();
+      for (const row of document.querySelectorAll("tr[data-row]")) rows.set(row.dataset.row, row);
+      index = models.map((model) => {
+        const elements = [model, rows.get(model.id)].filter(Boolean);
+        return { text: model.dataset.find, state: model.dataset.state, elements, shown: true };
+      });
+    }
+    return index;
+  }
 
   function apply() {
+    clearTimeout(waiting);
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const states = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
     let shown = 0;
-    for (const model of models) {
-      const found = words.every((word) => model.dataset.find.includes(word));
-      const visible = found && states.has(model.dataset.state);
-      model.hidden = !visible;
-      const row = rows.get(model.id);
-      if (row) row.hidden = !visible;
-      shown += visible ? 1 : 0;
+    for (const one of indexed()) {
+      const found = states.has(one.state) && words.every((word) => one.text.includes(word));
+      // the browser lays out anew what changes, and only that
+      if (found !== one.shown) for (const element of one.elements) element.hidden = !found;
+      one.shown = found;
+      shown += found ? 1 : 0;
     }
     document.getElementById("shown").textContent = shown + " of " + models.length + " models shown";
     document.getElementById("none").hidden = shown > 0;
+    form.setAttribute("aria-busy", "false");
+  }
+
+  // not at every key of a word that is being typed
+  function soon() {
+    form.setAttribute("aria-busy", "true");
+    clearTimeout(waiting);
+    waiting = setTimeout(apply, 100);
   }
 
   function open(all) {
@@ -41,7 +62,7 @@
     target.scrollIntoView();
   }
 
-  search.addEventListener("input", apply);
+  search.addEventListener("input", soon);
   for (const box of boxes) box.addEventListener("change", apply);
   form.addEventListener("submit", (event) => event.preventDefault());
   document.getElementById("open").addEventListener("click", () => open(true));
