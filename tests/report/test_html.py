@@ -143,6 +143,16 @@ def test_a_check_that_passes_against_its_xfail_is_told_with_its_mend():
     )
 
 
+def test_the_stages_that_took_longest_are_shown_and_the_others_as_one():
+    stages = {f"stage {number}": 10.0 + number for number in range(8)} | {"brief": 0.5, "odd": 0.25}
+    entry = dataclasses.replace(runs.model()[0], stages=stages)
+    found = Page(page([runs.record(entry)]))
+    shown = [text for text in found.texts["span"] if text.startswith("stage ")]
+    assert shown == [f"stage {number}" for number in range(7, 0, -1)]
+    assert "other" in found.texts["span"]
+    assert found.texts["td"].count("10.8 s") == 1
+
+
 def test_only_a_model_that_failed_is_open(failing: Page):
     models = [each for each in failing.all("details") if each.get("class") == "model"]
     assert [(each["data-state"], "open" in each) for each in models] == [

@@ -45,11 +45,22 @@ _STAGES = {
         (
             *("loading the checkpoint", "running PyTorch", "scoring PyTorch"),
             *("reading calibration data", "exporting", "quantizing", "reading the file", "setup"),
-            *("comparing", "searching", "diagnosing", "injecting faults", "trying", "check"),
+            *(
+                "comparing",
+                "searching",
+                "diagnosing",
+                "scoring",
+                "injecting faults",
+                "trying",
+                "check",
+            ),
         ),
         1,
     )
 }
+
+#: as many as there are colours; the last is all others
+_MOST_STAGES, _OTHER = 8, "other"
 
 #: layers shown of one artefact, the worst first
 _MOST_LAYERS = 12
@@ -156,8 +167,7 @@ def section(
     states = [row.verdict() for row in rows]
     found = failures(entries)
     header, lines = _table(rows)
-    named = dict.fromkeys(stage for entry in entries for stage in entry.stages)
-    stages = tuple(sorted(named, key=lambda stage: _STAGES.get(stage, 0)))
+    stages = _stages(entries)
     names = tuple(row.variant for row in rows)
     texts = [rows[0].model, *names, *(failure.summary for failure in found)]
     return Section(
@@ -334,13 +344,29 @@ def _timed(entries: Sequence[Entry]) -> Iterator[Timed]:
             yield Timed(f"{entry.variant} [{entry.point}]", fact, strips(measured))
 
 
+def _seconds_of(entries: Sequence[Entry]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for entry in entries:
+        found.update(entry.stages)
+    return found
+
+
+def _stages(entries: Sequence[Entry]) -> tuple[str, ...]:
+    """The stages that took longest, in the order of their work; the others are one."""
+    named = [stage for stage, _ in _seconds_of(entries).most_common()]
+    shown = named if len(named) <= _MOST_STAGES else named[: _MOST_STAGES - 1]
+    found = sorted(shown, key=lambda stage: _STAGES.get(stage, 0))
+    return (*found, _OTHER) if len(shown) < len(named) else tuple(found)
+
+
 def _spent(rows: Sequence[Row], stages: Sequence[str]) -> tuple[Spent, ...]:
-    taken = {
-        row.variant: {
-            stage: sum(entry.stages.get(stage, 0.0) for entry in row.entries) for stage in stages
-        }
-        for row in rows
-    }
+    taken: dict[str, dict[str, float]] = {}
+    for row in rows:
+        counted = _seconds_of(row.entries)
+        told = {stage: float(counted[stage]) for stage in stages}
+        if _OTHER in told:
+            told[_OTHER] = counted.total() - sum(told.values())
+        taken[row.variant] = told
     most = max((sum(seconds.values()) for seconds in taken.values()), default=0.0)
     found = []
     for variant, seconds in taken.items():
