@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.history import History
 from pytest_onnxcheck.measurement import SpeedPoint
+from pytest_onnxcheck.report.escaping import visible
 
 __all__ = ["chosen", "listing", "svg"]
 
@@ -42,7 +43,7 @@ def listing(history: History, pattern: str = "*") -> str:
         for check, points in found.items()
     ]
     problems = "".join(f"{problem}\n" for problem in history.problems)
-    return problems + "\n\n".join(blocks) + "\n"
+    return visible(problems + "\n\n".join(blocks) + "\n")
 
 
 def _block(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterator[str]:
@@ -135,7 +136,7 @@ def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
     def y(value: float) -> float:
         return bottom - (value - least) / (most - least) * (bottom - _TOP)
 
-    yield f'<text class="name" x="{_LEFT}" y="16">{html.escape(check)}</text>'
+    yield f'<text class="name" x="{_LEFT}" y="16">{html.escape(visible(check))}</text>'
     yield f'<line class="axis" x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
     for value in (least + margin, most - margin):
         yield f'<text class="end" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">{value:.3g}</text>'
@@ -148,11 +149,12 @@ def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
     for index, point in enumerate(points):
         at, (low, high) = f"{x(index):.1f}", point.interval
         elsewhere = baseline is not None and point.cpu != baseline.cpu
-        title = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        told = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        title = html.escape(visible(told))
         yield f'<line class="run" x1="{at}" y1="{y(low):.1f}" x2="{at}" y2="{y(high):.1f}"/>'
         yield (
             f'<circle class="run{" other" if elsewhere else ""}" cx="{at}" '
-            f'cy="{y(point.normalised):.1f}" r="3"><title>{html.escape(title)}</title></circle>'
+            f'cy="{y(point.normalised):.1f}" r="3"><title>{title}</title></circle>'
         )
     for index in sorted({0, len(points) - 1}):
         date = points[index].created[:10]
