@@ -32,6 +32,12 @@ def path_hint(
     if _PLAIN_CONTAINER.search(str(error)):
         held = [path.partition(".")[0] for path in paths.values() if "." in path]
         plain = [head for head in dict.fromkeys(held) if head not in model.containers]
+        if plain and "get_seq_length" in str(error):
+            return (
+                f" (what lies below {plain[0]!r} is held by a list or a dict, and transformers' "
+                f"caches by a class: write containers.{plain[0]} = "
+                '"transformers.cache_utils:DynamicCache")'
+            )
         if plain:
             return (
                 f" (what lies below {plain[0]!r} is held by a list or a dict; of a class of yours, "

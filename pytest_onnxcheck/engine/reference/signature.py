@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.containers import hints_of
+from pytest_onnxcheck.engine.reference.containers import by_annotation, hints_of
 from pytest_onnxcheck.engine.reference.plans import Planner, Tree, hint, refused
-from pytest_onnxcheck.engine.reference.structures import build
+from pytest_onnxcheck.engine.reference.structures import build, is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
 
@@ -281,13 +281,26 @@ class _Binding:
                 kwargs[name] = plan
         if listed and skipped:
             raise self._error(f"*{self._star} is given, and {skipped[0]!r} before it is not")
-        kwargs |= {name: self._planner.plan(tree, name, None) for name, tree in trees.items()}
+        for name, tree in trees.items():
+            kwargs[name] = self._planner.plan(tree, name, self._renamed(tree))
         element = self._annotations.get(self._star or "")
         rest = [
             self._planner.plan(tree, f"{self._star}.{at}", element)
             for at, tree in enumerate(listed)
         ]
         return [*args, *rest], kwargs, len(args)
+
+    def _renamed(self, tree: Any) -> Any:
+        """The annotation of the one cache that gets nothing: `**kwargs` takes its old name."""
+        free = [p for p in self._parameters if p not in self._heads.values()]
+        found = [
+            hint
+            for name in free
+            if isinstance(tree, Tree)
+            and (hint := self._annotations.get(name)) is not None
+            and is_cache(by_annotation(hint, tree))
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _check_slip(self, name: str) -> None:
         """Refuses a name in `**kwargs` that is nearly a parameter's."""
