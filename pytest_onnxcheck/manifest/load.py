@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import tomllib
 import types
@@ -160,9 +161,7 @@ class _Loader:
         for name, table in tables.items():
             for model in self.models(name, table, file):
                 if model.name in models:
-                    self.problem(
-                        ("models", name), f"another model is already called {model.name!r}"
-                    )
+                    self.problem(("models", name), self.called_twice(models[model.name], model))
                 else:
                     models[model.name] = model
                     self.tables[model.name] = name
@@ -177,6 +176,17 @@ class _Loader:
             models={name: model for name, model in models.items() if self.tables[name] not in bad},
             problems=tuple(self.problems),
             lines={name: self.line(("models", name)) for name in tables},
+        )
+
+    def called_twice(self, first: Model, second: Model) -> str:
+        """Two models of one name: of two tables, or two matches of a glob."""
+        files = [m.checkpoint for m in (first, second) if m.checkpoint is not None]
+        if first.section != second.section or len(files) < 2:
+            return f"another model is already called {first.name!r}"
+        one, other = (os.path.relpath(file, self.path.parent) for file in files)
+        return (
+            f"{one!r} and {other!r} would both be called {first.name!r}, since a name holds no "
+            "other characters: rename one, or let the glob match one of them"
         )
 
     def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:

@@ -80,6 +80,8 @@ class Checkpoint:
             "set state_dict = " + " or ".join(repr(f"{dotted}.{k}" if dotted else k) for k in found)
             if found
             else f"it holds {_shortened([key for key, _ in _entries(state)])}"
+            if isinstance(state, Mapping)
+            else f"it is a {type(state).__name__}, and not names with tensors"
         )
         raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
 

@@ -71,6 +71,9 @@ def unreadable(path: Path) -> str | None:
         return _zip(path)
     if is_safetensors(path):
         return _short_safetensors(path)
+    if _is_prose(head):
+        first = head.decode(errors="ignore").partition("\n")[0]
+        return f"is a text, which begins with {first[:40]!r}"
     what = _pickled(path) if head.startswith(_PICKLE_PROTO) else _binary(path, head)
     return None if what is None else f"is {what}; {_CONVERT}"
 
@@ -164,6 +167,21 @@ def _pickled(path: Path) -> str | None:
     if "torch" in packages:
         return None
     return next((what for package, what in _PICKLES.items() if package in packages), None)
+
+
+def _is_prose(head: bytes) -> bool:
+    """Whether a file begins as a text, and not as a pickle of the oldest protocol, a text too."""
+    if not re.fullmatch(rb"[\t\r\n\x20-\x7e\x80-\xff]+", head):
+        return False
+    try:
+        head.decode("utf-8", errors="strict" if len(head) < _HEAD else "ignore")
+        for _ in pickletools.genops(head):
+            pass
+    except UnicodeDecodeError:
+        return False
+    except ValueError as error:  # a pickle that goes on behind the head ends in the middle
+        return "exhausted" not in str(error)
+    return False
 
 
 def _binary(path: Path, head: bytes) -> str | None:

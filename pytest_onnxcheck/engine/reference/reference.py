@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.imports import sources, user_frames
+from pytest_onnxcheck.engine.reference.refusals import path_hint
 from pytest_onnxcheck.engine.reference.signature import Signature, constant, signature_of
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
 from pytest_onnxcheck.errors import InputError
@@ -153,13 +154,15 @@ class Reference:
 
     def _not_run(self, inputs: Mapping[str, Any], error: Exception) -> str:
         refused = self.signature.refused()
+        parameters = self.signature.parameters
         if refused:
-            return f"{self.model.name}: {refused}"
+            return f"{self.model.name}: {refused}{path_hint(self.model, parameters, refused)}"
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         return (
             f"{self.model.name}: PyTorch itself does not run on {shapes}: "
             f"{type(error).__name__}: {error}{self.scalars_hint()}"
-            f"{self.signature.hint()}\n{user_frames(error)}"
+            f"{path_hint(self.model, parameters, error) or self.signature.hint()}"
+            f"\n{user_frames(error)}"
         )
 
     def scalars_hint(self) -> str:

@@ -83,9 +83,6 @@ class Signature:
             for name in self._missing()[:1]:
                 text += f"; give {name!r} as an input (inputs.{name}.shape = [...]) or as a "
                 text += f"constant (arguments = {{ {name} = ... }})"
-            for name in self._taken()[-1:] if len(self.args) > len(self._taken()) else ():
-                text += f"; where {name!r} takes several of them in a list or tuple, give each "
-                text += f'its place: path = "{name}.0", path = "{name}.1"'
             return text
         return ""
 
@@ -301,14 +298,25 @@ class _Binding:
         if listed and skipped:
             raise self._error(f"*{self._star} is given, and {skipped[0]!r} before it is not")
         for name, tree in trees.items():
-            self._check_cache(name, tree)
-            kwargs[name] = self._planner.plan(tree, name, None)
+            kwargs[name] = self._planner.plan(tree, name, self._renamed(tree))
         element = self._annotations.get(self._star or "")
         rest = [
             self._planner.plan(tree, f"{self._star}.{at}", element)
             for at, tree in enumerate(listed)
         ]
         return [*args, *rest], kwargs, len(args)
+
+    def _renamed(self, tree: Any) -> Any:
+        """The annotation of the one cache that gets nothing: `**kwargs` takes its old name."""
+        free = [p for p in self._parameters if p not in self._heads.values()]
+        found = [
+            hint
+            for name in free
+            if isinstance(tree, Tree)
+            and (hint := self._annotations.get(name)) is not None
+            and is_cache(by_annotation(hint, tree))
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _check_slip(self, name: str) -> None:
         """Refuses a name in `**kwargs` that is nearly a parameter's."""
@@ -320,19 +328,6 @@ class _Binding:
                 f"input {name!r} would be passed in **{self._others} (did you mean {close[0]!r}?); "
                 f'if that is meant, give it path = "{name}"'
             )
-
-    def _check_cache(self, head: str, tree: Any) -> None:
-        """Refuses layers in `**kwargs` where `forward` takes a cache under another name."""
-        if not isinstance(tree, Tree) or head in self._model.containers:
-            return
-        for name, annotation in self._annotations.items():
-            if name not in self._heads.values() and is_cache(by_annotation(annotation, tree)):
-                raise self._error(
-                    f"inputs below {head!r} would be passed in **{self._others} as a list: forward "
-                    f'takes a cache as {name!r}; give them the path "{name}.0.key" in place of '
-                    f'"{head}.0.key", or name their container, containers.{head} = '
-                    '"module:class"'
-                )
 
     def _no(self, head: str) -> str:
         known = [name for name, p in self._parameters.items() if p.kind not in _SEVERAL]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.reference.misfits import Trial, differences, shape_of, unfit
+from pytest_onnxcheck.engine.reference.misfits import KEPT, Trial, differences, shape_of, unfit
 from pytest_onnxcheck.engine.reference.names import (
     at_top,
     bare_name,
@@ -93,7 +93,7 @@ def load_state(
     if fitting and not differences(wanted, bare.state, tied=tied):
         fitting = _distinct([bare, *fitting])  # weights without prefix, and their average under one
     if not fitting:
-        raise unfit(module, wanted, trials, path, tied=tied)
+        raise unfit(module, wanted, trials, state, path, tied=tied)
     if len(fitting) > 1:
         lines = " or ".join(f'prefix = "{trial.prefix}"' for trial in fitting[:5])
         places = [f"under {t.prefix!r}" if t.prefix else "without prefix" for t in fitting[:5]]
@@ -106,7 +106,7 @@ def load_state(
     chosen = fitting[0]
     error = _loads(module, wanted, chosen.state, tied=tied)  # others were tried after it
     if error is not None:
-        raise unfit(module, wanted, [replace(chosen, error=error)], path, tied=tied)
+        raise unfit(module, wanted, [replace(chosen, error=error)], state, path, tied=tied)
     used = set(named_under(state, chosen.prefix) if chosen.prefix else at_top(wanted, state))
     ignored = [name for name in state if name not in used]
     besides = f"; {several(ignored)} beside them ignored" if ignored else ""
@@ -136,7 +136,7 @@ def _load_chosen(
         )
     trial = _trial(module, wanted, part, dotted(prefix), tied=tied)
     if trial.error is not None:
-        raise unfit(module, wanted, [trial], path, tied=tied)
+        raise unfit(module, wanted, [trial], state, path, tied=tied)
     return Loaded(prefix, _told_folding(path, trial))
 
 
@@ -147,7 +147,7 @@ def _trial(
     error = _loads(module, wanted, state, tied=tied)
     if error is None:
         return Trial(prefix, state, None)
-    bare = _without_wrappers(module, wanted, state)
+    bare = _without_computed(module, wanted, _without_wrappers(module, wanted, state))
     if list(bare) != list(state):
         error = _loads(module, wanted, bare, tied=tied)
         if error is None:
@@ -161,7 +161,9 @@ def _trial(
 def _loads(
     module: torch.nn.Module, wanted: StateDict, state: StateDict, *, tied: bool
 ) -> str | None:
-    """Loads entries; what torch says where it refuses."""
+    """Loads entries; what torch says where it refuses, or `KEPT`."""
+    lacking = set(differences(wanted, state, tied=tied)) - {"unexpected"}
+    watched = _weights(module, wanted) if lacking else {}
     try:
         module.load_state_dict(state)  # strict by default, also where a model has its own
     except Exception as error:
@@ -169,7 +171,37 @@ def _loads(
             module.load_state_dict(state, strict=False)
             return None
         return one_line(error, 300)
-    return None
+    return KEPT if _kept(module, watched) else None
+
+
+def _weights(
+    module: torch.nn.Module, wanted: StateDict
+) -> dict[str, tuple[torch.Tensor, int, torch.Tensor]]:
+    """Parameters and running statistics: each with how often it was written, and a copy."""
+    names = {name for name, _ in module.named_parameters()}
+    return {
+        name: (value, value._version, value.clone())
+        for name, value in wanted.items()
+        if shape_of(value) is not None
+        and not value.is_inference()
+        and (name in names or name.rpartition(".")[2].startswith("running_"))
+    }
+
+
+def _kept(
+    module: torch.nn.Module, watched: Mapping[str, tuple[torch.Tensor, int, torch.Tensor]]
+) -> bool:
+    """Whether a `load_state_dict` that did not complain left some as they were."""
+    import torch
+
+    now = module.state_dict() if watched else {}
+    return any(
+        name in now
+        and now[name].data_ptr() == value.data_ptr()
+        and value._version == version
+        and torch.equal(value, copy)
+        for name, (value, version, copy) in watched.items()
+    )
 
 
 def _told_folding(path: Path, trial: Trial) -> tuple[str, ...]:
@@ -231,6 +263,31 @@ def _without_wrappers(module: torch.nn.Module, wanted: StateDict, state: StateDi
         modules.get(bare_name(path), bare_name(path)): version for path, version in versions.items()
     }
     return result
+
+
+def _without_computed(module: torch.nn.Module, wanted: StateDict, state: StateDict) -> StateDict:
+    """Entries without those that the module computes itself, with the same values.
+
+    Buffers that were saved once and no longer are, such as `position_ids` and `inv_freq`.
+    """
+    computed = {name: value for name, value in module.named_buffers() if name not in wanted}
+    dropped = [name for name in state if name in computed and _alike(state[name], computed[name])]
+    if not dropped:
+        return state
+    result = OrderedDict((name, value) for name, value in state.items() if name not in dropped)
+    result._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+    return result
+
+
+def _alike(value: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same numbers but for the coarser dtype's rounding."""
+    import torch
+
+    if shape_of(value) is None or shape_of(value) != shape_of(other):
+        return False
+    kinds = [t.dtype for t in (value, other) if t.is_floating_point()]
+    rtol = 4 * max((torch.finfo(kind).eps for kind in kinds), default=0.0)
+    return torch.allclose(value.double(), other.double(), rtol=rtol, atol=0.0, equal_nan=True)
 
 
 def _without_weight_norm(wanted: StateDict, state: StateDict) -> StateDict:

@@ -29,7 +29,19 @@ CACHE = next(
 )
 
 NETS = """
+import torch
 import transformers
+
+
+class Renamed(torch.nn.Module):
+    # takes the name that its cache had before too, as transformers' models do
+    def __init__(self):
+        super().__init__()
+        self.model = llama()
+
+    def forward(self, input_ids, cache: transformers.Cache | None = None, **kwargs):
+        cache = kwargs.pop("old_name", cache)
+        return {"logits": cache.layers[1].keys.sum() + self.model.lm_head.weight[input_ids].sum()}
 
 
 def llama():
@@ -43,6 +55,11 @@ def llama():
         max_position_embeddings=64,
     )
     return transformers.LlamaForCausalLM(config).eval()
+
+
+class Silent(torch.nn.Module):
+    def forward(self, input_ids, states):
+        return input_ids + states.get_seq_length()
 
 
 def t5():
@@ -171,6 +188,27 @@ def test_models_with_a_cache_export_and_agree(model, tmp_path, text, exporter):
             np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_an_old_name_of_a_cache_that_goes_to_the_keyword_arguments_is_one_too(model):
+    text = LLAMA.replace("nets.py:llama", "nets.py:Renamed").replace("CACHE", "old_name")
+    reference = load_reference(model(text.replace('["batch", 1, 50]', "[]")))
+    inputs = declared_cases(reference)[0].inputs
+    (found,) = reference.run(inputs)
+    weight = reference.module.model.lm_head.weight[inputs["input_ids"]].sum()
+    np.testing.assert_allclose(found, inputs["k1"].sum() + weight.item(), rtol=1e-4)
+
+
+def test_a_cache_that_forward_does_not_say_is_told_how_to_be_named(model):
+    text = LLAMA.replace("nets.py:llama", "nets.py:Silent").replace("CACHE", "states")
+    reference = load_reference(model(text))
+    with pytest.raises(InputError) as caught:
+        reference.run(declared_cases(reference)[0].inputs)
+    assert (
+        "'list' object has no attribute 'get_seq_length' (what lies below 'states' is held by a "
+        "list or a dict, and transformers' caches by a class: write containers.states = "
+        '"transformers.cache_utils:DynamicCache")'
+    ) in str(caught.value)
+
+
 def test_a_cache_bears_float64_and_perturbed_runs(model):
     oracle = Oracle(load_reference(model(LLAMA)))
     case = oracle.declared[0]
@@ -194,19 +232,3 @@ def test_a_cache_that_needs_more_than_its_states_is_told(model):
     reference = load_reference(model(text))
     with pytest.raises(InputError, match=r"StaticCache.* missing 2 required positional arguments"):
         reference.run(declared_cases(reference)[0].inputs)
-
-
-def test_a_cache_under_another_name_is_refused_with_forwards_own(model):
-    other = {"cache": "past_key_values", "past_key_values": "cache"}[CACHE]
-    text = LLAMA.replace("CACHE", other)
-    with pytest.raises(CheckpointError) as caught:
-        load_reference(model(text))
-    assert str(caught.value) == (
-        f"net: inputs below '{other}' would be passed in **kwargs as a list: forward takes a cache "
-        f'as \'{CACHE}\'; give them the path "{CACHE}.0.key" in place of "{other}.0.key", or '
-        f'name their container, containers.{other} = "module:class"'
-    )
-    loaded = load_reference(
-        model(text + f'containers.{other} = "transformers.cache_utils:DynamicCache"')
-    )
-    assert other in loaded.signature.kwargs

@@ -327,11 +327,49 @@ def test_structures_that_nothing_names_are_told_where_pytorch_does_not_run(tmp_p
 def test_more_inputs_than_parameters_are_told(called):
     with pytest.raises(
         InputError,
-        match=r"forward\(x\) is called as forward\(a, b\): too many positional arguments; where "
-        r"'x' takes several of them in a list or tuple, give each its place: path = \"x.0\", "
-        r"path = \"x.1\"$",
+        match=r"forward\(x\) is called as forward\(a, b\): too many positional arguments; "
+        r"where 'x' takes several, say which is which: inputs.a.path = \"x.0\"$",
     ):
         called("x", "a", "b")
+
+
+RUNS_NOT = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def forward(self, x, cache, scale=None):
+        return x + cache.low
+""".lstrip()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        (
+            ["x", "cache.low"],
+            "AttributeError: 'dict' object has no attribute 'low' (what lies below 'cache' is held "
+            'by a list or a dict; of a class of yours, write containers.cache = "module:class")',
+        ),
+        (
+            ["x", "cach.low"],
+            "object has no attribute 'low' (forward has no parameter 'cach' (did you mean "
+            "'cache'?): input 'cach.low' was passed by position)",
+        ),
+        (["a", "b"], "AttributeError: 'Tensor' object has no attribute 'low'\n"),
+    ],
+)
+def test_what_forward_raises_says_what_may_be_meant(tmp_path, inputs, text):
+    (tmp_path / "runs_not.py").write_text(RUNS_NOT, encoding="utf-8")
+    lines = "".join(f'inputs."{name}".shape = [2]\n' for name in inputs)
+    (tmp_path / "models.toml").write_text(
+        f'schema = 1\n[models.net]\nfactory = "runs_not.py:Net"\n{lines}outputs.out.shape = [2]\n',
+        encoding="utf-8",
+    )
+    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
+    with pytest.raises(InputError) as caught:
+        reference.run({name: torch.zeros(2) for name in inputs})
+    assert text in str(caught.value)
 
 
 def test_an_input_that_forward_takes_as_a_number_is_told_how_it_can_be_one(called, tmp_path):
