@@ -15,6 +15,7 @@ PACKAGE = Path(pytest_onnxcheck.__file__).parent
 #: layer or room -> the third-party packages it may import, inside functions too. Who of our own
 #: imports whom is import-linter's to check: `[tool.importlinter]` in pyproject.toml.
 LIBRARIES = {
+    "cli": {"click", "rich"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},

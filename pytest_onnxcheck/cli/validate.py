@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-__all__ = ["add_to"]
+import click
+
+__all__ = ["validate"]
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declares the command."""
-    parser = commands.add_parser("validate", help="check a manifest and list its variants")
-    parser.add_argument("manifest", type=Path, nargs="?", default=Path("models.toml"))
-    parser.set_defaults(run=_run)
-
-
-def _run(arguments: argparse.Namespace) -> str:
+@click.command()
+@click.argument("manifest", type=click.Path(path_type=Path), default=Path("models.toml"))
+def validate(manifest: Path) -> None:
+    """Check a manifest and list its variants."""
     from pytest_onnxcheck.manifest import load_manifest
 
-    manifest = load_manifest(arguments.manifest, shown=str(arguments.manifest))
-    manifest.check()
-    return "".join(
-        f"{model.name}::{variant.name}\n"
-        for model in manifest.models.values()
-        for variant in model.variants
-    )
+    read = load_manifest(manifest, shown=str(manifest))
+    read.check()
+    for model in read.models.values():
+        for variant in model.variants:
+            click.echo(f"{model.name}::{variant.name}")

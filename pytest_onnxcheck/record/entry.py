@@ -22,10 +22,10 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.record.encoding import read
 from pytest_onnxcheck.verdict import Finding, Grade
 
-__all__ = ["Entry", "Planned"]
+__all__ = ["MEASUREMENTS", "Entry", "Planned"]
 
 #: check -> what it measures. A project's own checks measure what they like: that stays a dict.
-_MEASUREMENTS: dict[str, type[Any]] = {
+MEASUREMENTS: dict[str, type[Any]] = {
     "export": ExportMeasurement,
     "quantization": QuantizationMeasurement,
     "structure": StructureMeasurement,
@@ -171,7 +171,7 @@ def _graded(written: Any) -> Any:
 
 def _measurement(written: Mapping[str, Any]) -> object:
     """A check's measurement as its class; a dict where a project's suite measures other things."""
-    kind, measurement = _MEASUREMENTS.get(str(written.get("check"))), written.get("measurement")
+    kind, measurement = MEASUREMENTS.get(str(written.get("check"))), written.get("measurement")
     if kind is None or not isinstance(measurement, Mapping):
         return measurement
     if not _needed(kind) <= measurement.keys():
