@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.api.validate import validate
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "validate": "api.validate",
     "BehaviourError": "errors",
     "CheckpointError": "errors",
     "ExportError": "errors",
@@ -61,6 +63,8 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped for the reader
+    # what the command does, from Python
+    "validate",
     # errors
     "BehaviourError",
     "CheckpointError",

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.reference.header import not_found
 from pytest_onnxcheck.engine.reference.weights import entries_under
 from pytest_onnxcheck.errors import CheckpointError
 
@@ -103,8 +104,7 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
     if path.is_dir():
         raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
     if not path.is_file():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise CheckpointError(f"checkpoint not found: {path}{_close(path.name, siblings)}")
+        raise CheckpointError(f"checkpoint {not_found(path)}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
