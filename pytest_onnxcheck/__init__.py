@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.api.export import export_model
     from pytest_onnxcheck.api.validate import validate
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "export_model": "api.export",
     "validate": "api.validate",
     "BehaviourError": "errors",
     "CheckpointError": "errors",
@@ -64,6 +66,7 @@ _HOMES = {
 
 __all__ = [  # noqa: RUF022 - grouped for the reader
     # what the command does, from Python
+    "export_model",
     "validate",
     # errors
     "BehaviourError",

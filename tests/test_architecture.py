@@ -31,6 +31,7 @@ LIBRARIES = {
     "engine.speed": {"numpy", "onnxruntime", "torch"},
     "engine.checks": {"numpy", "onnx"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
+    "engine.guess": {"onnx", "torch"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import click
 
 from pytest_onnxcheck import __version__
+from pytest_onnxcheck.cli.export import export
 from pytest_onnxcheck.cli.frontier import frontier
 from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.schema import schema
@@ -18,7 +19,7 @@ from pytest_onnxcheck.errors import OnnxCheckError
 __all__ = ["commands", "main"]
 
 #: in the order in which `--help` lists them
-_COMMANDS: tuple[click.Command, ...] = (validate, table, frontier, history, schema)
+_COMMANDS: tuple[click.Command, ...] = (validate, export, table, frontier, history, schema)
 
 
 class _Commands(click.Group):

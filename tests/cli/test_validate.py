@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from project import NETS, mlps
+from project import mlps
 from small_models import save
 
 import pytest_onnxcheck
@@ -49,13 +49,6 @@ required_targets = ["cuda"]
 inputs.x.shape = [1, 8]
 outputs.y.shape = [1, 4]
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "nets.py").write_text(NETS)
-    return tmp_path
 
 
 def problems(folder: Path, capsys: pytest.CaptureFixture[str], text: str, *options: str):

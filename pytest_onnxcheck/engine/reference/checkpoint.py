@@ -78,6 +78,20 @@ class Checkpoint:
         )
         raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
 
+    def state_dicts(self) -> list[str | None]:
+        """Where state_dicts are, one level deep at most; None stands for the whole file."""
+        if _is_state_dict(self.content):
+            return [None]
+        return [key for key, value in _entries(self.content) if _is_state_dict(value)]
+
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """The entries that may be a model's config: named values that are no tensors, by key."""
+        return {
+            key: value
+            for key, value in _entries(self.content)
+            if isinstance(value, Mapping) and value and not _is_state_dict(value)
+        }
+
     def _inside(self, dotted: str) -> StateDict | None:
         """The entries of the outermost state_dict on the way whose names begin with the rest."""
         current, rest = self.content, dotted

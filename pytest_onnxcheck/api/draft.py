@@ -1,0 +1,241 @@
+"""The manifest of a model that nobody has described: guessed, and said in comments."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.errors import OnnxCheckError
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.guess.factories import Built
+    from pytest_onnxcheck.engine.guess.interface import Interface
+    from pytest_onnxcheck.engine.guess.layers import Spec
+    from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint
+
+__all__ = ["Draft", "draft"]
+
+_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A drafted manifest.
+
+    Attributes:
+        text: The TOML.
+        model: The model's name in it.
+        origin: Where it comes from, for people.
+        notes: What was guessed, for people; it stands in the text too.
+    """
+
+    text: str
+    model: str
+    origin: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was found out about a model.
+
+    Attributes:
+        name: The model's name.
+        keys: Keys of its table, by name, in their order.
+        interface: Inputs, outputs and dims.
+        notes: What was guessed.
+        exporter: The exporter; None beside an artefact that is given.
+    """
+
+    name: str
+    keys: Mapping[str, object]
+    interface: Interface
+    notes: tuple[str, ...] = ()
+    exporter: str | None = "dynamo"
+
+
+def draft(
+    *,
+    checkpoint: Path | None = None,
+    factory: str | None = None,
+    onnx: Path | None = None,
+    inputs: Mapping[str, tuple[int | str, ...]] | None = None,
+    root: Path,
+    exporter: str = "dynamo",
+    static: bool = False,
+) -> Draft:
+    """Drafts the manifest of one model.
+
+    Args:
+        checkpoint: Its weights, or the whole model.
+        factory: What builds it; by default what in `root` fits the weights.
+        onnx: An artefact that exists: its inputs are the model's.
+        inputs: Shapes that are known.
+        root: The manifest's folder.
+        exporter: The exporter.
+        static: Whether the batch is to be fixed though it need not be.
+
+    Raises:
+        OnnxCheckError: Nothing can be told; the text says what to give.
+    """
+    from pytest_onnxcheck.engine.reference.checkpoint import load_checkpoint
+
+    loaded = load_checkpoint(checkpoint, trust=False) if checkpoint is not None else None
+    built, notes = _built(loaded, factory, root)
+    interface = _interface(built, loaded, onnx, inputs or {})
+    if static:
+        interface = _static(interface)
+    name = _name(checkpoint, factory or built.factory, onnx)
+    found = Found(
+        name=name,
+        keys=_keys(built, checkpoint, onnx, root),
+        interface=interface,
+        notes=(*notes, *interface.notes),
+        exporter=None if onnx is not None else exporter,
+    )
+    origin = "what was found out by looking and trying (see onnxcheck init)"
+    return Draft(written(found), name, origin, found.notes)
+
+
+def _built(
+    loaded: Checkpoint | None, factory: str | None, root: Path
+) -> tuple[Built, tuple[str, ...]]:
+    from pytest_onnxcheck.engine.guess.factories import Built, build_with, find_built
+
+    if loaded is not None and loaded.module is not None:
+        if factory is not None:
+            raise OnnxCheckError(f"{loaded.path}: holds a whole model; leave out the factory")
+        return Built(loaded.module, None), ("the checkpoint holds the whole model",)
+    if factory is not None:
+        return build_with(factory, root, loaded), ()
+    assert loaded is not None
+    built = find_built(root, loaded)
+    notes = [f"{built.factory} builds a model that takes all the weights of {loaded.path.name}"]
+    if built.others:
+        notes.append(f"so do {', '.join(built.others)}")
+    return built, tuple(notes)
+
+
+def _interface(
+    built: Built,
+    loaded: Checkpoint | None,
+    onnx: Path | None,
+    inputs: Mapping[str, tuple[int | str, ...]],
+) -> Interface:
+    from pytest_onnxcheck.engine.guess.files import of_onnx, of_program
+    from pytest_onnxcheck.engine.guess.interface import guess_interface
+
+    if onnx is not None:
+        return of_onnx(onnx, built.module)
+    if loaded is not None and loaded.path.suffix == ".pt2":
+        return of_program(loaded.path)
+    return guess_interface(built.module, inputs)
+
+
+def _static(interface: Interface) -> Interface:
+    sizes = {dim: values[0] for dim, values in interface.dims.items()}
+
+    def sized(spec: Spec) -> Spec:
+        shape = (sizes.get(size, size) if isinstance(size, str) else size for size in spec.shape)
+        return replace(spec, shape=tuple(shape))
+
+    def fixed(specs: Mapping[str, Spec]) -> dict[str, Spec]:
+        return {name: sized(spec) for name, spec in specs.items()}
+
+    note = "the batch is fixed: with a dynamic one neither exporter gave an artefact that passes"
+    return replace(
+        interface,
+        inputs=fixed(interface.inputs),
+        outputs=fixed(interface.outputs),
+        dims={},
+        notes=(*interface.notes, note),
+    )
+
+
+def _keys(
+    built: Built, checkpoint: Path | None, onnx: Path | None, root: Path
+) -> dict[str, object]:
+    keys: dict[str, object] = {}
+    if built.factory is not None:
+        keys["factory"] = built.factory
+    if built.kwargs:
+        keys["kwargs"] = dict(built.kwargs)
+    if checkpoint is not None:
+        keys["checkpoint"] = _relative(checkpoint, root)
+    if built.state_dict is not None:
+        keys["state_dict"] = built.state_dict
+    if built.config_key is not None:
+        keys["config_key"] = built.config_key
+    if onnx is not None:
+        keys["onnx"] = _relative(onnx, root)
+    return keys
+
+
+def _relative(path: Path, root: Path) -> str:
+    return Path(os.path.relpath(path.absolute(), root)).as_posix()
+
+
+def _name(checkpoint: Path | None, factory: str | None, onnx: Path | None) -> str:
+    named = onnx or checkpoint
+    text = named.stem if named is not None else str(factory).rpartition(":")[2]
+    return re.sub(r"^[^A-Za-z0-9_]+", "", re.sub(r"[^A-Za-z0-9_-]+", "-", text)) or "model"
+
+
+def written(found: Found) -> str:
+    """The manifest as TOML, with comments."""
+    lines = [
+        "# Drafted by `onnxcheck init`: check what it guessed; docs/manifest.md has every key.",
+        "schema = 1",
+        "",
+        *(f"# {line}" for note in found.notes for line in _wrapped(note)),
+        f"[models.{found.name}]",
+    ]
+    lines += [f"{key} = {toml(value)}" for key, value in found.keys.items()]
+    if found.exporter is not None:
+        if found.exporter != "dynamo":
+            lines.append(f'exporters = ["{found.exporter}"]  # dynamo gave none that passes')
+        lines.append(
+            '# precisions = ["fp32", "fp16", "int8-dynamic"]  # and int8-static, with calibration'
+        )
+    if found.interface.dims:
+        sizes = ", ".join(f"{dim} = {list(v)}" for dim, v in found.interface.dims.items())
+        lines.append(f"dims = {{ {sizes} }}  # run with these sizes; exported as dynamic")
+    for kind, specs in (("inputs", found.interface.inputs), ("outputs", found.interface.outputs)):
+        for name, spec in specs.items():
+            lines += ["", *_table(f"models.{found.name}.{kind}.{_quoted(name)}", spec)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: str, spec: Spec) -> Iterator[str]:
+    if spec.why:
+        yield from (f"# guessed: {line}" for line in _wrapped(spec.why))
+    yield f"[{header}]"
+    yield f"shape = {toml(spec.shape)}"
+    if spec.dtype != "float32":
+        yield f'dtype = "{spec.dtype}"'
+    if spec.range is not None:
+        yield f"range = {toml(spec.range)}"
+
+
+def _wrapped(text: str) -> list[str]:
+    import textwrap
+
+    return textwrap.wrap(text, _WIDTH - 12) or [""]
+
+
+def toml(value: Any) -> str:
+    """A value of a manifest in TOML: strings, numbers and booleans are written as in JSON."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_quoted(str(k))} = {toml(v)}" for k, v in value.items()) + " }"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def _quoted(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else json.dumps(name)

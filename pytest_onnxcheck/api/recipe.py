@@ -1,0 +1,203 @@
+"""How one checkpoint is exported: from a manifest, or from what can be told by looking at it."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
+from pytest_onnxcheck.manifest import Model, Variant, load_manifest
+from pytest_onnxcheck.manifest.load import parse_manifest
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.engine.reference.reference import Reference
+
+__all__ = ["Recipe", "Wanted", "find_recipe", "fixed", "variants_of", "with_batch"]
+
+Shapes = Mapping[str, tuple[int | str, ...]]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model of a manifest, or one that was drafted for a checkpoint.
+
+    Attributes:
+        model: The model, with the checkpoint asked for.
+        origin: Where it comes from, for people.
+    """
+
+    model: Model
+    origin: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the caller asks for beyond the recipe; None leaves it to the recipe.
+
+    Attributes:
+        batch_size: Size of the first symbolic dim: of the example, or, where it is static, of all.
+        opset: The opset.
+        exporter: `dynamo` or `torchscript`.
+        precisions: See `terms.Precision`.
+        dynamic: Whether symbolic dims stay symbolic.
+    """
+
+    batch_size: int | None = None
+    opset: int | None = None
+    exporter: str | None = None
+    precisions: Sequence[str] = ()
+    dynamic: bool = True
+
+
+def find_recipe(
+    checkpoint: Path | None,
+    *,
+    manifest: Path | None = None,
+    model: str | None = None,
+    factory: str | None = None,
+    inputs: Shapes | None = None,
+    root: Path | None = None,
+) -> Recipe:
+    """The recipe for a checkpoint.
+
+    A manifest decides where one is given. Without one, `models.toml` in the current folder does
+    where it has a model for this checkpoint, or one that is named; else, or where a factory or
+    inputs are given, what `init` would write.
+
+    Args:
+        checkpoint: The file; None takes the model's own.
+        manifest: The manifest.
+        model: The model's name there; not needed where the checkpoint tells, or there is one only.
+        factory: `module:callable` that builds the model, where there is no manifest.
+        inputs: Shapes of the inputs, likewise.
+        root: The folder that the factory is looked for in; default: the current one.
+
+    Raises:
+        ManifestError: The manifest is wrong, or has no such model.
+        OnnxCheckError: Nothing can be told of the checkpoint.
+    """
+    drafted = factory is not None or bool(inputs)
+    if manifest is not None and drafted:
+        raise OnnxCheckError(
+            "a manifest says what the factory and the inputs are: leave out either the manifest "
+            "or factory and inputs"
+        )
+    here = Path("models.toml")
+    if manifest is None and not drafted and here.is_file():
+        found = _of_manifest(here, checkpoint, model, sure=model is not None)
+        if found is not None:
+            return found
+    if manifest is not None:
+        found = _of_manifest(manifest, checkpoint, model, sure=True)
+        assert found is not None
+        return found
+    if model is not None:
+        raise ManifestError(f"{model}: no manifest has it; name one: --manifest PATH")
+    if checkpoint is None and factory is None:
+        raise OnnxCheckError("name a checkpoint, or a manifest and a model of it")
+    return _drafted(checkpoint, factory, inputs or {}, root or Path.cwd())
+
+
+def _of_manifest(
+    path: Path, checkpoint: Path | None, name: str | None, *, sure: bool
+) -> Recipe | None:
+    """The recipe in a manifest; None where it has none for the checkpoint and need not have."""
+    read = load_manifest(path.absolute(), shown=str(path))
+    models = list(read.models.values())
+    if name is not None:
+        chosen = [model for model in models if name in (model.name, model.section)]
+    elif checkpoint is not None:
+        chosen = [model for model in models if _same(model.checkpoint, checkpoint)]
+        sections = {model.section for model in models if model.checkpoint is not None}
+        if not chosen and sure and len(sections) == 1:
+            chosen = [model for model in models if model.section in sections]
+    else:
+        chosen = models if len(models) == 1 else []
+    if not chosen:
+        if not sure:
+            return None
+        read.check()
+        there = ", ".join(model.name for model in models)
+        what = f"no model {name!r}" if name else "it cannot be told which model is meant"
+        raise ManifestError(f"{path}: {what}; name one of: {there} (--model NAME)")
+    model = next((each for each in chosen if _same(each.checkpoint, checkpoint)), chosen[0])
+    if checkpoint is not None:
+        model = dataclasses.replace(model, checkpoint=checkpoint.absolute())
+    return Recipe(model, f"[models.{model.section}] of {path}")
+
+
+def _same(one: Path | None, other: Path | None) -> bool:
+    if one is None or other is None:
+        return False
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _drafted(checkpoint: Path | None, factory: str | None, inputs: Shapes, root: Path) -> Recipe:
+    from pytest_onnxcheck.api.draft import draft
+
+    made = draft(checkpoint=checkpoint, factory=factory, inputs=inputs, root=root)
+    read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
+    read.check()
+    (model,) = read.models.values()
+    return Recipe(model, made.origin)
+
+
+def variants_of(model: Model, wanted: Wanted) -> list[Variant]:
+    """The variants to export: of one exporter and opset, the fp32 one first."""
+    exported = [variant for variant in model.variants if variant.file is None]
+    exporter = wanted.exporter or (exported[0].exporter if exported else "dynamo")
+    opset = wanted.opset or (exported[0].opset if exported else 20)
+    own = [each.precision for each in model.variants]
+    precisions = list(dict.fromkeys(wanted.precisions or own))
+    precisions.sort(key=lambda precision: precision != "fp32")
+    return [model.variant(exporter, opset, precision) for precision in precisions]
+
+
+def with_batch(model: Model, wanted: Wanted) -> Model:
+    """The model with the batch size asked for as the first that is drawn, and so exported with.
+
+    Raises:
+        OnnxCheckError: It has no symbolic dim, or the size is none.
+    """
+    if wanted.batch_size is None:
+        return model
+    if wanted.batch_size < 1:
+        raise OnnxCheckError(f"a batch of {wanted.batch_size}: give 1 or more")
+    if not model.dims:
+        raise OnnxCheckError(
+            f"{model.name}: has no symbolic dim, its batch is fixed: write it into the shapes of "
+            "its inputs, or leave out the batch size"
+        )
+    name = next(iter(model.dims))
+    sizes = tuple(dict.fromkeys([wanted.batch_size, *model.dims[name]]))
+    return dataclasses.replace(model, dims={**model.dims, name: sizes})
+
+
+def fixed(reference: Reference) -> Reference:
+    """The reference with every symbolic dim at its first size: exported without dynamic dims."""
+    model = reference.model
+    sizes = {dim: values[0] for dim, values in model.dims.items()}
+
+    def sized(shape: tuple[int | str, ...]) -> tuple[int | str, ...]:
+        return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+
+    shapes = {name: sized(shape) for name, shape in reference.shapes.items()}
+    static = dataclasses.replace(
+        model,
+        dims={},
+        spans={},
+        latency=model.latency.model_copy(update={"dims": None}),
+        inputs={
+            name: entry.model_copy(update={"shape": shapes[name]})
+            for name, entry in model.inputs.items()
+        },
+        outputs={
+            name: entry.model_copy(update={"shape": sized(entry.shape)})
+            for name, entry in model.outputs.items()
+        },
+    )
+    return dataclasses.replace(reference, model=static, shapes=shapes)
