@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.guess.layers import Spec
     from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint
 
-__all__ = ["Draft", "draft"]
+__all__ = ["Draft", "Explored", "explore"]
 
 _WIDTH = 100
 
@@ -41,7 +41,7 @@ class Draft:
 
 
 @dataclass(frozen=True)
-class Found:
+class Explored:
     """What was found out about a model.
 
     Attributes:
@@ -49,27 +49,37 @@ class Found:
         keys: Keys of its table, by name, in their order.
         interface: Inputs, outputs and dims.
         notes: What was guessed.
-        exporter: The exporter; None beside an artefact that is given.
+        given: Whether the artefact exists, and nothing is exported.
     """
 
     name: str
     keys: Mapping[str, object]
     interface: Interface
     notes: tuple[str, ...] = ()
-    exporter: str | None = "dynamo"
+    given: bool = False
+
+    def draft(self, exporter: str = "dynamo", *, static: bool = False) -> Draft:
+        """The manifest.
+
+        Args:
+            exporter: The exporter.
+            static: Whether the batch is to be fixed though it need not be.
+        """
+        interface = _static(self.interface) if static else self.interface
+        notes = (*self.notes, *interface.notes)
+        origin = "what was found by looking and trying (see onnxcheck init)"
+        return Draft(_written(self, interface, notes, exporter), self.name, origin, notes)
 
 
-def draft(
+def explore(
     *,
     checkpoint: Path | None = None,
     factory: str | None = None,
     onnx: Path | None = None,
     inputs: Mapping[str, tuple[int | str, ...]] | None = None,
     root: Path,
-    exporter: str = "dynamo",
-    static: bool = False,
-) -> Draft:
-    """Drafts the manifest of one model.
+) -> Explored:
+    """Finds out what a manifest must say of one model.
 
     Args:
         checkpoint: Its weights, or the whole model.
@@ -77,8 +87,6 @@ def draft(
         onnx: An artefact that exists: its inputs are the model's.
         inputs: Shapes that are known.
         root: The manifest's folder.
-        exporter: The exporter.
-        static: Whether the batch is to be fixed though it need not be.
 
     Raises:
         OnnxCheckError: Nothing can be told; the text says what to give.
@@ -87,19 +95,13 @@ def draft(
 
     loaded = load_checkpoint(checkpoint, trust=False) if checkpoint is not None else None
     built, notes = _built(loaded, factory, root)
-    interface = _interface(built, loaded, onnx, inputs or {})
-    if static:
-        interface = _static(interface)
-    name = _name(checkpoint, factory or built.factory, onnx)
-    found = Found(
-        name=name,
+    return Explored(
+        name=_name(checkpoint, factory or built.factory, onnx),
         keys=_keys(built, checkpoint, onnx, root),
-        interface=interface,
-        notes=(*notes, *interface.notes),
-        exporter=None if onnx is not None else exporter,
+        interface=_interface(built, loaded, onnx, inputs or {}),
+        notes=notes,
+        given=onnx is not None,
     )
-    origin = "what was found out by looking and trying (see onnxcheck init)"
-    return Draft(written(found), name, origin, found.notes)
 
 
 def _built(
@@ -160,6 +162,8 @@ def _static(interface: Interface) -> Interface:
 def _keys(
     built: Built, checkpoint: Path | None, onnx: Path | None, root: Path
 ) -> dict[str, object]:
+    from pytest_onnxcheck.engine.guess.files import precision_of
+
     keys: dict[str, object] = {}
     if built.factory is not None:
         keys["factory"] = built.factory
@@ -172,7 +176,8 @@ def _keys(
     if built.config_key is not None:
         keys["config_key"] = built.config_key
     if onnx is not None:
-        keys["onnx"] = _relative(onnx, root)
+        precision, file = precision_of(onnx), _relative(onnx, root)
+        keys["onnx"] = file if precision == "fp32" else {precision: file}
     return keys
 
 
@@ -186,26 +191,26 @@ def _name(checkpoint: Path | None, factory: str | None, onnx: Path | None) -> st
     return re.sub(r"^[^A-Za-z0-9_]+", "", re.sub(r"[^A-Za-z0-9_-]+", "-", text)) or "model"
 
 
-def written(found: Found) -> str:
+def _written(found: Explored, interface: Interface, notes: Sequence[str], exporter: str) -> str:
     """The manifest as TOML, with comments."""
     lines = [
         "# Drafted by `onnxcheck init`: check what it guessed; docs/manifest.md has every key.",
         "schema = 1",
         "",
-        *(f"# {line}" for note in found.notes for line in _wrapped(note)),
+        *(f"# {line}" for note in notes for line in _wrapped(note)),
         f"[models.{found.name}]",
     ]
     lines += [f"{key} = {toml(value)}" for key, value in found.keys.items()]
-    if found.exporter is not None:
-        if found.exporter != "dynamo":
-            lines.append(f'exporters = ["{found.exporter}"]  # dynamo gave none that passes')
+    if not found.given:
+        if exporter != "dynamo":
+            lines.append(f'exporters = ["{exporter}"]  # dynamo gave none that passes')
         lines.append(
             '# precisions = ["fp32", "fp16", "int8-dynamic"]  # and int8-static, with calibration'
         )
-    if found.interface.dims:
-        sizes = ", ".join(f"{dim} = {list(v)}" for dim, v in found.interface.dims.items())
-        lines.append(f"dims = {{ {sizes} }}  # run with these sizes; exported as dynamic")
-    for kind, specs in (("inputs", found.interface.inputs), ("outputs", found.interface.outputs)):
+    if interface.dims:
+        sizes = ", ".join(f"{dim} = {list(values)}" for dim, values in interface.dims.items())
+        lines.append(f"dims = {{ {sizes} }}  # run at these sizes; any size in the artefact")
+    for kind, specs in (("inputs", interface.inputs), ("outputs", interface.outputs)):
         for name, spec in specs.items():
             lines += ["", *_table(f"models.{found.name}.{kind}.{_quoted(name)}", spec)]
     return "\n".join(lines) + "\n"

@@ -201,7 +201,14 @@ def export_model(
         _path(checkpoint), manifest=_path(manifest), model=model, factory=factory, inputs=shapes
     )
     with _builds(_path(artifacts)) as builds:
-        return _exported(builds, recipe, wanted, _output(recipe, _path(output)), validate, told)
+        return _exported(
+            builds,
+            recipe,
+            wanted,
+            _output(recipe, _path(output), _path(checkpoint)),
+            validate,
+            told,
+        )
 
 
 def export_each(
@@ -264,8 +271,8 @@ def _path(value: Path | str | None) -> Path | None:
     return None if value is None else Path(value)
 
 
-def _output(recipe: Recipe, output: Path | None) -> Path:
-    checkpoint = recipe.model.checkpoint
+def _output(recipe: Recipe, output: Path | None, checkpoint: Path | None) -> Path:
+    checkpoint = checkpoint or recipe.model.checkpoint
     if output is not None and output.suffix == ".onnx" and not output.is_dir():
         return output
     name = recipe.model.name if checkpoint is None else checkpoint.stem

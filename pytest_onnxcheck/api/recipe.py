@@ -137,9 +137,9 @@ def _same(one: Path | None, other: Path | None) -> bool:
 
 
 def _drafted(checkpoint: Path | None, factory: str | None, inputs: Shapes, root: Path) -> Recipe:
-    from pytest_onnxcheck.api.draft import draft
+    from pytest_onnxcheck.api.draft import explore
 
-    made = draft(checkpoint=checkpoint, factory=factory, inputs=inputs, root=root)
+    made = explore(checkpoint=checkpoint, factory=factory, inputs=inputs, root=root).draft()
     read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
     read.check()
     (model,) = read.models.values()

@@ -124,24 +124,16 @@ def build_with(path: str, root: Path, checkpoint: Checkpoint | None) -> Built:
                 problem = str(error)
                 continue
             return Built(module, path, key, config_key, kwargs)
-    raise CheckpointError(f"{path}: {problem or 'needs arguments that no config has'}")
+    if not problem:
+        problem = f"needs {', '.join(_needed(factory))}, and no config in a checkpoint has them"
+    raise CheckpointError(f"{path}: {problem}")
 
 
 def _arguments(
     factory: Any, checkpoint: Checkpoint | None
 ) -> Iterator[tuple[str | None, dict[str, Any]]]:
     """Where a config is, and the arguments to call a factory with."""
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        yield None, {}
-        return
-    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    needed = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and parameter.kind not in free
-    ]
+    parameters, needed = _parameters(factory), _needed(factory)
     configs = checkpoint.configs() if checkpoint is not None else {}
     for key, config in configs.items():
         if needed == ["config"] or (not needed and "config" in parameters):
@@ -152,6 +144,23 @@ def _arguments(
             yield None, known
     if not needed:
         yield None, {}
+
+
+def _parameters(factory: Any) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _needed(factory: Any) -> list[str]:
+    """The arguments that have no default."""
+    free = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [
+        name
+        for name, parameter in _parameters(factory).items()
+        if parameter.default is parameter.empty and parameter.kind not in free
+    ]
 
 
 def import_paths(root: Path) -> Iterator[str]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-__all__ = ["of_onnx", "of_program"]
+__all__ = ["of_onnx", "of_program", "precision_of"]
 
 #: a dynamic axis that is not the first, when its size is not known
 _STEPS = 16
@@ -74,6 +74,26 @@ def _ranged(spec: Spec, name: str, words: list[Spec]) -> Spec:
     if "mask" in name or "type" in name or not words:
         return replace(spec, range=(0, 1))
     return replace(spec, range=words[0].range, why=words[0].why)
+
+
+def precision_of(path: Path) -> str:
+    """What an artefact's weights and operators look like, see `terms.Precision`."""
+    import onnx
+
+    from pytest_onnxcheck.engine.graph.walk import nodes_of
+
+    graph = onnx.load(path, load_external_data=False).graph
+    operators = {node.op_type for node in nodes_of(graph)}
+    types = {tensor.data_type for tensor in graph.initializer}
+    if "MatMulNBits" in operators:
+        return "int4-weight"
+    if operators & {"DynamicQuantizeLinear", "MatMulInteger", "ConvInteger"}:
+        return "int8-dynamic"
+    if operators & {"QuantizeLinear", "QLinearConv", "QLinearMatMul"}:
+        return "int8-static"
+    if onnx.TensorProto.BFLOAT16 in types:
+        return "bf16"
+    return "fp16" if onnx.TensorProto.FLOAT16 in types else "fp32"
 
 
 def of_program(path: Path) -> Interface:

@@ -59,13 +59,16 @@ def candidates(module: torch.nn.Module) -> list[Spec]:
 
 
 def _of_layer(layer: torch.nn.Module) -> Iterator[Spec]:
+    import torch
     from torch import nn
 
+    if isinstance(layer, torch.jit.ScriptModule):
+        yield from _of_script(layer)
+        return
     if isinstance(layer, nn.modules.conv._ConvNd):
-        yield from _convolution(layer)
+        yield from _convolution(layer.in_channels, len(layer.kernel_size))
     elif isinstance(layer, nn.Embedding | nn.EmbeddingBag):
-        words = (0, layer.num_embeddings - 1)
-        yield Spec((BATCH, _STEPS), "int64", words, f"{layer.num_embeddings} embeddings")
+        yield _words(layer.num_embeddings)
     elif isinstance(layer, nn.RNNBase):
         why = f"input_size {layer.input_size}"
         turned = (_STEPS, BATCH, layer.input_size)
@@ -82,12 +85,31 @@ def _of_layer(layer: torch.nn.Module) -> Iterator[Spec]:
         yield from _normalised(layer.num_features, 2 if isinstance(layer, nn.BatchNorm2d) else 1)
 
 
-def _convolution(layer: torch.nn.modules.conv._ConvNd) -> Iterator[Spec]:
-    channels, rank = layer.in_channels, len(layer.kernel_size)
+def _of_script(layer: torch.jit.ScriptModule) -> Iterator[Spec]:
+    """A compiled layer: what it was called, and the shape of its weight, are left of it."""
+    called, weight = layer.original_name, getattr(layer, "weight", None)
+    if weight is None:
+        return
+    if called == "Embedding":
+        yield _words(len(weight))
+    elif called == "Linear":
+        yield from _linear(weight.shape[1])
+    elif called in ("Conv1d", "Conv2d", "Conv3d"):
+        yield from _convolution(weight.shape[1], weight.ndim - 2)
+
+
+def _words(count: int) -> Spec:
+    return Spec((BATCH, _STEPS), "int64", (0, count - 1), f"{count} embeddings")
+
+
+def _convolution(channels: int, rank: int) -> Iterator[Spec]:
     likely = {1: _SAMPLES, 2: _COLOUR if channels == 3 else _GREY}.get(rank, _CUBES)
     others = range(4, 129) if rank == 2 else ()  # a linear layer behind may take one size alone
     for size in dict.fromkeys([*likely, *others]):
-        yield Spec((BATCH, channels, *[size] * rank), why=f"in_channels {channels}")
+        yield Spec(
+            (BATCH, channels, *[size] * rank),
+            why=f"in_channels {channels}; it takes {size}, others may do",
+        )
 
 
 def _linear(features: int) -> Iterator[Spec]:
