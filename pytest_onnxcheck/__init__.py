@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.api.export import export_model
+    from pytest_onnxcheck.api.inspect import inspect
     from pytest_onnxcheck.api.validate import validate
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "export_model": "api.export",
+    "inspect": "api.inspect",
     "validate": "api.validate",
     "BehaviourError": "errors",
     "CheckpointError": "errors",
@@ -67,6 +69,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022 - grouped for the reader
     # what the command does, from Python
     "export_model",
+    "inspect",
     "validate",
     # errors
     "BehaviourError",

@@ -95,10 +95,11 @@ def explore(
 
     loaded = load_checkpoint(checkpoint, trust=False) if checkpoint is not None else None
     built, notes = _built(loaded, factory, root)
+    interface = _interface(built, loaded, onnx, inputs or {})
     return Explored(
         name=_name(checkpoint, factory or built.factory, onnx),
         keys=_keys(built, checkpoint, onnx, root),
-        interface=_interface(built, loaded, onnx, inputs or {}),
+        interface=interface,
         notes=notes,
         given=onnx is not None,
     )

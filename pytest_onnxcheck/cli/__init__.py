@@ -12,6 +12,7 @@ from pytest_onnxcheck.cli.export import export
 from pytest_onnxcheck.cli.frontier import frontier
 from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
+from pytest_onnxcheck.cli.inspect import inspect
 from pytest_onnxcheck.cli.schema import schema
 from pytest_onnxcheck.cli.table import table
 from pytest_onnxcheck.cli.validate import validate
@@ -20,7 +21,16 @@ from pytest_onnxcheck.errors import OnnxCheckError
 __all__ = ["commands", "main"]
 
 #: in the order in which `--help` lists them
-_COMMANDS: tuple[click.Command, ...] = (init, validate, export, table, frontier, history, schema)
+_COMMANDS: tuple[click.Command, ...] = (
+    init,
+    validate,
+    export,
+    inspect,
+    table,
+    frontier,
+    history,
+    schema,
+)
 
 
 class _Commands(click.Group):
