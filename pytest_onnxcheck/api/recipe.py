@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.api.draft import explore
 from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
 from pytest_onnxcheck.manifest import Model, Variant, load_manifest
 from pytest_onnxcheck.manifest.load import parse_manifest
@@ -60,6 +61,7 @@ def find_recipe(
     model: str | None = None,
     factory: str | None = None,
     inputs: Shapes | None = None,
+    onnx: Path | None = None,
     root: Path | None = None,
 ) -> Recipe:
     """The recipe for a checkpoint.
@@ -74,6 +76,7 @@ def find_recipe(
         model: The model's name there; not needed where the checkpoint tells, or there is one only.
         factory: `module:callable` that builds the model, where there is no manifest.
         inputs: Shapes of the inputs, likewise.
+        onnx: An artefact that exists, whose inputs are the model's where there is no manifest.
         root: The folder that the factory is looked for in; default: the current one.
 
     Raises:
@@ -99,7 +102,19 @@ def find_recipe(
         raise ManifestError(f"{model}: no manifest has it; name one: --manifest PATH")
     if checkpoint is None and factory is None:
         raise OnnxCheckError("name a checkpoint, or a manifest and a model of it")
-    return _drafted(checkpoint, factory, inputs or {}, root or Path.cwd())
+    made = explore(
+        checkpoint=checkpoint,
+        factory=factory,
+        onnx=onnx,
+        inputs=inputs or {},
+        root=root or Path.cwd(),
+    ).draft()
+    read = parse_manifest(
+        made.text, (root or Path.cwd()) / "models.toml", shown="the drafted manifest"
+    )
+    read.check()
+    (drafted_model,) = read.models.values()
+    return Recipe(drafted_model, made.origin)
 
 
 def _of_manifest(
@@ -134,16 +149,6 @@ def _same(one: Path | None, other: Path | None) -> bool:
     if one is None or other is None:
         return False
     return os.path.realpath(one) == os.path.realpath(other)
-
-
-def _drafted(checkpoint: Path | None, factory: str | None, inputs: Shapes, root: Path) -> Recipe:
-    from pytest_onnxcheck.api.draft import explore
-
-    made = explore(checkpoint=checkpoint, factory=factory, inputs=inputs, root=root).draft()
-    read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
-    read.check()
-    (model,) = read.models.values()
-    return Recipe(model, made.origin)
 
 
 def variants_of(model: Model, wanted: Wanted) -> list[Variant]:

@@ -8,11 +8,15 @@ from collections.abc import Sequence
 import click
 
 from pytest_onnxcheck import __version__
+from pytest_onnxcheck.cli.bench import bench
+from pytest_onnxcheck.cli.compare import compare
+from pytest_onnxcheck.cli.doctor import doctor
 from pytest_onnxcheck.cli.export import export
 from pytest_onnxcheck.cli.frontier import frontier
 from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
+from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
 from pytest_onnxcheck.cli.table import table
 from pytest_onnxcheck.cli.validate import validate
@@ -22,14 +26,8 @@ __all__ = ["commands", "main"]
 
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
-    init,
-    validate,
-    export,
-    inspect,
-    table,
-    frontier,
-    history,
-    schema,
+    *(init, validate, export, inspect, bench),
+    *(report, table, compare, frontier, history, schema, doctor),
 )
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pytest_onnxcheck.cli.options import FILE, json_option
+from pytest_onnxcheck.cli.progress import columns, showing
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.api.validate import Validation
@@ -14,31 +17,64 @@ __all__ = ["validate"]
 
 
 @click.command()
-@click.argument("manifest", type=click.Path(path_type=Path), default=Path("models.toml"))
+@click.argument("manifest", type=FILE, required=False)
 @click.option(
     "--import/--no-import",
     "imports",
     default=True,
     help="Import factories and sources, and build the models (the default).",
 )
-@click.option("--json", "as_data", is_flag=True, help="Print what was found as JSON.")
-def validate(manifest: Path, imports: bool, as_data: bool) -> int:
-    """Check a manifest and everything it names.
+@click.option("--onnx", type=FILE, help="Compare this .onnx with PyTorch instead.")
+@click.option("--checkpoint", type=FILE, help="The weights it was exported from.")
+@click.option("--model", metavar="NAME", help="The model of MANIFEST that it is of.")
+@click.option("--factory", metavar="MODULE:NAME", help="What builds the model otherwise.")
+@json_option
+def validate(
+    manifest: Path | None, imports: bool, onnx: Path | None, as_data: bool, **options: Any
+) -> int:
+    """Check a manifest and everything it names, or compare an .onnx.
 
     Opens every file that MANIFEST (default: models.toml) names, imports every factory and source,
     builds the models, opens a session on every target, and lists the variants and what would be
     skipped. All problems are told at once.
+
+    With --onnx an artefact that exists is held against PyTorch; its inputs are those of the
+    manifest, or, without one, its own.
     """
+    if onnx is not None:
+        return _compare(onnx, manifest, as_data, options)
+    given = [f"--{name}" for name, value in options.items() if value is not None]
+    if given:
+        raise click.UsageError(f"{given[0]} goes with --onnx PATH, the artefact to compare")
     from pytest_onnxcheck.api.validate import validate as run
+    from pytest_onnxcheck.record.encoding import as_json
 
-    found = run(manifest, imports=imports)
+    found = run(manifest or Path("models.toml"), imports=imports)
     if as_data:
-        from pytest_onnxcheck.record.encoding import as_json
-
         click.echo(as_json(found.to_json()), nl=False)
     else:
         _tell(found)
     return 0 if found.ok else 1
+
+
+def _compare(onnx: Path, manifest: Path | None, as_data: bool, options: dict[str, Any]) -> int:
+    from pytest_onnxcheck.api.validate_onnx import validate_onnx
+    from pytest_onnxcheck.record.encoding import as_json
+    from pytest_onnxcheck.report.export import close_text, wrapped
+
+    with showing() as show:
+        found = validate_onnx(onnx, manifest=manifest, told=show, **options)
+    if as_data:
+        click.echo(as_json(found.to_json()), nl=False)
+        return int(bool(found.failures))
+    close = found.closeness
+    error = "" if close is None else f"  {close_text(close)}  {close.quality}"
+    click.echo(f"{onnx}  {found.grade}{error}")
+    for failure in found.failures:
+        click.echo("\n".join(wrapped(f"FAIL {failure}", columns(), None)))
+    for warning in found.warnings:
+        click.echo("\n".join(wrapped(f"warn {warning}", columns(), None)))
+    return int(bool(found.failures))
 
 
 def _tell(found: Validation) -> None:
