@@ -76,6 +76,7 @@ def explore(
     checkpoint: Path | None = None,
     factory: str | None = None,
     onnx: Path | None = None,
+    pretrained: Path | None = None,
     inputs: Mapping[str, tuple[int | str, ...]] | None = None,
     root: Path,
 ) -> Explored:
@@ -85,6 +86,7 @@ def explore(
         checkpoint: Its weights, or the whole model.
         factory: What builds it; by default what in `root` fits the weights.
         onnx: An artefact that exists: its inputs are the model's.
+        pretrained: A folder of `save_pretrained`, which is model and weights.
         inputs: Shapes that are known.
         root: The manifest's folder.
 
@@ -93,6 +95,8 @@ def explore(
     """
     from pytest_onnxcheck.engine.reference.checkpoint import load_checkpoint
 
+    if pretrained is not None:
+        return _of_folder(pretrained, onnx, root)
     loaded = load_checkpoint(checkpoint, trust=False) if checkpoint is not None else None
     built, notes = _built(loaded, factory, root)
     interface = _interface(built, loaded, onnx, inputs or {})
@@ -101,6 +105,24 @@ def explore(
         keys=_keys(built, checkpoint, onnx, root),
         interface=interface,
         notes=notes,
+        given=onnx is not None,
+    )
+
+
+def _of_folder(folder: Path, onnx: Path | None, root: Path) -> Explored:
+    from pytest_onnxcheck.engine.guess.files import of_onnx
+    from pytest_onnxcheck.engine.guess.pretrained import interface_of_folder, load_folder
+
+    built = load_folder(folder, _relative(folder, root))
+    module = built.module
+    return Explored(
+        name=_name(folder.absolute(), None, onnx),
+        keys=_keys(built, None, onnx, root),
+        interface=interface_of_folder(module) if onnx is None else of_onnx(onnx, module),
+        notes=(
+            f"the config in {folder.name} names its class; its path is relative to the folder that "
+            "pytest is started in",
+        ),
         given=onnx is not None,
     )
 

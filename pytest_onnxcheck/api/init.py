@@ -93,8 +93,9 @@ def init(
         "checkpoint": named.checkpoint or (Path(checkpoint) if checkpoint is not None else None),
         "factory": named.factory or factory,
         "onnx": named.onnx,
+        "pretrained": named.pretrained,
     }
-    if given["checkpoint"] is None and given["factory"] is None:
+    if not any((given["checkpoint"], given["factory"], given["pretrained"])):
         given["checkpoint"] = _only_checkpoint(root, because=named.onnx)
     told("looking for the model and its inputs")
     found = explore(**given, inputs=inputs or {}, root=root)  # type: ignore[arg-type]
@@ -108,13 +109,18 @@ class _Named:
     checkpoint: Path | None = None
     factory: str | None = None
     onnx: Path | None = None
+    pretrained: Path | None = None
 
 
 def _named(source: Path | str | None, root: Path) -> _Named:
     """What the user named, by its kind."""
+    from pytest_onnxcheck.engine.guess.pretrained import is_pretrained
+
     if source is None:
         return _Named()
     path = Path(source)
+    if path.is_dir() and is_pretrained(path):
+        return _Named(pretrained=path)
     if path.is_dir():
         return _Named(checkpoint=_only_checkpoint(path))
     if path.suffix == ".onnx":

@@ -74,9 +74,8 @@ def test_wrong_usage_of_a_comparison_is_told(shipped: Path, capsys: pytest.Captu
     model.graph.output.append(model.graph.input[0])
     onnx.save(model, "two.onnx")
     assert main(["validate", "--onnx", "two.onnx", "--checkpoint", "folds/fold1.pt"]) == 1
-    assert (
-        "two.onnx has 2 outputs (output, input), and PyTorch returns 1" in capsys.readouterr().err
-    )
+    err = capsys.readouterr().err
+    assert "two.onnx has 2 outputs (output, input), and PyTorch returns 1" in err
 
 
 def test_a_run_gives_its_record(folder: Path):

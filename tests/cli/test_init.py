@@ -247,3 +247,28 @@ def test_scripts_are_not_imported(empty: Path, capsys: pytest.CaptureFixture[str
     (empty / "nets.py").write_text(NETS)
     saved("Text", "text.pt")
     assert init(capsys, "--no-try")[0] == 0
+
+
+def test_a_hugging_face_folder_passes(empty: Path, capsys: pytest.CaptureFixture[str]):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    config = transformers.BertConfig(vocab_size=50, num_attention_heads=2, **sizes)
+    transformers.BertForSequenceClassification(config).save_pretrained(empty / "bert")
+    status, _, err = init(capsys, "bert")
+    assert status == 0, err
+    model = model_of(empty)
+    assert model.factory == "transformers:BertForSequenceClassification.from_pretrained"
+    assert model.inputs["input_ids"].range == (0, 49)
+    assert model.outputs["logits"].shape == ("batch", 2)
+    project = Project(empty)
+    assert project.run("-m", "not latency").ret == 0
+
+
+def test_a_folder_of_hugging_face_without_transformers_is_told(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+):
+    (empty / "bert").mkdir()
+    (empty / "bert" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
+    status, _, err = init(capsys, "bert")
+    assert status == 1
+    assert "bert: needs transformers: 'transformers:NoSuchModel.from_pretrained'" in err

@@ -82,10 +82,18 @@ def _names(module: torch.nn.Module) -> list[str]:
     if schema is not None:  # TorchScript
         needed = [a.name for a in schema.arguments[1:] if not a.has_default_value()]
         return needed or ["x"]
-    parameters = inspect.signature(module.forward).parameters.values()
+    parameters = _parameters(module).values()
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     needed = [p.name for p in parameters if p.kind in positional and p.default is p.empty]
     return needed or [p.name for p in parameters if p.kind in positional][:1] or ["x"]
+
+
+def _parameters(module: torch.nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The parameters of `forward`, as far as Python knows them."""
+    try:
+        return inspect.signature(module.forward).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 def _combinations(
@@ -160,9 +168,10 @@ def _run(
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    tensors = [_drawn(spec, batch, generator) for spec in specs.values()]
+    tensors = {name: _drawn(spec, batch, generator) for name, spec in specs.items()}
     with torch.no_grad():
-        returned = module(*tensors)
+        named = set(tensors) <= set(_parameters(module))
+        returned = module(**tensors) if named else module(*tensors.values())
     return output_paths(returned), list(flatten(returned))
 
 
