@@ -44,8 +44,8 @@ def bench(checkpoint: Path | None, inputs: Any, as_data: bool, **options: Any) -
     from pytest_onnxcheck.api.benchmark import benchmark
     from pytest_onnxcheck.record.encoding import as_json
 
-    with showing() as show:
-        found = benchmark(checkpoint, inputs=shapes(inputs), told=show, **options)
+    with showing() as display:
+        found = benchmark(checkpoint, inputs=shapes(inputs), told=display.tell, **options)
     if as_data:
         click.echo(as_json(found.to_json()), nl=False)
     else:

@@ -63,10 +63,10 @@ def export(
         raise click.UsageError("give either --checkpoint PATH or --pattern GLOB")
     paths = matching(pattern) if pattern is not None else [checkpoint or Path()]
     outcomes: list[Outcome] = []
-    with showing() as show:
+    with showing() as display:
 
         def told(place: int, stage: str) -> None:
-            show(f"{place + 1}/{len(paths)} {paths[place].name}: {stage}")
+            display.tell(f"{place + 1}/{len(paths)} {paths[place].name}: {stage}")
 
         options |= {"output": output, "told": told, "inputs": shapes(inputs)}
         for outcome in export_each(paths, **options):
@@ -80,7 +80,7 @@ def export(
                     metrics=metrics,
                     verbose=verbose,
                 )
-                click.echo("\n".join(lines))
+                display.echo("\n".join(lines))
     if as_data:
         from pytest_onnxcheck.record.encoding import as_json
 

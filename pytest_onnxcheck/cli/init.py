@@ -44,8 +44,8 @@ def init(source: str | None, inputs: Any, as_data: bool, **options: Any) -> int:
     """
     from pytest_onnxcheck.api.init import init as run
 
-    with showing() as show:
-        found = run(source, inputs=shapes(inputs), told=show, **options)
+    with showing() as display:
+        found = run(source, inputs=shapes(inputs), told=display.tell, **options)
     if as_data:
         from pytest_onnxcheck.record.encoding import as_json
 

@@ -6,9 +6,15 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-__all__ = ["columns", "showing"]
+import click
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+__all__ = ["Display", "columns", "showing"]
 
 
 def columns() -> int:
@@ -16,14 +22,36 @@ def columns() -> int:
     return shutil.get_terminal_size((80, 24)).columns
 
 
+class Display:
+    """Shows what is being done, and prints lines, of which one may not run into the other."""
+
+    def __init__(self, progress: Progress | None = None, width: int = 0) -> None:
+        self._progress = progress
+        self._width = width
+        self._task = None if progress is None else progress.add_task("", total=None)
+
+    def tell(self, text: str) -> None:
+        """Shows a text in place of the last one, and counts its seconds."""
+        if self._progress is not None and self._task is not None:
+            self._progress.reset(self._task, description=text[: max(self._width - 12, 10)])
+
+    def echo(self, text: str) -> None:
+        """Prints lines above what is shown."""
+        if self._progress is not None:
+            self._progress.stop()  # what is shown goes away with it
+        click.echo(text)
+        if self._progress is not None:
+            self._progress.start()
+
+
 @contextlib.contextmanager
-def showing() -> Iterator[Callable[[str], None]]:
-    """Shows a text, which may be replaced, with a spinner and the elapsed time, on stderr.
+def showing() -> Iterator[Display]:
+    """Shows what is being done, with a spinner and the elapsed time, on stderr.
 
     Nothing is shown, nor is rich imported, where stderr is no terminal.
     """
     if not sys.stderr.isatty():
-        yield lambda text: None
+        yield Display()
         return
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -33,9 +61,4 @@ def showing() -> Iterator[Callable[[str], None]]:
     with os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream:
         console = Console(file=stream)
         with Progress(*shown, console=console, transient=True) as progress:
-            task = progress.add_task("", total=None)
-
-            def tell(text: str) -> None:
-                progress.reset(task, description=text[: max(console.width - 12, 10)])
-
-            yield tell
+            yield Display(progress, console.width)

@@ -62,8 +62,8 @@ def _compare(onnx: Path, manifest: Path | None, as_data: bool, options: dict[str
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.report.export import close_text, wrapped
 
-    with showing() as show:
-        found = validate_onnx(onnx, manifest=manifest, told=show, **options)
+    with showing() as display:
+        found = validate_onnx(onnx, manifest=manifest, told=display.tell, **options)
     if as_data:
         click.echo(as_json(found.to_json()), nl=False)
         return int(bool(found.failures))

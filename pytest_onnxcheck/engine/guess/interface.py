@@ -170,7 +170,8 @@ def _run(
     generator = torch.Generator().manual_seed(0)
     tensors = {name: _drawn(spec, batch, generator) for name, spec in specs.items()}
     with torch.no_grad():
-        named = set(tensors) <= set(_parameters(module))
+        parameters = list(_parameters(module))
+        named = parameters[: len(tensors)] != list(tensors) and set(tensors) <= set(parameters)
         returned = module(**tensors) if named else module(*tensors.values())
     return output_paths(returned), list(flatten(returned))
 
