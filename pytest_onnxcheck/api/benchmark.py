@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.api.recipe import Wanted, find_recipe, variants_of, with_batch
+from pytest_onnxcheck.api.recipe import Wanted, as_path, find_recipe, variants_of, with_batch
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.measurement import LatencyMeasurement
@@ -105,15 +105,10 @@ def benchmark(
     """
     from pytest_onnxcheck.engine.builds import Builds
 
-    given = Path(onnx) if onnx is not None else None
+    given = as_path(onnx)
     wanted = Wanted(batch_size, opset, exporter, precisions)
     recipe = find_recipe(
-        Path(checkpoint) if checkpoint is not None else None,
-        manifest=Path(manifest) if manifest is not None else None,
-        model=model,
-        factory=factory,
-        inputs={name: tuple(shape) for name, shape in (inputs or {}).items()},
-        onnx=given,
+        checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, onnx=given
     )
     chosen = with_batch(recipe.model, wanted)
     if target not in chosen.declared:

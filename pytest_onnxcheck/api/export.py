@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.api.checking import Checked, check_artefact
-from pytest_onnxcheck.api.recipe import Recipe, Wanted, find_recipe, fixed, variants_of, with_batch
+from pytest_onnxcheck.api.recipe import (
+    Recipe,
+    Wanted,
+    as_path,
+    find_recipe,
+    fixed,
+    variants_of,
+    with_batch,
+)
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import HashedFile
@@ -195,20 +203,11 @@ def export_model(
             What fails later is told of each artefact.
     """
     wanted = Wanted(batch_size, opset, exporter, precisions, dynamic)
-    shapes = {name: tuple(shape) for name, shape in (inputs or {}).items()}
     told("looking at the checkpoint")
-    recipe = find_recipe(
-        _path(checkpoint), manifest=_path(manifest), model=model, factory=factory, inputs=shapes
-    )
-    with _builds(_path(artifacts)) as builds:
-        return _exported(
-            builds,
-            recipe,
-            wanted,
-            _output(recipe, _path(output), _path(checkpoint)),
-            validate,
-            told,
-        )
+    recipe = find_recipe(checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs)
+    path = _output(recipe, as_path(output), as_path(checkpoint))
+    with _builds(as_path(artifacts)) as builds:
+        return _exported(builds, recipe, wanted, path, validate, told)
 
 
 def export_each(
@@ -265,10 +264,6 @@ def _places(checkpoints: Sequence[Path], output: Path | None) -> list[Path]:
             "one, each with an output of its own"
         )
     return found
-
-
-def _path(value: Path | str | None) -> Path | None:
-    return None if value is None else Path(value)
 
 
 def _output(recipe: Recipe, output: Path | None, checkpoint: Path | None) -> Path:

@@ -17,9 +17,7 @@ from pytest_onnxcheck.manifest.load import parse_manifest
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["Recipe", "Wanted", "find_recipe", "fixed", "variants_of", "with_batch"]
-
-Shapes = Mapping[str, tuple[int | str, ...]]
+__all__ = ["Recipe", "Wanted", "as_path", "find_recipe", "fixed", "variants_of", "with_batch"]
 
 
 @dataclass(frozen=True)
@@ -55,14 +53,13 @@ class Wanted:
 
 
 def find_recipe(
-    checkpoint: Path | None,
+    checkpoint: Path | str | None,
     *,
-    manifest: Path | None = None,
+    manifest: Path | str | None = None,
     model: str | None = None,
     factory: str | None = None,
-    inputs: Shapes | None = None,
+    inputs: Mapping[str, Sequence[int | str]] | None = None,
     onnx: Path | None = None,
-    root: Path | None = None,
 ) -> Recipe:
     """The recipe for a checkpoint.
 
@@ -74,15 +71,16 @@ def find_recipe(
         checkpoint: The file; None takes the model's own.
         manifest: The manifest.
         model: The model's name there; not needed where the checkpoint tells, or there is one only.
-        factory: `module:callable` that builds the model, where there is no manifest.
+        factory: `module:callable` that builds the model, where there is no manifest; it is looked
+            for in the current folder.
         inputs: Shapes of the inputs, likewise.
         onnx: An artefact that exists, whose inputs are the model's where there is no manifest.
-        root: The folder that the factory is looked for in; default: the current one.
 
     Raises:
         ManifestError: The manifest is wrong, or has no such model.
         OnnxCheckError: Nothing can be told of the checkpoint.
     """
+    checkpoint, manifest = as_path(checkpoint), as_path(manifest)
     drafted = factory is not None or bool(inputs)
     if manifest is not None and drafted:
         raise OnnxCheckError(
@@ -102,19 +100,20 @@ def find_recipe(
         raise ManifestError(f"{model}: no manifest has it; name one: --manifest PATH")
     if checkpoint is None and factory is None:
         raise OnnxCheckError("name a checkpoint, or a manifest and a model of it")
+    shapes = {name: tuple(shape) for name, shape in (inputs or {}).items()}
+    root = Path.cwd()
     made = explore(
-        checkpoint=checkpoint,
-        factory=factory,
-        onnx=onnx,
-        inputs=inputs or {},
-        root=root or Path.cwd(),
+        checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, root=root
     ).draft()
-    read = parse_manifest(
-        made.text, (root or Path.cwd()) / "models.toml", shown="the drafted manifest"
-    )
+    read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
     read.check()
     (drafted_model,) = read.models.values()
     return Recipe(drafted_model, made.origin)
+
+
+def as_path(value: Path | str | None) -> Path | None:
+    """What names a file, as a path."""
+    return None if value is None else Path(value)
 
 
 def _of_manifest(

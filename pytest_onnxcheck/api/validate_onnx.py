@@ -47,12 +47,7 @@ def validate_onnx(
     contents(path)  # says what is wrong with a file that is none
     told("looking at the checkpoint")
     recipe = find_recipe(
-        Path(checkpoint) if checkpoint is not None else None,
-        manifest=Path(manifest) if manifest is not None else None,
-        model=model,
-        factory=factory,
-        inputs={name: tuple(shape) for name, shape in (inputs or {}).items()},
-        onnx=path,
+        checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, onnx=path
     )
     kind = precision or precision_of(path)
     variant = recipe.model.make_variant("file", None, kind, str(path.absolute()))

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pytest_onnxcheck.cli.options import FILE, Named, json_option, recipe_options, shapes
+from pytest_onnxcheck.cli.options import (
+    FILE,
+    json_option,
+    recipe_options,
+    shapes,
+    variant_options,
+)
 from pytest_onnxcheck.cli.progress import showing
 
 if TYPE_CHECKING:
@@ -20,17 +26,8 @@ __all__ = ["bench"]
 @click.option("--checkpoint", type=FILE, help="The weights, or the whole model.")
 @click.option("--onnx", type=FILE, help="An artefact that exists; default: it is exported.")
 @recipe_options
-@click.option(
-    "--precision",
-    "precisions",
-    type=Named("Precision"),
-    multiple=True,
-    metavar="NAME",
-    help="May be repeated; default: the manifest's.",
-)
+@variant_options
 @click.option("--batch-size", type=click.IntRange(1), help="Default: the manifest's points.")
-@click.option("--exporter", type=Named("Exporter"), metavar="NAME", help="dynamo or torchscript.")
-@click.option("--opset", type=click.IntRange(9, 30), help="Default: the manifest's first, or 20.")
 @click.option("--target", default="cpu", metavar="NAME", help="Default: cpu.")
 @click.option(
     "--seconds", type=click.FloatRange(0.1, 600), help="Time for a point; default: the manifest's."

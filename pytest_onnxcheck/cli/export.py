@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pytest_onnxcheck.cli.options import FILE, Named, json_option, recipe_options, shapes
+from pytest_onnxcheck.cli.options import (
+    FILE,
+    json_option,
+    recipe_options,
+    shapes,
+    variant_options,
+)
 from pytest_onnxcheck.cli.progress import columns, showing
 
 if TYPE_CHECKING:
@@ -22,16 +28,7 @@ __all__ = ["export"]
 @recipe_options
 @click.option("--output", type=FILE, help="The .onnx, or a folder; default: beside the checkpoint.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch to export with.")
-@click.option("--opset", type=click.IntRange(9, 30), help="Default: the manifest's first, or 20.")
-@click.option("--exporter", type=Named("Exporter"), metavar="NAME", help="dynamo or torchscript.")
-@click.option(
-    "--precision",
-    "precisions",
-    type=Named("Precision"),
-    multiple=True,
-    metavar="NAME",
-    help="fp32, fp16, int8-dynamic, ...; may be repeated. Default: the manifest's, or fp32.",
-)
+@variant_options
 @click.option("--dynamic/--static", default=True, help="Whether the batch stays open (default).")
 @click.option(
     "--validate/--no-validate",

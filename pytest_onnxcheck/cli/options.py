@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:  # generic since click 8.2
     _Type = click.ParamType
 
-__all__ = ["FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes"]
+__all__ = ["FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes", "variant_options"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -61,6 +61,32 @@ SHAPE = _Shape()
 def shapes(given: Sequence[tuple[str, tuple[int | str, ...]]]) -> dict[str, Any]:
     """What `--input` gave, by name."""
     return dict(given)
+
+
+def variant_options(command: _F) -> _F:
+    """Which variants: `precisions`, `exporter` and `opset`."""
+    for option in (
+        click.option(
+            "--opset",
+            type=click.IntRange(9, 30),
+            metavar="N",
+            help="Default: the manifest's first, or 20.",
+        ),
+        click.option(
+            "--exporter", type=Named("Exporter"), metavar="NAME", help="dynamo or torchscript."
+        ),
+        click.option(
+            "--precision",
+            "precisions",
+            type=Named("Precision"),
+            multiple=True,
+            metavar="NAME",
+            help="fp32, fp16, int8-dynamic, ...; may be repeated. Default: the manifest's, or "
+            "fp32.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 def json_option(command: _F) -> _F:
