@@ -81,6 +81,7 @@ def benchmark(
     opset: int | None = None,
     target: str = "cpu",
     seconds: float | None = None,
+    trust: bool = False,
     told: Callable[[str], None] = lambda stage: None,
 ) -> Benchmark:
     """Times artefacts and PyTorch in turn, on one thread a side unless the manifest says more.
@@ -98,6 +99,7 @@ def benchmark(
         opset: The opset.
         target: Where the artefacts run.
         seconds: Time for a point; default: the manifest's.
+        trust: Whether the checkpoint may run code when it is read: only for files of your own.
         told: Called with what is being done, for a display.
 
     Raises:
@@ -108,7 +110,13 @@ def benchmark(
     given = as_path(onnx)
     wanted = Wanted(batch_size, opset, exporter, precisions)
     recipe = find_recipe(
-        checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, onnx=given
+        checkpoint,
+        manifest=manifest,
+        model=model,
+        factory=factory,
+        inputs=inputs,
+        onnx=given,
+        trust=trust,
     )
     chosen = with_batch(recipe.model, wanted)
     if target not in chosen.declared:

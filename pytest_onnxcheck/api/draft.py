@@ -78,6 +78,7 @@ def explore(
     onnx: Path | None = None,
     pretrained: Path | None = None,
     inputs: Mapping[str, tuple[int | str, ...]] | None = None,
+    trust: bool = False,
     root: Path,
 ) -> Explored:
     """Finds out what a manifest must say of one model.
@@ -88,6 +89,7 @@ def explore(
         onnx: An artefact that exists: its inputs are the model's.
         pretrained: A folder of `save_pretrained`, which is model and weights.
         inputs: Shapes that are known.
+        trust: Whether the checkpoint may run code when it is read.
         root: The manifest's folder.
 
     Raises:
@@ -97,12 +99,12 @@ def explore(
 
     if pretrained is not None:
         return _of_folder(pretrained, onnx, root)
-    loaded = load_checkpoint(checkpoint, trust=False) if checkpoint is not None else None
+    loaded = load_checkpoint(checkpoint, trust=trust) if checkpoint is not None else None
     built, notes = _built(loaded, factory, root)
     interface = _interface(built, loaded, onnx, inputs or {})
     return Explored(
         name=_name(checkpoint, factory or built.factory, onnx),
-        keys=_keys(built, checkpoint, onnx, root),
+        keys=_keys(built, checkpoint, onnx, root) | ({"trust": True} if trust else {}),
         interface=interface,
         notes=notes,
         given=onnx is not None,

@@ -174,6 +174,7 @@ def export_model(
     dynamic: bool = True,
     validate: bool = True,
     artifacts: Path | str | None = None,
+    trust: bool = False,
     told: Told = lambda stage: None,
 ) -> Exported:
     """Exports one model, in one precision or several.
@@ -196,6 +197,7 @@ def export_model(
         dynamic: Whether symbolic dims stay so.
         validate: Whether to hold what is exported against PyTorch.
         artifacts: A folder to keep builds in, as `--onnxcheck-artifacts`; default: a temporary one.
+        trust: Whether the checkpoint may run code when it is read: only for files of your own.
         told: Called with what is being done, for a display.
 
     Raises:
@@ -204,7 +206,9 @@ def export_model(
     """
     wanted = Wanted(batch_size, opset, exporter, precisions, dynamic)
     told("looking at the checkpoint")
-    recipe = find_recipe(checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs)
+    recipe = find_recipe(
+        checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, trust=trust
+    )
     path = _output(recipe, as_path(output), as_path(checkpoint))
     with _builds(as_path(artifacts)) as builds:
         return _exported(builds, recipe, wanted, path, validate, told)

@@ -59,6 +59,7 @@ def init(
     output: Path | str = "models.toml",
     force: bool = False,
     tried: bool = True,
+    trust: bool = False,
     told: Told = lambda stage: None,
 ) -> Initialised:
     """Drafts a manifest of one model, and writes it.
@@ -75,6 +76,7 @@ def init(
         output: The manifest to write.
         force: Whether to overwrite one that is there.
         tried: Whether to export and compare before it is written.
+        trust: Whether the checkpoint may run code when it is read: only for files of your own.
         told: Called with what is being done, for a display.
 
     Raises:
@@ -98,7 +100,7 @@ def init(
     if not any((given["checkpoint"], given["factory"], given["pretrained"])):
         given["checkpoint"] = _only_checkpoint(root, because=named.onnx)
     told("looking for the model and its inputs")
-    found = explore(**given, inputs=inputs or {}, root=root)  # type: ignore[arg-type]
+    found = explore(**given, inputs=inputs or {}, trust=trust, root=root)  # type: ignore[arg-type]
     draft, failure = _proved(found, root, told) if tried else (found.draft(), None)
     write_atomically(path, draft.text)
     return Initialised(path, draft.model, draft.text, draft.notes, failure)

@@ -60,6 +60,7 @@ def find_recipe(
     factory: str | None = None,
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     onnx: Path | None = None,
+    trust: bool = False,
 ) -> Recipe:
     """The recipe for a checkpoint.
 
@@ -75,6 +76,7 @@ def find_recipe(
             for in the current folder.
         inputs: Shapes of the inputs, likewise.
         onnx: An artefact that exists, whose inputs are the model's where there is no manifest.
+        trust: Whether the checkpoint may run code when it is read, where there is no manifest.
 
     Raises:
         ManifestError: The manifest is wrong, or has no such model.
@@ -103,7 +105,7 @@ def find_recipe(
     shapes = {name: tuple(shape) for name, shape in (inputs or {}).items()}
     root = Path.cwd()
     made = explore(
-        checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, root=root
+        checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, trust=trust, root=root
     ).draft()
     read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
     read.check()

@@ -21,6 +21,7 @@ def validate_onnx(
     factory: str | None = None,
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     precision: str | None = None,
+    trust: bool = False,
     told: Callable[[str], None] = lambda stage: None,
 ) -> Checked:
     """Compares an `.onnx` with the PyTorch model it was exported from; nothing is exported.
@@ -34,6 +35,7 @@ def validate_onnx(
         factory: What builds it, where there is no manifest.
         inputs: Shapes by input, likewise.
         precision: What it is to be held to; default: what it looks like.
+        trust: Whether the checkpoint may run code when it is read: only for files of your own.
         told: Called with what is being done, for a display.
 
     Raises:
@@ -47,7 +49,13 @@ def validate_onnx(
     contents(path)  # says what is wrong with a file that is none
     told("looking at the checkpoint")
     recipe = find_recipe(
-        checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, onnx=path
+        checkpoint,
+        manifest=manifest,
+        model=model,
+        factory=factory,
+        inputs=inputs,
+        onnx=path,
+        trust=trust,
     )
     kind = precision or precision_of(path)
     variant = recipe.model.make_variant("file", None, kind, str(path.absolute()))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pytest_onnxcheck.cli.options import FILE, SHAPE, json_option, shapes
+from pytest_onnxcheck.cli.options import FILE, SHAPE, json_option, shapes, trust_option
 from pytest_onnxcheck.cli.progress import showing
 
 __all__ = ["init"]
@@ -33,6 +33,7 @@ __all__ = ["init"]
     default=True,
     help="Export, and write what passes (the default).",
 )
+@trust_option
 @json_option
 def init(source: str | None, inputs: Any, as_data: bool, **options: Any) -> int:
     """Write a commented models.toml for what lies here.

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 else:  # generic since click 8.2
     _Type = click.ParamType
 
-__all__ = ["FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes", "variant_options"]
+__all__ = [
+    *("FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes"),
+    *("trust_option", "variant_options"),
+]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -95,9 +98,18 @@ def json_option(command: _F) -> _F:
     return decorate(command)
 
 
+def trust_option(command: _F) -> _F:
+    """`--trust`."""
+    decorate = click.option(
+        "--trust", is_flag=True, help="Let the checkpoint run code: only for files of your own."
+    )
+    return decorate(command)
+
+
 def recipe_options(command: _F) -> _F:
-    """Where inputs and outputs are declared: `manifest`, `model`, `factory` and `inputs`."""
+    """Where inputs and outputs are declared: `manifest`, `model`, `factory`, `inputs`, `trust`."""
     for option in (
+        trust_option,
         click.option(
             "--input",
             "inputs",

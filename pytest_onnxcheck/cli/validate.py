@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pytest_onnxcheck.cli.options import FILE, json_option
+from pytest_onnxcheck.cli.options import FILE, json_option, trust_option
 from pytest_onnxcheck.cli.progress import columns, showing
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __all__ = ["validate"]
 @click.option("--checkpoint", type=FILE, help="The weights it was exported from.")
 @click.option("--model", metavar="NAME", help="The model of MANIFEST that it is of.")
 @click.option("--factory", metavar="MODULE:NAME", help="What builds the model otherwise.")
+@trust_option
 @json_option
 def validate(
     manifest: Path | None, imports: bool, onnx: Path | None, as_data: bool, **options: Any
@@ -43,7 +44,7 @@ def validate(
     """
     if onnx is not None:
         return _compare(onnx, manifest, as_data, options)
-    given = [f"--{name}" for name, value in options.items() if value is not None]
+    given = [f"--{name}" for name, value in options.items() if value not in (None, False)]
     if given:
         raise click.UsageError(f"{given[0]} goes with --onnx PATH, the artefact to compare")
     from pytest_onnxcheck.api.validate import validate as run

@@ -272,3 +272,18 @@ def test_a_folder_of_hugging_face_without_transformers_is_told(
     status, _, err = init(capsys, "bert")
     assert status == 1
     assert "bert: needs transformers: 'transformers:NoSuchModel.from_pretrained'" in err
+
+
+def test_a_pickled_module_is_only_read_when_trusted(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+):
+    torch.save(torch.nn.Sequential(torch.nn.Linear(6, 2)), "whole.pt")
+    status, _, err = init(capsys, "whole.pt", "--no-try")
+    assert status == 1
+    assert "set trust = true in its [models.NAME] table (--trust where there is no manifest)" in err
+    assert init(capsys, "whole.pt", "--no-try", "--trust")[0] == 0
+    assert model_of(empty).trust
+    fast = ["--exporter", "torchscript", "--opset", "17", "--no-validate", "--trust"]
+    (empty / "models.toml").unlink()
+    assert main(["export", "--checkpoint", "whole.pt", *fast]) == 0
+    assert (empty / "whole.onnx").exists()

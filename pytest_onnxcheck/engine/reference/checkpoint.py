@@ -136,7 +136,7 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
             f"{path}: refused: it holds more than tensors and plain values, so that loading it "
             f"could run code of whoever made it ({_first_line(error)}). Save "
             "`model.state_dict()` instead, or, only if you made the file yourself, set "
-            "trust = true in its [models.NAME] table"
+            "trust = true in its [models.NAME] table (--trust where there is no manifest)"
         ) from error
     if isinstance(content, torch.nn.Module):
         return Checkpoint(path, module=content)
