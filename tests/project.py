@@ -103,10 +103,16 @@ class Result:
 
 
 class Project:
-    """A folder with models and a manifest, and the outcome of gating it."""
+    """A folder with models and a manifest, and the outcome of gating it.
+
+    Attributes:
+        path: The folder.
+        columns: How wide the terminal is.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.columns = 3000
         (path / "nets.py").write_text(NETS)
 
     def manifest(self, models: str, defaults: str = "", name: str = "models.toml") -> None:
@@ -143,6 +149,7 @@ class Project:
         args = (*LEAN, *args)
         # the inner run is no xdist worker, whatever runs these tests
         env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        env["COLUMNS"] = str(self.columns)  # by default no text is wrapped
         if fresh or sys.platform != "linux":
             command = [sys.executable, "-m", "pytest", *args]
             done = subprocess.run(

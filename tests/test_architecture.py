@@ -21,7 +21,7 @@ LIBRARIES = {
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
-    "engine.reference": {"numpy", "safetensors", "torch"},
+    "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
     "engine.artefacts": {"filelock", "onnx", "onnx_ir"},
     "engine.mutants": {"numpy", "onnx"},

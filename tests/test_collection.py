@@ -277,7 +277,7 @@ def test_a_project_adds_checks_and_overrides_fixtures(project: Project):
     )
     result = project.pytester.runpytest("--onnxcheck", "-k", "test_name", *LEAN)
     result.assert_outcomes(passed=1, deselected=len(checks_of()))
-    result.stdout.re_match_lines([r"model +variant +name +verdict", r"net +\S+ +pass +pass"])
+    result.stdout.re_match_lines([r". net  1 variant pass"])
 
 
 def test_skip_and_xfail_of_the_manifest_choose_by_check_variant_and_target(project: Project):
@@ -359,12 +359,11 @@ def test_under_xdist_a_variant_stays_on_one_worker_and_latency_is_skipped(projec
     assert {o for nodeid, o in outcomes.items() if "latency" in nodeid} == {"skipped"}
     assert {o for nodeid, o in outcomes.items() if "latency" not in nodeid} == {"passed"}
     result.stdout.fnmatch_lines(["SKIPPED*timing is off: --benchmark-disable, or pytest-xdist*"])
-    rows = [line.split()[0:2] for line in result.outlines if "torchscript-op17" in line]
-    assert rows[:4] == [
-        ["net", "torchscript-op17-fp32"],
-        ["net", "torchscript-op17-int8-static"],
-        ["other", "torchscript-op17-fp32"],
-        ["other", "torchscript-op17-int8-static"],
+    rows = [line.split()[1] for line in result.outlines if line.startswith(("- ", "! ", "  - "))]
+    # workers hand them in as they come
+    assert rows == [
+        *("net", "torchscript-op17-fp32", "torchscript-op17-int8-static"),
+        *("other", "torchscript-op17-fp32", "torchscript-op17-int8-static"),
     ]
 
 

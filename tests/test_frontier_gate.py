@@ -19,11 +19,11 @@ def test_a_run_proposes_a_variant_and_the_command_reads_it_back(
     assert result.ret == 0
     result.stdout.fnmatch_lines(
         [
+            "    release  torchscript-op17-* kB*; * ms, *x PyTorch*; * dB*)",
             "frontier  net (latency on cpu batch=1)",
             "variant * SQNR * release*",
             "torchscript-op17-fp32 *",
             "torchscript-op17-int8-dynamic *",
-            "release  net: torchscript-op17-* kB*; * ms, *x PyTorch*; * dB*)",
         ]
     )
     rows = project.record["frontier"]
@@ -83,8 +83,8 @@ def test_a_record_tells_what_was_planned_and_keeps_the_models_of_a_glob_apart(pr
         ("net-b", "torchscript-op17-int8-dynamic"): ([line, 1, 1], int8),
     }
     assert [row["model"] for row in project.record["frontier"]] == [*["net-a"] * 2, *["net-b"] * 2]
-    result.stdout.fnmatch_lines(["release  net-a: none could be judged: * were skipped"])
+    result.stdout.fnmatch_lines(["- net-a *", "*release  none could be judged: * were skipped"])
     # the whole frontier has to be asked for
     assert not [text for text in result.outlines if text.startswith("frontier")]
     result = project.run("-k", "not latency")
-    assert not [text for text in result.outlines if text.startswith("release")]
+    assert not [text for text in result.outlines if text.startswith("    release")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -305,3 +307,116 @@ def test_what_is_right_at_every_size_passes(fed: Project, model: str, count: int
     assert (check["outcome"], check["reason"]) == ("passed", "")
     (sweep,) = check["measurement"]["sweeps"]
     assert len(sweep["ran"]) == count
+
+
+CALLED = """
+import dataclasses
+
+import torch
+from torch import nn
+
+
+@dataclasses.dataclass
+class Features:
+    maps: list[torch.Tensor]
+    mask: torch.Tensor | None = None
+
+
+class Decoder(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 8), nn.Linear(6, 8)
+        self.eval()
+
+    def decode(self, first, second):
+        return torch.tanh(self.first(first) + self.second(second))
+
+
+class Listed(Decoder):
+    def forward(self, features):
+        assert isinstance(features, list)
+        return {("y", 0): self.decode(*features)}
+
+
+class Starred(Decoder):
+    def forward(self, *features):
+        return self.decode(*features)
+
+
+class KeywordOnly(Decoder):
+    def forward(self, *, features: Features, offset: int):
+        y = self.decode(*features.maps) + offset
+        return Features([y], y * 2)
+
+
+class Keywords(Decoder):
+    def forward(self, a, scale=1.0, **kwargs):
+        return self.decode(a, kwargs["b"]) * scale
+
+
+class Cached(Decoder):
+    def forward(self, a, past_key_values, use_cache=True):
+        y = torch.stack([self.decode(k, v) for k, v in past_key_values]).sum(0)
+        return (y + a, past_key_values) if use_cache else (y + a,)
+"""
+
+CALLS = """
+schema = 1
+[defaults]
+exporters = ["torchscript"]
+probe_seconds = 0.1
+[models.listed]
+factory = "called.py:Listed"
+dims = { batch = [1, 3] }
+inputs.a = { path = "features.0", shape = ["batch", 4] }
+inputs.b = { path = "features.1", shape = ["batch", 6] }
+outputs.y.shape = ["batch", 8]
+[models.starred]
+factory = "called.py:Starred"
+dims = { batch = [1, 3] }
+inputs."features.1".shape = ["batch", 6]
+inputs."features.0".shape = ["batch", 4]
+outputs.y.shape = ["batch", 8]
+[models.keyword-only]
+factory = "called.py:KeywordOnly"
+dims = { batch = [1, 3] }
+arguments = { offset = 2 }
+inputs.a = { path = "features.maps.0", shape = ["batch", 4] }
+inputs.b = { path = "features.maps.1", shape = ["batch", 6] }
+outputs.twice = { path = "mask", shape = ["batch", 8] }
+[models.keywords]
+factory = "called.py:Keywords"
+dims = { batch = [1, 3] }
+inputs.a.shape = ["batch", 4]
+inputs.b.shape = ["batch", 6]
+outputs.y.shape = ["batch", 8]
+[models.cached]
+factory = "called.py:Cached"
+dims = { batch = [1, 3] }
+arguments = { use_cache = false }
+containers = { past_key_values = "tuple", "past_key_values.0" = "tuple" }
+inputs.a.shape = ["batch", 8]
+inputs."past_key_values.0.0".shape = ["batch", 4]
+inputs."past_key_values.0.1".shape = ["batch", 6]
+outputs.y.shape = ["batch", 8]
+"""
+
+
+def test_inputs_in_structures_by_keyword_and_constants_pass_every_check(project: Project):
+    (project.path / "called.py").write_text(CALLED)
+    (project.path / "models.toml").write_text(CALLS)
+    project.run("-m", "not latency")
+    assert set(project.outcomes().values()) == {"passed"}
+    exported = {node.split("::")[0] for node in project.outcomes()}
+    assert exported == {"listed", "starred", "keyword-only", "keywords", "cached"}
+
+
+def test_a_fault_behind_structures_is_found_in_its_layer(project: Project):
+    (project.path / "called.py").write_text(
+        CALLED.replace("first(first)", "first(first) * (2 if torch.jit.is_tracing() else 1)")
+    )
+    listed = CALLS.partition("[models.starred]")[0]
+    (project.path / "models.toml").write_text(listed)
+    said = project.run("-m", "not latency").stdout.str()
+    assert "guilty stage: capture" in said
+    assert re.search(r"first divergence: Mul .*\n +in PyTorch: aten.add, .*called.py:21\n", said)

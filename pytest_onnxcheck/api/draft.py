@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.wording import listed
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.guess.factories import Built
     from pytest_onnxcheck.engine.guess.interface import Interface
     from pytest_onnxcheck.engine.guess.layers import Spec
     from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint
+    from pytest_onnxcheck.manifest import Model
 
 __all__ = ["Draft", "Explored", "explore"]
 
@@ -58,14 +60,14 @@ class Explored:
     notes: tuple[str, ...] = ()
     given: bool = False
 
-    def draft(self, exporter: str = "dynamo", *, static: bool = False) -> Draft:
+    def draft(self, exporter: str = "dynamo", *, fixed: Collection[str] = ()) -> Draft:
         """The manifest.
 
         Args:
             exporter: The exporter.
-            static: Whether the batch is to be fixed though it need not be.
+            fixed: The dims that are to be fixed though they need not be.
         """
-        interface = _static(self.interface) if static else self.interface
+        interface = _static(self.interface, fixed)
         notes = (*self.notes, *interface.notes)
         origin = "what was found by looking and trying (see onnxcheck init)"
         return Draft(_written(self, interface, notes, exporter), self.name, origin, notes)
@@ -95,11 +97,14 @@ def explore(
     Raises:
         OnnxCheckError: Nothing can be told; the text says what to give.
     """
+    from pytest_onnxcheck.engine.guess.pretrained import is_pretrained
     from pytest_onnxcheck.engine.reference.checkpoint import load_checkpoint
 
     if pretrained is not None:
         return _of_folder(pretrained, onnx, root)
-    loaded = load_checkpoint(checkpoint, trust=trust) if checkpoint is not None else None
+    if checkpoint is not None and factory is None and is_pretrained(checkpoint):
+        return _of_folder(checkpoint, onnx, root)
+    loaded = load_checkpoint(checkpoint, root, trust=trust) if checkpoint is not None else None
     built, notes = _built(loaded, factory, root)
     interface = _interface(built, loaded, onnx, inputs or {})
     return Explored(
@@ -112,21 +117,28 @@ def explore(
 
 
 def _of_folder(folder: Path, onnx: Path | None, root: Path) -> Explored:
-    from pytest_onnxcheck.engine.guess.files import of_onnx
     from pytest_onnxcheck.engine.guess.pretrained import interface_of_folder, load_folder
 
-    built = load_folder(folder, _relative(folder, root))
-    module = built.module
+    keys = {"pretrained": _relative(folder, root)}
+    built = load_folder(_bare(keys, root))
     return Explored(
         name=_name(folder.absolute(), None, onnx),
-        keys=_keys(built, None, onnx, root),
-        interface=interface_of_folder(module) if onnx is None else of_onnx(onnx, module),
-        notes=(
-            f"the config in {folder.name} names its class; its path is relative to the folder that "
-            "pytest is started in",
-        ),
+        keys=keys | _keys(built, None, onnx, root),
+        interface=interface_of_folder(built.module, onnx),
+        notes=(f"the config in {folder.name} names its class",),
         given=onnx is not None,
     )
+
+
+def _bare(keys: Mapping[str, object], root: Path) -> Model:
+    """A model of which no more is known than where it comes from."""
+    from pytest_onnxcheck.manifest.load import parse_manifest
+
+    lines = [f"{key} = {toml(value)}" for key, value in keys.items()]
+    text = "\n".join(["schema = 1", "[models.bare]", *lines, "inputs.x.shape = [1]"])
+    read = parse_manifest(f"{text}\noutputs.y.shape = [1]\n", root / "models.toml", shown="draft")
+    read.check()
+    return read.models["bare"]
 
 
 def _built(
@@ -164,22 +176,25 @@ def _interface(
     return guess_interface(built.module, inputs)
 
 
-def _static(interface: Interface) -> Interface:
-    sizes = {dim: values[0] for dim, values in interface.dims.items()}
-
-    def sized(spec: Spec) -> Spec:
-        shape = (sizes.get(size, size) if isinstance(size, str) else size for size in spec.shape)
-        return replace(spec, shape=tuple(shape))
+def _static(interface: Interface, dims: Collection[str]) -> Interface:
+    """The interface with some dims at their first sizes."""
+    sizes = {dim: values[0] for dim, values in interface.dims.items() if dim in dims}
+    if not sizes:
+        return interface
 
     def fixed(specs: Mapping[str, Spec]) -> dict[str, Spec]:
-        return {name: sized(spec) for name, spec in specs.items()}
+        shapes = {
+            name: tuple(sizes.get(str(size), size) for size in spec.shape)
+            for name, spec in specs.items()
+        }
+        return {name: replace(spec, shape=shapes[name]) for name, spec in specs.items()}
 
-    note = "the batch is fixed: with a dynamic one neither exporter gave an artefact that passes"
+    note = f"fixed: {listed(list(sizes))}; with more dynamic dims no exporter gave one that passes"
     return replace(
         interface,
         inputs=fixed(interface.inputs),
         outputs=fixed(interface.outputs),
-        dims={},
+        dims={dim: values for dim, values in interface.dims.items() if dim not in sizes},
         notes=(*interface.notes, note),
     )
 
@@ -198,6 +213,8 @@ def _keys(
         keys["checkpoint"] = _relative(checkpoint, root)
     if built.state_dict is not None:
         keys["state_dict"] = built.state_dict
+    if built.prefix is not None:
+        keys["prefix"] = built.prefix
     if built.config_key is not None:
         keys["config_key"] = built.config_key
     if onnx is not None:
@@ -232,6 +249,8 @@ def _written(found: Explored, interface: Interface, notes: Sequence[str], export
         lines.append(
             '# precisions = ["fp32", "fp16", "int8-dynamic"]  # and int8-static, with calibration'
         )
+    if interface.arguments:
+        lines.append(f"arguments = {toml(interface.arguments)}")
     if interface.dims:
         sizes = ", ".join(f"{dim} = {list(values)}" for dim, values in interface.dims.items())
         lines.append(f"dims = {{ {sizes} }}  # run at these sizes; any size in the artefact")
@@ -245,6 +264,8 @@ def _table(header: str, spec: Spec) -> Iterator[str]:
     if spec.why:
         yield from (f"# guessed: {line}" for line in _wrapped(spec.why))
     yield f"[{header}]"
+    if spec.path is not None:
+        yield f"path = {toml(spec.path)}  # what else forward returns is left out"
     yield f"shape = {toml(spec.shape)}"
     if spec.dtype != "float32":
         yield f'dtype = "{spec.dtype}"'

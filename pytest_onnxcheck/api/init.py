@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.api.draft import Draft, Explored, explore
 from pytest_onnxcheck.errors import OnnxCheckError
-from pytest_onnxcheck.wording import one_line, several
+from pytest_onnxcheck.wording import listed, one_line, several
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
@@ -64,8 +64,8 @@ def init(
 ) -> Initialised:
     """Drafts a manifest of one model, and writes it.
 
-    What exports and passes is tried: with dynamo and a dynamic batch, with TorchScript, then with
-    a fixed batch. The first that passes is written.
+    What exports and passes is tried: with dynamo and dynamic dims, with TorchScript, then with
+    dims fixed, the batch last. The first that passes is written.
 
     Args:
         source: A checkpoint, `module:factory`, an `.onnx`, or a folder; by default the one
@@ -117,6 +117,7 @@ class _Named:
 def _named(source: Path | str | None, root: Path) -> _Named:
     """What the user named, by its kind."""
     from pytest_onnxcheck.engine.guess.pretrained import is_pretrained
+    from pytest_onnxcheck.engine.reference.folders import weight_files
 
     if source is None:
         return _Named()
@@ -124,7 +125,8 @@ def _named(source: Path | str | None, root: Path) -> _Named:
     if path.is_dir() and is_pretrained(path):
         return _Named(pretrained=path)
     if path.is_dir():
-        return _Named(checkpoint=_only_checkpoint(path))
+        whole = bool(weight_files(path))
+        return _Named(checkpoint=path if whole else _only_checkpoint(path))
     if path.suffix == ".onnx":
         return _Named(onnx=path)
     if ":" in str(source) and not path.exists():
@@ -180,10 +182,12 @@ def _drafts(found: Explored) -> Iterator[tuple[Draft, str]]:
     if found.given:
         yield found.draft(), "the artefact"
         return
-    for static in (False, True) if found.interface.dims else (False,):
+    dims = list(found.interface.dims)  # the batch first, which is fixed last
+    for count in range(len(dims) + 1):
+        fixed = dims[len(dims) - count :]
         for exporter in ("dynamo", "torchscript"):
-            what = f"{exporter}{' with a fixed batch' if static else ''}"
-            yield found.draft(exporter, static=static), what
+            what = f"{exporter}{f' with fixed {listed(fixed)}' if fixed else ''}"
+            yield found.draft(exporter, fixed=fixed), what
 
 
 def _failure(draft: Draft, root: Path, builds: Builds) -> str | None:

@@ -13,6 +13,7 @@ from pytest_onnxcheck.api.draft import explore
 from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
 from pytest_onnxcheck.manifest import Model, Variant, load_manifest
 from pytest_onnxcheck.manifest.load import parse_manifest
+from pytest_onnxcheck.manifest.sizes import ANY, Shape, SizeError, size_at
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -104,9 +105,12 @@ def find_recipe(
         raise OnnxCheckError("name a checkpoint, or a manifest and a model of it")
     shapes = {name: tuple(shape) for name, shape in (inputs or {}).items()}
     root = Path.cwd()
-    made = explore(
+    explored = explore(
         checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, trust=trust, root=root
-    ).draft()
+    )
+    # nothing was tried: the batch alone is dynamic, which most models export with
+    fixed_dims = [] if onnx is not None else list(explored.interface.dims)[1:]
+    made = explored.draft(fixed=fixed_dims)
     read = parse_manifest(made.text, root / "models.toml", shown="the drafted manifest")
     read.check()
     (drafted_model,) = read.models.values()
@@ -127,8 +131,8 @@ def _of_manifest(
     if name is not None:
         chosen = [model for model in models if name in (model.name, model.section)]
     elif checkpoint is not None:
-        chosen = [model for model in models if _same(model.checkpoint, checkpoint)]
-        sections = {model.section for model in models if model.checkpoint is not None}
+        chosen = [model for model in models if _same(_weights(model), checkpoint)]
+        sections = {model.section for model in models if _weights(model) is not None}
         if not chosen and sure and len(sections) == 1:
             chosen = [model for model in models if model.section in sections]
     else:
@@ -140,10 +144,17 @@ def _of_manifest(
         there = ", ".join(model.name for model in models)
         what = f"no model {name!r}" if name else "it cannot be told which model is meant"
         raise ManifestError(f"{path}: {what}; name one of: {there} (--model NAME)")
-    model = next((each for each in chosen if _same(each.checkpoint, checkpoint)), chosen[0])
+    model = next((each for each in chosen if _same(_weights(each), checkpoint)), chosen[0])
     if checkpoint is not None:
-        model = dataclasses.replace(model, checkpoint=checkpoint.absolute())
+        if model.pretrained is None:
+            model = dataclasses.replace(model, checkpoint=checkpoint.absolute())
+        else:
+            model = dataclasses.replace(model, pretrained=checkpoint.absolute())
     return Recipe(model, f"[models.{model.section}] of {path}")
+
+
+def _weights(model: Model) -> Path | None:
+    return model.checkpoint or model.pretrained
 
 
 def _same(one: Path | None, other: Path | None) -> bool:
@@ -184,14 +195,29 @@ def with_batch(model: Model, wanted: Wanted) -> Model:
 
 
 def fixed(reference: Reference) -> Reference:
-    """The reference with every symbolic dim at its first size: exported without dynamic dims."""
+    """The reference with every symbolic dim at one size: exported without dynamic dims.
+
+    It is the first of the dim that is above 0, so that something is computed. What nobody chooses
+    (`any`) stays so.
+
+    Raises:
+        OnnxCheckError: An expression gives no size there.
+    """
     model = reference.model
-    sizes = {dim: values[0] for dim, values in model.dims.items()}
+    dims = {
+        dim: next((size for size in values if size), values[0])
+        for dim, values in model.dims.items()
+    }
 
-    def sized(shape: tuple[int | str, ...]) -> tuple[int | str, ...]:
-        return tuple(sizes[size] if isinstance(size, str) else size for size in shape)
+    def sized(shape: Shape | None) -> tuple[int | str, ...] | None:
+        if shape is None:
+            return None
+        try:
+            return tuple(ANY if size == ANY else size_at(size, dims) for size in shape)
+        except SizeError as error:
+            raise OnnxCheckError(f"{model.name}: {error}; or export it with --dynamic") from error
 
-    shapes = {name: sized(shape) for name, shape in reference.shapes.items()}
+    shapes = {name: sized(shape) or () for name, shape in reference.shapes.items()}
     static = dataclasses.replace(
         model,
         dims={},

@@ -117,24 +117,29 @@ def _line(lines: dict[KeyPath, int], path: KeyPath) -> int:
 
 def _problems(model: Model, *, imports: bool) -> Found:
     """What is wrong with the files, the code and the parts of a model."""
-    files = [*_checkpoint(model), *_artefacts(model), *_arrays(model)]
+    files = [*_checkpoint(model), *_artefacts(model), *_arrays(model), *_libraries(model, imports)]
     yield from files
     if not imports:
         return
     code = list(_code(model))
     yield from code
-    unbuilt = {"checkpoint", "factory", "shapes"} & {key[0] for key, _ in [*files, *code]}
+    wrong = {key[0] for key, _ in [*files, *code]}
+    unbuilt = {"checkpoint", "pretrained", "factory", "shapes"} & wrong
     if not unbuilt:
         yield from _built(model, fed=not files)
 
 
 def _checkpoint(model: Model) -> Found:
-    from pytest_onnxcheck.engine.reference.header import header_problem
+    """The checkpoint, or the folder of `pretrained`: there, and readable by what it begins with."""
+    from pytest_onnxcheck.engine.reference.folders import checkpoint_problem
+    from pytest_onnxcheck.engine.reference.pretrained import check_folder
 
     if model.checkpoint is not None:
-        problem = header_problem(model.checkpoint)
+        problem = checkpoint_problem(model.checkpoint, model.root)
         if problem is not None:
             yield ("checkpoint",), f"checkpoint: {problem}"
+    if model.pretrained is not None:
+        yield from _attempt(("pretrained",), lambda: check_folder(model))
 
 
 def _artefacts(model: Model) -> Found:
@@ -149,7 +154,7 @@ def _artefacts(model: Model) -> Found:
 
 def _artefact_problem(path: Path) -> str | None:
     from pytest_onnxcheck.engine.artefacts.external import data_faults
-    from pytest_onnxcheck.engine.reference.header import not_found
+    from pytest_onnxcheck.files import not_found
 
     if not path.is_file():
         return not_found(path)
@@ -158,6 +163,16 @@ def _artefact_problem(path: Path) -> str | None:
     except Exception as error:
         return f"{path}: not an ONNX file: {one_line(error)}"
     return f"{path}: external data: {'; '.join(faults)}" if faults else None
+
+
+def _libraries(model: Model, imports: bool) -> Found:
+    """Libraries of custom operators: there; those that a module knows, where it is imported."""
+    from pytest_onnxcheck.engine.runtime.libraries import library_files
+    from pytest_onnxcheck.manifest.targets import is_library_file
+
+    for entry in model.operator_libraries:
+        if imports or is_library_file(entry):
+            yield from _attempt(("operator_libraries",), partial(library_files, [entry]))
 
 
 def _arrays(model: Model) -> Found:
@@ -196,6 +211,11 @@ def _code(model: Model) -> Found:
         (("factory",), model.factory),
         (("shapes",), model.shapes),
         *((("cases", name, "source"), case.source) for name, case in model.cases.items()),
+        *(
+            (("translations", operator), path)
+            for operator, by in model.translations.items()
+            for path in by.values()
+        ),
     ]
     if model.accuracy is not None:
         metric = model.accuracy.metric
@@ -224,7 +244,8 @@ def _built(model: Model, *, fed: bool) -> Found:
     try:
         reference = load_reference(model)
     except StageError as error:
-        key = "checkpoint" if model.checkpoint is not None else "factory"
+        key = "pretrained" if model.pretrained is not None else "factory"
+        key = "checkpoint" if model.checkpoint is not None else key
         yield (key,), one_line(error)
         return
     if not fed:

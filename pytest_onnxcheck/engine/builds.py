@@ -22,6 +22,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
 from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.progress import stage
 
 __all__ = ["Builds"]
 
@@ -62,7 +63,8 @@ class Builds:
             self._oracle = None  # it holds copies of the last one's weights
             self._evaluation = None
             self._calibration = None
-            self._last = self._once(f"reference {model!r}", lambda: load_reference(model))
+            with stage("loading the checkpoint", model.name):
+                self._last = self._once(f"reference {model!r}", lambda: load_reference(model))
         return self._last
 
     def oracle(self, reference: Reference) -> Oracle:
@@ -73,7 +75,8 @@ class Builds:
             BehaviourError: The reference cannot be compared with.
         """
         if self._oracle is None or self._oracle.reference is not reference:
-            self._oracle = self._once(f"oracle {reference.model!r}", lambda: Oracle(reference))
+            with stage("running PyTorch", reference.model.name):
+                self._oracle = self._once(f"oracle {reference.model!r}", lambda: Oracle(reference))
         return self._oracle
 
     def evaluation(self, reference: Reference) -> Evaluation:
@@ -83,9 +86,10 @@ class Builds:
             InputError: They are missing or do not fit, or PyTorch does not run on them.
         """
         if self._evaluation is None or self._evaluation.task.reference is not reference:
-            self._evaluation = self._once(
-                f"evaluation {reference.model!r}", lambda: load_evaluation(reference)
-            )
+            with stage("scoring PyTorch", reference.model.name):
+                self._evaluation = self._once(
+                    f"evaluation {reference.model!r}", lambda: load_evaluation(reference)
+                )
         return self._evaluation
 
     def calibration(self, reference: Reference) -> CalibrationData:
@@ -96,9 +100,10 @@ class Builds:
             InputError: There is none, and the declared inputs cannot be drawn.
         """
         if self._calibration is None or self._calibration[0] is not reference:
-            loaded = self._once(
-                f"calibration {reference.model!r}", lambda: load_calibration(reference)
-            )
+            with stage("reading calibration data", reference.model.name):
+                loaded = self._once(
+                    f"calibration {reference.model!r}", lambda: load_calibration(reference)
+                )
             self._calibration = (reference, loaded)
         return self._calibration[1]
 
@@ -181,8 +186,13 @@ class Builds:
     def _built(
         self, folder: str, key: str, precision: str, build: Callable[[Path], Notes]
     ) -> Artefact:
+        def staged(path: Path) -> Notes:
+            doing = "exporting" if precision == "fp32" else "quantizing"
+            with stage(doing, *folder.split("/", 1)):
+                return build(path)
+
         if key not in self._artefacts:
-            built = self._once(key, lambda: self._store.get(folder, key, build))
+            built = self._once(key, lambda: self._store.get(folder, key, staged))
             self._artefacts[key] = dataclasses.replace(built, precision=precision)
         return self._artefacts[key]
 

@@ -12,8 +12,9 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator
+from typing import TextIO
 
-__all__ = ["caught_stderr", "logged", "quiet", "said_once"]
+__all__ = ["caught_stderr", "caught_stdout", "logged", "quiet", "said_once"]
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 #: what ONNX Runtime puts before a message: time, level and place; then, often, place and
@@ -71,20 +72,33 @@ def caught_stderr() -> Iterator[list[str]]:
 
     It is in the list afterwards; another thread's output may be among it.
     """
+    with _caught(2, sys.stderr) as caught:
+        yield caught
+
+
+@contextlib.contextmanager
+def caught_stdout() -> Iterator[list[str]]:
+    """The same of stdout, file descriptor 1."""
+    with _caught(1, sys.stdout) as caught:
+        yield caught
+
+
+@contextlib.contextmanager
+def _caught(descriptor: int, stream: TextIO) -> Iterator[list[str]]:
     caught: list[str] = []
     try:
-        kept = os.dup(2)
-    except OSError:  # stderr is closed
+        kept = os.dup(descriptor)
+    except OSError:  # it is closed
         yield caught
         return
     with tempfile.TemporaryFile() as file:
-        sys.stderr.flush()
-        os.dup2(file.fileno(), 2)
+        stream.flush()
+        os.dup2(file.fileno(), descriptor)
         try:
             yield caught
         finally:
-            sys.stderr.flush()
-            os.dup2(kept, 2)
+            stream.flush()
+            os.dup2(kept, descriptor)
             os.close(kept)
             file.seek(0)
             caught.append(file.read().decode("utf-8", errors="replace"))

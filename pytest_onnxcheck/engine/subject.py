@@ -42,6 +42,11 @@ class Subject:
         return self.oracle.reference.model
 
     @property
+    def names(self) -> tuple[str, str]:
+        """The model's name and the variant's."""
+        return self.model.name, self.variant.name
+
+    @property
     def converted(self) -> bool:
         """Whether the artefact was made from an fp32 one that is there too."""
         return self.artefact.path != self.float_artefact.path

@@ -82,11 +82,11 @@ def _small_constants(measured: EquivalenceMeasurement, *, blamed: bool) -> Itera
 
 
 def _uncompared(measured: EquivalenceMeasurement) -> Iterator[Finding]:
-    compared = sum(output.elements for case in measured.cases for output in case.outputs)
+    """A case outside the model's range is something only where it stands alone."""
+    cases = [case for case in measured.cases if measured.held_to is None or not case.lenient]
+    compared = sum(output.elements for case in cases for output in case.outputs)
     if not compared and not any(case.error for case in measured.cases):
-        yield Finding(
-            _FAIL, "outputs", f"nothing was compared: {len(measured.cases)} cases, no elements"
-        )
+        yield Finding(_FAIL, "outputs", f"nothing was compared: {len(cases)} cases, no elements")
 
 
 def _rowless(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
@@ -295,6 +295,7 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
         for output in case.outputs:
             if output.elements:
                 scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
+    yield from _always_empty(measured)
     yield from _all_nan(measured)
     if tolerance.policy == "noise-floor":  # otherwise only what is suspicious has a floor
         yield from _unchecked(measured)
@@ -306,6 +307,22 @@ def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterat
                 f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
                 "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
             )
+
+
+def _always_empty(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Outputs without elements in every case, although no size of theirs is declared to be 0."""
+    found: dict[str, int] = {}
+    for case in (case for case in measured.cases if not case.lenient):
+        for output in case.outputs:
+            if not output.without_elements:
+                found[output.name] = found.get(output.name, 0) + output.elements
+    for name in [name for name, elements in found.items() if not elements]:
+        yield Finding(
+            _WARN,
+            f"output {name!r}",
+            "nothing was compared: it is empty in every case. Give a case of your own (`cases`) "
+            "in which it is not, such as an image with something to detect, or sizes above 0",
+        )
 
 
 def _all_nan(measured: EquivalenceMeasurement) -> Iterator[Finding]:

@@ -48,14 +48,15 @@ def grouped_by_size(
 def not_run(sweeps: Iterable[SweepMeasurement]) -> Iterable[Finding]:
     """Remarks on ranges of the manifest that were not run in full."""
     for sweep in sweeps:
-        left = sweep.count - len(sweep.ran) - sweep.refused
+        left = sweep.count - len(sweep.ran) - sweep.refused - sweep.skipped
         if sweep.ranged and left:
             yield Finding(
                 Grade.PASS,
                 f"dim {sweep.dim!r}",
                 _extent(sweep)
                 + ("" if sweep.stopped else ", as many as probe_seconds allow")
-                + (f"; PyTorch refuses {sweep.refused} more" if sweep.refused else ""),
+                + (f"; PyTorch refuses {sweep.refused} more" if sweep.refused else "")
+                + (f"; skip_probes leaves out {sweep.skipped} more" if sweep.skipped else ""),
             )
 
 

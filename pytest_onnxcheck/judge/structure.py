@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
@@ -16,6 +17,10 @@ _FOLLOWED = (
     "tools may believe it, and ONNX Runtime warns. After an LSTM or GRU it is dynamo that says so: "
     "end forward with y.index_select(DIM, torch.arange(x.shape[DIM])), or use torchscript"
 )
+_BAKED = (
+    "The model turns the size into a constant while it is exported; look for int(x.shape[...]), "
+    "python arithmetic on sizes, or a fixed view"
+)
 
 
 def structure(measured: StructureMeasurement) -> Verdict:
@@ -25,6 +30,7 @@ def structure(measured: StructureMeasurement) -> Verdict:
             *_contract("input", measured.expected_inputs, measured.inputs),
             *_contract("output", measured.expected_outputs, measured.outputs, measured.followed),
             *_merged(measured),
+            *_sizes(measured),
             *_graph(measured),
         ]
     )
@@ -65,10 +71,11 @@ def _tensor(
     what = f"{kind} {expected.name!r}"
     if expected.dtype != actual.dtype:
         yield Finding(_FAIL, what, f"dtype is {actual.dtype}, declared {expected.dtype}")
+    if expected.shape is None:  # "any"
+        return
     if actual.shape is None:
         yield Finding(_WARN, what, f"the artefact declares no shape, declared {expected.shape}")
         return
-    assert expected.shape is not None
     if len(expected.shape) != len(actual.shape):
         yield Finding(
             _FAIL,
@@ -78,6 +85,8 @@ def _tensor(
         )
         return
     for axis, (want, have) in enumerate(zip(expected.shape, actual.shape, strict=True)):
+        if want == ANY:  # PyTorch says whether it may be fixed
+            continue
         if isinstance(want, str) and isinstance(have, int):
             text = (
                 f"dim {axis} ({want!r}) is static: {have} in {_shown(actual)}, declared dynamic "
@@ -89,8 +98,7 @@ def _tensor(
             yield Finding(
                 _FAIL,
                 what,
-                f"{text}The model turns the size into a constant while it is "
-                "exported; look for int(x.shape[...]), python arithmetic on sizes, or a fixed view",
+                text + _BAKED,
             )
         elif isinstance(want, int) and have != want:
             # an unnamed dynamic dim where a fixed size is declared is a looser contract
@@ -128,6 +136,28 @@ def _merged(measured: StructureMeasurement) -> Iterator[Finding]:
         )
 
 
+def _sizes(measured: StructureMeasurement) -> Iterator[Finding]:
+    for found in measured.size_mismatches:
+        what, axis = f"output {found.axis.name!r}", found.axis.axis
+        at = ", ".join(f"{dim} = {size}" for dim, size in found.dims.items())
+        given = f"{found.found} in PyTorch{' at ' if at else ''}{at}"
+        if found.fixed is not None:
+            followed = found.axis in measured.followed
+            text = f"dim {axis} is static: {found.fixed} in the artefact, and {given}. "
+            more = _FOLLOWED if followed else _BAKED
+            yield Finding(_WARN if followed else _FAIL, what, text + more)
+            continue
+        mend = f'"{found.formula}", or ' if found.formula else "what it follows from, or "
+        mend = f'Write {mend}"{ANY}", a size that nobody chooses, in the output\'s shape'
+        if found.wanted is not None:
+            text = f"dim {axis} ({found.declared!r}) is {given}, where the manifest has it at "
+            yield Finding(_FAIL, what, f"{text}{found.wanted}. {mend}")
+            continue
+        text = f"dim {axis} ({found.declared!r}) is {given}, which is none of its sizes in dims"
+        text += ": no input has this dim, so that nobody chooses them"
+        yield Finding(_WARN, what, f"{text}. {mend}")
+
+
 def _shown(spec: TensorSpec) -> str:
     return f"[{', '.join('?' if dim is None else str(dim) for dim in spec.shape or ())}]"
 
@@ -138,6 +168,14 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
             _FAIL,
             "opset",
             f"the artefact declares {measured.opset}, asked for {measured.expected_opset}",
+        )
+    if measured.allowed_opsets and measured.opset not in measured.allowed_opsets:
+        allowed = ", ".join(map(str, measured.allowed_opsets))
+        yield Finding(
+            _FAIL,
+            "opset",
+            f"the file declares {measured.opset}, and the manifest allows {allowed}. Export it at "
+            f"one of them, or write opsets = [{allowed}, {measured.opset}] if what loads it can",
         )
     if not measured.nodes and measured.outputs:
         yield Finding(_WARN, "graph", "it has no nodes: outputs are inputs or constants")

@@ -17,8 +17,9 @@ from pydantic import BaseModel, ValidationError
 from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.checkpoints import checkpoints
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
-from pytest_onnxcheck.manifest.resolve import Model, checkpoints, resolve
+from pytest_onnxcheck.manifest.resolve import Model, resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest", "parse_manifest"]
@@ -200,7 +201,10 @@ class _Loader:
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
             return
         section = self.validate(s.ModelSection, table, where)
-        if section is None or self.note(rules.check_model(section), where) or file is None:
+        if section is None:
+            return
+        defaults = None if file is None else file.defaults
+        if self.note(rules.check_model(section, defaults), where) or file is None:
             return
         if self.note(rules.check_target_names(section, self.targets), where):
             return
@@ -216,6 +220,7 @@ class _Loader:
                 section,
                 checkpoint,
                 file.defaults,
+                table=name,
                 root=self.path.parent,
                 line=self.line(where),
                 seed=file.seed,
@@ -225,12 +230,7 @@ class _Loader:
         ]
         for model in resolved[:1]:  # they differ in their names and checkpoints only
             self.note(rules.check_resolved(section, model), where)
-        for model in resolved:
-            if rules.MODEL_NAME.fullmatch(model.name):
-                yield model
-            else:
-                text = rules.BAD_MODEL_NAME.format(name=model.name)
-                self.problem((*where, "checkpoint"), text)
+        yield from resolved
 
     def validate(self, kind: type[_S], value: object, where: KeyPath) -> _S | None:
         try:

@@ -16,10 +16,17 @@ from typing import Any, TypeVar
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target, is_library_file
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
-__all__ = ["BUILTIN_DEFAULTS", "Model", "Variant", "checkpoints", "latency_id", "resolve"]
+__all__ = [
+    "BUILTIN_DEFAULTS",
+    "Model",
+    "Variant",
+    "drawn_sizes",
+    "latency_id",
+    "resolve",
+]
 
 BUILTIN_DEFAULTS = s.Defaults(
     exporters=("dynamo",),
@@ -30,7 +37,9 @@ BUILTIN_DEFAULTS = s.Defaults(
     cpus=("x86-vnni", "x86-avx2", "arm64"),
     draws=1,
     probe_seconds=2.0,
+    trust=False,
     marks=(),
+    operator_libraries=(),
 )
 
 _V = TypeVar("_V")
@@ -53,6 +62,7 @@ class Variant:
         max_drop: How much worse than PyTorch's the task metric may be; None when it is only told.
         file: The existing artefact; None when it is exported.
         baseline: The previous release's artefact, which it may not be much slower than.
+        allowed_opsets: Those that an existing artefact may have; empty where any will do.
     """
 
     name: str
@@ -66,6 +76,7 @@ class Variant:
     max_drop: float | None = None
     file: Path | None = None
     baseline: Path | None = None
+    allowed_opsets: tuple[int, ...] = ()
 
     @property
     def traits(self) -> Traits:
@@ -102,8 +113,8 @@ class Model:
     """One model of the manifest with everything inherited filled in.
 
     `root` is the manifest's folder: files and import paths are relative to it. `line` is where
-    the model stands in the manifest, `section` its table there: its name, without the stem where
-    a glob of checkpoints makes several of one. `dims` holds the sizes to draw inputs of, also
+    the model stands in the manifest, `section` its table there: its name, without what tells the
+    models of one glob of checkpoints apart. `dims` holds the sizes to draw inputs of, also
     where the manifest gives a range, which is in `spans`. The other fields are documented in
     `sections`.
     """
@@ -116,6 +127,7 @@ class Model:
     factory: str | None
     kwargs: Mapping[str, Any]
     checkpoint: Path | None
+    pretrained: Path | None
     state_dict: str | None
     prefix: str | None
     config_key: str | None
@@ -124,6 +136,8 @@ class Model:
     dims: Mapping[str, tuple[int, ...]]
     inputs: Mapping[str, s.Input]
     outputs: Mapping[str, s.Output]
+    arguments: Mapping[str, Any]
+    containers: Mapping[str, str]
     cases: Mapping[str, s.CaseFile]
     example: str | None
     calibration: s.Calibration | None
@@ -138,10 +152,14 @@ class Model:
     marks: tuple[str, ...]
     xfail: tuple[s.Mark, ...]
     skip: tuple[s.Mark, ...]
+    skip_probes: tuple[s.SkippedProbe, ...]
     variants: tuple[Variant, ...]
     make_variant: Callable[[str, int | None, str, str | None], Variant] = field(
         repr=False, compare=False
     )
+    translations: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+    inherited_translations: frozenset[str] = frozenset()
+    operator_libraries: tuple[str, ...] = ()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
 
@@ -152,6 +170,15 @@ class Model:
             dim: self.spans.get(dim) or range(min(values), max(values) + 1)
             for dim, values in self.dims.items()
         }
+
+    @property
+    def exporters(self) -> tuple[str, ...]:
+        """The exporters of its variants."""
+        return tuple(dict.fromkeys(variant.exporter for variant in self.variants))
+
+    def translations_for(self, exporter: str) -> dict[str, str]:
+        """Custom operator -> the path of the function that translates it for an exporter."""
+        return {name: by[exporter] for name, by in self.translations.items() if exporter in by}
 
     def own_quantization(self, variant: Variant) -> s.Quantization:
         """The options that the model's own tables give a variant; those it inherits are None."""
@@ -164,18 +191,30 @@ class Model:
 
     def target(self, name: str) -> Target:
         """What runs the artefacts under a name; `declared` holds all there are."""
-        return self.declared[name]
+        return replace(self.declared[name], libraries=self.operator_libraries)
+
+    @property
+    def cpu(self) -> Target:
+        """ONNX Runtime's CPU as it comes, whatever the manifest says of its target `cpu`."""
+        return replace(CPU, libraries=self.operator_libraries)
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
 
-        Dims a point leaves out stand at their first value.
+        Dims a point leaves out stand at their first value. Where nothing is drawn, a point names
+        the dims that it asks for alone: the sizes are those of the user's own inputs.
         """
         first = {dim: values[0] for dim, values in self.dims.items()}
         written = self.latency.dims
+        if written is None and not self.draws:
+            return {"": {}}
         if written is None:
             swept = next(iter(self.dims), None)
-            written = tuple({swept: value} for value in self.dims[swept]) if swept else ({},)
+            # nothing to time where there are no examples, unless that is all there is
+            values = [value for value in self.dims[swept] if value] or [0] if swept else []
+            written = tuple({swept: value} for value in values) if swept else ({},)
+        if not self.draws:
+            first = {}
         return {
             "-".join(f"{dim}{value}" for dim, value in point.items()): {**first, **point}
             for point in written
@@ -187,54 +226,41 @@ def latency_id(target: str, point: str) -> str:
     return "-".join(filter(None, (target, point)))
 
 
-def checkpoints(section: s.ModelSection, name: str, root: Path) -> list[tuple[str, Path | None]]:
-    """Model names and checkpoints: one pair, or one per match of a glob (possibly none)."""
-    if section.checkpoint is None:
-        return [(name, None)]
-    if not _globs(section):
-        return [(name, root / section.checkpoint)]
-    pattern = Path(section.checkpoint)
-    if pattern.is_absolute():
-        root, pattern = Path(pattern.anchor), pattern.relative_to(pattern.anchor)
-    return [(f"{name}-{path.stem}", path) for path in sorted(root.glob(str(pattern)))]
-
-
-def _globs(section: s.ModelSection) -> bool:
-    return any(char in (section.checkpoint or "") for char in "*?[")
-
-
 def resolve(
     name: str,
     section: s.ModelSection,
     checkpoint: Path | None,
     defaults: s.Defaults,
     *,
+    table: str,
     root: Path,
     line: int,
     seed: int,
     targets: Mapping[str, Target] = BUILTIN_TARGETS,
 ) -> Model:
-    """Fills in what the model inherits and lists its variants."""
+    """Fills in what the model inherits and lists its variants; `table` is its name in the file."""
     levels = _Levels(section, defaults, root)
-    stem = f"-{checkpoint.stem}" if checkpoint is not None and _globs(section) else ""
     return Model(
         name=name,
-        section=name.removesuffix(stem),
+        section=table,
         root=root,
         line=line,
         seed=seed if section.seed is None else section.seed,
         factory=section.factory,
         kwargs=section.kwargs,
         checkpoint=checkpoint,
+        pretrained=None if section.pretrained is None else root / section.pretrained,
         state_dict=section.state_dict,
-        prefix=section.prefix,
+        prefix=levels.prefix(),
         config_key=section.config_key,
-        trust=section.trust,
+        trust=levels.inherited("trust"),
         shapes=section.shapes,
-        dims={dim: _drawn(sizes) for dim, sizes in section.dims.items()},
+        dims={dim: drawn_sizes(sizes) for dim, sizes in section.dims.items()},
         spans={dim: span.sizes for dim, span in section.dims.items() if isinstance(span, s.Span)},
         inputs={name: entry.named(name) for name, entry in section.inputs.items()},
         outputs=section.outputs,
+        arguments=section.arguments,
+        containers=section.containers,
         cases=section.cases,
         example=section.example,
         calibration=section.calibration,
@@ -249,13 +275,21 @@ def resolve(
         marks=levels.inherited("marks"),
         xfail=section.xfail,
         skip=section.skip,
+        skip_probes=section.skip_probes,
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
+        operator_libraries=tuple(
+            str(root / entry) if is_library_file(entry) else entry
+            for entry in levels.inherited("operator_libraries")
+        ),
+        translations={**(defaults.translations or {}), **(section.translations or {})},
+        inherited_translations=frozenset(defaults.translations or ())
+        - frozenset(section.translations or ()),
         declared=targets,
     )
 
 
-def _drawn(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
+def drawn_sizes(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
     """The sizes to draw inputs of: as listed; of a range its ends and one between.
 
     That one lies near the geometric mean, since large sizes are costly, and is odd where the least
@@ -264,7 +298,9 @@ def _drawn(sizes: tuple[int, ...] | s.Span) -> tuple[int, ...]:
     if not isinstance(sizes, s.Span):
         return sizes
     held = sizes.sizes
-    place = round((math.sqrt(held[0] * held[-1]) - held[0]) / held.step)
+    if not held:  # the other way round, which the rules tell
+        return (sizes.from_, sizes.to)
+    place = round((math.sqrt(max(1, held[0]) * held[-1]) - held[0]) / held.step)
     near = [held[at] for at in (place, place - 1, place + 1) if 0 < at < len(held) - 1]
     other = [size for size in near if size % 2 != held[0] % 2]
     return tuple(sorted({held[0], *(other or near)[:1], held[-1]}))
@@ -291,6 +327,11 @@ class _Levels:
             if value is not None:
                 return value
         raise AssertionError(f"no built-in default for {field}")
+
+    def prefix(self) -> str | None:
+        """What names begin with in the checkpoint; that of `[defaults]` only where there is one."""
+        inherited = self.defaults.prefix if self.section.checkpoint is not None else None
+        return inherited if self.section.prefix is None else self.section.prefix
 
     def recipes(self) -> Iterator[tuple[str, int | None, str, str | None]]:
         """Yields exporter, opset, precision and existing file of each variant."""
@@ -321,6 +362,7 @@ class _Levels:
             max_drop=self._max_drop(precision, name),
             file=None if file is None else self.root / file,
             baseline=self._baseline(precision, name),
+            allowed_opsets=() if file is None else self.section.opsets or (),
         )
 
     def _tolerance(self, precision: str, variant: str) -> s.Tolerance:

@@ -16,6 +16,7 @@ __all__ = [
     "EVALUATOR",
     "Opening",
     "Target",
+    "is_library_file",
     "resolve_targets",
 ]
 
@@ -56,6 +57,7 @@ class Target:
         session_options: Config entries of the session (their names have a dot), and the settings
             that `sections.SESSION_SETTINGS` lists.
         device: The torch device on which PyTorch is timed beside it.
+        libraries: The model's custom operators for it: files, and modules that know theirs.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Target:
     provider_options: Options = field(default_factory=dict)
     session_options: Options = field(default_factory=dict)
     device: str = "cpu"
+    libraries: tuple[str, ...] = ()
 
     @property
     def accelerated(self) -> bool:
@@ -92,7 +95,7 @@ class Target:
     @property
     def key(self) -> str:
         """The same for targets that open the same sessions."""
-        return json.dumps(self.opening(), sort_keys=True)
+        return json.dumps([self.opening(), self.libraries], sort_keys=True)
 
 
 CPU = Target("cpu", _CPU_PROVIDER)
@@ -113,6 +116,11 @@ BUILTIN_TARGETS = {
     "openvino": Target("openvino", "OpenVINOExecutionProvider"),
     "reference": Target("reference", EVALUATOR),
 }
+
+
+def is_library_file(entry: str) -> bool:
+    """Whether an entry of `operator_libraries` is a file, rather than a module."""
+    return "/" in entry or "\\" in entry or entry.endswith((".so", ".dylib", ".dll"))
 
 
 def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]:

@@ -27,6 +27,7 @@ from pytest_onnxcheck.measurement.equivalence import (
     RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
+    SkippedProbes,
     SweepMeasurement,
     sqnr_db,
 )
@@ -48,6 +49,7 @@ from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasure
 from pytest_onnxcheck.measurement.structure import (
     Axis,
     MergedDims,
+    SizeMismatch,
     StructureMeasurement,
     TensorSpec,
 )
@@ -77,6 +79,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "TensorSpec",
     "Axis",
     "MergedDims",
+    "SizeMismatch",
     "StructureMeasurement",
     # quantization
     "CalibrationMeasurement",
@@ -94,6 +97,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "CaseMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "SkippedProbes",
     "sqnr_db",
     "PortabilityMeasurement",
     "SweepMeasurement",

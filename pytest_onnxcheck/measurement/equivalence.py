@@ -19,6 +19,7 @@ __all__ = [
     "RowMeasurement",
     "SaturatedLayer",
     "SaturationMeasurement",
+    "SkippedProbes",
     "SweepMeasurement",
     "sqnr_db",
 ]
@@ -149,6 +150,7 @@ class OutputMeasurement:
             that it does not give in the first case.
         given_nan: Whether NaN is in the case's inputs.
         rows: The examples on which relative metrics are worst; none without a batch of several.
+        without_elements: Whether the manifest declares a fixed size of 0.
     """
 
     name: str
@@ -179,6 +181,7 @@ class OutputMeasurement:
     undefined: bool = False
     given_nan: bool = False
     rows: tuple[RowMeasurement, ...] = ()
+    without_elements: bool = False
 
     @property
     def sqnr_db(self) -> float | None:
@@ -256,6 +259,7 @@ class SweepMeasurement:
         ranged: Whether the manifest gives the dim as a range.
         stopped: How many were off when the rest was left; 0 where all that were planned were run.
         perturbed_runs: Runs of PyTorch that the noise floors of all its sizes were measured from.
+        skipped: How many of those that the time allows the manifest's `skip_probes` leaves out.
     """
 
     dim: str
@@ -267,6 +271,7 @@ class SweepMeasurement:
     ranged: bool = False
     stopped: int = 0
     perturbed_runs: int = 0
+    skipped: int = 0
 
     @property
     def count(self) -> int:
@@ -333,6 +338,19 @@ class PortabilityMeasurement:
 
 
 @dataclass(frozen=True)
+class SkippedProbes:
+    """Probes or sizes that the manifest leaves out.
+
+    Attributes:
+        name: The glob over their names.
+        reason: Why.
+    """
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class HeldTo:
     """What an artefact was held to.
 
@@ -343,6 +361,7 @@ class HeldTo:
             in float64 of each case.
         unprobed: Why there are no probes, or where there are, none of values; empty otherwise.
         sizes: Sizes that dims were run at besides, without those that PyTorch refuses.
+        skipped: What the manifest leaves out of both by name.
     """
 
     cases: int
@@ -350,6 +369,7 @@ class HeldTo:
     perturbed_runs: int = 0
     unprobed: str = ""
     sizes: int = 0
+    skipped: tuple[SkippedProbes, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class ExportMeasurement:
         cached: Whether an earlier run built it.
         checkpoint_sha256: Hash of the checkpoint its weights come from.
         notes: What should be told about the reference.
+        libraries: The libraries of custom operators that it is run with.
     """
 
     file: FileCheck
@@ -63,3 +64,4 @@ class ExportMeasurement:
     cached: bool
     checkpoint_sha256: str | None
     notes: tuple[str, ...]
+    libraries: tuple[HashedFile, ...] = ()

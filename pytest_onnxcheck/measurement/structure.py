@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Axis", "MergedDims", "StructureMeasurement", "TensorSpec"]
+__all__ = ["Axis", "MergedDims", "SizeMismatch", "StructureMeasurement", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,29 @@ class MergedDims:
 
 
 @dataclass(frozen=True)
+class SizeMismatch:
+    """A size that PyTorch gives an output, where the manifest or the artefact says another.
+
+    Attributes:
+        axis: The output's.
+        declared: The manifest's: an expression, a dim that only outputs have, or `any`.
+        wanted: What the expression gives; None of the others.
+        found: PyTorch's.
+        dims: The sizes of the inputs' dims in that run.
+        fixed: The artefact's, where it has a fixed size and none is declared.
+        formula: An expression that gives PyTorch's sizes in all runs; None where none is known.
+    """
+
+    axis: Axis
+    declared: str
+    wanted: int | None
+    found: int
+    dims: dict[str, int]
+    fixed: int | None = None
+    formula: str | None = None
+
+
+@dataclass(frozen=True)
 class StructureMeasurement:
     """What the graph is made of.
 
@@ -66,6 +89,8 @@ class StructureMeasurement:
         merged_dims: Dims that are one symbol in the artefact, and may differ.
         followed: Axes of outputs that the file calls static, where the artefact, run at several
             sizes, gives PyTorch's shapes.
+        allowed_opsets: Versions that the manifest allows a given file; empty where any will do.
+        size_mismatches: Axes of outputs that have another size in PyTorch than is said of them.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -84,3 +109,5 @@ class StructureMeasurement:
     constant_outputs: tuple[str, ...] = ()
     merged_dims: tuple[MergedDims, ...] = ()
     followed: tuple[Axis, ...] = ()
+    allowed_opsets: tuple[int, ...] = ()
+    size_mismatches: tuple[SizeMismatch, ...] = ()

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pytest
+
     from pytest_onnxcheck.engine.speed.timing import Rounds
     from pytest_onnxcheck.measurement import LatencyMeasurement
 
-__all__ = ["Benchmarks"]
+__all__ = ["Benchmarks", "hide_tables"]
+
+#: pytest-benchmark's options that are about what it shows
+_DISPLAY = tuple(
+    f"--benchmark-{name}"
+    for name in (
+        *("columns", "sort", "group-by", "name", "time-unit", "histogram", "compare", "verbose"),
+        "cprofile",
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +86,34 @@ class Benchmarks:
             entry = getattr(self, backend)
             entry.extra_info.update(info, backend=backend)
             entry.stats.stats.data[:] = rounds.samples(side)
+
+
+def hide_tables(config: pytest.Config) -> None:
+    """Takes our entries out of pytest-benchmark's tables, of which every check would fill one.
+
+    They stay in what it saves, and regressions in them still fail. Nothing is taken out where an
+    option of pytest-benchmark's on the command line says what to show.
+    """
+    session = getattr(config, "_benchmarksession", None)  # absent with -p no:benchmark
+    if session is None or _asks_for_tables(config.invocation_params.args):
+        return
+    named = [
+        (name, [each for each in found if not _ours(each)]) for name, found in session.groups or ()
+    ]
+    others = [(name, found) for name, found in named if found]
+    if others:
+        session.groups = others
+    else:
+        session.quiet = True  # without groups it would not look for regressions either
+
+
+def _asks_for_tables(args: Iterable[str | os.PathLike[str]]) -> bool:
+    given = {str(argument).partition("=")[0] for argument in args}
+    return not given.isdisjoint(_DISPLAY)
+
+
+def _ours(entry: Any) -> bool:
+    return "artefact_sha256" in entry["extra_info"]
 
 
 def _info(model: str, measured: LatencyMeasurement) -> dict[str, object]:

@@ -40,6 +40,7 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
+from pytest_onnxcheck.plugin.reports import WIDTH, outcome, put_number_first
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.record.entry import Entry, Planned
 from pytest_onnxcheck.verdict import Grade, Verdict
@@ -350,13 +351,17 @@ class CheckItem(pytest.Function):
         self.user_properties += junit_properties(verdict, measurement)
         if verdict.grade is Grade.FAIL:
             model, variant = self.parent.model.name, self.parent.variant.name
-            pytest.fail(failure_text(model, variant, verdict, measurement), pytrace=False)
+            width = self.config.stash[WIDTH]
+            text = failure_text(model, variant, verdict, measurement, width)
+            pytest.fail(text, pytrace=False)
 
     def complete(self, report: pytest.TestReport) -> None:
         """Adds to a report what the check found, which reaches the record also through xdist."""
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         entry = self._entry(report)
+        if report.failed:
+            put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
@@ -383,7 +388,7 @@ class CheckItem(pytest.Function):
             check=self.check,
             target=self.target,
             point=self.point,
-            outcome=_outcome(report),
+            outcome=outcome(report),
             expected_failure=getattr(report, "wasxfail", None),
             seconds=round(report.duration, 4),
             grade=None if verdict is None else verdict.grade,
@@ -391,9 +396,3 @@ class CheckItem(pytest.Function):
             reason=reason.removeprefix("Skipped: "),
             measurement=measurement,
         )
-
-
-def _outcome(report: pytest.TestReport) -> str:
-    if hasattr(report, "wasxfail"):
-        return "xpassed" if report.passed else "xfailed"
-    return report.outcome

@@ -13,8 +13,10 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.reports import WIDTH, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
+from pytest_onnxcheck.plugin.ticker import start as start_ticker
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import ModelsFile
@@ -72,6 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
                 "to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """From here on there is a terminal, if there is one: its width, and what is done in it."""
+    config = session.config
+    config.stash[WIDTH] = terminal_width(config)
+    if config.stash[SETTINGS].wanted and (ticker := start_ticker(config)) is not None:
+        config.add_cleanup(ticker.close)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelsFile | None:

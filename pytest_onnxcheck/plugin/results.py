@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_onnxcheck.errors import HistoryError
+from pytest_onnxcheck.plugin.benchmarks import hide_tables
+from pytest_onnxcheck.plugin.reports import terminal_width
 from pytest_onnxcheck.plugin.settings import SETTINGS
 
 if TYPE_CHECKING:
@@ -147,32 +149,53 @@ class Results:
     def pytest_terminal_summary(
         self, terminalreporter: pytest.TerminalReporter
     ) -> Generator[None, Any, Any]:
-        """Prints the table of models and variants last.
+        """Prints what was found of models and variants last.
 
         `--benchmark-compare-fail` raises in the summary of pytest-benchmark.
         """
+        if self.config.stash[SETTINGS].wanted:
+            hide_tables(self.config)
         try:
             return (yield)
         finally:
             self._print(terminalreporter)
 
     def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints the table, what the history says, and where the record is."""
+        """Prints the summary, what the history says, and where the record is."""
+        settings, short = self.config.stash[SETTINGS], self.config.get_verbosity() < 0
         if not self.entries:
-            if self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
+            if settings.enabled and not self.config.option.collectonly:
                 terminalreporter.section("onnxcheck", red=True)
                 terminalreporter.write_line("no model was checked", red=True)
             return
-        from pytest_onnxcheck.report.terminal import summary
+        from pytest_onnxcheck.report.terminal import Shown, summary, told
 
-        settings = self.config.stash[SETTINGS]
-        terminalreporter.section("onnxcheck")
-        for line, markup in summary(self.entries, whole_frontier=settings.frontier):
-            terminalreporter.write_line(line, **markup)
+        shown = Shown(
+            width=terminal_width(self.config),
+            verbosity=self.config.get_verbosity(),
+            plain=not _has_signs(self.config.get_terminal_writer()),
+            whole_frontier=settings.frontier,
+        )
+        terminalreporter.ensure_newline()
+        if not short:
+            terminalreporter.section("onnxcheck")
+        lines = [*summary(self.entries, shown)]
         for text, markup in self.told:
-            terminalreporter.write_line(f"history  {text}", **markup)
-        if settings.json is not None:
+            lines += told(f"history  {text}", shown.width, markup)
+        for line, markup in lines:
+            terminalreporter.write_line(line, **markup)
+        if settings.json is not None and not short:
             terminalreporter.write_line(f"record: {settings.json}")
+
+
+def _has_signs(writer: Any) -> bool:
+    """Whether a terminal has the signs of `report.variants`."""
+    encoding = getattr(writer._file, "encoding", None) or "ascii"
+    try:
+        "✓✗".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
 
 
 def _latency_checks(

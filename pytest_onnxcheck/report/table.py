@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import get_args
 
 from pytest_onnxcheck.digits import three_digits
@@ -14,7 +14,7 @@ from pytest_onnxcheck.record.rows import Row, rows
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
-    *("shown", "table_lines", "warnings"),
+    *("shown", "table_lines"),
 ]
 
 HEADER = (
@@ -132,17 +132,6 @@ def _over_fp32(row: Row) -> str:
     found = (measured.speedup_over_fp32 for measured in row.measured(LatencyMeasurement))
     known = [value for value in found if value is not None]
     return f"{min(known):.2f}" if known else "-"
-
-
-def warnings(entries: Iterable[Entry]) -> Iterator[str]:
-    """One line per distinct warning, which pytest itself does not show."""
-    where: dict[tuple[str, str], list[str]] = {}
-    for entry in entries:
-        if entry.state == "warn":
-            where.setdefault((entry.model, entry.reason), []).append(entry.nodeid)
-    for (_, reason), nodeids in where.items():
-        more = f" (and {len(nodeids) - 1} more checks)" if len(nodeids) > 1 else ""
-        yield f"warn  {nodeids[0]}{more}: {reason}"
 
 
 def made_on(record: Record) -> str:

@@ -20,10 +20,18 @@ from pytest_onnxcheck.measurement import (
     SensitivityMeasurement,
     Step,
 )
+from pytest_onnxcheck.report.layout import wrapped
 from pytest_onnxcheck.verdict import Grade, Verdict
-from pytest_onnxcheck.wording import listed
+from pytest_onnxcheck.wording import listed, one_line, several
 
-__all__ = ["failure_text", "held_to", "junit_properties", "survivor"]
+__all__ = ["failure_text", "headline", "held_to", "junit_properties", "survivor"]
+
+
+class _AsIs(str):
+    """A line that is not wrapped: to be copied, or in columns."""
+
+    __slots__ = ()
+
 
 _MOST_FINDINGS = 8
 
@@ -31,7 +39,15 @@ _MOST_FINDINGS = 8
 _MOST_CASES = 4
 
 
-def failure_text(model: str, variant: str, verdict: Verdict, measurement: object) -> str:
+def headline(verdict: Verdict) -> str:
+    """The worst finding with its numbers first: of a short summary's line little else is left."""
+    worst = verdict.findings[0]
+    return one_line(f"{worst.text} ({worst.what})")
+
+
+def failure_text(
+    model: str, variant: str, verdict: Verdict, measurement: object, width: int
+) -> str:
     """The message of a failed check.
 
     Args:
@@ -39,32 +55,41 @@ def failure_text(model: str, variant: str, verdict: Verdict, measurement: object
         variant: Name of the variant.
         verdict: What failed.
         measurement: What was measured, for the details.
+        width: Characters a line.
     """
+    lines: list[str] = []
+    for line in _lines(model, variant, verdict, measurement):
+        if isinstance(line, _AsIs):
+            lines.append(line)
+        else:
+            text = line.lstrip(" ")
+            indent = line[: len(line) - len(text)]
+            lines += wrapped(text, width, indent, f"{indent}  ")
+    return "\n".join(lines)
+
+
+def _lines(model: str, variant: str, verdict: Verdict, measurement: object) -> Iterator[str]:
     failed, warned = verdict.graded(Grade.FAIL), verdict.graded(Grade.WARN)
     equivalence = isinstance(measurement, EquivalenceMeasurement)
     most = _MOST_CASES if equivalence else _MOST_FINDINGS
-    # the first line stands alone in pytest's short summary
-    lines = [str(failed[0]), ""]
+    yield from (str(failed[0]), "")
     target = getattr(measurement, "target", None)
-    lines.append(f"  {model} · {variant}{f' · {target}' if target else ''}")
+    yield f"  {model} · {variant}{f' · {target}' if target else ''}"
     if isinstance(measurement, EquivalenceMeasurement) and measurement.held_to is not None:
-        lines.append(f"  {held_to(measurement.held_to)}")
+        yield f"  {held_to(measurement.held_to)}"
     # what belongs to no single case explains the cases: it is not to be crowded out by them
     others = sorted(failed[1:], key=lambda finding: finding.where != "")
-    lines += [f"  FAIL {finding}" for finding in others[: most - 1]]
+    yield from (f"  FAIL {finding}" for finding in others[: most - 1])
     if len(failed) > most:
-        lines.append(f"  … and {len(failed) - most} more failures, all in the record")
-    lines += [f"  warn {finding}" for finding in warned[:2]]
+        yield f"  … and {len(failed) - most} more failures, all in the record"
+    yield from (f"  warn {finding}" for finding in warned[:2])
     if isinstance(measurement, EquivalenceMeasurement):
-        lines += _output(measurement, failed[0].where)
-        lines += _diagnosis(measurement.diagnosis)
+        yield from _output(measurement, failed[0].where)
+        yield from _diagnosis(measurement.diagnosis)
     if isinstance(measurement, MutationMeasurement):
-        lines += [
-            f"  survived: {survivor(mutant)}"
-            for mutant in measurement.mutants
-            if mutant.result == "survived"
-        ]
-    return "\n".join(lines)
+        for mutant in measurement.mutants:
+            if mutant.result == "survived":
+                yield f"  survived: {survivor(mutant)}"
 
 
 def held_to(found: HeldTo) -> str:
@@ -79,6 +104,9 @@ def held_to(found: HeldTo) -> str:
     if found.unprobed:
         none = "to none of values" if found.probes else "no probes"
         text += f", {none}: {found.unprobed}"
+    if found.skipped:
+        left_out = several([f"{it.name!r} ({it.reason})" for it in found.skipped], 2)
+        text += f"; without {left_out}, left out by skip_probes"
     if found.perturbed_runs:
         text += f"; noise floors from {_number(found.perturbed_runs, 'perturbed run')}"
     return text
@@ -191,7 +219,7 @@ def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
         yield from _sensitivity(found.sensitivity)
     yield from (f"  note: {note}" for note in found.notes)
     if found.repro is not None:
-        yield f"  reproduce: {found.repro}"
+        yield _AsIs(f"  reproduce: {found.repro}")
 
 
 def _sensitivity(found: SensitivityMeasurement) -> Iterator[str]:
@@ -210,7 +238,7 @@ def _sensitivity(found: SensitivityMeasurement) -> Iterator[str]:
         return
     smallest = "" if found.complete else "; fewer may do, but the time was over"
     yield f"  with these left in float it no longer fails ({facts}{smallest}):"
-    yield from (f"    {line}" for line in found.toml.splitlines())
+    yield from (_AsIs(f"    {line}") for line in found.toml.splitlines())
 
 
 def _nobody(steps: Sequence[Step]) -> str:
@@ -244,7 +272,8 @@ def _table(rows: Sequence[Sequence[str]], indent: str, *, left: bool = False) ->
             cell.ljust(width) if left else cell.rjust(width)
             for cell, width in zip(row, widths, strict=True)
         ]
-        yield (indent + "  ".join(cells)).rstrip()
+        line = (indent + "  ".join(cells)).rstrip()
+        yield line if left else _AsIs(line)
 
 
 def _value(value: float | int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ import onnx
 import pytest
 import torch
 from project import Project
+from safetensors.torch import save_file
 
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.manifest import load_manifest
@@ -257,7 +259,8 @@ def test_a_hugging_face_folder_passes(empty: Path, capsys: pytest.CaptureFixture
     status, _, err = init(capsys, "bert")
     assert status == 0, err
     model = model_of(empty)
-    assert model.factory == "transformers:BertForSequenceClassification.from_pretrained"
+    assert (model.factory, model.pretrained) == (None, empty / "bert")
+    assert model.inputs["input_ids"].shape == ("batch", "time")
     assert model.inputs["input_ids"].range == (0, 49)
     assert model.outputs["logits"].shape == ("batch", 2)
     project = Project(empty)
@@ -269,9 +272,13 @@ def test_a_folder_of_hugging_face_without_transformers_is_told(
 ):
     (empty / "bert").mkdir()
     (empty / "bert" / "config.json").write_text('{"architectures": ["NoSuchModel"]}')
+    save_file({"w": torch.zeros(2)}, empty / "bert" / "model.safetensors")
     status, _, err = init(capsys, "bert")
     assert status == 1
-    assert "bert: needs transformers: 'transformers:NoSuchModel.from_pretrained'" in err
+    if importlib.util.find_spec("transformers") is None:
+        assert "NoSuchModel is a class of transformers, which cannot be imported" in err
+    else:
+        assert "has no NoSuchModel" in err
 
 
 def test_a_pickled_module_is_only_read_when_trusted(

@@ -95,10 +95,11 @@ def test_without_imports_no_code_runs(folder: Path, capsys: pytest.CaptureFixtur
     ("name", "content", "message"),
     [
         ("w.pt", b"", "is empty"),
-        ("w.pt", b"PK\x03\x04cut", "cut short: it begins as a zip archive"),
-        ("w.pt", b"<html>", "neither a zip archive nor a pickle"),
-        ("w.safetensors", b"\x08", "no safetensors file: its header is not there"),
-        ("w.safetensors", (9).to_bytes(8, "little") + b"{broken..", "its header is damaged"),
+        ("w.pt", b"PK\x03\x04cut", "is cut short (an archive without its end, 7 bytes)"),
+        ("w.pt", b"<html>", "is a web page"),
+        ("w.pt", b"weights", "is neither an archive, nor a pickle, nor safetensors"),
+        ("w.safetensors", b"\x08", "is neither an archive, nor a pickle, nor safetensors"),
+        ("w.safetensors", (9).to_bytes(8, "little") + b"{broken..", "header is damaged"),
     ],
 )
 def test_the_header_of_a_checkpoint_is_read(
@@ -120,7 +121,7 @@ def test_a_safetensors_file_that_was_cut_is_seen(folder: Path, capsys: pytest.Ca
     text = 'schema = 1\n[models.a]\nfactory = "nets.py:mlp"\n'
     text += 'checkpoint = "w.safetensors"\ninputs.x.shape = [1, 8]\noutputs.y.shape = [1, 4]\n'
     (line,) = problems(folder, capsys, text, "--no-import")
-    assert f"cut short: {len(whole) - 10} bytes, and its header speaks of {len(whole)}" in line
+    assert f"is cut short (it should have {len(whole)} bytes and has {len(whole) - 10})" in line
 
 
 def test_weights_that_do_not_fit_and_missing_external_data(

@@ -19,6 +19,7 @@ from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
     FloorMeasurement,
+    HeldTo,
     OutputMeasurement,
 )
 from pytest_onnxcheck.verdict import Grade
@@ -618,3 +619,32 @@ def test_builtin_tolerances_can_pass_and_fail(precision):
     assert equivalence(output(floor=floor(1.0)), tolerance=tolerance).grade is Grade.PASS
     wrong = output(cosine=FIXED_TOLERANCE[precision].cosine.fails - 0.01, floor=floor(100.0))
     assert equivalence(wrong, tolerance=tolerance).grade is Grade.FAIL
+
+
+EMPTY = {"elements": 0, "expected_shape": (0, 2), "actual_shape": (0, 2)}
+
+
+def test_an_output_that_is_empty_in_every_case_warns_unless_it_is_declared_so():
+    other = output(name="boxes", **EMPTY)
+    cases = (CaseMeasurement("draw0", (output(), other)),)
+    measured = EquivalenceMeasurement("cpu", "CPUExecutionProvider", cases)
+    finding = only(judge.equivalence(measured, BUILTIN_TOLERANCE["fp32"]))
+    assert (finding.grade, finding.what) == (Grade.WARN, "output 'boxes'")
+    assert finding.text.startswith("nothing was compared: it is empty in every case. Give a case")
+    declared = dataclasses.replace(other, without_elements=True)
+    cases = (CaseMeasurement("draw0", (output(), declared)),)
+    measured = dataclasses.replace(measured, cases=cases)
+    assert judge.equivalence(measured, BUILTIN_TOLERANCE["fp32"]).findings == ()
+
+
+def test_elements_of_cases_outside_the_range_alone_are_no_pass():
+    cases = (
+        CaseMeasurement("draw0", (output(**EMPTY),)),
+        CaseMeasurement("probe", (output(),), lenient="no range is declared"),
+    )
+    measured = EquivalenceMeasurement(
+        "cpu", "CPUExecutionProvider", cases, held_to=HeldTo(cases=1, probes=1)
+    )
+    verdict = judge.equivalence(measured, BUILTIN_TOLERANCE["fp32"])
+    assert verdict.grade is Grade.FAIL
+    assert any("nothing was compared: 1 cases, no elements" in f.text for f in verdict.findings)

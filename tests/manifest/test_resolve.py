@@ -533,6 +533,17 @@ def test_a_checkpoint_glob_makes_one_model_per_match(tmp_path):
     assert [model.name for model in manifest.models.values()] == ["net-a", "net-b"]
 
 
+def test_trust_and_prefix_are_inherited_and_the_prefix_only_with_a_checkpoint(tmp_path):
+    defaults = '[defaults]\ntrust = true\nprefix = "model."'
+    model = net(tmp_path, start=defaults, model='checkpoint = "net.pt"')
+    assert (model.trust, model.prefix) == (True, "model.")
+    model = net(tmp_path, start=defaults, model='checkpoint = "net.pt"\ntrust = false\nprefix = ""')
+    assert (model.trust, model.prefix) == (False, "")
+    model = net(tmp_path, start=defaults)
+    assert (model.trust, model.prefix) == (True, None)
+    assert net(tmp_path).trust is False
+
+
 DYNAMIC_IO = """
 [models.net.inputs.x]
 shape = ["batch", "time"]
@@ -675,3 +686,26 @@ def test_a_value_passes_up_to_the_first_bound(metric, value, passes):
         {"rel_rms": [0.1, 0.3], "cosine": [0.99, 0.9], "max_abs": "off"}
     )
     assert tolerance.passes(metric, value) is passes
+
+
+def test_a_range_from_0_draws_its_ends_and_one_between(tmp_path):
+    dims = 'dims = { past = { from = 0, to = 128 } }\ninputs.c.shape = ["past"]'
+    assert net(tmp_path, model=dims).dims["past"] == (0, 11, 128)
+
+
+def test_speed_is_not_measured_where_there_is_nothing_to_run_unless_it_is_asked_for(tmp_path):
+    dims = 'dims = { batch = [0, 1, 4], past = [0, 3] }\ninputs.c.shape = ["batch", "past"]'
+    points = net(tmp_path, model=dims).latency_points()
+    assert points == {"batch1": {"batch": 1, "past": 0}, "batch4": {"batch": 4, "past": 0}}
+    asked = net(tmp_path, model=f"{dims}\nlatency.dims = [{{ batch = 0 }}]").latency_points()
+    assert asked == {"batch0": {"batch": 0, "past": 0}}
+    alone = dims.replace("[0, 1, 4]", "[0]")
+    assert list(net(tmp_path, model=alone).latency_points()) == ["batch0"]
+
+
+def test_with_draws_0_a_point_names_what_it_asks_for_alone(tmp_path):
+    own = 'draws = 0\ncases.own.file = "own.npz"\ndims = { batch = [1, 4], past = [0, 3] }\n'
+    own += 'inputs.c.shape = ["batch", "past"]'
+    assert net(tmp_path, model=own).latency_points() == {"": {}}
+    asked = net(tmp_path, model=f"{own}\nlatency.dims = [{{ past = 3 }}]").latency_points()
+    assert asked == {"past3": {"past": 3}}

@@ -37,7 +37,11 @@ targets = ["cpu", "cuda", "tensorrt", "openvino", "reference", "npu"]
 required_targets = ["cpu"]
 draws = 3
 probe_seconds = 0.5
+trust = true
+prefix = "model."
 marks = ["release"]
+operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
+translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 
 [defaults.tolerance.fp16]
 policy = "noise-floor"
@@ -105,6 +109,8 @@ trust = true
 shapes = "zoo:shapes"
 dims = { batch = [1, 2, 8], time = [50], height = { from = 32, to = 512, step = 32 } }
 example = "example.npz"
+arguments = { use_cache = false, sizes = [1, 2], "config.scale" = 0.5 }
+containers = { features = "tuple", state = "zoo:State" }
 seed = 3
 baseline = { "*-int8-*" = "old.onnx" }
 
@@ -144,9 +150,14 @@ fill = "file"
 file = "images.npz"
 key = "images"
 
+[models.net.inputs.feature]
+shape = ["batch", 3]
+path = "features.0"
+
 [models.net.outputs.y]
 shape = ["batch", 2]
 range = [0, 1]
+path = "logits"
 
 [models.net.outputs.label]
 shape = ["batch"]
@@ -198,6 +209,10 @@ checks = ["equivalence"]
 variants = ["*-fp16"]
 targets = ["cuda"]
 
+[[models.net.skip_probes]]
+name = "normal x1000*"
+reason = "a log of the largest is taken of it"
+
 [[models.net.skip]]
 reason = "too slow"
 
@@ -205,6 +220,12 @@ reason = "too slow"
 factory = "zoo:net"
 onnx = "net.onnx"
 accuracy = { source = "zoo:test", metric = "zoo:word_error_rate", max_drop = 0.1 }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.saved]
+pretrained = "saved/bert"
+kwargs = { attn_implementation = "eager" }
 inputs.x.shape = [1]
 outputs.y.shape = [1]
 
@@ -286,7 +307,8 @@ def test_the_manifest_of_this_repository_validates(validator):
         "range_of_one",
         "several_problems",
         "dims_range_values",
-        "size_below_one",
+        "shape_word",
+        "size_below_zero",
         "tolerance_three_bounds",
         "unknown_key",
         "unknown_key_nested",

@@ -21,7 +21,7 @@ from candidates import (
 from pytest_onnxcheck.measurement import AccuracyMeasurement
 from pytest_onnxcheck.record.encoding import as_json
 from pytest_onnxcheck.report.frontier import data, markdown, proposal
-from pytest_onnxcheck.report.terminal import summary
+from pytest_onnxcheck.report.terminal import Shown, summary
 
 
 def test_a_record_of_an_earlier_version_has_fewer_numbers():
@@ -168,23 +168,24 @@ def test_latencies_have_three_digits(value, shown):
     assert f" | {shown} | " in markdown([only(checks(FP32, latency=value))[0]])
 
 
-def test_the_summary_ends_with_what_to_release():
+def test_the_summary_says_what_to_release():
     entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
-    lines = dict(summary(read(entries)))
-    line = f"release  net: {STATIC} (1.00 MB, 0.25 of fp32; 2.00 ms, 4.0x PyTorch; 40.0 dB)"
+    lines = dict(summary(read(entries), Shown(100)))
+    line = f"    release  {STATIC} (1.00 MB, 0.25 of fp32; 2.00 ms, 4.0x PyTorch; 40.0 dB)"
     assert lines[line] == {"green": True}
     assert not any(text.startswith("frontier") for text in lines)
     failing = [{**found, "outcome": "failed"} for found in entries]
-    assert dict(summary(read(failing)))["release  net: none passes its checks"] == {"yellow": True}
+    lines = dict(summary(read(failing), Shown()))
+    assert lines["    release  none passes its checks"] == {"yellow": True}
 
 
 def test_the_whole_frontier_is_shown_when_asked_for():
     entries = [*checks(FP32), *checks(STATIC, 1 * MB, 2.0, 0.01)]
-    lines = [text for text, _ in summary(read(entries), whole_frontier=True)]
+    lines = [text for text, _ in summary(read(entries), Shown(100, whole_frontier=True))]
     start = lines.index("frontier  net (latency on cpu batch=1)")
     assert lines[start + 1 : start + 5] == [
-        "variant                  size     of fp32  latency  x PyTorch  SQNR      state  release",
-        "dynamo-op20-fp32         4.00 MB  1.00     4.00 ms  2.00       140.0 dB  pass   -",
-        "dynamo-op20-int8-static  1.00 MB  0.25     2.00 ms  4.00       40.0 dB   pass   yes",
+        "variant                     size  of fp32  latency  x PyTorch      SQNR  state  release",
+        "dynamo-op20-fp32         4.00 MB     1.00  4.00 ms       2.00  140.0 dB   pass        -",
+        "dynamo-op20-int8-static  1.00 MB     0.25  2.00 ms       4.00   40.0 dB   pass      yes",
         "",
     ]

@@ -26,7 +26,8 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
 )
 from pytest_onnxcheck.record.rows import rows
-from pytest_onnxcheck.report.table import HEADER, cells, markdown, table_lines, warnings
+from pytest_onnxcheck.report.table import HEADER, cells, markdown, table_lines
+from pytest_onnxcheck.report.warned import warnings
 from pytest_onnxcheck.verdict import Grade
 
 

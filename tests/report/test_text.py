@@ -27,8 +27,13 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     Step,
 )
-from pytest_onnxcheck.report.text import failure_text, junit_properties
+from pytest_onnxcheck.report import text as shown
+from pytest_onnxcheck.report.text import headline, junit_properties
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
+
+
+def failure_text(*facts, width=1000):
+    return shown.failure_text(*facts, width)
 
 
 def fails(count, first="output 'y' max_abs"):
@@ -394,3 +399,28 @@ def test_junit_gets_the_grade_and_the_numbers_that_are_known(measured, expected)
 
 def test_junit_gets_the_worst_grade():
     assert junit_properties(Verdict.of(fails(1)), EXPORT) == [("onnxcheck_grade", "fail")]
+
+
+def test_a_failure_is_wrapped_but_for_what_is_copied_and_what_stands_in_columns():
+    repro = "python .onnxcheck/repro/net/run.py " + "x" * 90
+    diagnosis = Diagnosis("a", "export", notes=("a note " * 20,), repro=repro)
+    case = CaseMeasurement("a", (output(),))
+    measured = dataclasses.replace(equivalence(case), diagnosis=diagnosis)
+    verdict = Verdict.of(
+        [
+            Finding(Grade.FAIL, "output 'y' error", "312 noise floors, " + "allowed 8, " * 20, "a"),
+            Finding(Grade.FAIL, "output 'z' error", "300 noise floors, " + "allowed 8, " * 20, "a"),
+        ]
+    )
+    lines = failure_text("net", "v", verdict, measured, width=80).splitlines()
+    assert [line[:16] for line in lines if len(line) > 80] == ["  reproduce: pyt"]
+    assert any(line.startswith("     index  PyTorch    ONNX") for line in lines)
+    begin = next(i for i, line in enumerate(lines) if line.startswith("  FAIL output 'z'"))
+    assert lines[begin + 1].startswith("    allowed 8")
+
+
+def test_the_headline_begins_with_the_number():
+    worst = Finding(Grade.FAIL, "output 'y' error", "312 noise floors,\n allowed 8", "batch=1")
+    assert headline(Verdict.of([*fails(0), worst])) == (
+        "312 noise floors, allowed 8 (output 'y' error)"
+    )

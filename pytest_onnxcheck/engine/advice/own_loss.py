@@ -58,6 +58,7 @@ def layers(
     quantized_path: Path,
     inputs: Mapping[str, Array],
     excluded: Sequence[str] = (),
+    libraries: tuple[str, ...] = (),
 ) -> list[Layer]:
     """What quantization does to each node, without what was lost before it.
 
@@ -69,6 +70,7 @@ def layers(
         quantized_path: The static int8 artefact (QDQ) made from it.
         inputs: Arrays by input name.
         excluded: Nodes that are in float already; globs.
+        libraries: Their custom operators; see `Target`.
 
     Returns:
         The quantized nodes that have a name, the worst first.
@@ -78,8 +80,9 @@ def layers(
     """
     import onnx
 
-    with prepared(float_path) as path:
-        pairing = _Pairing(OpenedGraph(quantized_path), onnx.load(path).graph, excluded)
+    with prepared(float_path, libraries) as path:
+        opened = OpenedGraph(quantized_path, libraries=libraries)
+        pairing = _Pairing(opened, onnx.load(path).graph, excluded)
     beside, pairs = pairing.beside()
     exact = dict(beside.values(inputs, [name for name, _ in pairs.values()]))
     losses: dict[str, float] = {}
@@ -208,7 +211,7 @@ class _Pairing:
                 nodes.append(self._reading(node))
             elif node.name in self.quantized:
                 nodes += self._own(node, made)
-        beside = OpenedGraph(self._opened.path)
+        beside = OpenedGraph(self._opened.path, libraries=self._opened.libraries)
         held = {tensor.name for tensor in beside.graph.initializer}
         beside.graph.initializer.extend(
             tensor for tensor in self._original.initializer if tensor.name not in held

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pytest_onnxcheck.engine.advice import sensitivity
+from pytest_onnxcheck.engine.advice.pace import NoTime, Pace
 from pytest_onnxcheck.engine.advice.sensitivity import measure_cases
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.builds import Builds
@@ -30,6 +31,7 @@ from pytest_onnxcheck.measurement import (
     RecommendMeasurement,
 )
 from pytest_onnxcheck.preference import preferred
+from pytest_onnxcheck.progress import stage
 
 __all__ = ["RECIPES", "measure"]
 
@@ -51,6 +53,13 @@ RECIPES: tuple[tuple[str, Options], ...] = (
 
 _TIMED_SECONDS = 0.3
 
+#: how long calibrating takes by method, in runs of the fp32 artefact on the same data; of entropy
+#: in small nets, where it was 12 to 25 times as long as with minmax
+_RUNS = {"minmax": 2.0, "percentile": 4.0, "entropy": 40.0}
+
+#: the parts of a trial after its build
+_COMPARING, _SCORING, _TIMING = "comparing", "scoring", "timing"
+
 
 def measure(
     builds: Builds,
@@ -67,8 +76,8 @@ def measure(
         reference: The model.
         variant: The fp32 variant they are made from.
         target: Where to run them.
-        seconds: How long to try, with what is needed before the first; none is begun that would
-            take longer if it took as long as the last.
+        seconds: How long to try, with what is needed before the first; no part of a trial is begun
+            that would take longer if it took as long as others of its kind did.
         failure: The gate's own judgement of each measurement.
 
     Raises:
@@ -77,17 +86,12 @@ def measure(
         TargetAbsent: The target is not on this machine.
         RunError: The fp32 artefact does not load there.
     """
-    until = time.monotonic() + seconds
-    trials = _Trials(builds, reference, variant, target, failure)
-    untried = 0
-    for index, recipe in enumerate(recipes := trials.recipes()):
-        last = trials.tried[-1].seconds if trials.tried else 0.0
-        if time.monotonic() + last > until:
-            untried = len(recipes) - index
-            break
-        trials.attempt(*recipe)
-    if not untried and (options := trials.exclusion(until - time.monotonic())) is not None:
-        trials.attempt("int8-static", options)
+    pace = Pace(seconds)
+    trials = _Trials(builds, reference, variant, target, failure, pace)
+    # one that takes too long is no reason to leave out a shorter one behind it
+    untried = sum(not trials.attempt(*recipe) for recipe in trials.recipes())
+    if not untried and (options := trials.exclusion()) is not None:
+        untried += not trials.attempt("int8-static", options)
     costs = [_costs(trial) for trial in trials.tried]
     best = preferred(costs)
     pays = best is not None and preferred([trials.costs_of_fp32(), costs[best]]) == 1
@@ -117,17 +121,23 @@ class _Trials:
         variant: Variant,
         target: Target,
         failure: Failure,
+        pace: Pace,
     ) -> None:
         self.tried: list[RecipeTrial] = []
         self.made: list[tuple[Variant, Artefact | None]] = []
         self._builds, self._reference, self._failure = builds, reference, failure
-        self._variant, self._target = variant, target
+        self._variant, self._target, self._pace = variant, target, pace
         self._float = builds.artefact(reference, variant)
         # what would stop every recipe is told at once
-        open_session(self._float, target)
+        session = open_session(self._float, target)
         self._oracle = builds.oracle(reference)
         if reference.model.accuracy is not None:
+            begun = time.monotonic()
             builds.evaluation(reference)
+            pace.expect(_SCORING, time.monotonic() - begun)  # nothing, if it was done before
+        begun = time.monotonic()
+        session.run(self._oracle.declared[0].inputs)
+        self._one_run = time.monotonic() - begun
 
     def recipes(self) -> list[tuple[str, Options]]:
         """The recipes, without those that the manifest's own options make the same."""
@@ -144,14 +154,22 @@ class _Trials:
             return None
         return 1.0, self._float.size_bytes, 0.0
 
-    def attempt(self, precision: str, options: Options) -> None:
-        """Builds, measures and judges one recipe; what goes wrong is its problem."""
+    def attempt(self, precision: str, options: Options) -> bool:
+        """Builds, measures and judges one recipe; what goes wrong is its problem.
+
+        Returns:
+            Whether there was time for all of it.
+        """
         started = time.monotonic()
         variant = self._variant_of(precision, options)
         facts: dict[str, Any] = {}
         self.made.append((variant, None))
         try:
-            problem = next((found for found in self._problems(variant, facts) if found), None)
+            with stage(f"trying {precision} for", self._reference.model.name):
+                problem = next((found for found in self._problems(variant, facts) if found), None)
+        except NoTime:
+            self.made.pop()
+            return False
         except StageError as error:
             problem = str(error)
         seconds = round(time.monotonic() - started, 3)
@@ -160,6 +178,7 @@ class _Trials:
                 precision, needed_options(variant), problem=problem, seconds=seconds, **facts
             )
         )
+        return True
 
     def _variant_of(self, precision: str, options: Options) -> Variant:
         model = self._reference.model
@@ -169,7 +188,10 @@ class _Trials:
 
     def _problems(self, variant: Variant, facts: dict[str, Any]) -> Iterator[str | None]:
         """Measures from what costs least to what costs most, and judges each at once."""
-        artefact = self._builds.artefact(self._reference, variant)
+        scored = self._reference.model.accuracy is not None
+        behind = (_COMPARING, *([_SCORING] if scored else []), _TIMING)
+        with self._pace.part(self._building(variant), *behind):
+            artefact = self._builds.artefact(self._reference, variant)
         self.made[-1] = variant, artefact
         facts |= {
             "size_bytes": artefact.size_bytes,
@@ -179,15 +201,34 @@ class _Trials:
         facts["coverage"] = file.coverage.compute if file.coverage is not None else None
         yield self._failure(file, variant)
         cases = self._oracle.declared
-        outputs = measure_cases(self._subject(artefact, variant), cases)
+        with self._pace.part(*behind):
+            outputs = measure_cases(self._subject(artefact, variant), cases)
         facts["rel_rms"] = outputs.worst("rel_rms")
         yield self._failure(outputs, variant)
-        if self._reference.model.accuracy is not None:
+        if scored:
             evaluation = self._builds.evaluation(self._reference)
-            yield self._failure(accuracy.measure(artefact, evaluation, self._target), variant)
-        speed = self._speed(artefact)
+            with self._pace.part(*behind[1:]):
+                measured = accuracy.measure(artefact, evaluation, self._target)
+            yield self._failure(measured, variant)
+        with self._pace.part(_TIMING):
+            speed = self._speed(artefact)
         facts |= {"speedup": speed.speedup, "speedup_over_fp32": speed.speedup_over_fp32}
         yield self._failure(speed, variant)
+
+    def _building(self, variant: Variant) -> str:
+        """The name of a build's part, with what it is expected to take where it calibrates.
+
+        That is, from a run of the fp32 artefact, and from what builds by other methods took: an
+        artefact that was built before takes no time, and tells nothing.
+        """
+        if not variant.traits.calibrated:
+            return f"building {variant.precision}"
+        method = str(resolved_options(variant).get("method"))
+        runs = len(self._builds.calibration(self._reference).batches) * self._one_run
+        known = [self._pace.seen(f"building by {other}") / _RUNS[other] for other in _RUNS]
+        if method in _RUNS:
+            self._pace.expect(f"building by {method}", _RUNS[method] * max(runs, *known))
+        return f"building by {method}"
 
     def _subject(self, artefact: Artefact, variant: Variant) -> Subject:
         return Subject(artefact, self._float, self._oracle, variant, self._target)
@@ -198,10 +239,10 @@ class _Trials:
         sides = open_sides(artefact, self._float, self._reference, self._target)
         return timed(sides, self._reference, dims, _TIMED_SECONDS)
 
-    def exclusion(self, seconds: float) -> Options | None:
+    def exclusion(self) -> Options | None:
         """Options with which the manifest's int8-static leaves its worst nodes in float.
 
-        None where an int8-static already meets everything, or none could be run.
+        None where an int8-static already meets everything, none could be run, or there is no time.
         """
         candidates = [
             (trial, *made)
@@ -213,6 +254,11 @@ class _Trials:
         trial, variant, artefact = candidates[0]
         assert artefact is not None
         subject = self._subject(artefact, variant)
+        built = self._building(variant)
+        try:  # what ranks the nodes takes about as long as another build, and a set of them does
+            self._pace.require(built, built, _COMPARING, _COMPARING)
+        except NoTime:
+            return None
         cases = measure_cases(subject, self._oracle.declared)
         if self._failure(cases, variant) is None:  # it is size or speed that will not do
             return None
@@ -225,7 +271,7 @@ class _Trials:
                 case,
                 build=lambda changed: self._builds.artefact(self._reference, changed),
                 failure=self._failure,
-                seconds=seconds,
+                seconds=self._pace.left - self._pace.seen(built) - self._pace.seen(_COMPARING),
             )
         except StageError:
             return None

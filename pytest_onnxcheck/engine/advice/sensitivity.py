@@ -76,7 +76,8 @@ def measure(
     started = time.monotonic()
     variant, float_artefact = subject.variant, subject.float_artefact
     excluded = variant.quantization.exclude_nodes or ()
-    ranked = layers(float_artefact.path, subject.artefact.path, case.inputs, excluded)
+    libraries = subject.target.libraries
+    ranked = layers(float_artefact.path, subject.artefact.path, case.inputs, excluded, libraries)
     cases = {each.name: each for each in (*subject.oracle.declared, case)}
     trials = _Trials(started + seconds)
 

@@ -11,6 +11,7 @@ from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import AccuracyMeasurement
+from pytest_onnxcheck.progress import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 
+@staged("scoring", lambda artefact, evaluation, *_: (evaluation.task.reference.model.name,))
 def measure(artefact: Artefact, evaluation: Evaluation, target: Target) -> AccuracyMeasurement:
     """Scores an artefact, and sets it against PyTorch's score.
 

@@ -128,7 +128,7 @@ def _undefined(oracle: Oracle, expected: Expected, index: int) -> bool:
     inputs = [array for array in case.inputs.values() if array.dtype.kind == "f"]
     if not case.probe or own.dtype.kind != "f" or not all(np.isfinite(a).all() for a in inputs):
         return False
-    usual = oracle.expected(oracle.declared[0]).outputs[index]
+    usual = oracle.usual(index)
     return not set(np.unique(nonfinite_kinds(own))) <= {0, *np.unique(nonfinite_kinds(usual))}
 
 

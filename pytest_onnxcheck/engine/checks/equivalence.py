@@ -27,8 +27,10 @@ from pytest_onnxcheck.measurement import (
     HeldTo,
     PortabilityMeasurement,
     SaturationMeasurement,
+    SkippedProbes,
     SweepMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,9 +39,11 @@ if TYPE_CHECKING:
 
 __all__ = ["beside_eight_bits", "measure", "searched"]
 
+_UNSEARCHED = "draws is 0, so that --onnxcheck-search, which draws inputs, looked at none"
 _LEFT_OUT = "the manifest's `cpus` leave out x86 without VNNI"
 
 
+@staged("comparing", lambda subject: subject.names)
 def measure(subject: Subject) -> EquivalenceMeasurement:
     """Compares an artefact with PyTorch on a target, case by case.
 
@@ -108,16 +112,21 @@ def _held_to(
     probes = sum(case.probe for case in found)
     runs = [case.perturbed_runs for case in found] + [sweep.perturbed_runs for sweep in sweeps]
     sizes = sum(len(sweep.ran) for sweep in sweeps)
-    why = oracle.unprobed(variant)
-    if not oracle.reference.model.probe_seconds:
+    model, why = oracle.reference.model, oracle.unprobed(variant)
+    if not model.draws:
+        why = "draws is 0"
+    elif not model.probe_seconds:
         why = "probe_seconds is 0"
     elif not probes and any(case.probe for case in cases):
         why = "PyTorch takes none of them"
+    elif not probes and model.skip_probes and not oracle.probes:
+        why = "skip_probes leaves out all of them"
     elif not probes and why:
         why += ", and no size lies between declared ones"
     elif not probes:
         why = "there is nothing to vary"
-    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes)
+    skipped = tuple(SkippedProbes(entry.name, entry.reason) for entry in model.skip_probes)
+    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes, skipped)
 
 
 def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:
@@ -197,6 +206,7 @@ def beside_eight_bits(
     return dataclasses.replace(measured, portability=PortabilityMeasurement(own, beside))
 
 
+@staged("searching", lambda measured, subject, *_: subject.names)
 def searched(
     measured: EquivalenceMeasurement,
     subject: Subject,
@@ -213,7 +223,8 @@ def searched(
 
     Returns:
         The measurement with that input as a case, or as it was: also for a variant that is made
-        for the values it will meet and gets no probes of values either.
+        for the values it will meet and gets no probes of values either, and, with a note, where
+        nothing is drawn.
 
     Raises:
         OnnxCheckError: hypothesis is not installed.
@@ -221,6 +232,8 @@ def searched(
     from pytest_onnxcheck.engine.oracle.search import search
 
     oracle, variant = subject.oracle, subject.variant
+    if not oracle.reference.model.draws:
+        return dataclasses.replace(measured, notes=(*measured.notes, _UNSEARCHED))
     if oracle.unprobed(variant):
         return measured
     session = open_session(subject.artefact, subject.target)
@@ -254,7 +267,8 @@ def _underflowed(subject: Subject, session: Session, case: Case) -> tuple[str, .
     """The values of a float16 artefact that underflow."""
     if subject.oracle.expected(case).cost.smallest >= TINY:
         return ()
-    return tuple(underflowed(subject.artefact.path, session.cast_inputs(case.inputs)))
+    feeds, libraries = session.cast_inputs(case.inputs), subject.target.libraries
+    return tuple(underflowed(subject.artefact.path, feeds, libraries))
 
 
 def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasurement | None:
@@ -262,7 +276,8 @@ def _as_stored(subject: Subject, session: Session, case: Case) -> CaseMeasuremen
     expected = subject.oracle.expected(case)
     if expected.cost.largest < LARGE:
         return None
-    found = stored_outputs(subject.artefact.path, session.cast_inputs(case.inputs))
+    feeds, libraries = session.cast_inputs(case.inputs), subject.target.libraries
+    found = stored_outputs(subject.artefact.path, feeds, libraries)
     if found is None:
         return None
     overflowed, outputs = found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.libraries import library_hashes
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import ExportMeasurement
 
@@ -21,4 +22,5 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Expor
         cached=artefact.cached,
         checkpoint_sha256=reference.checkpoint_sha256,
         notes=(*reference.notes, *artefact.notes.traced),
+        libraries=library_hashes(reference.model.operator_libraries),
     )

@@ -71,7 +71,7 @@ def measure(
     host = device = None
     if target.name in (asked.max_memory_mb or {}) or calls.seconds_anew < _CHEAP_SECONDS:
         host, device = _memory(calls, artefact, target)
-    timing = _Timing(calls, dims, artefact.sha256, host, device)
+    timing = _Timing(calls, artefact.sha256, host, device)
     times = decision_times(latency.seconds, latency.longest)
     measured, rounds = timing.run(times, decided, record)
     if target.accelerated:
@@ -103,7 +103,7 @@ def timed(
         dims: Values of the symbolic dims.
         seconds: How long.
     """
-    return _Timing(Calls(sides, reference, dims), dims).run([seconds])[0]
+    return _Timing(Calls(sides, reference, dims)).run([seconds])[0]
 
 
 def _memory(calls: Calls, artefact: Artefact, target: Target) -> tuple[int | None, int | None]:
@@ -121,14 +121,12 @@ class _Timing:
 
     Attributes:
         calls: The calls.
-        dims: Values of the symbolic dims.
         sha256: The artefact's.
         memory_bytes: What a session and one run add to the host's memory, where it was measured.
         device_memory_bytes: The same of a GPU's memory.
     """
 
     calls: Calls
-    dims: dict[str, int]
     sha256: str = ""
     memory_bytes: int | None = None
     device_memory_bytes: int | None = None
@@ -161,7 +159,7 @@ class _Timing:
         return LatencyMeasurement(
             target=own.target.name,
             provider=own.provider,
-            dims=self.dims,
+            dims=self.calls.dims,
             threads=self.calls.threads,
             boundary=self.calls.boundary,
             torch=timings["torch"],
@@ -177,7 +175,7 @@ class _Timing:
             seconds=rounds.seconds,
             load_interval=(min(loads), max(loads)),
             first_seconds=self.calls.first_seconds,
-            items=next(iter(self.dims.values()), 1),
+            items=next(iter(self.calls.dims.values()), 1) or 1,
             memory_bytes=self.memory_bytes,
             device_memory_bytes=self.device_memory_bytes,
             device=device_name(own, self.calls.sides.device),

@@ -22,6 +22,7 @@ from pytest_onnxcheck.measurement import (
     MutantOutcome,
     MutationMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["measure"]
 
 
+@staged("injecting faults", lambda artefact, oracle, *_: (oracle.reference.model.name,))
 def measure(
     artefact: Artefact,
     oracle: Oracle,

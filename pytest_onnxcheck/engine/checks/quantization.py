@@ -6,9 +6,10 @@ from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.graph.coverage import InferredGraph, converted, coverage
 from pytest_onnxcheck.engine.graph.lost_weights import lost_weights
-from pytest_onnxcheck.engine.inputs.cases import example_dims
+from pytest_onnxcheck.engine.inputs.cases import example, example_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sizes import shape_at
 from pytest_onnxcheck.measurement import QuantizationMeasurement
 
 __all__ = ["measure"]
@@ -19,14 +20,13 @@ def measure(
 ) -> QuantizationMeasurement:
     """Counts what carries the precision, and what could but does not.
 
-    Multiply-accumulates are counted with `example_dims`.
+    Multiply-accumulates are counted with `example_dims`, or an own case where nothing is drawn.
     """
     values = InferredGraph.read(artefact.path, _example_shapes(reference))
     carrying, remaining = converted(values, variant.precision)
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
-    checkpoint = reference.model.checkpoint
     clipped, vanished = lost_weights(artefact.path, float_artefact.path, variant.precision)
     return QuantizationMeasurement(
         file=check_file(artefact),
@@ -42,13 +42,12 @@ def measure(
         identical=not alone and artefact.sha256 == float_artefact.sha256,
         clipped=clipped,
         vanished=vanished,
-        checkpoint_bytes=None if checkpoint is None else checkpoint.stat().st_size,
+        checkpoint_bytes=reference.checkpoint_bytes,
     )
 
 
 def _example_shapes(reference: Reference) -> dict[str, tuple[int, ...]]:
+    if not reference.model.draws:
+        return {name: array.shape for name, array in example(reference).items()}
     dims = example_dims(reference.model)
-    return {
-        name: tuple(dims[dim] if isinstance(dim, str) else dim for dim in shape)
-        for name, shape in reference.shapes.items()
-    }
+    return {name: shape_at(shape, dims) for name, shape in reference.shapes.items()}

@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.checks.case import compare_outputs
 from pytest_onnxcheck.engine.inputs.cases import Case
 from pytest_onnxcheck.engine.inputs.probes import element_count
 from pytest_onnxcheck.engine.inputs.sizes import PlannedSweep, plan_sweeps
+from pytest_onnxcheck.engine.inputs.skips import is_skipped
 from pytest_onnxcheck.engine.oracle.alike import distance
 from pytest_onnxcheck.engine.oracle.expected import Expected
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -144,8 +145,11 @@ class _Run:
         """Runs them, and says which were run."""
         sweep, model = self._sweep, self._oracle.reference.model
         ran: list[int] = []
-        refused = costly = stopped = 0
+        refused = costly = stopped = skipped = 0
         for size, probe in sweep.probes.items():
+            if is_skipped(model, probe.name):
+                skipped += 1
+                continue
             if costly == _MOST_OFF:
                 stopped = len(self.off)
                 break
@@ -173,6 +177,7 @@ class _Run:
             ranged=sweep.dim in model.spans,
             stopped=stopped,
             perturbed_runs=self._perturbed_runs,
+            skipped=skipped,
         )
 
     def _measured(self, expected: Expected, size: int) -> CaseMeasurement | None:

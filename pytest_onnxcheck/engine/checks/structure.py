@@ -14,12 +14,12 @@ from pytest_onnxcheck.engine.oracle.dependence import (
     ignores,
     runs_at_other_sizes,
 )
+from pytest_onnxcheck.engine.oracle.given_sizes import declared_sizes, size_mismatches
 from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
 
 if TYPE_CHECKING:
@@ -45,7 +45,11 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
 
     model = onnx.load(artefact.path, load_external_data=False)
     measured = measure_model(model, reference, variant)
-    return dataclasses.replace(measured, followed=_followed(artefact, reference, measured))
+    return dataclasses.replace(
+        measured,
+        followed=_followed(artefact, reference, measured),
+        size_mismatches=size_mismatches(reference, measured),
+    )
 
 
 def measure_model(
@@ -77,6 +81,7 @@ def measure_model(
             (e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=0
         ),
         expected_opset=variant.opset,
+        allowed_opsets=variant.allowed_opsets,
         nodes=len(nodes),
         operators=dict(Counter(node.op_type for node in nodes).most_common()),
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
@@ -101,7 +106,7 @@ def _followed(
         Axis("output", spec.name, axis)
         for spec in measured.expected_outputs
         for axis, (dim, size) in enumerate(
-            zip(spec.shape or (), shapes.get(spec.name, ()), strict=False)
+            zip(declared_sizes(spec, shapes), shapes.get(spec.name, ()), strict=False)
         )
         if isinstance(dim, str) and isinstance(size, int)
     ]
@@ -109,7 +114,7 @@ def _followed(
         return ()
     tried = 0
     try:
-        session = open_session(artefact, CPU)
+        session = open_session(artefact, reference.model.cpu)
         for _, inputs, outputs in runs_at_other_sizes(reference):
             if outputs is not None:
                 given = dict(zip(session.outputs, session.run(inputs), strict=True))

@@ -9,16 +9,20 @@ import sysconfig
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
+from pytest_onnxcheck.engine.convert.failures import cause, graph_excerpt, root_of, users_line
+from pytest_onnxcheck.engine.convert.translations import registered, translated, untranslated
 from pytest_onnxcheck.engine.inputs.cases import example
-from pytest_onnxcheck.engine.quiet import quiet
+from pytest_onnxcheck.engine.quiet import caught_stdout, quiet
+from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
 from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.places import PACKAGE, is_ours
 from pytest_onnxcheck.wording import one_line
 
@@ -26,9 +30,6 @@ if TYPE_CHECKING:
     import torch
 
 __all__ = ["MAX_INLINE_BYTES", "export", "relocated"]
-
-#: how many characters of an error are repeated
-_MOST_CHARACTERS = 600
 
 #: where Python's own modules lie
 _PYTHON = f"{sysconfig.get_path('stdlib')}/"
@@ -56,34 +57,41 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
         ExportError: The exporter failed; the text ends with the user's frames.
     """
     inputs = example(reference)
-    reference.run(inputs)  # says what is wrong better than an exporter does
+    exported = exportable(reference, inputs)  # says what is wrong better than an exporter does
     module = reference.copy()
     tensors = tensors_of(inputs)
+    printed: list[str] = []
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
+    translated(reference.model, variant.exporter)  # what is wrong of it is no fault of the exporter
     try:
         if half:
             module, tensors = _halved(module, tensors)
-        args, kwargs = reference.arguments(tensors)
-        with quiet() as warned, _rare_garbage_collection():
-            run(reference, variant, module, args, kwargs, path)
+        module, args = exported.module(module, tensors), exported.arguments(tensors)
+        known = registered(reference.model, variant.exporter, variant.opset)
+        with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection(), known:
+            run(exported, variant, module, args, path)
     except Exception as error:
+        shown = "".join(printed)
         what = "export of the module in float16" if half else "export"
         raise ExportError(
             f"{reference.model.name}: {variant.exporter} {what} at opset {variant.opset} failed: "
-            f"{_cause(error)}\n{user_frames(_root(error))}"
+            f"{users_line(error, shown)}{cause(error)}{reference.scalars_hint()}"
+            f"{untranslated(root_of(error), reference.model, variant.exporter)}\n"
+            f"{user_frames(root_of(error))}{graph_excerpt(error, shown)}"
         ) from error
     return Notes(traced=tuple(_traced(warned)))
 
 
 def _dynamo(
-    reference: Reference,
+    exported: Exportable,
     variant: Variant,
     module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    args: tuple[torch.Tensor, ...],
     path: Path,
 ) -> None:
     import torch
+
+    reference = exported.reference
 
     for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
         # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
@@ -91,17 +99,20 @@ def _dynamo(
         cache = getattr(operator.input, "_dispatch_cache", None)  # private: may go away
         if cache is not None:
             cache.clear()
-    program = torch.onnx.export(
-        module,
-        args,
-        kwargs=kwargs or None,
-        dynamo=True,
-        input_names=list(reference.model.inputs),
-        output_names=list(reference.model.outputs),
-        opset_version=variant.opset,
-        dynamic_shapes=reference.dynamic_shapes(),
-        verbose=False,
-    )
+    # what is released needs no gradients; with them attention may be captured in another layout
+    # than it is decomposed in (torch 2.13, T5: "Cannot view a tensor")
+    with torch.no_grad():
+        program = torch.onnx.export(
+            module,
+            args,
+            dynamo=True,
+            input_names=list(reference.model.inputs),
+            output_names=list(reference.model.outputs),
+            opset_version=variant.opset,
+            dynamic_shapes=exported.dynamic_shapes(),
+            custom_translation_table=translated(reference.model, "dynamo") or None,
+            verbose=False,
+        )
     assert program is not None
     for node in program.model.graph.all_nodes():
         for key, text in node.metadata_props.items():
@@ -135,21 +146,21 @@ def relocated(note: str, root: Path) -> str:
 
 
 def _torchscript(
-    reference: Reference,
+    exported: Exportable,
     variant: Variant,
     module: torch.nn.Module,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    args: tuple[torch.Tensor, ...],
     path: Path,
 ) -> None:
     import torch
 
+    reference = exported.reference
+
     shapes = reference.shapes | {
-        name: output.shape for name, output in reference.model.outputs.items()
+        name: output.shape
+        for name, output in reference.model.outputs.items()
+        if output.shape is not None
     }
-    if kwargs:
-        # the tracer would put the inputs into the order of forward's parameters
-        module, args = _positional(module, list(kwargs)), tuple(kwargs.values())
     torch.onnx.export(
         module,
         args,
@@ -159,7 +170,11 @@ def _torchscript(
         output_names=list(reference.model.outputs),
         opset_version=variant.opset,
         dynamic_axes={
-            name: {axis: dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
+            name: {
+                axis: f"{name}_{axis}" if dim == ANY else dim
+                for axis, dim in enumerate(shape)
+                if isinstance(dim, str)
+            }
             for name, shape in shapes.items()
         },
         external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
@@ -176,21 +191,6 @@ def _halved(
         name: tensor.half() if tensor.dtype is torch.float32 else tensor
         for name, tensor in tensors.items()
     }
-
-
-def _positional(module: torch.nn.Module, names: list[str]) -> torch.nn.Module:
-    """A module that takes by position what another takes by name."""
-    import torch
-
-    class Positional(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = module
-
-        def forward(self, *args: Any) -> Any:
-            return self.module(**dict(zip(names, args, strict=True)))
-
-    return Positional().eval()
 
 
 def _parameter_bytes(module: torch.nn.Module) -> int:
@@ -231,15 +231,3 @@ def _rare_garbage_collection() -> Iterator[None]:
         if not gc.get_freeze_count():
             gc.collect()
             gc.freeze()
-
-
-def _root(error: BaseException) -> BaseException:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return error
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost error in one line: exporters wrap it in pages of advice."""
-    root = _root(error)
-    return f"{type(root).__name__}: {one_line(root, _MOST_CHARACTERS)}"

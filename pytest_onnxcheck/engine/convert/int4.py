@@ -21,8 +21,16 @@ INT4_OPERATORS = ("MatMul",)
 _SUPPORTED = ("MatMul", "Gather")
 
 
-def to_int4_weight(source: Path, path: Path, options: Quantization) -> None:
+def to_int4_weight(
+    source: Path, path: Path, options: Quantization, libraries: tuple[str, ...] = ()
+) -> None:
     """Writes the artefact `source` with weights in 4 bits to `path`.
+
+    Args:
+        source: The fp32 artefact.
+        path: The file to write.
+        options: The manifest's.
+        libraries: Its custom operators; see `Target`.
 
     Raises:
         OptionError: An option does not fit the graph.
@@ -30,7 +38,7 @@ def to_int4_weight(source: Path, path: Path, options: Quantization) -> None:
     import onnx
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    with prepared(source, without_gemm=True) as file:
+    with prepared(source, libraries, without_gemm=True) as file:
         model = onnx.load(file)
     check_operators(options, model.graph, _SUPPORTED)
     quantizer = MatMulNBitsQuantizer(

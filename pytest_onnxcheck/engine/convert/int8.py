@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +20,10 @@ from pytest_onnxcheck.engine.convert.prepare import (
 )
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
+from pytest_onnxcheck.manifest.targets import CPU
 
 if TYPE_CHECKING:
     import onnx
@@ -38,8 +43,16 @@ _BINS = 2048
 _TOO_LARGE = 1e38
 
 
-def to_int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
+def to_int8_dynamic(
+    source: Path, path: Path, options: Quantization, libraries: tuple[str, ...] = ()
+) -> None:
     """Writes the artefact `source` with int8 weights to `path`; ranges are found at run time.
+
+    Args:
+        source: The fp32 artefact.
+        path: The file to write.
+        options: The manifest's.
+        libraries: Its custom operators; see `Target`.
 
     Raises:
         OptionError: An option does not fit the graph.
@@ -48,7 +61,7 @@ def to_int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
     from onnxruntime.quantization.registry import IntegerOpsRegistry
 
     # the tool does away with Gemm as well, after it has read the names of nodes
-    with prepared(source, without_gemm=True) as file:
+    with prepared(source, libraries, without_gemm=True) as file:
         graph = graph_of(file)
         check_operators(options, graph, IntegerOpsRegistry)
         operators = options.operators or quantizable(DYNAMIC_OPERATORS, graph)
@@ -64,9 +77,21 @@ def to_int8_dynamic(source: Path, path: Path, options: Quantization) -> None:
 
 
 def to_int8_static(
-    source: Path, path: Path, options: Quantization, *, calibration: CalibrationData
+    source: Path,
+    path: Path,
+    options: Quantization,
+    libraries: tuple[str, ...] = (),
+    *,
+    calibration: CalibrationData,
 ) -> None:
     """Writes the artefact `source` in int8 to `path`, with ranges from the calibration data.
+
+    Args:
+        source: The fp32 artefact.
+        path: The file to write.
+        options: The manifest's.
+        libraries: Its custom operators; see `Target`.
+        calibration: The data.
 
     Raises:
         OptionError: An option does not fit the graph or the data.
@@ -80,7 +105,7 @@ def to_int8_static(
         _check_one_shape(calibration)
         method = CalibrationMethod.Percentile
         extra["CalibPercentile"] = options.percentile
-    with prepared(source) as file:
+    with prepared(source, libraries) as file, _sessions_with(libraries):
         graph = graph_of(file)
         supported = {**QDQRegistry, **QLinearOpsRegistry}
         check_operators(options, graph, supported)
@@ -102,6 +127,28 @@ def to_int8_static(
             nodes_to_exclude=in_float,
             extra_options=extra,
         )
+
+
+@contextlib.contextmanager
+def _sessions_with(libraries: tuple[str, ...]) -> Iterator[None]:
+    """Lets calibrators know custom operators: they take no session options (onnxruntime 1.32)."""
+    from onnxruntime.quantization.calibrate import CalibraterBase
+
+    if not libraries:
+        yield
+        return
+    opening = opening_of(replace(CPU, libraries=libraries))
+    before = CalibraterBase.create_inference_session
+
+    def create(calibrator: Any) -> None:
+        path = str(calibrator.augmented_model_path)
+        calibrator.infer_session = open_handle(path, **opening, optimise=False)
+
+    CalibraterBase.create_inference_session = create
+    try:
+        yield
+    finally:
+        CalibraterBase.create_inference_session = before
 
 
 def _entropy_ranges(

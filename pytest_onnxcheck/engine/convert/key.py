@@ -8,10 +8,14 @@ from pathlib import Path
 
 from pytest_onnxcheck import places
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
+from pytest_onnxcheck.engine.inputs.arrays import arrays_sha256
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
+from pytest_onnxcheck.engine.inputs.cases import example
+from pytest_onnxcheck.engine.reference.imports import sources_behind
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.libraries import library_hashes
 from pytest_onnxcheck.files import file_sha256, files_sha256
-from pytest_onnxcheck.manifest import Variant, precisions
+from pytest_onnxcheck.manifest import Variant, precisions, sizes
 from pytest_onnxcheck.versions import installed_versions
 
 __all__ = ["SHAPING", "artefact_key", "folder_name", "own_code", "shaping_files"]
@@ -64,10 +68,17 @@ def artefact_key(
     parts.append(installed_versions(_PACKAGES))
     files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
     files += [model.root / model.example] if model.example else []
+    translations = model.translations_for(variant.exporter)
+    parts.append(sorted(translations.items()))
+    for path in sorted(set(translations.values())):
+        parts.append(files_sha256(sorted(sources_behind(path, model.root))))
     if precision != "fp32":
         parts.append(resolved_options(variant))
+        parts.append(library_hashes(model.operator_libraries))
     if calibration is not None:
         parts.append(calibration.measured)  # with the hash of the data
+    if not model.draws:
+        parts.append(arrays_sha256([example(reference)]))
     parts += [file_sha256(path) if path.is_file() else None for path in files]
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
@@ -85,10 +96,10 @@ def folder_name(reference: Reference, variant: Variant) -> str:
 def own_code(engine: Path = _ENGINE) -> str:
     """Hash of our own code that has a part in an artefact.
 
-    `places` is part of it, which says how files are named in an artefact, and `precisions`, which
-    says how they are made.
+    `places` is part of it, which says how files are named in an artefact, `precisions`, which says
+    how they are made, and `sizes`, which says what sizes they are exported with.
     """
-    others = [Path(places.__file__), Path(precisions.__file__)]
+    others = [Path(str(module.__file__)) for module in (places, precisions, sizes)]
     return files_sha256([*shaping_files(engine), *others])
 
 

@@ -8,12 +8,16 @@ import fnmatch
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.graph.walk import nodes_of
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
+from pytest_onnxcheck.manifest.targets import CPU
 
 if TYPE_CHECKING:
     import onnx
@@ -43,11 +47,14 @@ class OptionError(Exception):
 
 
 @contextlib.contextmanager
-def prepared(source: Path, *, without_gemm: bool = False) -> Iterator[Path]:
+def prepared(
+    source: Path, libraries: tuple[str, ...] = (), *, without_gemm: bool = False
+) -> Iterator[Path]:
     """A copy of a file as the quantizers need it: shapes inferred, no shared weights.
 
     Args:
         source: The fp32 artefact; ONNX Runtime's basic optimisations fold and fuse its nodes.
+        libraries: Its custom operators, which the tool does not take; see `Target`.
         without_gemm: Whether every Gemm becomes a MatMul (its name with `_MatMul` behind it) and
             an Add.
     """
@@ -61,13 +68,25 @@ def prepared(source: Path, *, without_gemm: bool = False) -> Iterator[Path]:
         _unshare_initializers(model.graph)
         onnx.save(model, unshared)
         # symbolic shape inference fails on some healthy graphs, and needs sympy
-        quant_pre_process(unshared, path, skip_symbolic_shape=True)
+        optimised = _optimised(unshared, libraries) if libraries else unshared
+        quant_pre_process(
+            optimised, path, skip_symbolic_shape=True, skip_optimization=bool(libraries)
+        )
         model = onnx.load(path)
         if without_gemm:
             ONNXModel(model).replace_gemm_with_matmul()
         drop_shapes_of_initializers(model.graph)
         onnx.save(model, path)
         yield path
+
+
+def _optimised(source: Path, libraries: tuple[str, ...]) -> Path:
+    """The file as `quant_pre_process` optimises it, by a session that knows the operators."""
+    path = source.with_name("optimised.onnx")
+    options = {"graph_optimization_level": "basic", "optimized_model_filepath": str(path)}
+    opening = opening_of(replace(CPU, libraries=libraries))
+    open_handle(str(source), **{**opening, "session_options": options})
+    return path
 
 
 def _unshare_initializers(graph: onnx.GraphProto) -> None:

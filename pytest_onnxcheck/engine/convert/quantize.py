@@ -108,13 +108,14 @@ def _converter(
     reference: Reference, variant: Variant, calibration: CalibrationData | None
 ) -> Callable[[Path, Path, Quantization], None]:
     """What writes an artefact in the variant's precision: from source, to path, with options."""
+    libraries = reference.model.operator_libraries
     if variant.precision == "int8-dynamic":
-        return to_int8_dynamic
+        return functools.partial(to_int8_dynamic, libraries=libraries)
     if variant.precision == "int8-static":
         assert calibration is not None
-        return functools.partial(to_int8_static, calibration=calibration)
+        return functools.partial(to_int8_static, libraries=libraries, calibration=calibration)
     if variant.precision == "int4-weight":
-        return to_int4_weight
+        return functools.partial(to_int4_weight, libraries=libraries)
     own = reference.model.own_quantization(variant).op_block_list is not None
     sixteen_bits = {"fp16": to_float16, "bf16": to_bfloat16}[variant.precision]
     return functools.partial(sixteen_bits, own=own)

@@ -13,6 +13,7 @@ from pytest_onnxcheck.engine.convert.prepare import (
     known_operators,
     matching,
 )
+from pytest_onnxcheck.engine.graph.operators import custom_operators
 from pytest_onnxcheck.engine.graph.walk import graphs, nodes_of, tensors
 from pytest_onnxcheck.manifest.sections import Quantization
 
@@ -31,7 +32,7 @@ def to_float16(source: Path, path: Path, options: Quantization, *, own: bool) ->
     import onnx
 
     model = onnx.load(source)
-    blocked = known_operators(options, model.graph, own=own)
+    blocked = [*known_operators(options, model.graph, own=own), *custom_operators(model.graph)]
     _save_sorted(_float16(model, source, options, blocked), path)
 
 
@@ -77,7 +78,7 @@ def to_bfloat16(source: Path, path: Path, options: Quantization, *, own: bool) -
     import onnx
 
     model = onnx.shape_inference.infer_shapes(onnx.load(source))
-    blocked = known_operators(options, model.graph, own=own)
+    blocked = [*known_operators(options, model.graph, own=own), *custom_operators(model.graph)]
     unknown = _without_bfloat16(model)
     original = onnx.ModelProto()
     original.CopyFrom(model)

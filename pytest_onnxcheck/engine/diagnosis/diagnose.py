@@ -25,6 +25,7 @@ from pytest_onnxcheck.measurement import (
     Diagnosis,
     EquivalenceMeasurement,
 )
+from pytest_onnxcheck.progress import staged
 from pytest_onnxcheck.wording import one_line
 
 __all__ = ["diagnose"]
@@ -38,6 +39,7 @@ _SENSITIVITY_SECONDS = 20.0
 _MOST_CHARACTERS = 300
 
 
+@staged("diagnosing", lambda measured, subject, *_, **__: subject.names)
 def diagnose(
     measured: EquivalenceMeasurement,
     subject: Subject,
@@ -180,7 +182,8 @@ def _diagnosed(
         find = partial(first_nonfinite, path, subject.oracle, case, safety=safety)
         divergence = attempts.make("first NaN or infinity", find)
     else:
-        losses = attempts.make("layers", partial(layer_losses, float_path, path, case.inputs))
+        lost = partial(layer_losses, float_path, path, case.inputs, subject.target.libraries)
+        losses = attempts.make("layers", lost)
     if variant.traits.calibrated and variant.file is None:
         measure = partial(
             measure_sensitivity,

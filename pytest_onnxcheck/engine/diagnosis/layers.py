@@ -32,7 +32,10 @@ _MOST_LAYERS = 8
 
 
 def layer_losses(
-    float_path: Path, quantized_path: Path, inputs: Mapping[str, Array]
+    float_path: Path,
+    quantized_path: Path,
+    inputs: Mapping[str, Array],
+    libraries: tuple[str, ...] = (),
 ) -> tuple[LayerLoss, ...]:
     """Measures how much of each layer's signal a quantized artefact keeps.
 
@@ -43,6 +46,7 @@ def layer_losses(
         float_path: The artefact it was made from.
         quantized_path: The quantized artefact.
         inputs: Arrays by input name.
+        libraries: Their custom operators; see `Target`.
 
     Returns:
         At most 8, the worst first.
@@ -50,7 +54,9 @@ def layer_losses(
     Raises:
         RunError: One of the two does not run on the inputs.
     """
-    exact, quantized = OpenedGraph(float_path), OpenedGraph(quantized_path)
+    exact, quantized = (
+        OpenedGraph(path, libraries=libraries) for path in (float_path, quantized_path)
+    )
     pairs = dict(_pairs(exact, quantized))
     weighted = {name for name in pairs if _is_weighted(exact, quantized, name)}
     names = [name for name in pairs if name in weighted] or list(pairs)

@@ -51,7 +51,7 @@ def localise(path: Path, oracle: Oracle, case: Case, *, safety: float) -> Diverg
         Exception: PyTorch does not run on the case.
     """
     torch_side = trace(oracle, case)
-    opened = OpenedGraph(path)
+    opened = OpenedGraph(path, libraries=oracle.reference.model.operator_libraries)
     try:
         matching = Matching(opened, torch_side, case, safety)
     except RunError as error:

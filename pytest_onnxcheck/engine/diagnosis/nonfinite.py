@@ -48,7 +48,7 @@ def first_nonfinite(path: Path, oracle: Oracle, case: Case, *, safety: float) ->
         RunError: The artefact does not run on the case.
         Exception: PyTorch does not run on it.
     """
-    opened = OpenedGraph(path)
+    opened = OpenedGraph(path, libraries=oracle.reference.model.operator_libraries)
     values = {name: _counts(array) for name, array in opened.values(case.inputs)}
     values |= {name: _counts(array) for name, array in case.inputs.items()}
     for number, what in enumerate(("NaN", "infinity")):

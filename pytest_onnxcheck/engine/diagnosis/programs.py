@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case, example
+from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator, too_large
@@ -51,18 +52,19 @@ def exported(reference: Reference, case: Case) -> Outputs:
     """
     import torch
 
-    args, kwargs = reference.arguments(tensors_of(case.inputs))
     try:
-        program = _export(reference)
+        made = exportable(reference, example(reference))
+        program = _export(made)
     except Exception as error:
         raise NotRunError(f"cannot be exported here: {described(error)}") from error
+    args = made.arguments(tensors_of(case.inputs))
     with torch.inference_mode():
         try:
-            return _by_name(reference, program.module()(*args, **kwargs)), ""
+            return _by_name(reference, program.module()(*args)), ""
         except Exception as error:
             note = f"guard: {described(error)}"
         try:
-            return _by_name(reference, _unguarded(program)(*args, **kwargs)), note
+            return _by_name(reference, _unguarded(program)(*args)), note
         except Exception as error:
             raise StageError(f"{note}; without it: {described(error)}") from error
 
@@ -75,20 +77,22 @@ def traced(reference: Reference, case: Case) -> Outputs:
     """
     import torch
 
-    args, kwargs = reference.arguments(tensors_of(example(reference)))
+    inputs = example(reference)
+    tensors = tensors_of(inputs)
+    # the tracer takes less apart by itself than the exporter does
+    made = Exportable(reference, flat=True)
     try:
         program = torch.jit.trace(  # type: ignore[no-untyped-call]
-            reference.copy(),
-            args or None,
+            made.module(reference.copy(), tensors),
+            made.arguments(tensors),
             check_trace=False,
             strict=False,
-            example_kwarg_inputs=kwargs or None,
         )
     except Exception as error:
         raise NotRunError(f"cannot be traced here: {described(error)}") from error
-    args, kwargs = reference.arguments(tensors_of(case.inputs))
+    args = made.arguments(tensors_of(case.inputs))
     with torch.inference_mode():
-        return _by_name(reference, program(*args, **kwargs)), ""
+        return _by_name(reference, program(*args)), ""
 
 
 def run_in_session(
@@ -124,30 +128,30 @@ def evaluated(artefact: Artefact, case: Case) -> Outputs:
     return dict(zip(names, evaluator.run(None, feeds), strict=True)), ""
 
 
-def _export(reference: Reference) -> torch.export.ExportedProgram:
+def _export(made: Exportable) -> torch.export.ExportedProgram:
     """What torch.export captures, tried in the exporter's order."""
     import torch
 
     dynamic, auto = torch.export.Dim.DYNAMIC, torch.export.Dim.AUTO
     try:
-        return _export_with(reference, dynamic, strict=False)
+        return _export_with(made, dynamic, strict=False)
     except Exception:
         with contextlib.suppress(Exception):
-            return _export_with(reference, dynamic, strict=True)
-        return _export_with(reference, auto, strict=False)
+            return _export_with(made, dynamic, strict=True)
+        return _export_with(made, auto, strict=False)
 
 
-def _export_with(reference: Reference, hint: Any, *, strict: bool) -> torch.export.ExportedProgram:
+def _export_with(made: Exportable, hint: Any, *, strict: bool) -> torch.export.ExportedProgram:
     """What torch.export captures, with one hint for all dims that may vary."""
     import torch
 
-    args, kwargs = reference.arguments(tensors_of(example(reference)))
+    reference = made.reference
+    tensors = tensors_of(example(reference))
     with _sizes_of_one():
         return torch.export.export(
-            reference.copy(),
-            args,
-            kwargs or None,
-            dynamic_shapes=reference.dynamic_shapes(hint),
+            made.module(reference.copy(), tensors),
+            made.arguments(tensors),
+            dynamic_shapes=made.dynamic_shapes(hint),
             strict=strict,
             prefer_deferred_runtime_asserts_over_guards=True,
         )

@@ -20,12 +20,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.artefact import Artefact, artefact_files
+from pytest_onnxcheck.engine.artefacts.artefact import artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
+from pytest_onnxcheck.engine.reference import structures
 from pytest_onnxcheck.engine.reference.load import seed_of
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.engine.subject import Subject
@@ -95,7 +97,8 @@ def write_repro(
             _rebuilding(subject.reference) | _running(subject) | failure,
         )
         shutil.copyfile(repro_script.__file__, folder / "repro.py")
-        _write_model(folder, subject.artefact, case, node, link=variant.file is None)
+        shutil.copyfile(structures.__file__, folder / repro_script.STRUCTURES)
+        _write_model(folder, subject, case, node)
         _replace(home, folder, Path(temporary))
     return home
 
@@ -169,23 +172,33 @@ def _write_state(folder: Path, reference: Reference) -> None:
 def _rebuilding(reference: Reference) -> dict[str, Any]:
     """What the script must know to build and call the reference."""
     model = reference.model
-    checkpoint = model.checkpoint
-    if checkpoint is not None and checkpoint.is_relative_to(model.root):
-        checkpoint = checkpoint.relative_to(model.root)  # the script may be given another root
+    factory = model.factory
+    if model.pretrained is not None and factory is None:
+        factory = f"transformers:{type(reference.module).__name__}"
     return {
         "model": model.name,
         "project": str(model.root.resolve()),
-        "factory": model.factory,
+        "factory": factory,
         "kwargs": dict(model.kwargs),
-        "checkpoint": None if checkpoint is None else str(checkpoint),
+        "pretrained": _below(model.pretrained, model.root),
+        "checkpoint": _below(model.checkpoint, model.root),
         "state_dict": model.state_dict,
+        "prefix": reference.prefix,
         "config_key": model.config_key,
         "trust": model.trust,
         "seed": seed_of(model),
-        "by_keyword": reference.by_keyword,
+        "call": {"args": reference.signature.args, "kwargs": dict(reference.signature.kwargs)},
         "inputs": list(model.inputs),
         "outputs": list(model.outputs),
+        "paths": reference.paths,
     }
+
+
+def _below(path: Path | None, root: Path) -> str | None:
+    """A path relative to the project, where it is in it: the script may be given another root."""
+    if path is not None and path.is_relative_to(root):
+        path = path.relative_to(root)
+    return None if path is None else str(path)
 
 
 def _running(subject: Subject) -> dict[str, Any]:
@@ -194,7 +207,7 @@ def _running(subject: Subject) -> dict[str, Any]:
     return {
         "variant": subject.variant.name,
         "target": subject.target.name,
-        **subject.target.opening(),
+        **opening_of(subject.target),
         "artefact": str(artefact.path.resolve()),
         "artefact_sha256": artefact.sha256,
         "narrowed": list(artefact.notes.narrowed),
@@ -218,10 +231,9 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 # the artefact
 
 
-def _write_model(
-    folder: Path, artefact: Artefact, case: Case, node: str | None, *, link: bool
-) -> None:
+def _write_model(folder: Path, subject: Subject, case: Case, node: str | None) -> None:
     """The artefact with its external data, or, where that is too large, its guilty node."""
+    artefact, link = subject.artefact, subject.variant.file is None
     if artefact.size_bytes <= LIMIT_BYTES:
         _copy(artefact.path, folder / "model.onnx", link)
         for file in artefact_files(artefact.path)[1:]:
@@ -231,7 +243,8 @@ def _write_model(
     told = f"{artefact.path.resolve()}\n\n{artefact.size_bytes / 1e6:.0f} MB: not copied.\n"
     if node is not None:
         with contextlib.suppress(RunError, _CannotCut):
-            _write_node(folder, OpenedGraph(artefact.path), case, node)
+            opened = OpenedGraph(artefact.path, libraries=subject.target.libraries)
+            _write_node(folder, opened, case, node)
             told += f"Node {node} alone is in node.onnx, its inputs are in node_inputs.npz.\n"
     (folder / "model.txt").write_text(told, encoding="utf-8")
 

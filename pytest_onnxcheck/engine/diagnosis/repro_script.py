@@ -15,12 +15,14 @@ import importlib
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
 SHOWN = 5
+#: how nested arguments are made and results taken apart, copied from the package
+STRUCTURES = "onnxcheck_structures.py"
 
 
 def main() -> int:
@@ -147,6 +149,9 @@ def session_options(about: Mapping[str, Any]) -> Any:
             options.add_session_config_entry(name, str(value))
         else:
             setattr(options, name, value)
+    for library in about["libraries"]:
+        print(f"custom operators: {library}")
+        options.register_custom_ops_library(library)
     return options
 
 
@@ -183,11 +188,20 @@ def call(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> list[Any]:
     """Rebuilds the model and calls it."""
     import torch
 
-    module = rebuild(about, Path(about["project"]).resolve())
+    project = Path(about["project"]).resolve()
+    module = rebuild(about, project)
+    build, leaves = (find(f"{STRUCTURES}:{name}", HERE) for name in ("build", "leaves"))
     tensors = {name: torch.tensor(inputs[name]) for name in about["inputs"]}
+
+    def made(plan: Any) -> Any:
+        return build(plan, tensors, lambda path: find(path, project))
+
+    args = map(made, about["call"]["args"])
+    kwargs = {name: made(plan) for name, plan in about["call"]["kwargs"].items()}
     with torch.inference_mode():
-        returned = module(**tensors) if about["by_keyword"] else module(*tensors.values())
-    outputs = [torch.as_tensor(output) for output in flatten(returned)]
+        returned = module(*args, **kwargs)
+    held = {path or "0": torch.as_tensor(leaf) for path, leaf in leaves(returned)}
+    outputs = [held[path] for path in about["paths"] or held]
     # numpy has no bfloat16
     outputs = [o.float() if o.dtype is torch.bfloat16 else o for o in outputs]
     return [output.cpu().numpy() for output in outputs]
@@ -205,33 +219,43 @@ def rebuild(about: Mapping[str, Any], project: Path) -> Any:
         if about["config_key"] is not None:
             arguments["config"] = entry(about, project, about["config_key"])
         torch.manual_seed(about["seed"])
-        module = find(about["factory"], project)(**arguments)
+        made = find(about["factory"], project)
+        if about["pretrained"] is not None:
+            module = made.from_pretrained(str(project / about["pretrained"]), **arguments)
+            module = module if {"dtype", "torch_dtype"} & arguments.keys() else module.float()
+        else:
+            module = made(**arguments)
     if (HERE / "state.pt").is_file():
         state = torch.load(HERE / "state.pt", map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     elif about["factory"] is not None and about["checkpoint"] is not None:
-        module.load_state_dict(entry(about, project, about["state_dict"]))
+        state = under(entry(about, project, about["state_dict"]), about["prefix"] or "")
+        # tied weights may have one name; what is missing else shows in the outputs
+        module.load_state_dict(named(module, state), strict=False)
     with contextlib.suppress(NotImplementedError):  # .pt2 programs have one mode only
         module.eval()
     return module
 
 
-def find(path: str, project: Path) -> Callable[..., Any]:
+def find(path: str, project: Path) -> Any:
     """What stands behind `module:callable` or `path.py:callable`."""
     location, _, names = path.rpartition(":")
     if location.endswith(".py"):
-        name = f"_project_{Path(location).stem}"
-        spec = importlib.util.spec_from_file_location(name, project / location)
-        assert spec is not None
-        assert spec.loader is not None
-        found: Any = importlib.util.module_from_spec(spec)
-        sys.modules[name] = found
-        spec.loader.exec_module(found)
+        name = f"_project_{location}"
+        found: Any = sys.modules.get(name)
+        if found is None:
+            sys.path.insert(0, str((project / location).parent))
+            spec = importlib.util.spec_from_file_location(name, project / location)
+            assert spec is not None
+            assert spec.loader is not None
+            found = importlib.util.module_from_spec(spec)
+            sys.modules[name] = found
+            spec.loader.exec_module(found)
     else:
         found = importlib.import_module(location)
     for name in names.split("."):
         found = getattr(found, name)
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def load_program(path: Path, trust: bool) -> Any:
@@ -246,29 +270,55 @@ def load_program(path: Path, trust: bool) -> Any:
 
 
 def entry(about: Mapping[str, Any], project: Path, dotted: str | None) -> Any:
-    """The entry of the checkpoint under a dotted key."""
-    import torch
-
+    """The entry of the checkpoint under a dotted key, whose rest may be a prefix of names."""
     path = project / about["checkpoint"]
-    if path.suffix == ".safetensors":
-        return importlib.import_module("safetensors.torch").load_file(path)
-    content = torch.load(path, map_location="cpu", weights_only=not about["trust"])
-    for key in dotted.split(".") if dotted else ():
+    files = [path]
+    if path.is_dir():  # of save_pretrained
+        files = sorted(path.glob("*.safetensors")) or sorted(path.glob("pytorch_model*.bin"))
+    content: Any = {}
+    for file in files:
+        content |= load_file(file, about["trust"])
+    keys = dotted.split(".") if dotted else []
+    for depth, key in enumerate(keys):
+        if key not in content:
+            return under(content, ".".join(keys[depth:]))
         content = content[key]
     return content
 
 
-def flatten(value: Any) -> Iterator[Any]:
-    """The tensors and numbers of what `forward` returned, in order."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    elif hasattr(value, "__dataclass_fields__"):
-        value = [getattr(value, name) for name in value.__dataclass_fields__]
-    if isinstance(value, list | tuple):
-        for part in value:
-            yield from flatten(part)
-    elif value is not None:
-        yield value
+def load_file(path: Path, trust: bool) -> Any:
+    """What is in a file of weights."""
+    import torch
+
+    with path.open("rb") as file:
+        if file.read(9)[8:] == b"{":
+            return importlib.import_module("safetensors.torch").load_file(path)
+        file.seek(0)
+        return torch.load(file, map_location="cpu", weights_only=not trust)
+
+
+def bare(name: str) -> str:
+    """A name without those of wrappers."""
+    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
+
+
+def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    """The entries under a prefix, without it and the names of wrappers."""
+    start = bare(prefix.rstrip("."))
+    start = f"{start}." if start else ""
+    names = {name: bare(name) for name in state}
+    return {
+        name.removeprefix(start): state[key]
+        for key, name in names.items()
+        if name.startswith(start)
+    }
+
+
+def named(module: Any, state: Mapping[str, Any]) -> dict[str, Any]:
+    """Entries by the module's own names; those whose first name it does not have are left out."""
+    own = {bare(name): name for name in module.state_dict()}
+    tops = {name.split(".")[0] for name in own}
+    return {own.get(n, n): value for n, value in state.items() if n.split(".")[0] in tops}
 
 
 # comparison

@@ -197,7 +197,9 @@ class Trace:
         if not np.isfinite(errors).all():
             return math.inf
         worst, rms = _floor(record, unit)
-        error = float(errors.max(initial=0.0)), float(np.sqrt(np.mean(errors**2)))
+        if not errors.size:
+            return 0.0
+        error = float(errors.max()), float(np.sqrt(np.mean(errors**2)))
         return max(in_floors(error[0], worst), in_floors(error[1], rms))
 
     def made_of(self, index: int, number: int) -> list[int]:
@@ -261,7 +263,9 @@ def _within(value: Array, record: Record, allowed: tuple[float, float], *, order
         one, other = np.sort(one), np.sort(other)
     errors = _errors(one, other)
     worst, rms = allowed
-    return bool(errors.max(initial=0.0) <= worst and np.sqrt(np.mean(errors**2)) <= rms)
+    if not errors.size:
+        return True
+    return bool(errors.max() <= worst and np.sqrt(np.mean(errors**2)) <= rms)
 
 
 def _errors(one: Array, other: Array) -> Array:

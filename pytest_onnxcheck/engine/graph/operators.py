@@ -30,6 +30,7 @@ __all__ = [
     "SCALES_AND_ZERO_POINTS",
     "SHAPE_STAND_INS",
     "WEIGHTED",
+    "custom_operators",
     "holds_weights",
     "shares_scale",
 ]
@@ -40,11 +41,24 @@ __all__ = [
 WEIGHTED = frozenset(["Conv", "ConvTranspose", "MatMul", "Gemm", "LSTM", "GRU", "Attention"])
 
 
+#: where the domains of ONNX and of ONNX Runtime begin; onnxruntime-extensions' is ai.onnx.contrib
+_KNOWN_DOMAINS = ("ai.onnx.ml", "ai.onnx.preview", "com.microsoft", "com.ms.")
+
+
 def holds_weights(node: onnx.NodeProto) -> bool:
     """Whether a node is one of `WEIGHTED`: ONNX's own Attention (opset 23) has no weights."""
     if node.op_type == "Attention":
         return node.domain == "com.microsoft"
     return node.op_type in WEIGHTED
+
+
+def custom_operators(graph: onnx.GraphProto) -> list[str]:
+    """Operators of domains that are neither ONNX's nor ONNX Runtime's, those of functions too.
+
+    Nothing is known of the types they take but those that they are given.
+    """
+    nodes = (node for node in nodes_of(graph) if not node.domain.startswith(_KNOWN_DOMAINS))
+    return sorted({node.op_type for node in nodes if node.domain not in ("", "ai.onnx")})
 
 
 #: (operator, input of a weight) -> the axis of its output channels. Gemm depends on transB.

@@ -6,7 +6,7 @@ import ast
 import inspect
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ class Built:
         state_dict: Where in the checkpoint the weights are; None for the whole file.
         config_key: Where its config is; None where the factory takes none.
         kwargs: Arguments of the factory that stand in the config.
+        prefix: What the names of the weights begin with in the checkpoint; None where with nothing.
         others: More factories of the same file that fit.
     """
 
@@ -51,6 +52,7 @@ class Built:
     state_dict: str | None = None
     config_key: str | None = None
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    prefix: str | None = None
     others: tuple[str, ...] = ()
 
 
@@ -84,10 +86,7 @@ def find_built(root: Path, checkpoint: Checkpoint) -> Built:
             "does: --factory module:callable"
         )
     first, *rest = found
-    others = tuple(str(built.factory) for built in rest)
-    return Built(
-        first.module, first.factory, first.state_dict, first.config_key, first.kwargs, others
-    )
+    return replace(first, others=tuple(str(built.factory) for built in rest))
 
 
 def build_with(path: str, root: Path, checkpoint: Checkpoint | None) -> Built:
@@ -119,11 +118,12 @@ def build_with(path: str, root: Path, checkpoint: Checkpoint | None) -> Built:
             return Built(module, path, None, config_key, kwargs)
         for key in checkpoint.state_dicts():
             try:
-                load_state(module, checkpoint.state_dict(key), checkpoint.path)
+                state = checkpoint.state_dict(key)
+                loaded = load_state(module, state, checkpoint.path, tied=checkpoint.tied)
             except OnnxCheckError as error:
                 problem = str(error)
                 continue
-            return Built(module, path, key, config_key, kwargs)
+            return Built(module, path, key, config_key, kwargs, loaded.prefix)
     if not problem:
         problem = f"needs {', '.join(_needed(factory))}, and no config in a checkpoint has them"
     raise CheckpointError(f"{path}: {problem}")

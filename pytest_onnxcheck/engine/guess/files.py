@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.guess.interface import Interface, observe
-from pytest_onnxcheck.engine.guess.layers import BATCH, Spec, candidates
+from pytest_onnxcheck.engine.guess.layers import BATCH, STEPS, TIME, Spec, candidates
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.wording import one_line
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["of_onnx", "of_program", "precision_of"]
 
-#: a dynamic axis that is not the first, when its size is not known
-_STEPS = 16
 
-
-def of_onnx(path: Path, module: torch.nn.Module) -> Interface:
+def of_onnx(
+    path: Path, module: torch.nn.Module, arguments: Mapping[str, Any] | None = None
+) -> Interface:
     """The inputs and outputs of an artefact, with the module's shapes where they fit.
 
     Args:
         path: The artefact.
         module: The PyTorch model it was exported from.
+        arguments: Constant arguments of its `forward`.
 
     Raises:
         InputError: It is no ONNX file, or PyTorch does not run on its inputs.
@@ -42,8 +42,12 @@ def of_onnx(path: Path, module: torch.nn.Module) -> Interface:
     values = [value for value in graph.input if value.name not in constants]
     words = [spec for spec in candidates(module) if spec.dtype == "int64"]
     specs = {value.name: _ranged(_spec(value), value.name, words) for value in values}
-    found = observe(module.eval(), specs)
     names = [value.name for value in graph.output]
+
+    def chosen(paths: list[str]) -> list[str]:
+        return names if set(names) < set(paths) else paths
+
+    found = observe(module.eval(), specs, chosen=chosen, arguments=arguments)
     if len(names) != len(found.outputs):
         raise InputError(
             f"{path} has {len(names)} outputs ({', '.join(names)}), and PyTorch returns "
@@ -63,7 +67,7 @@ def _spec(value: onnx.ValueInfoProto) -> Spec:
         if dim.HasField("dim_value"):
             shape.append(dim.dim_value)
         else:
-            shape.append(BATCH if axis == 0 else _STEPS)
+            shape.append(BATCH if axis == 0 else TIME if axis == 1 else STEPS)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
     return Spec(tuple(shape), dtype, None, "as the artefact has it")
 
@@ -125,7 +129,7 @@ def _sizes(tensor: Any) -> Iterator[int | str]:
         if isinstance(size, int):
             yield size
         else:
-            yield BATCH if axis == 0 else _STEPS
+            yield BATCH if axis == 0 else STEPS
 
 
 def _dtype(tensor: torch.Tensor) -> str:

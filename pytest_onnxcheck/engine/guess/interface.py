@@ -7,11 +7,11 @@ import inspect
 import itertools
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from pytest_onnxcheck.engine.guess.layers import BATCH, Spec, candidates
+from pytest_onnxcheck.engine.guess.layers import BATCH, STEPS, TIME, Spec, candidates
 from pytest_onnxcheck.engine.reference.tensors import flatten, output_paths
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest.terms import Dtype
@@ -26,6 +26,8 @@ __all__ = ["Interface", "guess_interface", "observe"]
 _SECONDS = 30.0
 #: combinations of several inputs that are tried
 _MOST = 2000
+#: steps that are tried besides `STEPS`
+_OTHER_STEPS = (5, 11)
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class Interface:
         inputs: By name, in `forward`'s order.
         outputs: Likewise.
         dims: Symbolic dims and the sizes it was run at; empty where the batch is fixed.
+        arguments: Constant arguments of `forward`.
         notes: How it was found, for people.
     """
 
@@ -43,6 +46,7 @@ class Interface:
     outputs: Mapping[str, Spec]
     dims: Mapping[str, tuple[int, ...]]
     notes: tuple[str, ...] = ()
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def guess_interface(
@@ -142,11 +146,11 @@ def _beside(name: str, first: Spec, found: Sequence[Spec]) -> Iterator[Spec]:
         yield Spec(steps, "bool", None, why)
         yield Spec(steps, "float32", (0, 1), why)
     elif "position" in name:
-        yield Spec(steps, "int64", (0, int(steps[-1]) - 1), "it is called a position")
+        yield Spec(steps, "int64", (0, _size(steps[-1], 2) - 1), "it is called a position")
     elif "type" in name or "segment" in name:
         yield Spec(steps, "int64", (0, 1), "it is called a type")
     elif "length" in name:
-        yield Spec((BATCH,), "int64", (1, int(steps[-1])), "it is called a length")
+        yield Spec((BATCH,), "int64", (1, _size(steps[-1], 2)), "it is called a length")
     yield replace(first, why=f"as the first input; {first.why}")
     yield from found
 
@@ -154,7 +158,7 @@ def _beside(name: str, first: Spec, found: Sequence[Spec]) -> Iterator[Spec]:
 def _problem(module: torch.nn.Module, specs: Mapping[str, Spec]) -> str | None:
     """Why the module does not run on a batch of two; None where it does."""
     try:
-        outputs = _run(module, specs, 2)[1]
+        outputs = _run(module, specs, 2)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     if not outputs:
@@ -163,23 +167,36 @@ def _problem(module: torch.nn.Module, specs: Mapping[str, Spec]) -> str | None:
 
 
 def _run(
-    module: torch.nn.Module, specs: Mapping[str, Spec], batch: int
-) -> tuple[list[str], list[torch.Tensor]]:
+    module: torch.nn.Module,
+    specs: Mapping[str, Spec],
+    batch: int,
+    steps: int = STEPS,
+    arguments: Mapping[str, Any] | None = None,
+) -> dict[str, torch.Tensor]:
+    """The tensors that a module returns, by their paths in what it returns."""
     import torch
 
     generator = torch.Generator().manual_seed(0)
-    tensors = {name: _drawn(spec, batch, generator) for name, spec in specs.items()}
+    tensors = {name: _drawn(spec, batch, steps, generator) for name, spec in specs.items()}
     with torch.no_grad():
         parameters = list(_parameters(module))
         named = parameters[: len(tensors)] != list(tensors) and set(tensors) <= set(parameters)
-        returned = module(**tensors) if named else module(*tensors.values())
-    return output_paths(returned), list(flatten(returned))
+        constants = arguments or {}
+        if named:
+            returned = module(**tensors, **constants)
+        else:
+            returned = module(*tensors.values(), **constants)
+    return dict(zip(output_paths(returned), flatten(returned), strict=True))
 
 
-def _drawn(spec: Spec, batch: int, generator: torch.Generator) -> torch.Tensor:
+def _size(size: int | str, batch: int, steps: int = STEPS) -> int:
+    return size if isinstance(size, int) else {BATCH: batch, TIME: steps}[size]
+
+
+def _drawn(spec: Spec, batch: int, steps: int, generator: torch.Generator) -> torch.Tensor:
     import torch
 
-    shape = [batch if isinstance(size, str) else size for size in spec.shape]
+    shape = [_size(size, batch, steps) for size in spec.shape]
     if spec.dtype == "bool":
         return torch.randint(0, 2, shape, generator=generator).bool()
     if spec.dtype == "float32" and spec.range is None:
@@ -190,76 +207,131 @@ def _drawn(spec: Spec, batch: int, generator: torch.Generator) -> torch.Tensor:
     return drawn.to(dtype)
 
 
-def observe(module: torch.nn.Module, specs: dict[str, Spec]) -> Interface:
-    """The outputs of a module that runs on these inputs, and whether its batch is dynamic.
+def observe(
+    module: torch.nn.Module,
+    specs: dict[str, Spec],
+    *,
+    chosen: Callable[[list[str]], list[str]] = lambda paths: paths,
+    arguments: Mapping[str, Any] | None = None,
+) -> Interface:
+    """The outputs of a module that runs on these inputs, and which dims are dynamic.
+
+    Args:
+        module: The module, in eval mode.
+        specs: Its inputs.
+        chosen: Which of the paths in what it returns are wanted as outputs.
+        arguments: Constant arguments of `forward`.
 
     Raises:
         InputError: It does not run on a batch of two, nor of one.
     """
-    runs: dict[int, list[torch.Tensor]] = {}
-    paths: list[str] = []
+    constants = arguments or {}
+    runs: dict[int, dict[str, torch.Tensor]] = {}
     errors = []
     for batch in (1, 2, 3):
         try:
-            paths, runs[batch] = _run(module, specs, batch)
+            runs[batch] = _run(module, specs, batch, STEPS, constants)
         except Exception as error:
             errors.append(f"batch {batch}: {type(error).__name__}: {one_line(error, 120)}")
     if not runs:
         raise InputError(f"PyTorch does not run: {'; '.join(errors)}")
+    returned = list(runs[min(runs)])
+    paths = chosen(returned)
+    by_path = paths if paths != returned else None
+    held = {batch: [run[path] for path in paths if path in run] for batch, run in runs.items()}
     names = _output_names(paths, set(specs))
     one, other = (2, 3) if {2, 3} <= runs.keys() else (1, 2)
-    shapes = _symbolic(runs, one, other)
-    if shapes is None or not any(BATCH in spec.shape for spec in specs.values()):
+    batched = _following(held, one, other)
+    if batched is None or not any(BATCH in spec.shape for spec in specs.values()):
         fixed = min(runs)
         inputs = {name: _fixed(spec, fixed) for name, spec in specs.items()}
-        shapes = [tuple(tensor.shape) for tensor in runs[fixed]]
         note = f"the batch is fixed at {fixed}: " + (
             "; ".join(errors) or "outputs do not follow it along one axis"
         )
-        return Interface(inputs, _outputs(names, runs[fixed], shapes), {}, (note,))
-    outputs = _outputs(names, runs[one], shapes)
+        whole = [tuple(tensor.shape) for tensor in held[fixed]]
+        outputs = _outputs(names, held[fixed], whole, by_path)
+        return Interface(inputs, outputs, {}, (note,), constants)
+    axes: dict[tuple[int, int], str] = dict.fromkeys(batched, BATCH)
+    dims: dict[str, tuple[int, ...]] = {BATCH: tuple(sorted(runs))}
+    found = _steps(module, specs, constants, one, held[one], paths)
+    if found is None:
+        specs = {name: _fixed(spec, STEPS, TIME) for name, spec in specs.items()}
+    elif any(TIME in spec.shape for spec in specs.values()):
+        axes |= dict.fromkeys(found, TIME)
+        dims[TIME] = (STEPS, *_OTHER_STEPS)
+    shapes = [
+        tuple(axes.get((place, axis), size) for axis, size in enumerate(tensor.shape))
+        for place, tensor in enumerate(held[one])
+    ]
+    outputs = _outputs(names, held[one], shapes, by_path)
     notes = tuple(f"PyTorch does not run on {error}" for error in errors)
-    return Interface(dict(specs), outputs, {BATCH: tuple(sorted(runs))}, notes)
+    return Interface(dict(specs), outputs, dims, notes, constants)
 
 
-def _symbolic(
+def _steps(
+    module: torch.nn.Module,
+    specs: Mapping[str, Spec],
+    arguments: Mapping[str, Any],
+    batch: int,
+    held: list[torch.Tensor],
+    paths: Sequence[str],
+) -> set[tuple[int, int]] | None:
+    """Which axes of the outputs count steps, as (output, axis); None where steps are fixed."""
+    if not any(TIME in spec.shape for spec in specs.values()):
+        return set()
+    runs = {STEPS: held}
+    for steps in _OTHER_STEPS:
+        try:
+            run = _run(module, specs, batch, steps, arguments)
+            runs[steps] = [run[path] for path in paths]
+        except Exception:
+            return None
+    found = {steps: _following(runs, STEPS, steps) for steps in _OTHER_STEPS}
+    first = found[_OTHER_STEPS[0]]
+    return first if all(axes == first for axes in found.values()) else None
+
+
+def _following(
     runs: Mapping[int, Sequence[torch.Tensor]], one: int, other: int
-) -> list[tuple[int | str, ...]] | None:
-    """The outputs' shapes with the batch by its name; None where they do not follow it."""
+) -> set[tuple[int, int]] | None:
+    """The axes of outputs that are as long as a dim, as (output, axis); None where they differ."""
     if not {one, other} <= runs.keys() or len(runs[one]) != len(runs[other]):
         return None
-    found = []
-    for here, there in zip(runs[one], runs[other], strict=True):
+    found = set()
+    for place, (here, there) in enumerate(zip(runs[one], runs[other], strict=True)):
         if here.ndim != there.ndim:
             return None
-        shape: list[int | str] = []
-        for size, larger in zip(here.shape, there.shape, strict=True):
+        for axis, (size, larger) in enumerate(zip(here.shape, there.shape, strict=True)):
             if size != larger and (size, larger) != (one, other):
                 return None
-            shape.append(size if size == larger else BATCH)
-        found.append(tuple(shape))
+            if size != larger:
+                found.add((place, axis))
     return found
 
 
-def _fixed(spec: Spec, batch: int) -> Spec:
-    return replace(
-        spec, shape=tuple(batch if isinstance(size, str) else size for size in spec.shape)
-    )
+def _fixed(spec: Spec, size: int, dim: str | None = None) -> Spec:
+    """An input with one dim at a size; with the batch at a size, and the steps at theirs."""
+    if dim is None:
+        return replace(spec, shape=tuple(_size(each, size) for each in spec.shape))
+    sizes: Mapping[int | str, int] = {dim: size}
+    return replace(spec, shape=tuple(sizes.get(each, each) for each in spec.shape))
 
 
 def _outputs(
     names: Sequence[str],
     tensors: Sequence[torch.Tensor],
-    shapes: Sequence[tuple[Any, ...]],
+    shapes: Sequence[tuple[int | str, ...]],
+    paths: Sequence[str] | None,
 ) -> dict[str, Spec]:
     outputs = {}
-    for name, tensor, shape in zip(names, tensors, shapes, strict=True):
+    places: Sequence[str | None] = paths or [None] * len(names)
+    for name, tensor, shape, path in zip(names, tensors, shapes, places, strict=True):
         dtype = str(tensor.dtype).removeprefix("torch.")
         if dtype not in get_args(Dtype):
             raise InputError(
                 f"output {name!r} is {dtype}, which a manifest cannot declare: cast it in forward"
             )
-        outputs[name] = Spec(shape, dtype)
+        outputs[name] = Spec(shape, dtype, path=path)
     return outputs
 
 

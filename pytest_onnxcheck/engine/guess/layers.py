@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["BATCH", "Spec", "candidates"]
+__all__ = ["BATCH", "STEPS", "TIME", "Spec", "candidates"]
 
 #: the axis that counts examples
 BATCH = "batch"
-
-#: steps of a sequence, where any number would do
-_STEPS = 16
+#: the axis that counts the steps of a sequence, and how many there are where any number would do
+TIME, STEPS = "time", 16
 #: layers that are looked at: the first ones take the inputs
 _LAYERS = 12
 
@@ -31,16 +30,18 @@ class Spec:
     """One input as it may be.
 
     Attributes:
-        shape: Its sizes; `BATCH` counts examples.
+        shape: Its sizes; `BATCH` counts examples, `TIME` steps.
         dtype: Its element type, as the manifest calls it.
         range: Lowest and highest value; None for normal draws.
         why: What speaks for it.
+        path: Of an output: where it stands in what `forward` returns, if not all that does is one.
     """
 
     shape: tuple[int | str, ...]
     dtype: str = "float32"
     range: tuple[int, int] | None = None
     why: str = ""
+    path: str | None = None
 
 
 def candidates(module: torch.nn.Module) -> list[Spec]:
@@ -71,16 +72,16 @@ def _of_layer(layer: torch.nn.Module) -> Iterator[Spec]:
         yield _words(layer.num_embeddings)
     elif isinstance(layer, nn.RNNBase):
         why = f"input_size {layer.input_size}"
-        turned = (_STEPS, BATCH, layer.input_size)
-        shape = (BATCH, _STEPS, layer.input_size) if layer.batch_first else turned
+        turned = (TIME, BATCH, layer.input_size)
+        shape = (BATCH, TIME, layer.input_size) if layer.batch_first else turned
         yield Spec(shape, why=why)
     elif isinstance(layer, nn.Linear):
         yield from _linear(layer.in_features)
     elif isinstance(layer, nn.MultiheadAttention):
-        yield Spec((BATCH, _STEPS, layer.embed_dim), why=f"embed_dim {layer.embed_dim}")
+        yield Spec((BATCH, TIME, layer.embed_dim), why=f"embed_dim {layer.embed_dim}")
     elif isinstance(layer, nn.LayerNorm):
         yield Spec((BATCH, *layer.normalized_shape), why=f"shape {layer.normalized_shape}")
-        yield Spec((BATCH, _STEPS, *layer.normalized_shape), why=f"shape {layer.normalized_shape}")
+        yield Spec((BATCH, TIME, *layer.normalized_shape), why=f"shape {layer.normalized_shape}")
     elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
         yield from _normalised(layer.num_features, 2 if isinstance(layer, nn.BatchNorm2d) else 1)
 
@@ -99,7 +100,7 @@ def _of_script(layer: torch.jit.ScriptModule) -> Iterator[Spec]:
 
 
 def _words(count: int) -> Spec:
-    return Spec((BATCH, _STEPS), "int64", (0, count - 1), f"{count} embeddings")
+    return Spec((BATCH, TIME), "int64", (0, count - 1), f"{count} embeddings")
 
 
 def _convolution(channels: int, rank: int) -> Iterator[Spec]:
@@ -115,7 +116,7 @@ def _convolution(channels: int, rank: int) -> Iterator[Spec]:
 def _linear(features: int) -> Iterator[Spec]:
     why = f"in_features {features}"
     yield Spec((BATCH, features), why=why)
-    yield Spec((BATCH, _STEPS, features), why=why)
+    yield Spec((BATCH, TIME, features), why=why)
     for channels in (1, 3):  # flattened pictures
         side = math.isqrt(features // channels)
         if side > 1 and channels * side * side == features:

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
+import inspect
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.guess.factories import Built
+from pytest_onnxcheck.engine.guess.files import of_onnx
 from pytest_onnxcheck.engine.guess.interface import Interface, observe
-from pytest_onnxcheck.engine.guess.layers import BATCH, Spec
+from pytest_onnxcheck.engine.guess.layers import BATCH, TIME, Spec
 from pytest_onnxcheck.engine.quiet import quiet
-from pytest_onnxcheck.engine.reference.imports import import_object
-from pytest_onnxcheck.errors import CheckpointError, InputError
-from pytest_onnxcheck.wording import one_line
+from pytest_onnxcheck.engine.reference.folders import CONFIG
+from pytest_onnxcheck.engine.reference.pretrained import load_pretrained
+from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
     import torch
 
 __all__ = ["interface_of_folder", "is_pretrained", "load_folder"]
 
-_STEPS = 16
 _SAMPLES = 16000
 _FRAMES = 100
 
@@ -29,49 +29,42 @@ _FRAMES = 100
 def is_pretrained(folder: Path) -> bool:
     """Whether a folder is one of Hugging Face's: a config that names a class."""
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     return isinstance(config, dict) and bool(config.get("architectures"))
 
 
-def load_folder(folder: Path, written: str) -> Built:
+def load_folder(model: Model) -> Built:
     """The model in a folder, by `from_pretrained` of the class that its config names.
 
-    Nothing is downloaded.
-
     Args:
-        folder: The folder.
-        written: The same, as the manifest is to have it.
+        model: With `pretrained`.
 
     Raises:
-        CheckpointError: transformers is not installed, or does not load it.
+        CheckpointError: As `load_pretrained`.
     """
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    path = f"transformers:{config['architectures'][0]}.from_pretrained"
-    kwargs: dict[str, Any] = {"pretrained_model_name_or_path": written, "local_files_only": True}
-    if config.get("use_cache"):  # a cache is no tensor: outputs without it
-        kwargs["use_cache"] = False
-    try:
-        with quiet(), contextlib.redirect_stderr(io.StringIO()):
-            factory = import_object(path, folder)
-            module = factory(**{**kwargs, "pretrained_model_name_or_path": str(folder)})
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder}: needs transformers: {one_line(error, 160)}") from error
-    except Exception as error:
-        raise CheckpointError(
-            f"{folder}: {path} does not load it: {type(error).__name__}: {one_line(error, 200)}"
-        ) from error
-    return Built(module.eval(), path, kwargs=kwargs)
+    return Built(load_pretrained(model).module.eval(), None)
 
 
-def interface_of_folder(module: torch.nn.Module) -> Interface:
+def interface_of_folder(module: torch.nn.Module, onnx: Path | None = None) -> Interface:
     """The inputs of a model of transformers, by its main one and its config; and its outputs.
+
+    Args:
+        module: The model.
+        onnx: An artefact that exists, whose inputs and outputs they are.
 
     Raises:
         InputError: It does not run on them.
     """
     config: Any = module.config
+    parameters = inspect.signature(module.forward).parameters
+    # a cache holds no output that anybody waits for
+    cached = "use_cache" in parameters and bool(getattr(config, "use_cache", False))
+    arguments = {"use_cache": False} if cached else {}
+    if onnx is not None:
+        with quiet():
+            return of_onnx(onnx, module, arguments)
     main = str(getattr(module, "main_input_name", "input_ids"))
     makers = {"input_ids": _text, "pixel_values": _pixels}
     makers |= {"input_values": _samples, "input_features": _features}
@@ -80,9 +73,17 @@ def interface_of_folder(module: torch.nn.Module) -> Interface:
     specs = makers[main](config)
     if getattr(config, "is_encoder_decoder", False):
         why = "the decoder's own words"
-        specs["decoder_input_ids"] = Spec((BATCH, _STEPS), "int64", _words(config), why)
+        specs["decoder_input_ids"] = Spec((BATCH, TIME), "int64", _words(config), why)
     with quiet():
-        return observe(module, dict(specs))
+        return observe(module, dict(specs), chosen=_wanted, arguments=arguments)
+
+
+def _wanted(paths: list[str]) -> list[str]:
+    """The logits where there are any, else all but caches and what lies inside."""
+    if "logits" in paths:
+        return ["logits"]
+    inner = ("past_key_values", "hidden_states", "attentions", "decoder_", "encoder_", "cross_")
+    return [path for path in paths if not path.startswith(inner)] or paths
 
 
 def _words(config: Any) -> tuple[int, int]:
@@ -93,8 +94,8 @@ def _words(config: Any) -> tuple[int, int]:
 def _text(config: Any) -> dict[str, Spec]:
     words = _words(config)
     return {
-        "input_ids": Spec((BATCH, _STEPS), "int64", words, f"vocab_size {words[1] + 1}"),
-        "attention_mask": Spec((BATCH, _STEPS), "int64", (0, 1), "as tokenizers give it"),
+        "input_ids": Spec((BATCH, TIME), "int64", words, f"vocab_size {words[1] + 1}"),
+        "attention_mask": Spec((BATCH, TIME), "int64", (0, 1), "as tokenizers give it"),
     }
 
 

@@ -180,9 +180,10 @@ def batch_dim(reference: Reference) -> str | None:
     the one that leads all inputs and outputs that a symbolic dim of the inputs leads.
     """
     shapes = reference.shapes.values()
-    held = {dim for shape in shapes for dim in shape if isinstance(dim, str)}
+    declared = reference.model.dims
+    held = {dim for shape in shapes for dim in shape if isinstance(dim, str) and dim in declared}
     named = {dim for dim in held if "batch" in dim.lower() or dim.lower() in {"b", "bs"}}
-    outputs = (output.shape for output in reference.model.outputs.values())
+    outputs = (output.shape or () for output in reference.model.outputs.values())
     leading = {shape[0] for shape in (*shapes, *outputs) if shape and shape[0] in held}
     found = named or leading
     return str(*found) if len(found) == 1 else None

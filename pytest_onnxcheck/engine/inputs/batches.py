@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, example_dims, fill_inputs
 from pytest_onnxcheck.engine.inputs.kinds import family_of
+from pytest_onnxcheck.manifest.sizes import dims_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,12 +30,14 @@ def leading_dim(reference: Reference) -> str | None:
 
     None where there is none, or more than one.
     """
-    outputs = {name: output.shape for name, output in reference.model.outputs.items()}
+    dims = reference.model.dims
+    outputs = {name: output.shape or () for name, output in reference.model.outputs.items()}
     shapes = [*reference.shapes.values(), *outputs.values()]
-    inside = {dim for shape in shapes for dim in shape[1:]}
+    inside = dims_in((shape[1:] for shape in shapes), dims)
     first = {shape[0] for shape in reference.shapes.values() if shape}
     last = {shape[0] for shape in outputs.values() if shape}
-    found = [dim for dim in first & last if isinstance(dim, str) and dim not in inside]
+    found = [dim for dim in first & last if isinstance(dim, str) and dim in dims]
+    found = [dim for dim in found if dim not in inside]
     return found[0] if len(found) == 1 else None
 
 
@@ -68,10 +71,10 @@ def company(reference: Reference) -> Case | None:
     """Two or more examples as the manifest fills them, the last of which is a hundredth as large.
 
     None where examples cannot be quiet: a declared range keeps away from zero, or inputs are no
-    floats; or where the manifest wants a batch of one only.
+    floats; or where the manifest wants a batch of one only, or nothing drawn.
     """
     model, dim = reference.model, leading_dim(reference)
-    if dim is None or max(model.dims[dim]) < 2:
+    if dim is None or max(model.dims[dim]) < 2 or not model.draws:
         return None
     led = scalable(reference, led_inputs(reference, dim))
     ranges = [model.inputs[name].range for name in led]

@@ -20,13 +20,14 @@ from pytest_onnxcheck.engine.inputs.arrays import (
     load_arrays,
     runs_of,
 )
-from pytest_onnxcheck.engine.inputs.cases import example_dims, fill_inputs, generator
+from pytest_onnxcheck.engine.inputs.cases import example_dims, fill_inputs, generator, own_cases
 from pytest_onnxcheck.engine.inputs.sources import copied_batch, reading, running, seeded
 from pytest_onnxcheck.engine.reference.imports import import_named
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, QuantizeError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.sizes import SizeError, names_in, size_at
 from pytest_onnxcheck.measurement import CalibrationMeasurement
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class CalibrationData:
 def load_calibration(reference: Reference) -> CalibrationData:
     """The data that `[models.NAME.calibration]` names, or draws of the declared inputs.
 
+    Where nothing is drawn, the user's own cases are taken in their place.
+
     In files the first axis counts examples: rows, or whole inputs (`arrays.runs_of`).
 
     Raises:
@@ -79,6 +82,10 @@ def load_calibration(reference: Reference) -> CalibrationData:
         examples = _of_files(reference, wanted)
         batches = _stacked(reference, examples, wanted.batch)
         origin = f"{len(examples)} examples of {wanted.file or wanted.folder}"
+    elif not model.draws:
+        own = _own(reference, wanted.count)
+        batches = _stacked(reference, own, wanted.batch)
+        origin = f"{len(own)} inputs of your own (`cases`, `example`)"
     else:
         drawn = _draws(reference, wanted.count or _DRAWS)
         batches = _stacked(reference, drawn, wanted.batch)
@@ -267,6 +274,22 @@ def _draws(reference: Reference, count: int) -> list[Given]:
     return drawn
 
 
+def _own(reference: Reference, count: int | None) -> list[Given]:
+    """The user's own cases, without those that the model is not made for."""
+    model = reference.model
+    own = [(case.name, case.inputs) for case in own_cases(model) if not case.lenient]
+    own = own[: count or _AT_MOST]
+    if len(own) < (count or 1):
+        raise QuantizeError(
+            f"{model.name}: with draws = 0 int8-static is calibrated with inputs of your own, of "
+            f"which there are {len(own)}, and {count or 1} wanted: name data in calibration.file, "
+            "calibration.folder or calibration.source"
+        )
+    for name, inputs in own:
+        _check(reference, name, inputs)
+    return own
+
+
 def _stacked(reference: Reference, examples: list[Given], batch: int) -> list[Batch]:
     """Examples joined along their first axis, `batch` of them in one run."""
     import numpy as np
@@ -301,22 +324,47 @@ def _check(reference: Reference, where: str, arrays: Batch) -> None:
 
 
 def _check_shapes(reference: Reference, where: str, arrays: Batch) -> None:
-    """The declared shapes, with one size for each symbolic dim, and nothing empty."""
+    """The declared shapes, with one size for each symbolic dim, and nothing empty but what may be.
+
+    An expression is held to the dims it follows from, as far as inputs have them by themselves.
+    """
+    model = reference.model
     sizes: dict[str, int] = {}
-    for name, array in arrays.items():
-        declared = reference.shapes[name]
-        known = dict(sizes)
-        fits = array.ndim == len(declared) and all(
-            size == (sizes.setdefault(dim, size) if isinstance(dim, str) else dim) and size > 0
-            for dim, size in zip(declared, array.shape, strict=True)
-        )
-        if not fits:
-            given = "".join(f", {dim} = {known[dim]}" for dim in declared if dim in known)
-            raise QuantizeError(
-                f"{reference.model.name}: calibration data, {where}: input {name!r} has shape "
-                f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
-                f"{_shape_advice(reference, name)}"
+    axes = {name: list(enumerate(reference.shapes[name])) for name in arrays}
+    for expressions in (False, True):  # the dims first, wherever they stand
+        for name, array in arrays.items():
+            held = [
+                (dim, axis)
+                for axis, dim in axes[name]
+                if expressions == (isinstance(dim, str) and dim not in model.dims)
+            ]
+            known = dict(sizes)
+            fits = array.ndim == len(axes[name]) and all(
+                _fits_dim(model, sizes, dim, array.shape[axis]) for dim, axis in held
             )
+            if not fits:
+                names = {name for dim, _ in held for name in names_in(dim, model.dims)}
+                given = "".join(f", {dim} = {known[dim]}" for dim in known if dim in names)
+                raise QuantizeError(
+                    f"{model.name}: calibration data, {where}: input {name!r} has shape "
+                    f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
+                    f"{_shape_advice(reference, name)}"
+                )
+
+
+def _fits_dim(model: Model, sizes: dict[str, int], dim: int | str, size: int) -> bool:
+    """Whether an axis may be as large, by what is known of the dims; a dim it shows is noted."""
+    if isinstance(dim, int):
+        return size == dim
+    if dim in model.dims:
+        least = min(1, *model.dims[dim])
+        return size == sizes.setdefault(dim, size) and size >= least
+    if not sizes.keys() >= set(names_in(dim, model.dims)):
+        return True
+    try:
+        return size == size_at(dim, sizes)
+    except SizeError:
+        return False
 
 
 def _shape_advice(reference: Reference, name: str) -> str:
@@ -335,6 +383,8 @@ def _shape_advice(reference: Reference, name: str) -> str:
 def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, Any]) -> None:
     import numpy as np
 
+    if not array.size:
+        return
     finite = np.isfinite(array)
     if not finite.all():
         index = np.argwhere(~finite)[0].tolist()
@@ -358,17 +408,19 @@ def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, An
 def _constant(model: Model, batches: list[Batch]) -> tuple[dict[str, float], bool]:
     """Inputs that are one value everywhere, and whether there are others.
 
-    Left out are those that are declared to be constant, booleans (masks), and integers beside
-    integers that vary (masks and segments beside token ids).
+    Left out are those that are declared to be constant or always empty, booleans (masks), and
+    integers beside integers that vary (masks and segments beside token ids).
     """
     looked_at = {
         name: entry.dtype.startswith("float")
         for name, entry in model.inputs.items()
-        if entry.fill != "constant" and entry.dtype != "bool"
+        if entry.fill != "constant"
+        and entry.dtype != "bool"
+        and any(batch[name].size for batch in batches)
     }
     constant = {}
     for name in looked_at:
-        arrays = [batch[name] for batch in batches]
+        arrays = [batch[name] for batch in batches if batch[name].size]
         first = arrays[0].flat[0]
         several = sum(array.size for array in arrays) > 1
         if several and all((array == first).all() for array in arrays):

@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import CaseFile, Input
+from pytest_onnxcheck.manifest.sizes import SizeError, shape_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,11 +28,14 @@ __all__ = [
     "Case",
     "declared_cases",
     "dim_values",
+    "dims_of",
     "example",
     "example_dims",
     "fill_inputs",
     "generator",
+    "own_cases",
     "smallest_dims",
+    "timed_inputs",
 ]
 
 _OUTSIDE_RANGE = "the manifest declares this case outside the model's range"
@@ -87,13 +91,25 @@ def declared_cases(reference: Reference) -> list[Case]:
         InputError: A file is missing or does not fit the declared inputs.
     """
     model = reference.model
-    cases = []
-    if model.example is not None:
-        cases.append(Case("example", _case_file(model, model.example), given=True))
+    drawn = []
     for dims in dim_values(model.dims):
         for draw in range(model.draws):
             name = "/".join([*(f"{dim}={value}" for dim, value in dims.items()), f"draw{draw}"])
-            cases.append(Case(name, fill_inputs(reference, dims, name, draw)))
+            drawn.append(Case(name, fill_inputs(reference, dims, name, draw)))
+    own = own_cases(model)
+    leading = 1 if model.example is not None else 0
+    return [*own[:leading], *drawn, *own[leading:]]
+
+
+def own_cases(model: Model) -> list[Case]:
+    """The user's own cases: the example, then those of `cases`.
+
+    Raises:
+        InputError: A file is missing or does not fit the declared inputs.
+    """
+    cases = []
+    if model.example is not None:
+        cases.append(Case("example", _case_file(model, model.example), given=True))
     for name, entry in model.cases.items():
         cases += [
             Case(made, arrays, _OUTSIDE_RANGE if entry.outside_range else "", given=True)
@@ -139,11 +155,58 @@ def example_dims(model: Model) -> dict[str, int]:
 
 
 def example(reference: Reference) -> dict[str, Array]:
-    """Inputs for the export: the manifest's example, or a seeded draw."""
+    """Inputs for the export: the manifest's example, or a seeded draw.
+
+    Where nothing is drawn: the first own case of which every dim is above 1, or else the first.
+    """
     model = reference.model
     if model.example is not None:
         return _case_file(model, model.example)
-    return fill_inputs(reference, example_dims(reference.model), "export", 0)
+    if model.draws:
+        return fill_inputs(reference, example_dims(reference.model), "export", 0)
+    own = own_cases(model)
+    able = (case for case in own if min(dims_of(reference, case.inputs).values(), default=2) > 1)
+    return next(able, own[0]).inputs
+
+
+def timed_inputs(
+    reference: Reference, dims: Mapping[str, int]
+) -> tuple[dict[str, int], dict[str, Array]]:
+    """Inputs to measure speed with: a seeded draw, or, where nothing is drawn, an own case.
+
+    Args:
+        reference: Gives the inputs' shapes.
+        dims: Values of the symbolic dims; where nothing is drawn, those that the case must have.
+
+    Returns:
+        The dims, and the inputs.
+
+    Raises:
+        InputError: No own case has these sizes.
+    """
+    model = reference.model
+    if model.draws:
+        return dict(dims), fill_inputs(reference, dims, "latency", 0)
+    for case in own_cases(model):
+        held = dims_of(reference, case.inputs)
+        if dims.items() <= held.items():
+            return held, case.inputs
+    wanted = ", ".join(f"{dim} = {size}" for dim, size in dims.items())
+    raise InputError(
+        f"{model.name}: latency.dims asks for {wanted}, and with draws = 0 only inputs of your own "
+        "are timed, of which none has these sizes: add such a case to `cases`, or drop the point"
+    )
+
+
+def dims_of(reference: Reference, inputs: Mapping[str, Array]) -> dict[str, int]:
+    """The values of the dims that stand by themselves in an input's shape."""
+    model = reference.model
+    return {
+        size: held
+        for name, shape in reference.shapes.items()
+        for size, held in zip(shape, inputs[name].shape, strict=False)
+        if isinstance(size, str) and size in model.dims
+    }
 
 
 def fill_inputs(
@@ -156,14 +219,19 @@ def fill_inputs(
         dims: Values of the symbolic dims.
         case: Seeds the draw, with the manifest's seed, the model and the input.
         draw: Which examples of a file to take.
+
+    Raises:
+        InputError: A file does not fit, or a size is no whole number with these dims.
     """
     import numpy as np
 
     model = reference.model
     arrays = {}
     for name, entry in model.inputs.items():
-        symbolic = reference.shapes[name]
-        shape = tuple(dims[dim] if isinstance(dim, str) else dim for dim in symbolic)
+        try:
+            shape = shape_at(reference.shapes[name], dims)
+        except SizeError as error:
+            raise InputError(f"{model.name}: input {name!r}: {error}") from None
         rng = generator(model, case, name)
         if entry.file is not None:
             arrays[name] = _from_file(model, name, shape, draw)
@@ -188,6 +256,8 @@ def _case_file(model: Model, file: str) -> dict[str, Array]:
 def _draw(rng: np.random.Generator, entry: Input, shape: tuple[int, ...]) -> Array:
     import numpy as np
 
+    if not math.prod(shape):
+        return np.zeros(shape)
     if entry.fill == "mask":
         return masks.drawn(rng, entry, shape or (1,)).reshape(shape)
     if entry.dtype == "bool" and entry.fill != "constant":

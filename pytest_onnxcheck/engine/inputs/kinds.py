@@ -27,6 +27,8 @@ def filled(kind: str, rng: np.random.Generator, entry: Input, ordinary: Array) -
     """An array of a kind, shaped as the ordinary one; finite unless the kind says otherwise."""
     import numpy as np
 
+    if not ordinary.size:
+        return ordinary
     shape = ordinary.shape or (1,)
     family = family_of(entry)
     values: Array

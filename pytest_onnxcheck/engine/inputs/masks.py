@@ -92,6 +92,7 @@ def empty_rows(inputs: Mapping[str, Input], arrays: Mapping[str, Array]) -> list
         for name, entry in inputs.items()
         if (entry.fill == "mask" or (_may_be_one(entry) and arrays[name].ndim > 1))
         and arrays[name].ndim
+        and arrays[name].size  # a row without elements masks nothing
         and bool(masked(entry, arrays[name]).all(-1).any())
     ]
 
@@ -104,6 +105,7 @@ def whole_rows(inputs: Mapping[str, Input], arrays: Mapping[str, Array]) -> list
         if entry.fill == "mask"
         and not entry.dtype.startswith("float")
         and arrays[name].ndim
+        and arrays[name].size
         and bool((~masked(entry, arrays[name])).all(-1).any())
     ]
 

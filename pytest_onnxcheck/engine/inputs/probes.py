@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ from pytest_onnxcheck.engine.inputs.cases import (
 from pytest_onnxcheck.engine.inputs.kinds import NONFINITE, Family, family_of, filled
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import Input
+from pytest_onnxcheck.manifest.sizes import Shape, fits, shape_at
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -154,7 +155,7 @@ def probes(reference: Reference) -> list[Probe]:
     model = reference.model
     families = {name: family_of(entry) for name, entry in model.inputs.items()}
     rest = resting(reference)
-    between = _between(model)
+    between = [sizes for sizes in _between(model) if fits(reference.shapes.values(), sizes)]
     planned = [(ORDINARY, sizes, rest) for sizes in between]
     short, long = _turns(reference, between)
     either = itertools.cycle([short, long])
@@ -217,12 +218,9 @@ def _applies(kind: str, entry: Input) -> bool:
 # sizes
 
 
-def element_count(shapes: Iterable[Sequence[int | str]], dims: Mapping[str, int]) -> int:
+def element_count(shapes: Iterable[Shape], dims: Mapping[str, int]) -> int:
     """How many elements arrays of these shapes have in all, with symbolic dims at these sizes."""
-    return sum(
-        math.prod(dims[size] if isinstance(size, str) else size for size in shape)
-        for shape in shapes
-    )
+    return sum(math.prod(shape_at(shape, dims)) for shape in shapes)
 
 
 def _between(model: Model) -> list[dict[str, int]]:
@@ -260,7 +258,7 @@ def _turns(
     """The sizes the kinds take turns at: with and without a dim that is 1 and could be larger.
 
     Both start with cheap ones and come to the exported one last; where there are none of a sort,
-    both are the same iterator.
+    both are the same iterator. A size of 0 takes no turn: what is empty is of no kind.
     """
     model = reference.model
     exported = example_dims(model)
@@ -269,6 +267,7 @@ def _turns(
         return sum(size == 1 < max(model.dims[dim]) for dim, size in sizes.items())
 
     found = [*between, *(sizes for sizes in dim_values(model.dims) if sizes not in between)]
+    found = [sizes for sizes in found if all(sizes.values())] or found
     shapes = reference.shapes.values()
     found.sort(key=lambda it: (it == exported, ones(it), element_count(shapes, it)))
     short = [sizes for sizes in found if ones(sizes)]

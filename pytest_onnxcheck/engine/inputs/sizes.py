@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.inputs.probes import Probe, element_count, resting
+from pytest_onnxcheck.manifest.sizes import dims_in, fits
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
-__all__ = ["PlannedSweep", "plan_sweeps"]
+__all__ = ["PlannedSweep", "plan_sweeps", "sweep_names", "swept"]
 
 #: seconds that a size takes however small it is
 _OVERHEAD = 1e-3
@@ -52,25 +53,21 @@ def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[P
     """What to run, as far as the model's `probe_seconds` go, in the cost of operations.
 
     Dims share the time evenly, and what those of few sizes leave; those that no input has, and
-    those whose sizes are all declared, are left out. Where not all sizes can be run, half of the
-    time goes to the smallest, which come to every remainder that strides leave, and half to sizes
-    that are spread.
+    those whose sizes are all declared, are left out, and all dims where nothing is drawn. Where not
+    all sizes can be run, half of the time goes to the smallest, which come to every remainder that
+    strides leave, and half to sizes that are spread.
 
     Args:
         reference: Gives the inputs' shapes and the dims.
         seconds: What a run of PyTorch costs, by how many elements its inputs have.
     """
-    model = reference.model
-    held = {dim for shape in reference.shapes.values() for dim in shape}
-    ranges = {
-        dim: sizes
-        for dim, sizes in model.sizes.items()
-        if dim in held and any(size not in model.dims[dim] for size in sizes)
-    }
+    model, shapes = reference.model, list(reference.shapes.values())
+    ranges = swept(reference)
     beside = {dim: _beside(values) for dim, values in model.dims.items()}
 
     def cost(dim: str, size: int) -> float:
-        elements = element_count(reference.shapes.values(), {**beside, dim: size})
+        dims = {**beside, dim: size}
+        elements = element_count(shapes, dims) if fits(shapes, dims) else 0
         return _OVERHEAD + _RUNS * seconds(elements)
 
     found: dict[str, PlannedSweep] = {}
@@ -83,15 +80,42 @@ def plan_sweeps(reference: Reference, seconds: Callable[[int], float]) -> list[P
     return [found[dim] for dim in ranges if found[dim].probes]
 
 
-def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
+def swept(reference: Reference) -> dict[str, range]:
+    """The dims that are swept, with all their sizes: those of an input, and not all declared.
+
+    None where nothing is drawn.
+    """
+    model = reference.model
+    if not model.draws:
+        return {}
+    held = dims_in(reference.shapes.values(), model.dims)
+    return {
+        dim: sizes
+        for dim, sizes in model.sizes.items()
+        if dim in held and any(size not in model.dims[dim] for size in sizes)
+    }
+
+
+def sweep_names(reference: Reference) -> Iterator[str]:
+    """The names of all sizes there are, whether the time allows to run them or not."""
+    beside = {dim: _beside(values) for dim, values in reference.model.dims.items()}
+    for dim, sizes in swept(reference).items():
+        for size in sizes:
+            yield _name(dim, {**beside, dim: size})
+
+
+def _name(dim: str, dims: dict[str, int]) -> str:
     others = [f"{name}={size}" for name, size in dims.items() if name != dim]
-    name = "/".join([f"sweep:{dim}={dims[dim]}", *others])
-    return Probe(name, dims, resting(reference), reference.model.draws)
+    return "/".join([f"sweep:{dim}={dims[dim]}", *others])
+
+
+def _probe(reference: Reference, dim: str, dims: dict[str, int]) -> Probe:
+    return Probe(_name(dim, dims), dims, resting(reference), reference.model.draws)
 
 
 def _beside(values: tuple[int, ...]) -> int:
-    """The size of a dim that stays: small, but not 1, which hides faults of other sizes."""
-    return min((size for size in values if size > 1), default=values[0])
+    """The size of a dim that stays: small, but not 0 or 1, which hide faults of other sizes."""
+    return min((size for size in values if size > 1), default=max(values))
 
 
 def _chosen(sizes: range, cost: Callable[[int], float], budget: float) -> dict[int, float]:

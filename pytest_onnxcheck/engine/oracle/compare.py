@@ -32,7 +32,7 @@ def compare(
 
     Args:
         name: The output's name.
-        declared: Its declared range, if any.
+        declared: Its declared shape and range.
         expected: PyTorch's array, any shape and dtype.
         actual: The artefact's array.
         tolerance: Gives rtol and atol of the allclose measure.
@@ -46,6 +46,7 @@ def compare(
         "expected_shape": expected.shape,
         "actual_shape": actual.shape,
         "elements": expected.size,
+        "without_elements": 0 in (declared.shape or ()),
     }
     if expected.shape != actual.shape or expected.size == 0:
         return OutputMeasurement(**facts)

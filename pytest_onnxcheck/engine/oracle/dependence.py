@@ -7,10 +7,18 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import dim_values, example, example_dims, fill_inputs
+from pytest_onnxcheck.engine.inputs.cases import (
+    dim_values,
+    dims_of,
+    example,
+    example_dims,
+    fill_inputs,
+    own_cases,
+)
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.sizes import dims_in
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,26 +67,33 @@ def runs_at_other_sizes(
 ) -> Iterator[tuple[dict[str, int], dict[str, Array], dict[str, Array] | None]]:
     """Runs PyTorch on a draw for every combination of dims declared, and then some not declared.
 
-    Sizes that an input's file does not have are left out.
+    Sizes that an input's file does not have are left out. Where nothing is drawn, it runs on the
+    user's own cases.
 
     Yields:
         The dims, the inputs, and the outputs by name; None where PyTorch refuses them.
     """
-    for dims in _sizes(reference):
-        try:
-            inputs = fill_inputs(reference, dims, _CASE, 0)
-        except InputError:
-            continue
+    for dims, inputs in _inputs_of_sizes(reference):
         try:
             yield dims, inputs, _named(reference, inputs)
         except InputError:
             yield dims, inputs, None
 
 
+def _inputs_of_sizes(reference: Reference) -> Iterator[tuple[dict[str, int], dict[str, Array]]]:
+    if not reference.model.draws:
+        for case in own_cases(reference.model):
+            yield dims_of(reference, case.inputs), case.inputs
+        return
+    for dims in _sizes(reference):
+        with contextlib.suppress(InputError):
+            yield dims, fill_inputs(reference, dims, _CASE, 0)
+
+
 def _sizes(reference: Reference) -> list[dict[str, int]]:
     """The combinations declared; then each dim at larger sizes, the others as exported."""
     exported = example_dims(reference.model)
-    fed = {dim for shape in reference.shapes.values() for dim in shape}
+    fed = dims_in(reference.shapes.values(), reference.model.dims)
     larger = [
         {**exported, dim: other}
         for dim, size in exported.items()

@@ -72,7 +72,7 @@ def hidden_from(
         merged = own
         for name, entry in reference.model.inputs.items():
             mask, axes = case.inputs[name], len(reference.shapes[name])
-            along = reference.shapes[name] == tuple(declared.shape)[:axes]
+            along = reference.shapes[name] == (declared.shape or ())[:axes]
             fits = own.shape == other.shape and mask.shape == own.shape[:axes]
             if entry.fill == "mask" and entry.padding != "causal" and along and fits:
                 places = masks.masked(entry, mask)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from pytest_onnxcheck.engine.oracle.dependence import runs_at_other_sizes
 from pytest_onnxcheck.engine.reference.reference import Reference
+from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in, names_in, size_at
 from pytest_onnxcheck.measurement import Axis, MergedDims, StructureMeasurement
 
 __all__ = ["merged_dims"]
@@ -16,7 +18,8 @@ def merged_dims(reference: Reference, measured: StructureMeasurement) -> tuple[M
     """Dims of one symbol in the artefact, unless PyTorch has them equal at every size.
 
     How a symbol is spelled does not matter. A dim that only outputs have may be equal to another
-    one by what the model does: PyTorch, which is run only where dims share a symbol, says.
+    one by what the model does: PyTorch, which is run only where dims share a symbol, says. An
+    expression is held to be a dim of its own, and two of them may be two spellings of one.
 
     Args:
         reference: The PyTorch model.
@@ -26,12 +29,14 @@ def merged_dims(reference: Reference, measured: StructureMeasurement) -> tuple[M
     if not pairs:
         return ()
     runs = _Runs.of(reference)
-    fed = {dim for spec in measured.expected_inputs for dim in spec.shape or ()}
+    declared = reference.model.dims
+    shapes = [reference.shapes[name] for name in reference.model.inputs]
+    fed = dims_in(shapes, declared)
     merged = []
     for symbol, dims, axes in pairs:
         sizes = runs.apart(dims, axes, fed)
         if sizes is not None or fed.issuperset(dims):
-            refused = any(tried[dims[0]] != tried[dims[1]] for tried in runs.refused)
+            refused = any(_sizes_differ(dims, tried) for tried in runs.refused)
             merged.append(MergedDims(symbol, dims, axes, sizes, refused))
     return tuple(merged)
 
@@ -61,7 +66,9 @@ def _axes(measured: StructureMeasurement) -> Iterator[tuple[Axis, str, str]]:
             wanted, shape = spec.shape or (), shapes.get(spec.name, ())
             if len(wanted) == len(shape):  # another rank is a fault of its own
                 for index, (dim, symbol) in enumerate(zip(wanted, shape, strict=True)):
-                    if isinstance(dim, str) and isinstance(symbol, str) and symbol:
+                    if not isinstance(dim, str) or dim == ANY:
+                        continue
+                    if isinstance(symbol, str) and symbol:
                         yield Axis(kind, spec.name, index), dim, symbol
 
 
@@ -84,14 +91,29 @@ class _Runs:
         return runs
 
     def apart(
-        self, dims: tuple[str, str], axes: tuple[Axis, Axis], fed: Container[object]
+        self, dims: tuple[str, str], axes: tuple[Axis, Axis], fed: AbstractSet[str]
     ) -> tuple[int, int] | None:
         """Sizes at which two dims differ: as fed, or, of a dim that only outputs have, as given."""
         for tried, shapes in self.accepted:
             one, other = (
-                tried[dim] if dim in fed else dict(enumerate(shapes[axis.name])).get(axis.axis)
+                _fed_size(dim, tried)
+                if fed >= set(names_in(dim, tried))
+                else dict(enumerate(shapes[axis.name])).get(axis.axis)
                 for dim, axis in zip(dims, axes, strict=True)
             )
             if one is not None and other is not None and one != other:
                 return one, other
         return None
+
+
+def _fed_size(dim: str, tried: Mapping[str, int]) -> int | None:
+    """The size of a dim or an expression; None where it is none with these dims."""
+    try:
+        return size_at(dim, tried)
+    except SizeError:
+        return None
+
+
+def _sizes_differ(dims: tuple[str, str], tried: Mapping[str, int]) -> bool:
+    one, other = (_fed_size(dim, tried) for dim in dims)
+    return one != other

@@ -7,6 +7,7 @@ twice. It runs the reference only as often as it is asked to.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inputs, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import probes
+from pytest_onnxcheck.engine.inputs.skips import check_skips, is_skipped
 from pytest_onnxcheck.engine.oracle.alike import apart, masked, same
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
 from pytest_onnxcheck.engine.oracle.expected import DOUBTFUL, Depth, Expected, reason
@@ -64,9 +66,11 @@ class Oracle:
         """Looks at how the reference behaves when it is called more than once.
 
         Raises:
-            InputError: PyTorch itself does not run on the first case.
+            InputError: PyTorch itself does not run on the case that is looked at, or `skip_probes`
+                names a probe that there is not.
             BehaviourError: The outputs are random, or depend on earlier calls.
         """
+        check_skips(reference)
         self.reference = reference
         self.notes: list[str] = []
         self._expected: dict[str, Expected] = {}
@@ -82,15 +86,30 @@ class Oracle:
         return declared_cases(self.reference)
 
     @cached_property
+    def _observed(self) -> Case:
+        """The case on which the reference's behaviour is looked at: the first of the least empty.
+
+        Nothing is seen of what is random, keeps state or takes long where there are no elements.
+        """
+
+        def empty(case: Case) -> int:
+            return sum(not array.size for array in case.inputs.values())
+
+        return min(self.declared, key=empty)
+
+    @cached_property
     def probes(self) -> list[Case]:
         """Cases the plugin thinks of by itself, as many as the manifest's time allows.
 
         Their number follows from the model's operations, not from a clock, so that every run
-        has the same ones.
+        has the same ones. Where nothing is drawn there are none.
         """
-        budget = self.reference.model.probe_seconds
+        model = self.reference.model
+        budget = model.probe_seconds if model.draws else 0.0
         count = max(1, int(budget / self._seconds / _RUNS_PER_PROBE)) if budget else 0
-        return [probe.case(self.reference) for probe in probes(self.reference)[:count]]
+        planned = probes(self.reference)[:count]
+        kept = [it for it in planned if not is_skipped(self.reference.model, it.name)]
+        return [probe.case(self.reference) for probe in kept]
 
     def cases(self, variant: Variant) -> list[Case]:
         """The cases a variant is compared on, the declared ones first.
@@ -133,8 +152,14 @@ class Oracle:
         """Drops what is kept of a case."""
         self._expected.pop(case.name, None)
 
+    def usual(self, index: int) -> Array:
+        """What PyTorch gives of an output in the first declared case that is not empty there."""
+        outputs = (self.expected(case).outputs[index] for case in self.declared)
+        first = self.expected(self.declared[0]).outputs[index]
+        return next((output for output in outputs if output.size), first)
+
     def usual_magnitude(self, index: int) -> float:
-        """The largest magnitude of an output in the first case, masks left out."""
+        """The largest magnitude of an output in its usual case, masks left out."""
         return self._usual_magnitudes[index]
 
     @cached_property
@@ -142,7 +167,7 @@ class Oracle:
         """By output: asked of every case, and of every size of a sweep."""
         import numpy as np
 
-        outputs = self.expected(self.declared[0]).outputs
+        outputs = [self.usual(index) for index in range(len(self.reference.model.outputs))]
         counted = [output[np.isfinite(output) & ~masked(output)] for output in outputs]
         return [float(np.abs(values).max(initial=0.0)) for values in counted]
 
@@ -164,7 +189,7 @@ class Oracle:
     def _rerun(self, case: Case, stained: torch.nn.Module) -> list[Array]:
         """Runs a case that has left something behind on a copy of its own, as all from now on."""
         self._working = None
-        first = self.declared[0]
+        first = self._observed
         again = self.reference.run(first.inputs, stained)
         before = self._expected[first.name].own
         if not same(before, again):
@@ -313,8 +338,9 @@ class Oracle:
     def _observe(self) -> None:
         """Runs A, B, A on one copy of the module, and finds out what the calls leave behind."""
         module = self.reference.copy()
-        first = self.declared[0]
-        other = next(iter(self.declared[1:]), None) or self._another()
+        first = self._observed
+        others = (case for case in self.declared if case is not first)
+        other = next(others, None) or self._another(first)
         before = _state(module)
         knew_the_compiler = compiler_loaded()
         try:
@@ -361,8 +387,11 @@ class Oracle:
         if text not in self.notes:
             self.notes.append(text)
 
-    def _another(self) -> Case:
+    def _another(self, first: Case) -> Case:
+        """Other inputs than those of the only case; the same ones where nothing is drawn."""
         model = self.reference.model
+        if not model.draws:
+            return dataclasses.replace(first, name="another")
         dims = smallest_dims(model)
         return Case("another", fill_inputs(self.reference, dims, "another", 1))
 

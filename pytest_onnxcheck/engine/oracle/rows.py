@@ -78,7 +78,7 @@ def batch_of(reference: Reference, case: Case) -> Batch | None:
     if len(sizes) != 1 or min(sizes) < (2,):
         return None
     loudness = np.zeros(*sizes)
-    for name in scalable(reference, led):
+    for name in scalable(reference, [name for name in led if case.inputs[name].size]):
         magnitude = np.nan_to_num(np.abs(case.inputs[name].astype(np.float64)), posinf=0.0)
         size = np.sqrt((magnitude.reshape(len(loudness), -1) ** 2).mean(1))
         if size.max():
@@ -87,7 +87,7 @@ def batch_of(reference: Reference, case: Case) -> Batch | None:
     return Batch(
         dim,
         loudness if loudness.any() else np.ones_like(loudness),
-        frozenset(name for name, output in outputs if output.shape[:1] == (dim,)),
+        frozenset(name for name, output in outputs if (output.shape or ())[:1] == (dim,)),
     )
 
 

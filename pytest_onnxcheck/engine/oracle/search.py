@@ -11,16 +11,17 @@ import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.inputs.cases import Case, smallest_dims
+from pytest_onnxcheck.engine.inputs.cases import Case, dims_of, smallest_dims
 from pytest_onnxcheck.engine.inputs.probes import EXTREME, ORDINARY, Probe, probes
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, OnnxCheckError
 from pytest_onnxcheck.manifest.sections import Input
+from pytest_onnxcheck.manifest.sizes import dims_in, fits, shape_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,9 @@ _PLAIN = "plain"
 
 #: elements set by hand, at most
 _POKES = 3
+
+#: what is found late is shrunk for this part of the time more
+_SHRINKING = 4
 
 _SEEDS = 2**16
 _PLACES = 2**31
@@ -70,7 +74,8 @@ def search(oracle: Oracle, seconds: float, problem: Callable[[Case], str | None]
 
     Args:
         oracle: Gives the inputs; what it keeps of a case is dropped after each.
-        seconds: How long to look. Shrinking what is found takes as long again, at most.
+        seconds: How long to look. Shrinking what is found takes what is left of it, and a quarter
+            of it more.
         problem: Measures and judges a case: its failure, or None. Cases that PyTorch itself does
             not take, and raises an InputError for, are no failures.
 
@@ -169,7 +174,7 @@ class _Hunt:
             self._passed.add(case.name)
             return
         if self._smallest is None:
-            self._until = time.monotonic() + self._seconds
+            self._until += self._seconds / _SHRINKING
         self._last = case, problem
         if self._smallest is None or _size(case) < _size(self._smallest[0]):
             self._smallest = self._last
@@ -192,17 +197,26 @@ class _Hunt:
                 part //= 2
 
     def _cut(self) -> None:
-        """Cuts every dim down to its smallest size, wherever the last case still fails."""
+        """Cuts every dim down to its smallest size, wherever the last case still fails.
+
+        Those that stand in an expression stay: other axes would have to be cut with them.
+        """
+        import numpy as np
+
         assert self._last is not None
         model, shapes = self._oracle.reference.model, self._oracle.reference.shapes
+        sums = [size for shape in shapes.values() for size in shape if size not in model.dims]
+        tied = dims_in([sums], model.dims)
         for dim, size in smallest_dims(model).items():
+            if dim in tied:
+                continue
             axes = {name: shape.index(dim) for name, shape in shapes.items() if dim in shape}
             held = {self._last[0].inputs[name].shape[axis] for name, axis in axes.items()}
             for start in range(max(held, default=0) - size + 1):
                 inputs = dict(self._last[0].inputs)
                 for name, axis in axes.items():
-                    inputs[name] = inputs[name].take(range(start, start + size), axis)
-                cut = _named(inputs, _sizes(shapes, inputs))
+                    inputs[name] = inputs[name].take(np.arange(start, start + size), axis)
+                cut = _named(inputs, _sizes(dims_of(self._oracle.reference, inputs)))
                 with contextlib.suppress(_Fails):
                     self.check_time()
                     self.look(cut)
@@ -228,14 +242,8 @@ class _Hunt:
         return Found(*(self._last if simplest else self._smallest), self._tried)
 
 
-def _sizes(shapes: Mapping[str, Sequence[int | str]], inputs: Mapping[str, Array]) -> str:
+def _sizes(dims: Mapping[str, int]) -> str:
     """The sizes of the symbolic dims, as a case's name has them."""
-    dims = {
-        dim: size
-        for name, shape in shapes.items()
-        for dim, size in zip(shape, inputs[name].shape, strict=True)
-        if isinstance(dim, str)
-    }
     return "/".join(f"{dim}={size}" for dim, size in dims.items())
 
 
@@ -267,6 +275,8 @@ def _cases(
     def cases(draw: DrawFn) -> Case:
         check_time()
         dims = {dim: draw(st.sampled_from(sizes)) for dim, sizes in model.sizes.items()}
+        if not fits(reference.shapes.values(), dims):
+            reject()
         row = draw(st.integers(0, _ROWS - 1)) if from_file else 0
         seed = draw(st.integers(0, _SEEDS - 1)) if varied else 0
         recipes = {name: filling.recipe(draw, dims) for name, filling in varied.items()}
@@ -277,7 +287,7 @@ def _cases(
             reject()
         for name, recipe in recipes.items():
             arrays[name] = varied[name].filled(recipe, arrays[name])
-        return _named(arrays, "/".join(f"{dim}={size}" for dim, size in dims.items()))
+        return _named(arrays, _sizes(dims))
 
     return cases()
 
@@ -343,7 +353,7 @@ class _Filling:
         from hypothesis.extra.numpy import arrays
 
         elements = self._elements()
-        shape = tuple(dims[size] if isinstance(size, str) else size for size in self._shape)
+        shape = shape_at(self._shape, dims)
         # drawn at every size, so that the draws behind it keep their meaning
         if draw(st.booleans()) and math.prod(shape) <= _SMALL:
             dense = arrays(self._entry.dtype, shape, elements=elements, fill=st.nothing())
@@ -367,7 +377,7 @@ class _Filling:
             with np.errstate(over="ignore"):  # what overflows is clipped
                 scaled = np.clip(array * array.dtype.type(recipe.scale), self._low, self._high)
             array = np.where(np.isfinite(array), scaled, array).astype(array.dtype)
-        for place, value in recipe.pokes:
+        for place, value in recipe.pokes if array.size else ():
             array.flat[place % array.size] = value
         return array
 

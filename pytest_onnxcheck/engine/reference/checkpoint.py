@@ -1,22 +1,23 @@
 """Checkpoint files: what kind they are, and what is in them.
 
-Read: state_dict files (`.pt`, `.pth`, `.bin`, plain or nested), safetensors, TorchScript archives
-and `torch.export` programs (`.pt2`).
+Read: state_dict files (`.pt`, `.pth`, `.bin`, plain or nested), safetensors, folders that
+`save_pretrained` wrote, TorchScript archives and `torch.export` programs (`.pt2`).
 """
 
 from __future__ import annotations
 
 import difflib
 import pickle
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.header import not_found
-from pytest_onnxcheck.engine.reference.weights import entries_under
+from pytest_onnxcheck.engine.reference.folders import CONFIG, weight_files, without_weights
+from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchscript, unreadable
+from pytest_onnxcheck.engine.reference.names import entries_under
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.files import not_found
 
 if TYPE_CHECKING:
     import torch
@@ -31,14 +32,18 @@ class Checkpoint:
     """A checkpoint read into memory: either a whole module or the content of a file.
 
     Attributes:
-        path: The file.
+        path: The file, or the folder.
+        files: The files that were read: itself, or the shards in the folder and its config.
         module: The module, for a TorchScript archive or a `.pt2` program.
         content: Nested dicts with tensors, otherwise.
+        tied: Whether one name of tied weights is enough, as in safetensors.
     """
 
     path: Path
+    files: tuple[Path, ...]
     module: torch.nn.Module | None = None
     content: Any = None
+    tied: bool = False
 
     def at(self, dotted: str) -> Any:
         """The entry under a dotted key.
@@ -103,33 +108,27 @@ class Checkpoint:
         return entries_under(current, rest)
 
 
-def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
+def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
     """Reads a checkpoint.
 
     Args:
-        path: The file.
+        path: The file, or a folder that `save_pretrained` wrote.
+        root: The manifest's folder.
         trust: Unpickle without restrictions: the file can then run any code.
 
     Raises:
         CheckpointError: The file is missing, unreadable, or wants to run code and is not trusted.
     """
-    import torch
-
     if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder; name the checkpoint file in it")
+        return _load_folder(path, root, trust=trust)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {not_found(path)}")
     try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return Checkpoint(path, content=load_file(path))
-        if path.suffix == ".pt2":
-            return Checkpoint(path, module=torch.export.load(path).module())
-        if _is_torchscript(path):
-            return Checkpoint(path, module=_load_torchscript(path))
-        content = torch.load(path, map_location="cpu", weights_only=not trust)
+        return _load_file(path, trust=trust)
     except Exception as error:
+        what = unreadable(path)
+        if what is not None:
+            raise CheckpointError(f"{path}: cannot be read: it {what}") from error
         if not _wants_code(error, path):
             raise CheckpointError(f"{path}: cannot be read: {_first_line(error)}") from error
         raise CheckpointError(
@@ -138,9 +137,39 @@ def load_checkpoint(path: Path, *, trust: bool) -> Checkpoint:
             "`model.state_dict()` instead, or, only if you made the file yourself, set "
             "trust = true in its [models.NAME] table (--trust where there is no manifest)"
         ) from error
+
+
+def _load_file(path: Path, *, trust: bool) -> Checkpoint:
+    """Reads a file with what its content asks for; a `.pt2` by its suffix, which runs code."""
+    import torch
+
+    if path.suffix == ".pt2":
+        return Checkpoint(path, (path,), module=torch.export.load(path).module())
+    if is_safetensors(path):
+        from safetensors.torch import load_file
+
+        return Checkpoint(path, (path,), content=load_file(path), tied=True)
+    if is_torchscript(path):
+        return Checkpoint(path, (path,), module=_load_torchscript(path))
+    with path.open("rb") as file:  # by its path, torch goes by the suffix too
+        content = torch.load(file, map_location="cpu", weights_only=not trust)
     if isinstance(content, torch.nn.Module):
-        return Checkpoint(path, module=content)
-    return Checkpoint(path, content=content)
+        return Checkpoint(path, (path,), module=content)
+    return Checkpoint(path, (path,), content=content)
+
+
+def _load_folder(folder: Path, root: Path, *, trust: bool) -> Checkpoint:
+    """Reads all shards of a folder that `save_pretrained` wrote."""
+    files = weight_files(folder)
+    if not files:
+        raise CheckpointError(f"{folder}: {without_weights(folder, root, 'checkpoint')}")
+    content: dict[str, Any] = {}
+    parts = [load_checkpoint(file, root, trust=trust) for file in files]
+    for part in parts:
+        content |= part.state_dict(None)
+    config = folder / CONFIG
+    read = (*files, *([config] if config.is_file() else []))
+    return Checkpoint(folder, read, content=content, tied=all(part.tied for part in parts))
 
 
 def _wants_code(error: Exception, path: Path) -> bool:
@@ -158,13 +187,6 @@ def _load_torchscript(path: Path) -> torch.nn.Module:
 
     module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return module
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
 def _is_state_dict(value: object) -> bool:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.checkpoint import Checkpoint, load_checkpoint
 from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
+from pytest_onnxcheck.engine.reference.pretrained import load_pretrained
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.engine.reference.weights import load_state
+from pytest_onnxcheck.engine.reference.weights import Loaded, load_state
 from pytest_onnxcheck.errors import CheckpointError
-from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.files import files_sha256
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in
 
 if TYPE_CHECKING:
     import torch
@@ -28,26 +32,29 @@ def load_reference(model: Model) -> Reference:
     """
     import torch
 
-    checkpoint = load_checkpoint(model.checkpoint, trust=model.trust) if model.checkpoint else None
-    config = checkpoint.at(model.config_key) if checkpoint and model.config_key else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_of(model))
-        module, notes = _build(model, checkpoint, config)
+        built = _pretrained(model) if model.pretrained else _built(model)
+    module, notes = built.module, [*built.notes]
     if any(child.training for child in module.modules()):
+        origin = model.factory or model.checkpoint or model.pretrained
         notes.append(
-            f"{model.factory or model.checkpoint} gives the model in train mode; it was put into "
-            "eval mode here, and whatever exports it for release must do so too (model.eval())"
+            f"{origin} gives the model in train mode; it was put into eval mode here, "
+            "and whatever exports it for release must do so too (model.eval())"
         )
         _put_into_eval_mode(module)
     reference = Reference(
         model=model,
         module=module,
-        shapes=_shapes(model, config),
-        config=config,
+        shapes=_shapes(model, built.config),
+        config=built.config,
         notes=tuple(notes),
-        checkpoint_sha256=file_sha256(model.checkpoint) if model.checkpoint else None,
+        checkpoint_sha256=files_sha256(built.files) if built.files else None,
+        checkpoint_bytes=sum(f.stat().st_size for f in built.files) if built.files else None,
+        prefix=built.prefix,
     )
-    reference.check_arguments()
+    # refuses inputs that forward does not take
+    reference.notes += reference.signature.notes()
     return reference
 
 
@@ -57,10 +64,38 @@ def seed_of(model: Model) -> int:
     return int.from_bytes(digest[:4], "big")
 
 
-def _build(
+@dataclass(frozen=True)
+class _Built:
+    """A module with its weights, the config and the files it was made of, and what to tell."""
+
+    module: torch.nn.Module
+    config: Any = None
+    files: tuple[Path, ...] = ()
+    prefix: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def _pretrained(model: Model) -> _Built:
+    """The module of a folder that `save_pretrained` wrote."""
+    loaded = load_pretrained(model)
+    return _Built(loaded.module, loaded.config, loaded.files, notes=loaded.notes)
+
+
+def _built(model: Model) -> _Built:
+    """The module of a factory, a checkpoint or both."""
+    checkpoint = None
+    if model.checkpoint is not None:
+        checkpoint = load_checkpoint(model.checkpoint, model.root, trust=model.trust)
+    config = checkpoint.at(model.config_key) if checkpoint and model.config_key else None
+    module, loaded = _filled(model, checkpoint, config)
+    files = checkpoint.files if checkpoint else ()
+    return _Built(module, config, files, loaded.prefix, loaded.notes)
+
+
+def _filled(
     model: Model, checkpoint: Checkpoint | None, config: Any
-) -> tuple[torch.nn.Module, list[str]]:
-    """The module with its weights, and what should be told of them."""
+) -> tuple[torch.nn.Module, Loaded]:
+    """The module with its weights, and how they were loaded."""
     import torch
 
     if model.factory is None:
@@ -68,7 +103,7 @@ def _build(
             raise CheckpointError(
                 f"{model.checkpoint}: holds weights but no model: set factory = 'module:callable'"
             )
-        return checkpoint.module, []
+        return checkpoint.module, Loaded(None)
     arguments = dict(model.kwargs)
     if model.config_key is not None:
         arguments["config"] = config
@@ -91,8 +126,9 @@ def _build(
                 f"{checkpoint.path}: holds a whole model; drop factory = {model.factory!r}"
             )
         state = checkpoint.state_dict(model.state_dict)
-        return module, list(load_state(module, state, checkpoint.path, model.prefix))
-    return module, []
+        tied = checkpoint.tied
+        return module, load_state(module, state, checkpoint.path, model.prefix, tied=tied)
+    return module, Loaded(None)
 
 
 def _put_into_eval_mode(module: torch.nn.Module) -> None:
@@ -120,8 +156,13 @@ def _shapes(model: Model, config: Any) -> dict[str, tuple[int | str, ...]]:
             raise CheckpointError(
                 f"{model.shapes} gives no shape for input {name!r}; it gives {list(computed)}"
             )
-        unknown = [dim for dim in shape if isinstance(dim, str) and dim not in model.dims]
-        if unknown:
-            raise CheckpointError(f"input {name!r}: symbolic dims {unknown} are not in dims")
+        try:
+            unknown = sorted(dims_in([shape], model.dims) - set(model.dims))
+        except SizeError as error:
+            raise CheckpointError(f"input {name!r}: shape: {error}") from None
+        if unknown or ANY in shape:
+            raise CheckpointError(
+                f"input {name!r}: symbolic dims {unknown or [ANY]} are not in dims"
+            )
         shapes[name] = tuple(shape)
     return shapes

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.imports import sources, user_frames
+from pytest_onnxcheck.engine.reference.signature import Signature, constant, signature_of
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
-from pytest_onnxcheck.errors import CheckpointError, InputError
+from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ class Reference:
         shapes: Input name -> shape, with symbolic dims as strings.
         config: The checkpoint's own config, if the manifest names one.
         notes: What the user should be told although it is no failure.
-        checkpoint_sha256: Hash of the checkpoint file, if there is one.
+        checkpoint_sha256: Hash of the checkpoint's files, if there are any.
+        checkpoint_bytes: Their size.
+        prefix: Under which the weights are in the checkpoint; None where names needed none.
     """
 
     model: Model
@@ -47,6 +49,8 @@ class Reference:
     config: Any = None
     notes: tuple[str, ...] = ()
     checkpoint_sha256: str | None = None
+    checkpoint_bytes: int | None = None
+    prefix: str | None = None
 
     def copy(self) -> torch.nn.Module:
         """A copy of the module, to run or to export.
@@ -56,82 +60,52 @@ class Reference:
         """
         return copied(self.module, self.model.name)
 
+    @cached_property
+    def signature(self) -> Signature:
+        """How the module is called.
+
+        Raises:
+            CheckpointError: `forward` does not take the inputs, or it is not clear how.
+        """
+        return signature_of(self.model, self.module)
+
     def call(
         self, module: torch.nn.Module, inputs: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, ...]:
-        """Calls a module with inputs by name and flattens what it returns."""
-        args, kwargs = self.arguments(inputs)
-        return flatten(module(*args, **kwargs))
+        """Calls a module with inputs by name and gives the outputs, in the manifest's order."""
+        args, kwargs = self.signature.bind(inputs)
+        return self.outputs_of(module(*args, **kwargs))
 
-    def arguments(self, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Arguments of `forward`: by position, or by name where `forward` has all the names."""
-        if self.by_keyword:
-            return (), dict(inputs)
-        return tuple(inputs.values()), {}
-
-    @cached_property
-    def by_keyword(self) -> bool:
-        """Whether inputs are passed by name: `forward` has them all, but not in this order."""
-        parameters = self._parameters
-        names = list(self.model.inputs)
-        positional = [
-            name
-            for name, parameter in parameters.items()
-            if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD
-        ]
-        return positional[: len(names)] != names and set(names) <= set(parameters)
-
-    def check_arguments(self) -> None:
-        """Refuses names of which some are `forward`'s, and would be passed as others of its.
+    def outputs_of(self, returned: Any) -> tuple[torch.Tensor, ...]:
+        """The manifest's outputs in what `forward` returned: all that is there, or by path.
 
         Raises:
-            CheckpointError: The text says which, and what may have been meant.
+            InputError: Something else than tensors is in it, or not all outputs are.
         """
-        names, parameters = list(self.model.inputs), list(self._parameters)
-        moved = [
-            (name, taken)
-            for name, taken in zip(names, parameters, strict=False)
-            if name != taken and name in parameters
-        ]
-        unknown = [name for name in names if name not in parameters]
-        if self.by_keyword or not moved or not unknown:
-            return
-        close = difflib.get_close_matches(unknown[0], [p for p in parameters if p not in names], 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        name, taken = moved[0]
-        raise CheckpointError(
-            f"{self.model.name}: input {name!r} would be passed as {taken!r}: inputs are passed by "
-            f"position unless forward has all their names, and it has no {unknown[0]!r}{hint}"
-        )
+        tensors = flatten(returned)
+        if self.paths is None:
+            return tensors
+        held = dict(zip(output_paths(returned), tensors, strict=True))
+        self._check_outputs(list(held))
+        return tuple(held[path] for path in self.paths)
 
-    def dynamic_shapes(self, hint: Any = None) -> Any:
-        """Symbolic dims by axis, as torch.export takes them: by name, or in `forward`'s order.
+    @property
+    def paths(self) -> list[str] | None:
+        """Where the outputs stand in what `forward` returns; None where they are all there is."""
+        outputs = self.model.outputs
+        if all(output.path is None for output in outputs.values()):
+            return None
+        return [output.path or name for name, output in outputs.items()]
 
-        Those of all inputs that `*args` takes are one tuple.
-
-        Args:
-            hint: Stands for every dim; by default its own name does.
-        """
-        dims: dict[str, Any] = {
-            name: {axis: hint or dim for axis, dim in enumerate(shape) if isinstance(dim, str)}
-            for name, shape in self.shapes.items()
-        }
-        if self.by_keyword:
-            return dims
-        kinds = [parameter.kind for parameter in self._parameters.values()]
-        listed = tuple(dims.values())
-        if inspect.Parameter.VAR_POSITIONAL not in kinds[: len(listed)]:
-            return listed
-        named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
-        return (*listed[:named], listed[named:])
-
-    @cached_property
-    def _parameters(self) -> Mapping[str, inspect.Parameter]:
-        """The parameters of `forward`, as far as Python knows them."""
-        try:
-            return inspect.signature(self.module.forward).parameters
-        except (TypeError, ValueError):
-            return {}
+    def _check_paths(self, wanted: list[str], held: list[str]) -> None:
+        for name, path in zip(self.model.outputs, wanted, strict=True):
+            if path not in held:
+                close = difflib.get_close_matches(path, held, 1)
+                hint = f"did you mean {close[0]!r}? " if close else ""
+                raise InputError(
+                    f"{self.model.name}: output {name!r}: forward returns nothing at {path!r} "
+                    f"({hint}there are: {', '.join(held)})"
+                )
 
     def run(
         self,
@@ -145,12 +119,20 @@ class Reference:
             module: The copy of the module to run; by default a fresh one.
 
         Returns:
-            The flattened outputs as arrays, in order.
+            The outputs as arrays, in the manifest's order.
 
         Raises:
             InputError: The model does not take these inputs, or returns other outputs than
                 declared.
         """
+        return arrays_of(self.outputs_of(self.returned(inputs, module)))
+
+    def returned(
+        self,
+        inputs: Arrays | Mapping[str, torch.Tensor],
+        module: torch.nn.Module | None = None,
+    ) -> Any:
+        """What `forward` returns, as it is; see `run`."""
         import torch
 
         module = self.copy() if module is None else module
@@ -161,24 +143,44 @@ class Reference:
         try:
             # not inference mode: it hides in-place changes and keeps composite operators whole
             with torch.no_grad():
-                args, kwargs = self.arguments(tensors)
+                args, kwargs = self.signature.bind(tensors)
                 returned = module(*args, **kwargs)
-                outputs = flatten(returned)
+                paths = output_paths(returned)
         except Exception as error:
-            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
-            raise InputError(
-                f"{self.model.name}: PyTorch itself does not run on {shapes}: "
-                f"{type(error).__name__}: {error}\n{user_frames(error)}"
-            ) from error
-        self._check_outputs(output_paths(returned))
-        return arrays_of(outputs)
+            raise InputError(self._not_run(inputs, error)) from error
+        self._check_outputs(paths)
+        return returned
+
+    def _not_run(self, inputs: Mapping[str, Any], error: Exception) -> str:
+        refused = self.signature.refused()
+        if refused:
+            return f"{self.model.name}: {refused}"
+        shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
+        return (
+            f"{self.model.name}: PyTorch itself does not run on {shapes}: "
+            f"{type(error).__name__}: {error}{self.scalars_hint()}\n{user_frames(error)}"
+        )
+
+    def scalars_hint(self) -> str:
+        """What to write where inputs may be meant as numbers or flags; empty where none may."""
+        single = {
+            name: bool if self.model.inputs[name].dtype == "bool" else int
+            for name, shape in self.shapes.items()
+            if not shape
+        }
+        names: dict[str, type] = {**single, **self.signature.scalars}
+        return f" (inputs are tensors; {constant(names)})" if names else ""
 
     def _check_outputs(self, paths: list[str]) -> None:
+        if self.paths is not None:
+            self._check_paths(self.paths, paths)
+            return
         declared = list(self.model.outputs)
         if len(paths) != len(declared):
             raise InputError(
                 f"{self.model.name}: PyTorch returns {len(paths)} tensors ({', '.join(paths)}), "
-                f"the manifest declares {len(declared)} outputs: {', '.join(declared)}"
+                f"the manifest declares {len(declared)} outputs: {', '.join(declared)}; give them "
+                "the key `path` (where in what forward returns they stand) to leave others out"
             )
         if paths != declared and sorted(paths) == sorted(declared):
             raise InputError(
@@ -199,6 +201,8 @@ class Reference:
             plain = {k: v for k, v in vars(child).items() if isinstance(v, _PLAIN)}
             digest.update(repr(sorted(plain.items())).encode())
         digest.update(repr((self.model.factory, sorted(self.model.kwargs.items()))).encode())
+        called = (sorted(self.model.arguments.items()), sorted(self.model.containers.items()))
+        digest.update(repr(called).encode())
         digest.update(repr((self.config, self.checkpoint_sha256)).encode())
         for path in sorted(sources(self.module, self.model.factory)):
             digest.update(path.read_bytes())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.reference.structures import leaves
 from pytest_onnxcheck.errors import InputError
 
 if TYPE_CHECKING:
@@ -13,11 +15,11 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-__all__ = ["arrays_of", "flatten", "output_paths", "tensors_of"]
+__all__ = ["arrays_of", "flatten", "flattens", "output_paths", "tensors_of"]
 
 
 def flatten(value: Any) -> tuple[torch.Tensor, ...]:
-    """The tensors of a nested tuple, list, dict or dataclass, in order; None is left out.
+    """The tensors of nested tuples, lists, dicts, dataclasses, caches; None is left out.
 
     Raises:
         InputError: Something else is in it.
@@ -26,13 +28,27 @@ def flatten(value: Any) -> tuple[torch.Tensor, ...]:
 
     return tuple(
         entry if isinstance(entry, torch.Tensor) else torch.tensor(entry)
-        for _, entry in _leaves(value, "")
+        for _, entry in _leaves(value)
     )
 
 
 def output_paths(value: Any) -> list[str]:
     """Where the tensors of `flatten` stand in what `forward` returned, e.g. `hidden.0`."""
-    return [path or "0" for path, _ in _leaves(value, "")]
+    return [path or "0" for path, _ in _leaves(value)]
+
+
+def flattens(value: Any) -> bool:
+    """Whether both exporters take apart what `forward` returned, in the order of `flatten`."""
+    import torch
+    from torch.utils import _pytree
+
+    if type(value) in (tuple, list) or (isinstance(value, tuple) and hasattr(value, "_fields")):
+        return all(map(flattens, value))
+    if type(value) in (dict, OrderedDict) or (
+        isinstance(value, Mapping) and type(value) in _pytree.SUPPORTED_NODES
+    ):
+        return all(isinstance(key, str) and flattens(entry) for key, entry in value.items())
+    return value is None or isinstance(value, torch.Tensor | bool | int | float)
 
 
 def tensors_of(arrays: Arrays) -> dict[str, torch.Tensor]:
@@ -50,25 +66,8 @@ def arrays_of(outputs: Iterable[torch.Tensor]) -> list[np.ndarray[Any, Any]]:
     return [output.detach().cpu().numpy() for output in floats]
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    import torch
-
-    def inside(key: object) -> str:
-        return f"{path}.{key}" if path else str(key)
-
-    if value is None:
-        return
-    if isinstance(value, torch.Tensor | bool | int | float):
-        yield path, value
-    elif isinstance(value, Mapping):
-        for key, entry in value.items():
-            yield from _leaves(entry, inside(key))
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        names = getattr(value, "_fields", range(len(value)))
-        for key, entry in zip(names, value, strict=True):
-            yield from _leaves(entry, inside(key))
-    elif hasattr(value, "__dataclass_fields__"):
-        for key in value.__dataclass_fields__:
-            yield from _leaves(getattr(value, key), inside(key))
-    else:
-        raise InputError(f"forward returned a {type(value).__name__}, which holds no tensors")
+def _leaves(value: Any) -> list[tuple[str, Any]]:
+    try:
+        return list(leaves(value))
+    except TypeError as error:
+        raise InputError(str(error)) from error

@@ -6,12 +6,22 @@ are compared only to say what does not.
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.reference.misfits import Trial, differences, shape_of, unfit
+from pytest_onnxcheck.engine.reference.names import (
+    at_top,
+    bare_name,
+    dotted,
+    entries_under,
+    named_under,
+    prefixes,
+    tops,
+)
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.wording import listed, one_line, several
 
@@ -20,10 +30,8 @@ if TYPE_CHECKING:
 
     StateDict = Mapping[str, torch.Tensor]
 
-__all__ = ["entries_under", "load_state"]
+__all__ = ["Loaded", "load_state"]
 
-#: what DataParallel, DistributedDataParallel, AveragedModel and torch.compile put into names
-_WRAPPERS = ("module", "_orig_mod")
 #: how many weights of a moving average were averaged: no part of the model
 _COUNTER = "n_averaged"
 #: norm and direction as `torch.nn.utils.weight_norm` and its parametrization call them
@@ -34,18 +42,26 @@ _NORMED = (
 
 
 @dataclass(frozen=True)
-class _Trial:
-    """Entries with the names that the model may have for them, and what torch said of them."""
+class Loaded:
+    """How entries were loaded.
 
-    prefix: str
-    state: StateDict
-    error: str | None
-    folded: bool = False
+    Attributes:
+        prefix: The one under which they are in the file; None where names needed none.
+        notes: What should be told: which prefix was found, what was ignored or computed.
+    """
+
+    prefix: str | None
+    notes: tuple[str, ...] = ()
 
 
 def load_state(
-    module: torch.nn.Module, state: StateDict, path: Path, prefix: str | None = None
-) -> tuple[str, ...]:
+    module: torch.nn.Module,
+    state: StateDict,
+    path: Path,
+    prefix: str | None = None,
+    *,
+    tied: bool = False,
+) -> Loaded:
     """Loads the entries of a state_dict that are the module's.
 
     Names of wrappers (`module.`, `_orig_mod.`) are stripped wherever they stand.
@@ -53,31 +69,31 @@ def load_state(
     Args:
         module: The module; when nothing fits, some of its weights may have been overwritten.
         state: All entries.
-        path: The file, for the messages. In `.safetensors`, one name of tied weights is enough.
+        path: The file, for the messages.
         prefix: Only entries under it are the module's; "" stands for those at the top whose first
             name the module has. By default the prefix under which the entries fit is looked for.
+        tied: Whether one name of tied weights is enough, as in safetensors.
 
     Returns:
-        What should be told: which prefix was used, what was ignored or computed.
+        Which prefix was used, and what should be told.
 
     Raises:
         CheckpointError: None fit, or several do; the text names entries and what to write.
     """
     wanted = module.state_dict()
-    tied = path.suffix == ".safetensors"
     if prefix is not None:
-        return _load_chosen(module, wanted, state, path, prefix)
+        return _load_chosen(module, wanted, state, path, prefix, tied=tied)
     trials = [_trial(module, wanted, state, "", tied=tied)]
     if trials[0].error is None:
-        return _told_folding(path, trials[0])
-    under = {there: entries_under(state, there) for there in _prefixes(state, len(wanted))}
+        return Loaded(None, _told_folding(path, trials[0]))
+    under = {there: entries_under(state, there) for there in prefixes(state, len(wanted))}
     trials += [_trial(module, wanted, part, there, tied=tied) for there, part in under.items()]
     fitting = _distinct([trial for trial in trials if trial.error is None])
-    top = replace(trials[0], state=_top(wanted, trials[0].state))
-    if fitting and not _misfits(wanted, top.state, tied=tied):
-        fitting = _distinct([top, *fitting])  # weights without prefix, and their average under one
+    bare = replace(trials[0], state=at_top(wanted, trials[0].state))
+    if fitting and not differences(wanted, bare.state, tied=tied):
+        fitting = _distinct([bare, *fitting])  # weights without prefix, and their average under one
     if not fitting:
-        raise _unfit(module, wanted, trials, path)
+        raise unfit(module, wanted, trials, path, tied=tied)
     if len(fitting) > 1:
         lines = " or ".join(f'prefix = "{trial.prefix}"' for trial in fitting[:5])
         places = [f"under {t.prefix!r}" if t.prefix else "without prefix" for t in fitting[:5]]
@@ -90,72 +106,56 @@ def load_state(
     chosen = fitting[0]
     error = _loads(module, wanted, chosen.state, tied=tied)  # others were tried after it
     if error is not None:
-        raise _unfit(module, wanted, [replace(chosen, error=error)], path)
-    used = set(_named_under(state, chosen.prefix) if chosen.prefix else _top(wanted, state))
+        raise unfit(module, wanted, [replace(chosen, error=error)], path, tied=tied)
+    used = set(named_under(state, chosen.prefix) if chosen.prefix else at_top(wanted, state))
     ignored = [name for name in state if name not in used]
     besides = f"; {several(ignored)} beside them ignored" if ignored else ""
     where = f"under {chosen.prefix!r}" if chosen.prefix else "without prefix"
-    return (
+    told = (
         f"{path}: the entries {where} fit the model and were loaded{besides}; "
-        f'write prefix = "{chosen.prefix}" in [models.NAME] if that is meant',
-        *_told_folding(path, chosen),
+        f'write prefix = "{chosen.prefix}" in [models.NAME] if that is meant'
     )
-
-
-def entries_under(state: StateDict, prefix: str) -> StateDict:
-    """The entries under a prefix such as `model.`, without it, with torch's versions of them."""
-    start = _dotted(prefix)
-    names = _named_under(state, prefix)
-    bare = any(not name.startswith(start) for name in names)
-    cut = len(_bare(start) if bare else start)
-    renamed = {name: (_bare(name) if bare else name)[cut:] for name in names}
-    part: OrderedDict[str, torch.Tensor] = OrderedDict(
-        (new, state[old]) for old, new in renamed.items()
-    )
-    versions = getattr(state, "_metadata", None) or {}
-    paths = {path: _bare(path + ".") if bare else path + "." for path in versions}
-    kept = {
-        there[cut:].removesuffix("."): versions[path]
-        for path, there in paths.items()
-        if there.startswith(_bare(start) if bare else start)
-    }
-    part._metadata = kept  # type: ignore[attr-defined]
-    return part
+    return Loaded(chosen.prefix, (told, *_told_folding(path, chosen)))
 
 
 def _load_chosen(
-    module: torch.nn.Module, wanted: StateDict, state: StateDict, path: Path, prefix: str
-) -> tuple[str, ...]:
+    module: torch.nn.Module,
+    wanted: StateDict,
+    state: StateDict,
+    path: Path,
+    prefix: str,
+    *,
+    tied: bool,
+) -> Loaded:
     """Loads what is under the prefix of the manifest."""
-    part = entries_under(state, prefix) if prefix else _top(wanted, state)
+    part = entries_under(state, prefix) if prefix else at_top(wanted, state)
     if not part:
-        tops = list(Counter(name.split(".")[0] + "." for name in state if "." in name))
         raise CheckpointError(
             f"{path}: prefix = {prefix!r}: no entry has it; "
-            f"the entries begin with {several(tops or list(state), 8)}"
+            f"the entries begin with {several(tops(state), 8)}"
         )
-    trial = _trial(module, wanted, part, _dotted(prefix), tied=path.suffix == ".safetensors")
+    trial = _trial(module, wanted, part, dotted(prefix), tied=tied)
     if trial.error is not None:
-        raise _unfit(module, wanted, [trial], path)
-    return _told_folding(path, trial)
+        raise unfit(module, wanted, [trial], path, tied=tied)
+    return Loaded(prefix, _told_folding(path, trial))
 
 
 def _trial(
     module: torch.nn.Module, wanted: StateDict, state: StateDict, prefix: str, *, tied: bool
-) -> _Trial:
+) -> Trial:
     """Tries entries as they are, without wrappers' names, and with weight norms folded."""
     error = _loads(module, wanted, state, tied=tied)
     if error is None:
-        return _Trial(prefix, state, None)
+        return Trial(prefix, state, None)
     bare = _without_wrappers(module, wanted, state)
     if list(bare) != list(state):
         error = _loads(module, wanted, bare, tied=tied)
         if error is None:
-            return _Trial(prefix, bare, None)
+            return Trial(prefix, bare, None)
     folded = _without_weight_norm(wanted, bare)
     if list(folded) != list(bare) and _loads(module, wanted, folded, tied=tied) is None:
-        return _Trial(prefix, folded, None, folded=True)
-    return _Trial(prefix, bare, error)
+        return Trial(prefix, folded, None, folded=True)
+    return Trial(prefix, bare, error)
 
 
 def _loads(
@@ -165,86 +165,14 @@ def _loads(
     try:
         module.load_state_dict(state)  # strict by default, also where a model has its own
     except Exception as error:
-        if tied and not any(_misfits(wanted, state, tied=True).values()):
+        if tied and not any(differences(wanted, state, tied=True).values()):
             module.load_state_dict(state, strict=False)
             return None
         return one_line(error, 300)
     return None
 
 
-def _misfits(wanted: StateDict, state: StateDict, *, tied: bool) -> dict[str, list[str]]:
-    """By names and shapes: the entries in which the two differ, by kind; empty where in none."""
-    loaded = {_place(wanted[name]) for name in state if name in wanted} - {None} if tied else set()
-    kinds = {
-        "missing": [k for k in wanted if k not in state and _place(wanted[k]) not in loaded],
-        "unexpected": [name for name in state if name not in wanted],
-        "of another shape": [
-            f"{name} is {list(state[name].shape)}, the model has {list(wanted[name].shape)}"
-            for name in wanted
-            if name in state and _differ(state[name], wanted[name])
-        ],
-    }
-    return {kind: names for kind, names in kinds.items() if names}
-
-
-def _place(value: Any) -> tuple[Any, ...] | None:
-    """Where a tensor's numbers are in memory: the same for tied ones."""
-    if _shape(value) is None or value.numel() == 0 or value.data_ptr() == 0:
-        return None
-    return value.device, value.data_ptr(), value.dtype, value.shape, value.stride()
-
-
-def _differ(value: Any, other: Any) -> bool:
-    return None not in (_shape(value), _shape(other)) and _shape(value) != _shape(other)
-
-
-def _shape(value: Any) -> Any:
-    """A tensor's shape; None for what is none, or has no shape yet."""
-    import torch
-
-    known = isinstance(value, torch.Tensor) and not torch.nn.parameter.is_lazy(value)
-    return value.shape if known else None
-
-
-def _unfit(
-    module: torch.nn.Module, wanted: StateDict, trials: Sequence[_Trial], path: Path
-) -> CheckpointError:
-    """The error about the entries that come closest."""
-
-    def matches(trial: _Trial) -> int:
-        alike = [
-            n for n in wanted if n in trial.state and _shape(trial.state[n]) == _shape(wanted[n])
-        ]
-        return 2 * len(alike) + len([n for n in wanted if n in trial.state])
-
-    closest = max(trials, key=matches)
-    found = _misfits(wanted, closest.state, tied=path.suffix == ".safetensors")
-    text = "; ".join(
-        f"{kind} {several(names)}" if kind != "of another shape" else f"{kind}: {several(names)}"
-        for kind, names in found.items()
-    )
-    strangers = [name for name in closest.state if name not in _top(wanted, closest.state)]
-    if "of another shape" in found:
-        hint = "The checkpoint belongs to another architecture or other kwargs"
-    elif found == {"unexpected": strangers} and not closest.prefix:
-        hint = (
-            "If these are no part of the model (a loss's, a metric's), write "
-            'prefix = "" in [models.NAME]; otherwise give the factory the checkpoint\'s kwargs'
-        )
-    elif closest.prefix:
-        hint = "Give the factory the checkpoint's kwargs"
-    else:
-        hint = (
-            "Give the factory the checkpoint's kwargs, or say with prefix in [models.NAME] what "
-            "the names of the model's weights begin with"
-        )
-    under = f" under {closest.prefix!r}" if closest.prefix else ""
-    return CheckpointError(
-        f"{path}: does not fit {type(module).__name__}{under}: {text or closest.error}. {hint}"
-    )
-
-
-def _told_folding(path: Path, trial: _Trial) -> tuple[str, ...]:
+def _told_folding(path: Path, trial: Trial) -> tuple[str, ...]:
     if not trial.folded:
         return ()
     return (
@@ -254,56 +182,19 @@ def _told_folding(path: Path, trial: _Trial) -> tuple[str, ...]:
     )
 
 
-# names
-
-
-def _bare(name: str) -> str:
-    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
-
-
-def _dotted(prefix: str) -> str:
-    return prefix if not prefix or prefix.endswith(".") else f"{prefix}."
-
-
-def _named_under(state: StateDict, prefix: str) -> list[str]:
-    """The names under a prefix; where there are none, those that are but for wrappers' names."""
-    start = _dotted(prefix)
-    return [name for name in state if name.startswith(start)] or [
-        name for name in state if _bare(start) and _bare(name).startswith(_bare(start))
-    ]
-
-
-def _top(wanted: StateDict, state: StateDict) -> StateDict:
-    """The entries whose first name, but for wrappers', is one of the module's."""
-    tops = {_bare(name).split(".")[0] for name in wanted}
-    return {name: value for name, value in state.items() if _bare(name).split(".")[0] in tops}
-
-
-def _prefixes(state: StateDict, count: int) -> list[str]:
-    """Prefixes of at least half as many entries as the model has, outer ones first."""
-    held = Counter(prefix for name in state for prefix in _outer(name))
-    # hooks may make two entries of one, and tied weights may have one name
-    return sorted((p for p, n in held.items() if 2 * n >= count), key=lambda p: p.count("."))
-
-
-def _outer(name: str) -> Iterator[str]:
-    parts = name.split(".")
-    return (".".join(parts[:depth]) + "." for depth in range(1, len(parts)))
-
-
-def _distinct(trials: Sequence[_Trial]) -> list[_Trial]:
+def _distinct(trials: Sequence[Trial]) -> list[Trial]:
     """Trials of which no two give the model the same values."""
     import torch
 
-    def same(one: _Trial, other: _Trial) -> bool:
+    def same(one: Trial, other: Trial) -> bool:
         return one.state.keys() == other.state.keys() and all(
             value is other.state[name]
             or (value.dtype == other.state[name].dtype and torch.equal(value, other.state[name]))
             for name, value in one.state.items()
-            if _shape(value) is not None
+            if shape_of(value) is not None
         )
 
-    kept: list[_Trial] = []
+    kept: list[Trial] = []
     for trial in trials:
         if not any(same(trial, other) for other in kept):
             kept.append(trial)
@@ -312,16 +203,18 @@ def _distinct(trials: Sequence[_Trial]) -> list[_Trial]:
 
 def _without_wrappers(module: torch.nn.Module, wanted: StateDict, state: StateDict) -> StateDict:
     """Entries with the names of the module that are the same but for wrappers' names."""
-    entries = {_bare(name): name for name in wanted}
-    modules = {_bare(name): name for name, _ in module.named_modules()}
+    entries = {bare_name(name): name for name in wanted}
+    modules = {bare_name(name): name for name, _ in module.named_modules()}
 
     def renamed(name: str) -> str:
         if name in wanted:
             return name
-        if _bare(name) in entries:
-            return entries[_bare(name)]
-        owner, _, leaf = _bare(name).rpartition(".")  # of a name that a hook of the module knows
-        return f"{modules[owner]}.{leaf}".lstrip(".") if owner in modules else _bare(name)
+        if bare_name(name) in entries:
+            return entries[bare_name(name)]
+        owner, _, leaf = bare_name(name).rpartition(
+            "."
+        )  # of a name that a hook of the module knows
+        return f"{modules[owner]}.{leaf}".lstrip(".") if owner in modules else bare_name(name)
 
     names = {
         name: renamed(name)
@@ -335,7 +228,7 @@ def _without_wrappers(module: torch.nn.Module, wanted: StateDict, state: StateDi
     )
     versions = getattr(state, "_metadata", None) or {}
     result._metadata = {  # type: ignore[attr-defined]
-        modules.get(_bare(path), _bare(path)): version for path, version in versions.items()
+        modules.get(bare_name(path), bare_name(path)): version for path, version in versions.items()
     }
     return result
 

@@ -6,12 +6,12 @@ The sandbox's child uses it too: it imports nothing that is slow, onnxruntime ap
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pytest_onnxcheck.engine.quiet import caught_stderr, logged
 
-__all__ = ["open_handle", "printed"]
+__all__ = ["LibraryError", "open_handle", "printed"]
 
 #: graph_optimization_level in the manifest -> in ONNX Runtime
 _LEVELS = {
@@ -23,6 +23,10 @@ _LEVELS = {
 }
 
 
+class LibraryError(Exception):
+    """A library of custom operators does not load; the text says which, and what was said."""
+
+
 def open_handle(
     model: str | bytes,
     provider: str,
@@ -31,6 +35,7 @@ def open_handle(
     *,
     threads: int | None = None,
     optimise: bool = True,
+    libraries: Sequence[str] = (),
 ) -> Any:
     """An `onnxruntime.InferenceSession` that never falls back by itself.
 
@@ -44,8 +49,10 @@ def open_handle(
         session_options: See `manifest.targets.Target`.
         threads: Intra-op threads; None leaves what the options or ONNX Runtime say.
         optimise: False turns the rewriting of the graph off, whatever the options say.
+        libraries: Files of custom operators.
 
     Raises:
+        LibraryError: One of them does not load.
         Exception: What ONNX Runtime raises, of several types.
     """
     import onnxruntime
@@ -62,6 +69,13 @@ def open_handle(
         else:
             value = int(value) if isinstance(value, bool) else value
             options.add_session_config_entry(name, str(value))
+    for library in libraries:
+        try:
+            options.register_custom_ops_library(library)
+        except Exception as error:
+            raise LibraryError(
+                f"operator_libraries: {library}: {str(error).partition(' : FAIL : ')[2] or error}"
+            ) from error
     if provider != "CPUExecutionProvider":  # who runs which node; see `assignment`
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if not optimise:

@@ -34,13 +34,14 @@ TINY = 2.0**-14
 
 
 def stored_outputs(
-    path: Path, inputs: Mapping[str, Array]
+    path: Path, inputs: Mapping[str, Array], libraries: tuple[str, ...] = ()
 ) -> tuple[list[str], dict[str, Array]] | None:
     """What an artefact gives where every float16 value is stored as one.
 
     Args:
         path: The artefact.
         inputs: Arrays by input name.
+        libraries: Its custom operators; see `Target`.
 
     Returns:
         The names of the values that overflow, in topological order, and the outputs by name when
@@ -51,7 +52,7 @@ def stored_outputs(
     """
     import numpy as np
 
-    opened = OpenedGraph(path)
+    opened = OpenedGraph(path, libraries=libraries)
     overflowed = {
         name: array
         for name, array in opened.values(inputs)
@@ -61,7 +62,7 @@ def stored_outputs(
         return None
     outputs = [value.name for value in opened.graph.output]
     _cut(opened.graph, overflowed)
-    session = plain_session(path, opened.model.SerializeToString())
+    session = plain_session(path, opened.model.SerializeToString(), libraries=libraries)
     read = {value.name for value in session.get_inputs()}
     feed = {name: array for name, array in {**inputs, **overflowed}.items() if name in read}
     try:
@@ -71,7 +72,9 @@ def stored_outputs(
     return list(overflowed), dict(zip(outputs, found, strict=True))
 
 
-def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
+def underflowed(
+    path: Path, inputs: Mapping[str, Array], libraries: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Looks for values that are lost by storing them in float16.
 
     Sets every float16 value beside what the same graph computes in float32.
@@ -79,6 +82,7 @@ def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
     Args:
         path: The artefact.
         inputs: Arrays by input name.
+        libraries: Its custom operators; see `Target`.
 
     Yields:
         Names of values that are nowhere above `TINY`, and of whose elements that are not zero in
@@ -91,10 +95,10 @@ def underflowed(path: Path, inputs: Mapping[str, Array]) -> Iterator[str]:
 
     stored = {
         name: int(np.count_nonzero(array))
-        for name, array in OpenedGraph(path).values(inputs)
+        for name, array in OpenedGraph(path, libraries=libraries).values(inputs)
         if array.dtype == np.float16
     }
-    wide = OpenedGraph(path, _in_float32(path))
+    wide = OpenedGraph(path, _in_float32(path), libraries=libraries)
     floats = {
         name: array.astype(np.float32) if array.dtype == np.float16 else array
         for name, array in inputs.items()

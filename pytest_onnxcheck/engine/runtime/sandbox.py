@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.engine.runtime import peak
-from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.engine.runtime.opening import LibraryError, open_handle
 from pytest_onnxcheck.processes import ANSWER_SECONDS, Child, CrashError, NoAnswerError, serve
 from pytest_onnxcheck.wording import one_line
 
@@ -39,7 +39,7 @@ def load_problem(
 
     Args:
         path: The artefact.
-        opening: See `Target.opening`; any other argument of `opening.open_handle` too.
+        opening: See `libraries.opening_of`; any other argument of `opening.open_handle` too.
         timeout: Seconds it may take.
 
     Returns:
@@ -52,20 +52,22 @@ def load_problem(
     return problem
 
 
-def crash(path: Path, opening: Mapping[str, object]) -> str | None:
+def crash(path: Path, opening: Mapping[str, object], inputs: Path | None = None) -> str | None:
     """Opens a session in the child, and leaves it to the caller to meet an ordinary error.
 
     Args:
         path: The artefact.
         opening: As for `load_problem`.
+        inputs: `.npz` with inputs in the artefact's order, to run it once.
 
     Returns:
-        How it crashed or hung; None when it opened, or was refused with an error.
+        How it crashed or hung; None when it opened (and ran), or was refused with an error.
     """
+    run = () if inputs is None else (None, str(inputs))
     try:
-        _child.ask([str(path), opening])
+        _child.ask([str(path), opening, *run])
     except NoAnswerError as error:
-        return _failure(error)
+        return _failure(error, ran=inputs is not None)
     return None
 
 
@@ -74,7 +76,7 @@ def added_peak(path: Path, opening: Mapping[str, object], threads: int, inputs: 
 
     Args:
         path: The artefact.
-        opening: See `Target.opening`.
+        opening: See `libraries.opening_of`.
         threads: Intra-op threads.
         inputs: `.npz` with the inputs in the artefact's order.
 
@@ -89,8 +91,13 @@ def added_peak(path: Path, opening: Mapping[str, object], threads: int, inputs: 
     return found
 
 
-def _failure(error: NoAnswerError) -> str:
+def _failure(error: NoAnswerError, *, ran: bool = False) -> str:
     """What became of the child, and what to do."""
+    if ran:
+        return (
+            f"ONNX Runtime {error} while it ran this artefact on an empty input: keep the size 0 "
+            "away from it (out of `dims` and cases), or leave what it runs on empty inputs in float"
+        )
     doing = f"ONNX Runtime {error} while it opened a session on this artefact"
     if isinstance(error, CrashError):
         text = (
@@ -122,12 +129,14 @@ def _prepare() -> None:
 def _load_problem(path: str, opening: dict[str, Any]) -> str | None:
     try:
         open_handle(path, **opening)
+    except LibraryError as error:
+        return str(error)
     except Exception as error:
         return f"does not load in ONNX Runtime: {one_line(error)}"
     return None
 
 
-def _added_peak(path: str, opening: dict[str, Any], threads: int, inputs: str) -> int | None:
+def _added_peak(path: str, opening: dict[str, Any], threads: int | None, inputs: str) -> int | None:
     import numpy as np
 
     with np.load(inputs) as archive:

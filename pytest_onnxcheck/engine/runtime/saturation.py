@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.graph.operators import SATURABLE_WEIGHTS
 from pytest_onnxcheck.engine.graph.walk import constants, nodes_of, reads
 from pytest_onnxcheck.engine.runtime.integers import compute, weights
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.products import Products, saturable
 from pytest_onnxcheck.engine.runtime.session import Session
@@ -173,6 +174,7 @@ class Emulation:
             RunError: ONNX Runtime does not load it.
         """
         self._path = path
+        self._libraries = target.libraries
         self._model = _rewritten(path, target)
         graph = self._model.graph
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
@@ -273,7 +275,9 @@ class Emulation:
         fed = {name: held[name] for name in part.reads if name in held}
         try:
             if part.session is None:
-                part.session = plain_session(self._path, self._cut(part, fed))
+                part.session = plain_session(
+                    self._path, self._cut(part, fed), libraries=self._libraries
+                )
             return dict(zip(part.gives, part.session.run(part.gives, fed), strict=True))
         except Exception as error:
             said = f"a part of {self._path} does not run by itself: {one_line(error)[:_REPEATED]}"
@@ -367,7 +371,7 @@ def _rewritten(path: Path, target: Target) -> onnx.ModelProto:
             _ENTRY: "0",
         }
         try:
-            open_handle(str(path), target.provider, target.provider_options, options)
+            open_handle(str(path), **{**opening_of(target), "session_options": options})
             # data outside the file stay where they are: beside the artefact
             return onnx.load(written, load_external_data=False)
         except Exception as error:

@@ -7,7 +7,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
+from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
@@ -117,6 +119,8 @@ class Session:
         outputs: Output names.
         narrowed: See `Notes`: those that are float16 are cast on the way in and out.
         startup_log: What ONNX Runtime printed to stderr while it was opened.
+        model: Path or bytes of what it runs; None where nothing native runs it.
+        optimised: Whether ONNX Runtime may have rewritten the graph.
     """
 
     target: Target
@@ -125,6 +129,8 @@ class Session:
     handle: Any
     narrowed: frozenset[str] = frozenset()
     startup_log: tuple[str, ...] = ()
+    model: str | bytes | None = field(default=None, repr=False)
+    optimised: bool = True
 
     @property
     def provider(self) -> str:
@@ -151,9 +157,16 @@ class Session:
         """A bare call of the session on these inputs, for timing; casts are made beforehand.
 
         Raises:
-            RunError: The artefact needs an input that is not among them.
+            RunError: The artefact needs an input that is not among them, or crashes the runtime
+                where one is empty.
         """
-        return partial(self.handle.run, None, self.cast_inputs(inputs))
+        cast = self.cast_inputs(inputs)
+        if self.model is not None:
+            opening = {**opening_of(self.target), "optimise": self.optimised}
+            problem = crash_on_empty(self.model, opening, cast)
+            if problem is not None:
+                raise RunError(problem)
+        return partial(self.handle.run, None, cast)
 
     def cast_inputs(self, inputs: Arrays) -> dict[str, Array]:
         """What the artefact takes, with float32 as float16 where the variant takes that.
@@ -293,7 +306,7 @@ def _open(
         handle: Any = Evaluator(model)
     else:
         with _talkative(), printed() as log:
-            handle = open_handle(model, **target.opening(), threads=threads, optimise=optimise)
+            handle = open_handle(model, **opening_of(target), threads=threads, optimise=optimise)
     session = Session(
         target=target,
         inputs={value.name: value.type for value in handle.get_inputs()},
@@ -301,6 +314,8 @@ def _open(
         handle=handle,
         narrowed=narrowed,
         startup_log=tuple(log),
+        model=None if target.provider == EVALUATOR else model,
+        optimised=optimise,
     )
     session.check_provider("when the session was opened")
     wide = [value.name for value in handle.get_inputs() if value.type == "tensor(bfloat16)"]
@@ -328,27 +343,36 @@ def _talkative() -> Iterator[None]:
 def _probe(artefact: Artefact, target: Target) -> None:
     key = _key(artefact, target)
     if key not in _probed and target.provider != EVALUATOR:
-        problem = sandbox.load_problem(Path(artefact.path), target.opening())
-        refused = None if problem is None else _refused(artefact, problem, target.provider)
-        _probed[key] = refused
+        _probed[key] = _problem(artefact, target)
     error = _probed.get(key)
     if error is not None:
         raise error
+
+
+def _problem(artefact: Artefact, target: Target) -> RunError | None:
+    """Why an artefact does not load in the child process; None where it does."""
+    try:
+        opening = opening_of(target)
+    except RunError as error:
+        return error
+    problem = sandbox.load_problem(Path(artefact.path), opening)
+    return None if problem is None else _refused(artefact, problem, target)
 
 
 def _key(artefact: Artefact, target: Target) -> tuple[str, str, str]:
     return artefact.sha256, artefact.precision, target.key
 
 
-def _refused(artefact: Artefact, problem: str, provider: str) -> RunError:
+def _refused(artefact: Artefact, problem: str, target: Target) -> RunError:
     """Why an artefact does not load: a failure, unless bfloat16 was asked for and is the reason."""
+    provider = target.provider
     said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
     if "'tensor(bfloat16)'" in problem and artefact.precision != "bf16":  # invalid at its opset
         said = problem.rpartition("Type Error: ")[2]
     found = Bfloat16() if said == problem else find_bfloat16(artefact.path)
     node = _NODE.search(said)
     if not found.held or (node is not None and node[1] in found.free):
-        return RunError(f"{artefact.path}: {problem}")
+        return RunError(f"{artefact.path}: {problem}{unregistered(problem, target.libraries)}")
     short = one_line(said, _SHORT).rstrip(".")
     if PRECISIONS[artefact.precision].floats == "bfloat16":
         return Unsupported(f"{artefact.precision} does not load on {provider}: {short}")

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.shapes import value_bytes
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
@@ -37,18 +40,27 @@ class OpenedGraph:
     Attributes:
         path: The `.onnx` file.
         model: What is run: the file as it was read, without external data, unless it was given.
+        libraries: Its custom operators; see `Target`.
     """
 
-    def __init__(self, path: Path, model: onnx.ModelProto | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: onnx.ModelProto | None = None,
+        *,
+        libraries: tuple[str, ...] = (),
+    ) -> None:
         """Reads the file.
 
         Args:
             path: The `.onnx` file.
             model: What to run in its place; its external data lie beside the file.
+            libraries: Its custom operators; see `Target`.
         """
         import onnx
 
         self.path = path
+        self.libraries = libraries
         self.model = onnx.load(path, load_external_data=False) if model is None else model
 
     @property
@@ -103,11 +115,16 @@ class OpenedGraph:
                     yield name, value
 
     def _run(self, inputs: Mapping[str, Array], names: list[str]) -> list[Any]:
-        session = plain_session(self.path, self._exposing(names))
+        session = plain_session(self.path, self._exposing(names), libraries=self.libraries)
         try:
-            return list(session.run(names, self._feed(inputs)))
+            feed = self._feed(inputs)
+            opening = {**opening_of(replace(CPU, libraries=self.libraries)), "optimise": False}
+            crash = crash_on_empty(str(self.path), opening, feed) if self.path.is_file() else None
+            if crash is None:
+                return list(session.run(names, feed))
         except Exception as error:
             raise run_error(self.path, error) from error
+        raise RunError(f"{self.path}: {crash}")
 
     def _feed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs, with float32 as float16 where the file takes that."""
@@ -144,7 +161,9 @@ class OpenedGraph:
         return value_bytes(self.model, {name: array.shape for name, array in inputs.items()})
 
 
-def plain_session(path: Path, model: bytes | None = None) -> Any:
+def plain_session(
+    path: Path, model: bytes | None = None, *, libraries: tuple[str, ...] = ()
+) -> Any:
     """A session on the CPU that runs an artefact node by node, as it is written.
 
     Where the artefact is a file, the child process opens it first, once for each file.
@@ -152,17 +171,19 @@ def plain_session(path: Path, model: bytes | None = None) -> Any:
     Args:
         path: The artefact.
         model: What to load in its place, serialised; its external data lie beside the artefact.
+        libraries: Its custom operators; see `Target`.
 
     Raises:
-        RunError: ONNX Runtime does not load it, or crashed or hung in the child process.
+        RunError: ONNX Runtime does not load it, a library is not there, or it crashed or hung in
+            the child process.
     """
     import_onnxruntime()
-    opening = CPU.opening()
+    opening = opening_of(replace(CPU, libraries=libraries))
     if model is not None:
         opening["session_options"] = {_DATA_FOLDER: str(path.parent)}
     if path.is_file():
         found = path.stat()
-        crash = _crash(path.absolute(), found.st_mtime_ns, found.st_size)
+        crash = _crash(path.absolute(), found.st_mtime_ns, found.st_size, libraries)
         if crash is not None:
             raise RunError(f"{path}: {crash}")
     try:
@@ -172,15 +193,17 @@ def plain_session(path: Path, model: bytes | None = None) -> Any:
 
 
 @functools.lru_cache(maxsize=64)
-def _crash(path: Path, changed: int, size: int) -> str | None:
+def _crash(path: Path, changed: int, size: int, libraries: tuple[str, ...]) -> str | None:
     """How a file crashes the child process, unoptimised; None when it does not.
 
     Args:
         path: The file.
         changed: When it was changed; with its size, what a cached answer is about.
         size: Its bytes.
+        libraries: Its custom operators.
     """
-    return sandbox.crash(path, {**CPU.opening(), "optimise": False})
+    opening = opening_of(replace(CPU, libraries=libraries))
+    return sandbox.crash(path, {**opening, "optimise": False})
 
 
 def run_error(path: Path, error: Exception) -> RunError:

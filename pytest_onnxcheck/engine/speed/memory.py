@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.libraries import opening_of
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
@@ -41,7 +42,7 @@ def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, A
         file = Path(folder, "inputs.npz")
         # positions for names: a file in an archive cannot have every name that an input can
         np.savez(file, *(arrays[name] for name in session.inputs))
-        return sandbox.added_peak(artefact.path, session.target.opening(), threads, file)
+        return sandbox.added_peak(artefact.path, opening_of(session.target), threads, file)
 
 
 def device_added(run: Callable[[], Any], device: str) -> int:

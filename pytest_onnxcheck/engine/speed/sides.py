@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.inputs.cases import fill_inputs
+from pytest_onnxcheck.engine.inputs.cases import timed_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
 from pytest_onnxcheck.engine.speed.timing import Call
@@ -97,6 +97,7 @@ class Calls:
         sides: The sessions.
         names: What the calls are of: `torch`, `onnxruntime` (the artefact), `fp32` and `baseline`
             where there are such, `kernel`.
+        dims: Values of the symbolic dims.
         inputs: Input name -> array on the host.
         threads: Of each side.
         boundary: Where inputs lie before a call and outputs after it.
@@ -109,16 +110,17 @@ class Calls:
         Args:
             sides: The sessions.
             reference: PyTorch.
-            dims: Values of the symbolic dims.
+            dims: Values of the symbolic dims; those asked for where nothing is drawn.
 
         Raises:
+            InputError: Nothing is drawn, and no own case has these sizes.
             RunError: The artefact fails in its first run, or the earlier one does not take the
                 inputs.
         """
         self.sides = sides
         self.names = ("torch", "onnxruntime", *sides.others, "kernel")
         self.threads = reference.model.latency.threads
-        self.inputs = fill_inputs(reference, dims, "latency", 0)
+        self.dims, self.inputs = timed_inputs(reference, dims)
         self._reference = reference
         asked = reference.model.latency.boundary
         self._on_device = asked == "device" and sides.device.startswith("cuda")

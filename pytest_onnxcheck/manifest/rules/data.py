@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, get_args
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
+from pytest_onnxcheck.manifest.resolve import drawn_sizes
 from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
+from pytest_onnxcheck.manifest.sizes import ANY, SizeError, names_in, size_at
 from pytest_onnxcheck.manifest.terms import Metric
 
 __all__ = [
@@ -29,8 +32,13 @@ _AVERAGED = ("precision", "recall", "f1")
 _SHARES = ("accuracy", *_AVERAGED)
 
 
-def check_inputs(section: s.ModelSection) -> Found:
-    """Inputs without a shape, or whose `fill` does not go with their other keys."""
+def check_inputs(section: s.ModelSection, *, drawn: bool) -> Found:
+    """Inputs without a shape, or whose `fill` does not go with their other keys.
+
+    Args:
+        section: The model's table.
+        drawn: Whether anything is drawn: integers need a range for that.
+    """
     for name, written in section.inputs.items():
         entry = written.named(name)
         where: KeyPath = ("inputs", name)
@@ -43,7 +51,7 @@ def check_inputs(section: s.ModelSection) -> Found:
             yield where, "fill = 'file' and file = 'PATH' go together"
         elif fill in ("normal", "uniform") and is_int:
             yield (*where, "fill"), f"fill {fill!r} is for floats; use 'integers' with range"
-        elif fill in ("uniform", "integers") and entry.range is None:
+        elif fill in ("uniform", "integers") and entry.range is None and drawn:
             wanted = f"fill {entry.fill!r} needs range = [lowest, highest]"
             hint = "give range = [lowest, highest], e.g. [0, vocabulary - 1]"
             if "mask" in name.lower():
@@ -97,24 +105,65 @@ def _integer_ends(dtype: str) -> tuple[int, int]:
 
 
 def check_dims(section: s.ModelSection) -> Found:
-    """Dims that a shape uses and nobody declares, and the other way round; sizes below 1."""
+    """Sizes that cannot be read or follow from dims nobody declares; dims that nothing uses."""
     used: set[str] = set()
     for kind in ("inputs", "outputs"):
         for name, entry in getattr(section, kind).items():
             for index, size in enumerate(entry.shape or ()):
-                if isinstance(size, str):
-                    used.add(size)
-                    if size not in section.dims:
-                        text = f"shape: {undeclared(size, section.dims)}"
-                        yield (kind, name, "shape", index), text
-                elif size < 1:
-                    yield (kind, name, "shape", index), f"shape: size {size} is below 1"
+                where: KeyPath = (kind, name, "shape", index)
+                try:
+                    used.update(names_in(size, section.dims))
+                except SizeError as error:
+                    yield where, f"shape: {error}"
+                else:
+                    texts = _size(size, kind, section.dims)
+                    yield from ((where, f"shape: {text}") for text in texts)
     for dim, sizes in section.dims.items():
+        if dim == ANY:
+            text = (
+                f"{ANY!r} stands for sizes of outputs that nobody chooses: name the dim otherwise"
+            )
+            yield ("dims", dim), text
         if isinstance(sizes, s.Span):
             yield from _span(("dims", dim), sizes)
     if section.shapes is None:
-        for dim in [dim for dim in section.dims if dim not in used]:
+        for dim in [dim for dim in section.dims if dim not in used and dim != ANY]:
             yield ("dims", dim), f"dim {dim!r} is in no shape of this model"
+
+
+def _size(
+    size: int | str, kind: str, dims: Mapping[str, s.Span | tuple[int, ...]]
+) -> Iterator[str]:
+    """What is wrong with one size of an input or output that can be read."""
+    if isinstance(size, int):
+        if size < 0:
+            yield f"size {size} is below 0"
+        return
+    if size == ANY:
+        if kind == "inputs":
+            yield (
+                f"{ANY!r} is for sizes of outputs, which nobody chooses; name a dim: its sizes in "
+                "dims are what the input is made with"
+            )
+        return
+    names = names_in(size, dims)
+    if not names:
+        yield f"{size!r} holds no dim: write the number"
+    unknown = [name for name in names if name not in dims]
+    yield from (undeclared(name, dims) for name in unknown)
+    if not unknown and size not in dims:
+        yield from _misfit(size, {name: drawn_sizes(dims[name]) for name in names})
+
+
+def _misfit(size: str, dims: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+    """Why an expression is no size at some of the sizes that dims are drawn or exported with."""
+    held = {dim: sizes if max(sizes) > 1 else (*sizes, 2) for dim, sizes in dims.items()}
+    for values in itertools.product(*held.values()):
+        try:
+            size_at(size, dict(zip(held, values, strict=True)))
+        except SizeError as error:
+            yield str(error)
+            return
 
 
 def _span(where: KeyPath, span: s.Span) -> Found:
@@ -142,8 +191,14 @@ def check_ranges(section: s.ModelSection) -> Found:
                 yield (kind, name, "range"), f"range: {list(entry.range)} is empty"
 
 
-def check_cases(section: s.ModelSection) -> Found:
-    """What is wrong in `cases`."""
+def check_cases(section: s.ModelSection, *, drawn: bool) -> Found:
+    """What is wrong in `cases`, and that there is a case at all."""
+    if not drawn and not section.cases and section.example is None:
+        yield (
+            ("draws",),
+            "draws = 0 leaves this model without a case: give inputs of your own, [models.NAME."
+            "cases.CASE] with file = 'inputs.npz', or example = 'inputs.npz'; or draw some",
+        )
     for name, case in section.cases.items():
         if (case.file is None) == (case.source is None):
             yield ("cases", name), "give either file or source"

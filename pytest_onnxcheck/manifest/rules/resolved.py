@@ -17,18 +17,21 @@ from pytest_onnxcheck.manifest.rules.budget import (
 )
 from pytest_onnxcheck.manifest.rules.quantization import check_options
 from pytest_onnxcheck.manifest.rules.tolerance import check_floor
+from pytest_onnxcheck.manifest.rules.translations import check_exporters, check_inherited
 
 __all__ = ["check_default_globs", "check_resolved"]
 
 
 def check_default_globs(defaults: s.Defaults, models: Iterable[Model]) -> Found:
     """Keys of `[defaults]` that select variants but match none of any model."""
+    models = list(models)
     variants = [variant for model in models for variant in model.variants]
     names = [variant.name for variant in variants]
     for table in TABLES:
         for key in getattr(defaults, table) or {}:
             if key not in PRECISIONS and not fnmatch.filter(names, key):
                 yield (table, key), f"{key!r} matches no variant of any model"
+    yield from check_inherited(defaults, models)
     for key, tolerance in (defaults.tolerance or {}).items():
         yield from check_floor(key, tolerance, chosen_by(key, variants))
     for key, options in (defaults.quantization or {}).items():
@@ -50,6 +53,7 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     for key, tolerance in (section.tolerance or {}).items():
         yield from _tolerance(key, tolerance, chosen_by(key, model.variants))
     yield from _marks(section, model)
+    yield from check_exporters(section.translations or {}, model)
     for target in model.required_targets:
         if target not in model.targets:
             yield ("required_targets",), _no_target(target, model)

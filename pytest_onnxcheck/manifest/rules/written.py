@@ -8,6 +8,7 @@ from typing import get_args
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.rules.base import TABLES, Found, check_import_path
+from pytest_onnxcheck.manifest.rules.call import check_call
 from pytest_onnxcheck.manifest.rules.data import (
     check_accuracy,
     check_calibration,
@@ -19,6 +20,7 @@ from pytest_onnxcheck.manifest.rules.data import (
 )
 from pytest_onnxcheck.manifest.rules.quantization import check_known_options
 from pytest_onnxcheck.manifest.rules.tolerance import check_tolerance
+from pytest_onnxcheck.manifest.rules.translations import check_translations
 from pytest_onnxcheck.manifest.terms import Exporter
 
 __all__ = ["check_defaults", "check_model"]
@@ -32,19 +34,29 @@ _VARIANT = re.compile(
 def check_defaults(defaults: s.Defaults) -> Found:
     """What can be wrong in `[defaults]`."""
     yield from _tables(defaults)
+    yield from check_translations(defaults)
 
 
-def check_model(section: s.ModelSection) -> Found:
-    """What can be wrong in one `[models.NAME]`."""
+def check_model(section: s.ModelSection, defaults: s.Defaults | None = None) -> Found:
+    """What can be wrong in one `[models.NAME]`.
+
+    Args:
+        section: The table.
+        defaults: What it inherits; None where that is wrong itself.
+    """
+    inherited = None if defaults is None else defaults.draws
+    drawn = (inherited if section.draws is None else section.draws) != 0
     yield from _reference(section)
     yield from _beside_onnx(section)
-    yield from check_inputs(section)
+    yield from check_inputs(section, drawn=drawn)
+    yield from check_call(section)
     yield from check_dims(section)
     yield from check_ranges(section)
     yield from _tables(section)
+    yield from check_translations(section)
     yield from check_calibration(section)
     yield from check_accuracy(section)
-    yield from check_cases(section)
+    yield from check_cases(section, drawn=drawn)
     yield from _latency(section)
     for name in [name for name in section.inputs if name in section.outputs]:
         yield ("outputs", name), f"{name!r} is an input and an output: ONNX needs distinct names"
@@ -52,8 +64,12 @@ def check_model(section: s.ModelSection) -> Found:
 
 def _reference(section: s.ModelSection) -> Found:
     """A model needs a factory or a checkpoint, and some keys need the latter."""
-    if section.factory is None and section.checkpoint is None:
-        yield (), "no reference: set factory = 'module:callable' or a self-contained checkpoint"
+    if section.factory is None and section.checkpoint is None and section.pretrained is None:
+        text = "factory = 'module:callable', a self-contained checkpoint or a pretrained folder"
+        yield (), f"no reference: set {text}"
+    if section.pretrained is not None and section.checkpoint is not None:
+        text = "a folder of save_pretrained has its weights itself"
+        yield ("checkpoint",), f"checkpoint stands beside pretrained: {text}; leave one of them out"
     for key in ("factory", "shapes"):
         yield from check_import_path((key,), getattr(section, key))
     if section.checkpoint is None:
@@ -66,9 +82,11 @@ def _beside_onnx(section: s.ModelSection) -> Found:
     """Keys about export and quantization, where the artefacts exist already."""
     if section.onnx is None:
         return
-    for key in ("exporters", "opsets", "precisions"):
+    for key in ("exporters", "precisions"):
         if getattr(section, key) is not None:
             yield (key,), f"{key} has no effect beside onnx: nothing is exported"
+    if section.translations is not None:
+        yield ("translations",), "translations has no effect beside onnx: nothing is exported"
     for key in ("quantization", "calibration"):
         if getattr(section, key) is not None:
             yield (key,), f"{key} has no effect beside onnx: nothing is quantized"

@@ -22,6 +22,7 @@ from pytest_onnxcheck.manifest.sections.runs import (
     SESSION_SETTINGS,
     Latency,
     Mark,
+    SkippedProbe,
     TargetOptions,
 )
 from pytest_onnxcheck.manifest.sections.tolerance import (
@@ -54,6 +55,7 @@ __all__ = [
     "Output",
     "Quantization",
     "Section",
+    "SkippedProbe",
     "Span",
     "TargetOptions",
     "Tolerance",

@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, Strict
 from pydantic_core import PydanticCustomError
 
-__all__ = ["Array", "Positive", "Section", "Size", "Strings", "invalid", "numbers_by", "unique"]
+__all__ = [
+    "Array",
+    "DimSize",
+    "Positive",
+    "Section",
+    "Size",
+    "Strings",
+    "invalid",
+    "numbers_by",
+    "unique",
+]
 
 
 class Section(BaseModel):
@@ -51,4 +61,5 @@ def numbers_by(key: str) -> Callable[[object], object]:
 Array = Strict(False)  # TOML has arrays, which are lists in Python; the sections hold tuples
 Strings = Annotated[tuple[str, ...], Array]
 Size = Annotated[int, Field(ge=1)]
+DimSize = Annotated[int, Field(ge=0)]  # 0: an empty cache
 Positive = Annotated[float, Field(gt=0)]

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, WithJsonSchema
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, invalid, numbers_by
+from pytest_onnxcheck.manifest.sections.base import (
+    Array,
+    DimSize,
+    Section,
+    Size,
+    invalid,
+    numbers_by,
+)
+from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.manifest.terms import Dtype, Fill, Metric
 
-__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span"]
+__all__ = ["Accuracy", "Calibration", "CaseFile", "Input", "Output", "Sizes", "Span", "is_path"]
 
 
 def _range_of(value: object) -> object:
@@ -18,7 +26,29 @@ def _range_of(value: object) -> object:
     return value
 
 
+def _shape_of(value: object) -> object:
+    """None where nothing is declared."""
+    if isinstance(value, str) and value != ANY:
+        raise invalid(f"expected an array of sizes, or {ANY!r}, got {value!r}")
+    return None if value == ANY else value
+
+
+def is_path(text: str) -> bool:
+    """Whether a text is a path: names and numbers between dots."""
+    return all(text.split("."))
+
+
+def _path_of(text: str) -> str:
+    if not is_path(text):
+        raise invalid("expected names and numbers between dots")
+    return text
+
+
 Shape = Annotated[tuple[int | str, ...], Array]
+ShapeOrAny = Annotated[
+    Shape | None,
+    BeforeValidator(_shape_of, json_schema_input_type=tuple[int | str, ...] | Literal["any"]),
+]
 Number = int | float
 Range = Annotated[tuple[Number, Number], Array, BeforeValidator(_range_of)]
 Drop = Annotated[float, Field(ge=0)]
@@ -29,14 +59,15 @@ Drops = Annotated[
 ]
 #: what masks are called of which true masks, as in PyTorch's own modules
 _PADDED = ("padding_mask", "pad_mask")
+Path = Annotated[str, AfterValidator(_path_of)]
 ImportPath = Annotated[str, WithJsonSchema({"type": "string", "pattern": ":"})]
 
 
 class Span(Section):
     """Sizes of a symbolic dim from one to another."""
 
-    from_: Size = Field(alias="from", description="The smallest size.")
-    to: Size = Field(description="The largest size.")
+    from_: DimSize = Field(alias="from", description="The smallest size.")
+    to: DimSize = Field(description="The largest size.")
     step: Size = Field(
         1, description="How far apart the sizes are that the model takes, e.g. 32; default: 1."
     )
@@ -53,7 +84,7 @@ def _form(value: Any) -> str:
 
 Sizes = Annotated[
     Annotated[Span, Tag("range")]
-    | Annotated[tuple[Size, ...], Array, Field(min_length=1), Tag("list")],
+    | Annotated[tuple[DimSize, ...], Array, Field(min_length=1), Tag("list")],
     Discriminator(_form),
 ]
 
@@ -63,8 +94,8 @@ class Input(Section):
 
     shape: Shape | None = Field(
         None,
-        description="Sizes; a string is a symbolic dim listed in `dims`. May be left out when "
-        "the model has `shapes`.",
+        description="Sizes; a string is a symbolic dim listed in `dims`, or an expression of "
+        "such, e.g. `past + sequence`. May be left out when the model has `shapes`.",
     )
     dtype: Dtype = Field("float32", description="Element type.")
     fill: Fill | None = Field(
@@ -104,6 +135,11 @@ class Input(Section):
         description="Of a `mask`: rows that mask everything occur: probes try them too. PyTorch "
         "and ONNX mostly differ there.",
     )
+    path: Path | None = Field(
+        None,
+        description="Where `forward` takes it: a parameter, and after dots the place inside, e.g. "
+        "`cache.0.key` or `features.1`. Default: its name.",
+    )
 
     @property
     def binary(self) -> bool:
@@ -127,10 +163,20 @@ class Input(Section):
 class Output(Section):
     """One output of the model, in the order `forward` returns them."""
 
-    shape: Shape = Field(description="Sizes; a string is a symbolic dim.")
+    shape: ShapeOrAny = Field(
+        description="Sizes; a string is a symbolic dim, an expression of such, e.g. `ceil(height / "
+        "32)`, or `any`: a size that nobody chooses, such as a number of detections. `any` in "
+        "place of the array: not even the number of axes is declared."
+    )
     dtype: Dtype = Field("float32", description="Element type.")
     range: Range | None = Field(
         None, description="Every element must lie in it, in PyTorch and in the artefact."
+    )
+    path: Path | None = Field(
+        None,
+        description="Where in what `forward` returns it stands, e.g. `logits`, `1.0` or "
+        "`cache.0.key`. Where an output has this key, all are found by their paths (default: the "
+        "name), and what is left over is not exported; else all tensors are outputs, in order.",
     )
 
 

@@ -6,10 +6,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Size, Strings, invalid, unique
+from pytest_onnxcheck.manifest.sections.base import (
+    Array,
+    DimSize,
+    Section,
+    Strings,
+    invalid,
+    unique,
+)
 from pytest_onnxcheck.manifest.terms import Check
 
-__all__ = ["SESSION_SETTINGS", "Latency", "Mark", "TargetOptions", "Targets"]
+__all__ = ["SESSION_SETTINGS", "Latency", "Mark", "SkippedProbe", "TargetOptions", "Targets"]
 
 # names of targets are checked in `rules`: the manifest and a hook may declare more
 Targets = Annotated[tuple[str, ...], Array, Field(min_length=1), AfterValidator(unique)]
@@ -39,10 +46,11 @@ Options = dict[str, Annotated[str | bool | int | float, BeforeValidator(_option_
 class Latency(Section):
     """How speed is measured."""
 
-    dims: Annotated[tuple[dict[str, Size], ...], Array] | None = Field(
+    dims: Annotated[tuple[dict[str, DimSize], ...], Array] | None = Field(
         None,
         description="The points to measure, e.g. `[{ batch = 1 }, { batch = 8 }]`. Default: each "
-        "value of the first symbolic dim, the others at their first value.",
+        "value of the first symbolic dim but 0, the others at their first value; with `draws = "
+        "0` one point, the first of your own inputs.",
     )
     seconds: float = Field(
         2.0,
@@ -85,6 +93,16 @@ class Mark(Section):
         None, description="Globs over variant names, e.g. `*-int8-static`; default: all."
     )
     targets: Targets | None = Field(None, description="Only on these targets; default: all.")
+
+
+class SkippedProbe(Section):
+    """Probes that are left out, with the reason."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(
+        description="Glob over the names of probes and swept sizes, as a failure prints them or "
+        "without `probe:` and `sweep:`, e.g. `normal x1000*` or `sweep:length=17*`."
+    )
+    reason: Annotated[str, Field(min_length=1)] = Field(description="Why; shown in the report.")
 
 
 class TargetOptions(Section):

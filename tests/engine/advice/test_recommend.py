@@ -10,7 +10,7 @@ from clock import paced
 from entries import ratios
 
 from pytest_onnxcheck import judge
-from pytest_onnxcheck.engine.advice import recommend
+from pytest_onnxcheck.engine.advice import pace, recommend
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.errors import InputError, TargetAbsent
 from pytest_onnxcheck.manifest import load_manifest
@@ -204,8 +204,8 @@ def test_where_fp32_is_preferred_none_pays(tried):
     verdict = judge.recommend(found)
     assert verdict.grade is Grade.WARN
     assert verdict.reason.startswith("recommended: none pays, release fp32; next is fp16: 0.5")
-    (*_, last) = recommendations([entry(found)])
-    assert last == "  none pays: release fp32"
+    (*_, last) = recommendations([entry(found)], 80)
+    assert last == ("  none pays: release fp32", {})
 
 
 def test_fp32_over_its_own_budget_is_no_choice(tried):
@@ -213,26 +213,80 @@ def test_fp32_over_its_own_budget_is_no_choice(tried):
     assert (found.best, found.pays) == (0, True)
 
 
-def test_time_counts_from_the_start_and_what_there_is_none_for_is_counted(tried, monkeypatch):
-    now = 0.0
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock of trials, which only what a test says moves."""
+    clock = SimpleNamespace(now=0.0)
+    clock.monotonic = lambda: clock.now
+    monkeypatch.setattr(recommend, "time", clock)
+    monkeypatch.setattr(pace, "time", clock)
+    return clock
 
-    def passes(seconds):
-        nonlocal now
-        now += seconds
-        return now
 
-    monkeypatch.setattr(recommend, "time", SimpleNamespace(monotonic=lambda: passes(10)))
-    found = tried(MLP, seconds=35)  # each look at the clock takes 10 s, a trial two
-    assert (len(found.tried), found.untried) == (1, 7)
+@pytest.fixture
+def builds_take(clock, monkeypatch):
+    """Lets builds take so many seconds, by precision or method."""
+    built = Builds.artefact
 
+    def take(**seconds):
+        def artefact(self, reference, variant):
+            method = variant.quantization.method or "minmax"
+            kind = method if variant.precision == "int8-static" else variant.precision
+            clock.now += seconds.get(kind, 0.0)
+            return built(self, reference, variant)
+
+        monkeypatch.setattr(Builds, "artefact", artefact)
+
+    return take
+
+
+def test_no_recipe_is_begun_that_takes_longer_than_is_left(tried, clock, builds_take):
+    builds_take(minmax=10.0, percentile=15.0, entropy=150.0, fp16=1.0)
+    found = tried(MLP, seconds=60.0)
+    methods = {trial.options.get("method") for trial in found.tried}
+    # entropy is known to take longer than minmax did; what is behind it is tried
+    assert (len(found.tried), methods, found.untried) == (7, {None, "percentile"}, 1)
+    assert 35 < clock.now < 1.25 * 60
+
+    clock.now = 0.0
+    found = tried(MLP, seconds=600.0)
+    assert found.untried == 0
+
+
+def test_a_trial_is_left_where_the_rest_of_it_would_take_too_long(tried, clock, monkeypatch):
+    measured = recommend.measure_cases
+
+    def slowly(*args):
+        clock.now += 30.0
+        return measured(*args)
+
+    monkeypatch.setattr(recommend, "measure_cases", slowly)
+    found = tried(MLP, seconds=70.0)
+    assert (len(found.tried), found.untried) == (2, 6)
+    assert clock.now < 1.25 * 70
+
+
+def test_time_counts_from_the_start(tried, clock, monkeypatch):
     opened = recommend.open_session
-    monkeypatch.setattr(recommend, "open_session", lambda *args: passes(100) and opened(*args))
-    found = tried(MLP, seconds=100)
+
+    def slowly(*args):
+        clock.now += 100.0
+        return opened(*args)
+
+    monkeypatch.setattr(recommend, "open_session", slowly)
+    found = tried(MLP, seconds=100.0)
     assert (found.tried, found.untried, found.best) == ((), 8, None)
     verdict = judge.recommend(found)
     assert verdict.grade is Grade.WARN
     assert "no time to try any of 8 recipes in 100 s" in verdict.reason
     assert "--onnxcheck-recommend=SECONDS" in verdict.reason
+
+
+def test_nodes_are_not_ranked_where_there_is_no_time_for_it(tried, clock, builds_take):
+    builds_take(minmax=10.0)
+    found = tried(CONV + "tolerance.int8-static.rel_rms = 0.02\n", (("int8-static", {}),), 25.0)
+    assert [trial.options for trial in found.tried] == [{}]
+    assert clock.now == 10.0
 
 
 def test_labelled_data_that_is_no_good_is_told_at_once(tried):
@@ -293,12 +347,24 @@ def test_the_verdict_says_what_it_gains_and_loses(untried, grade):
 
 def test_the_table_marks_the_best_and_says_what_was_not_tried():
     measured = RecommendMeasurement("cpu", 60.0, (TRIAL,), 3, best=0, toml="# a\n[b]")
-    assert recommendations([entry(measured)])[2:] == [
-        "  * int8-static method=entropy  1.00 kB  0.26     2.50       1.70    0.012    -         -",
-        "    3 more were not tried: 60 s were over (--onnxcheck-recommend=SECONDS)",
+    lines = [text for text, _ in recommendations([entry(measured)], 80)]
+    assert lines == [
+        "recommend  net::v [cpu]",
+        "    recipe                         size  of fp32  x PyTorch  x fp32  rel_rms",
+        "  * int8-static method=entropy  1.00 kB     0.26       2.50    1.70    0.012",
+        "  3 more were not tried: 60 s were over (--onnxcheck-recommend=SECONDS)",
         "  to put in the manifest, a table at its end:",
         "    # a",
         "    [b]",
     ]
     none = dataclasses.replace(measured, best=None, pays=False, toml=None, untried=0)
-    assert recommendations([entry(none)])[3:] == ["  none meets its tolerance and budget"]
+    (*_, last) = recommendations([entry(none)], 80)
+    assert last == ("  none meets its tolerance and budget", {})
+
+
+def test_why_a_recipe_will_not_do_follows_below_where_there_is_no_room_beside_it():
+    bad = dataclasses.replace(TRIAL, problem="output 'y' rel_rms: " + "too much " * 10)
+    measured = RecommendMeasurement("cpu", 60.0, (bad,), 0)
+    lines = [text for text, _ in recommendations([entry(measured)], 80)]
+    assert lines[3].startswith("        problem output 'y' rel_rms: too much")
+    assert max(map(len, lines)) <= 80

@@ -1,11 +1,15 @@
 """What an artefact is held to: how many cases and probes, and what thresholds mean on a probe."""
 
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import pytest
 from small_models import save
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.checks.equivalence import measure
 from pytest_onnxcheck.engine.oracle.expected import DRAWS
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
@@ -13,7 +17,8 @@ from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
-from pytest_onnxcheck.measurement import HeldTo
+from pytest_onnxcheck.measurement import HeldTo, SkippedProbes
+from pytest_onnxcheck.report.text import held_to
 from pytest_onnxcheck.verdict import Grade
 
 NETS = """
@@ -194,3 +199,45 @@ def test_a_quantized_artefact_is_held_to_sizes_that_nobody_declared(subject):
         "probe:ordinary/rows=2",
     ]
     assert judge.equivalence(measured, found.variant.tolerance).grade is Grade.PASS
+
+
+def test_what_is_left_out_by_name_is_told_and_not_run(subject):
+    """The artefact is wrong for what is not positive."""
+    found = subject(WRONG, WIDE, rows="[1, 4]")
+    (name,) = {
+        finding.where
+        for finding in judge.equivalence(measure(found), found.variant.tolerance).findings
+        if finding.where.startswith("probe:low end")
+    }
+    keys = f'skip_probes = [{{ name = "{name}", reason = "never" }}, '
+    keys += '{ name = "sweep:rows=3", reason = "odd" }]'
+    measured = measure(subject(WRONG, WIDE, keys, rows="[1, 4]"))
+    held = measured.held_to
+    assert held.skipped == (SkippedProbes(name, "never"), SkippedProbes("sweep:rows=3", "odd"))
+    assert measured.case(name) is None
+    (sweep,) = measured.sweeps
+    assert (sweep.ran, sweep.skipped) == ((1, 2, 4), 1)
+    assert held_to(held).startswith(
+        f"held to 2 cases, {held.probes} probes and 3 sizes; without {name!r} (never), "
+        "'sweep:rows=3' (odd), left out by skip_probes"
+    )
+    nothing = measure(subject(RIGHT, WIDE, 'skip_probes = [{ name = "*", reason = "no" }]'))
+    assert nothing.held_to.unprobed == "skip_probes leaves out all of them"
+
+
+def test_functions_inside_a_given_file_are_compared_like_operators(subject):
+    """Functions of the model's own need no library; a wrong constant in one is found."""
+    found = subject(RIGHT, WIDE, rows="[1, 4]")
+    for divisor, grade in ((3.0, Grade.PASS), (3.01, Grade.FAIL)):
+        text = (
+            '<ir_version: 10, opset_import: ["" : 17, "my.functions" : 1]>\n'
+            "net (float[N,8] x) => (float[N,8] y) { y = my.functions.Third(x) }\n"
+            '<domain: "my.functions", opset_import: ["" : 17]>\n'
+            f"Third (a) => (b) {{ c = Constant<value = float {{{divisor}}}>() b = Div(a, c) }}"
+        )
+        path = found.artefact.path.with_name(f"{divisor}.onnx")
+        onnx.save(onnx.parser.parse_model(text), path)
+        given = Artefact.given(path)
+        assert check_file(given).checker_error is None
+        measured = measure(replace(found, artefact=given, float_artefact=given))
+        assert judge.equivalence(measured, found.variant.tolerance).grade is grade

@@ -305,3 +305,24 @@ def test_a_static_size_of_an_output_is_only_warned_about_where_the_artefact_give
     assert finding.grade is grade
     assert str(finding).startswith("output 'y': dim 0 ('n') is static: 2 in [2, 3], declared dyn")
     assert ("it gives PyTorch's shapes" in finding.text) == (grade is Grade.WARN)
+
+
+def test_a_given_file_must_be_of_an_opset_that_the_model_asks_for(tmp_path):
+    text = (
+        'schema = 1\n[defaults]\nopsets = [17]\n[models.net]\nfactory = "net.py:make"\n'
+        'onnx = "m.onnx"\ninputs.x.shape = [2]\noutputs.y.shape = [2]\n'
+    )
+    graph = (
+        '<ir_version: 10, opset_import: ["" : 20]> net (float[2] x) => (float[2] y) {y = Abs(x)}'
+    )
+    for keys, failed in (("", False), ("opsets = [20, 21]", False), ("opsets = [17, 18]", True)):
+        (tmp_path / "models.toml").write_text(text.replace("inputs", f"{keys}\ninputs", 1))
+        model = load_manifest(tmp_path / "models.toml").models["net"]
+        reference = Reference(model, Function(torch.abs), {"x": (2,)})
+        found = judge.structure(
+            measure_model(onnx.parser.parse_model(graph), reference, model.variants[0])
+        )
+        assert [str(finding) for finding in found.findings] == [
+            "opset: the file declares 20, and the manifest allows 17, 18. Export it at one of "
+            "them, or write opsets = [17, 18, 20] if what loads it can"
+        ] * failed

@@ -79,6 +79,36 @@ def test_what_args_takes_is_dynamic_too(tmp_path):
     }
 
 
+ATTENTION = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.bias = torch.nn.Embedding(8, 2)  # as T5's of relative positions, it is trained
+
+    def forward(self, x):
+        batch, places = x.shape[0], torch.arange(3)
+        query = x.view(batch, 3, 2, 4).transpose(1, 2)
+        bias = self.bias(places[None] - places[:, None] + 3).permute(2, 0, 1)[None]
+        attend = torch.nn.functional.scaled_dot_product_attention
+        y = attend(query, query, query, attn_mask=bias).transpose(1, 2).contiguous()
+        return y.reshape(batch, 3, -1)
+"""
+
+
+def test_attention_with_a_bias_that_is_trained_exports(tmp_path):
+    """With gradients, torch 2.13 captures it in one layout and decomposes it in another."""
+    (tmp_path / "nets.py").write_text(ATTENTION)
+    text = MANIFEST.replace('["batch", 4]', '["batch", 3, 8]')
+    (tmp_path / "models.toml").write_text(text.replace('["batch", 3]', '["batch", 3, 8]'))
+    builds = Builds(tmp_path / "artefacts")
+    model = load_manifest(tmp_path / "models.toml").models["net"]
+    built = builds.artefact(builds.reference(model), model.variants[0])
+    assert any(node.op_type == "Softmax" for node in onnx.load(built.path).graph.node)
+
+
 RANDOM = """
 import random
 

@@ -3,10 +3,13 @@
 import ast
 import shutil
 
+import numpy as np
 import pytest
 
 from pytest_onnxcheck import places
-from pytest_onnxcheck.engine.convert.key import SHAPING, own_code, shaping_files
+from pytest_onnxcheck.engine.convert.key import SHAPING, artefact_key, own_code, shaping_files
+from pytest_onnxcheck.engine.reference.load import load_reference
+from pytest_onnxcheck.manifest import load_manifest
 
 ENGINE = places.PACKAGE / "engine"
 
@@ -93,3 +96,20 @@ def test_code_that_only_looks_at_artefacts_does_not_count(copy, room):
         path.write_text(path.read_text(encoding="utf-8") + "# changed", encoding="utf-8")
     (copy / room / "new.py").write_text("", encoding="utf-8")
     assert hash_of(copy) == own_code()
+
+
+def test_the_key_follows_own_cases_where_they_are_exported_with(tmp_path):
+    (tmp_path / "net.py").write_text("import torch\n\ndef make():\n    return torch.nn.ReLU()\n")
+
+    def key(draws, value):
+        np.save(tmp_path / "own.npy", np.full((2, 4), value, "float32"))
+        (tmp_path / "models.toml").write_text(
+            f'schema = 1\n[models.net]\nfactory = "net.py:make"\ndraws = {draws}\n'
+            'dims = { batch = [1, 2] }\ninputs.x.shape = ["batch", 4]\n'
+            'outputs.y.shape = ["batch", 4]\ncases.own.file = "own.npy"\n'
+        )
+        model = load_manifest(tmp_path / "models.toml").models["net"]
+        return artefact_key(load_reference(model), model.variants[0], "fp32")
+
+    assert key(0, 1.0) == key(0, 1.0) != key(0, 2.0)
+    assert key(1, 1.0) == key(1, 2.0)

@@ -21,6 +21,7 @@ import pytest
 import torch
 from helpers import arrays_in
 from onnx import numpy_helper
+from safetensors.torch import save_file
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.convert.export import export
@@ -33,6 +34,8 @@ from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.manifest.targets import CPU
 
 NETS = """
+import dataclasses
+
 import torch
 from torch import nn
 
@@ -49,6 +52,34 @@ class Swapped(nn.Module):
 
 def swapped():
     return Swapped()
+
+
+class Saved(nn.Linear):
+    @classmethod
+    def from_pretrained(cls, folder):
+        from safetensors.torch import load_file
+
+        module = cls(8, 4)
+        module.load_state_dict(load_file(folder + "/model.safetensors"))
+        return module.eval()
+
+
+@dataclasses.dataclass
+class State:
+    hidden: torch.Tensor
+    more: tuple = ()
+
+
+class Nested(nn.Module):
+    def forward(self, state: State, pairs, *, offset, **options):
+        assert isinstance(state, State)
+        (left, right), = pairs
+        found = state.hidden * left - right + offset * options["scale"]
+        return {"unused": left, "state": State(found, (found + 1,))}
+
+
+def nested():
+    return Nested()
 
 
 def ids():
@@ -185,7 +216,7 @@ def test_what_the_folder_holds(gate):
     folder = gate.write()
     assert {path.name for path in folder.iterdir()} == {
         *("inputs.npz", "pytorch.npz", "onnx.npz", "model.onnx", "manifest.toml"),
-        *("versions.json", "state.pt", "repro.json", "repro.py"),
+        *("versions.json", "state.pt", "repro.json", "repro.py", "onnxcheck_structures.py"),
     }
     case = gate.oracle.declared[-1]
     assert np.array_equal(arrays_in(folder / "inputs.npz")["x"], case.inputs["x"])
@@ -242,6 +273,59 @@ def test_without_its_weights_the_seed_and_the_checkpoint_give_them(tmp_path, mon
     assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
 
 
+@pytest.mark.parametrize(
+    ("keys", "content"),
+    [
+        ('state_dict = "state"', lambda w: {"state": {f"_orig_mod.{n}": v for n, v in w.items()}}),
+        ('state_dict = "state.net"', lambda w: {"state": {f"net.{n}": v for n, v in w.items()}}),
+        ("", lambda w: {f"module.net.{n}": v for n, v in w.items()} | {"loss.w": torch.ones(1)}),
+        ('prefix = "ema."', lambda w: {f"ema.{n}": v for n, v in w.items()} | {"n": torch.ones(1)}),
+        ('prefix = ""', lambda w: {**w, "loss.w": torch.ones(1)}),
+    ],
+)
+def test_without_its_weights_the_names_of_the_checkpoint_are_understood(
+    tmp_path, monkeypatch, keys, content
+):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    (tmp_path / "project").mkdir()
+    weights = torch.nn.Sequential(
+        torch.nn.Linear(8, 12), torch.nn.ReLU(), torch.nn.Linear(12, 4)
+    ).state_dict()
+    torch.save(content(weights), tmp_path / "project" / "net.pt")
+    manifest = MLP.replace("kwargs = {", f'checkpoint = "net.pt"\n    {keys}\n    kwargs = {{')
+    status, said = run(Gate(tmp_path, manifest).write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
+def test_a_pretrained_folder_is_loaded_by_its_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    folder = tmp_path / "project" / "saved"
+    folder.mkdir(parents=True)
+    save_file(torch.nn.Linear(8, 4).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    manifest = MLP.replace("kwargs = { hidden = 12 }\n", 'pretrained = "saved"\n').replace(
+        "nets.py:mlp", "nets.py:Saved"
+    )
+    status, said = run(Gate(tmp_path, manifest).write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
+def test_a_checkpoint_in_shards(tmp_path, monkeypatch):
+    monkeypatch.setattr(repro, "LIMIT_BYTES", 0)
+    folder = tmp_path / "project" / "saved"
+    folder.mkdir(parents=True)
+    index = {}
+    for number, layer in (("0", torch.nn.Linear(8, 16)), ("2", torch.nn.Linear(16, 4))):
+        state = {f"{number}.{name}": value for name, value in layer.state_dict().items()}
+        save_file(state, folder / f"model-{number}.safetensors")
+        index |= dict.fromkeys(state, f"model-{number}.safetensors")
+    text = json.dumps({"weight_map": index})
+    (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    manifest = MLP.replace("kwargs = { hidden = 12 }\n", 'checkpoint = "saved"\n')
+    status, said = run(Gate(tmp_path, manifest).write())
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pt2"])
 def test_a_checkpoint_that_is_the_model(tmp_path, suffix):
     project = tmp_path / "project"
@@ -280,12 +364,37 @@ def test_inputs_by_name_and_nested_outputs(tmp_path):
     outputs.mask = { shape = ["batch", 3], dtype = "bool" }
     """
     gate = Gate(tmp_path, manifest)
-    assert gate.oracle.reference.by_keyword
+    assert set(gate.oracle.reference.signature.kwargs) == {"file", "scale"}
     folder = gate.write(allowed={"sum": 1e-5, "file_scaled": 1e-5})
     status, said = run(folder)
     assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
     arrays = arrays_in(folder / "inputs.npz")
     assert arrays.keys() == {"file", "scale"}  # numpy.savez refuses an array of the name `file`
+
+
+def test_structures_constants_and_outputs_by_path(tmp_path):
+    manifest = """
+    schema = 1
+    [defaults]
+    exporters = ["torchscript"]
+    opsets = [17]
+    [models.net]
+    factory = "nets.py:nested"
+    arguments = { offset = 2 }
+    containers = { pairs = "tuple" }
+    inputs."pairs.0.1".shape = [3]
+    inputs."pairs.0.0".shape = [3]
+    inputs.hidden = { shape = [3], path = "state.hidden" }
+    inputs.scale.shape = [3]
+    outputs.later = { shape = [3], path = "state.more.0" }
+    outputs.found = { shape = [3], path = "state.hidden" }
+    """
+    gate = Gate(tmp_path, manifest)
+    folder = gate.write()
+    status, said = run(folder)
+    assert (status, "rebuilt" in said, "no longer gives" in said) == (0, True, False)
+    found = arrays_in(folder / "pytorch.npz")
+    assert np.array_equal(found["later"], found["found"] + 1)
 
 
 def test_exact_outputs_may_not_differ_at_all(tmp_path):

@@ -56,3 +56,11 @@ def test_a_scale_from_a_tensors_own_values_is_shared_by_its_examples(tmp_path):
     }"""
     assert operators.shares_scale(save(tmp_path / "dynamic.onnx", dynamic))
     assert not operators.shares_scale(quantized(tmp_path / "static.onnx"))
+
+
+def test_operators_of_domains_that_are_neither_onnxs_nor_onnx_runtimes_are_custom():
+    graph = onnx.parser.parse_graph(
+        "net (float[2] x) => (float[2] y) { a = Abs(x) b = ai.onnx.contrib.NegPos(a) "
+        "c = com.microsoft.Gelu(b) d = my.domain.Clip(c) y = ai.onnx.ml.Scaler(d) }"
+    )
+    assert operators.custom_operators(graph) == ["Clip", "NegPos"]

@@ -564,3 +564,32 @@ def test_integers_beyond_float32_stay_exact_without_float64(oracle):
     made = oracle(ids)
     assert first(made).exact is None
     assert {int(draw[0]) for draw in first(made).draws("fp32")} == {2**24 + 1}
+
+
+# inputs without elements
+
+EMPTY_FIRST = {"inputs": {"x": ("batch", 8)}, "dims": {"batch": (0, 3)}}
+
+
+def test_what_an_empty_first_case_does_not_show_is_seen_all_the_same(oracle):
+    with pytest.raises(BehaviourError, match=r"nondeterministic: .* \(case batch=3/draw0\)"):
+        oracle(lambda x: x + torch.rand(8), **EMPTY_FIRST)
+    with pytest.raises(BehaviourError, match=r"keeps state .* \(case batch=3/draw0\)"):
+        oracle(Counting(), **EMPTY_FIRST)
+
+
+def test_an_output_is_usually_as_large_as_where_it_is_not_empty(oracle):
+    made = oracle(lambda x: 0 * x + 5, **EMPTY_FIRST)
+    assert first(made).outputs[0].size == 0
+    assert made.usual_magnitude(0) == 5
+    assert oracle(lambda x: x, inputs={"x": (0, 8)}).usual_magnitude(0) == 0
+
+
+def test_with_draws_0_a_single_case_is_run_again_beside_itself(oracle, tmp_path):
+    np.savez(tmp_path / "own.npz", x=np.ones((2, 8), "float32"))
+    own = {"draws": 0, "example": "own.npz", "root": tmp_path, "inputs": {"x": (2, 8)}}
+    made = oracle(lambda x: x + 1, **own)
+    assert [case.name for case in made.declared] == ["example"]
+    assert made.probes == []
+    with pytest.raises(BehaviourError, match="keeps state between calls"):
+        oracle(Counting(), **own)

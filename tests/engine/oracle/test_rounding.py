@@ -371,6 +371,35 @@ def test_a_running_sum_over_another_dim():
     assert spread(lambda: terms.cumsum(dim=1)[0, -1]) > 100 * spread(lambda: terms.cumsum(0)[-1, 0])
 
 
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("kind", ["layer", "group", "instance"])
+def test_a_norm_moves_as_far_as_its_mean_is_off(kind, affine):
+    """Of equal terms it is off far, and what is left of them is divided by the root of epsilon."""
+    terms = thirds(1, 2, 5000)
+    naive = np.add.accumulate(terms[0, 0].numpy().astype("float32"), dtype="float32")[-1] / 5000
+    off = abs(naive - float(terms[0, 0, 0])) / UNIT["fp32"] / 1e-5**0.5
+    norm = {
+        "layer": lambda: nn.LayerNorm(5000, elementwise_affine=affine),
+        "group": lambda: nn.GroupNorm(2, 2, affine=affine),
+        "instance": lambda: nn.InstanceNorm1d(2, affine=affine),
+    }[kind]()
+    if affine:
+        nn.init.constant_(norm.weight, 3.0)
+        off *= 3
+    norm = norm.double()
+    assert spread(lambda: norm(terms)[0, 0, 0]) == pytest.approx(off * 3**-0.5, rel=0.2)
+
+
+def test_a_norm_with_statistics_of_its_own_moves_by_its_own_rounding():
+    norm = nn.BatchNorm1d(2, affine=False).double().eval()
+    assert spread(lambda: norm(thirds(1, 2, 5000))[0, 0, 0]) < 1
+
+
+def test_a_norm_of_different_terms_moves_by_a_few_roundings():
+    terms = torch.randn(1, 2, 5000, generator=torch.Generator().manual_seed(0)).double()
+    assert spread(lambda: nn.GroupNorm(2, 2).double()(terms)[0, 0, 0]) < 8
+
+
 def test_nothing_is_moved_outside():
     run(lambda x: x * 3, third())
     assert torch.equal(third() * 3, torch.ones(COUNT, dtype=torch.float64))

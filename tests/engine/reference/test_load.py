@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from pytest_onnxcheck.engine.reference.load import load_reference, seed_of
 from pytest_onnxcheck.errors import CheckpointError
@@ -169,3 +170,17 @@ def test_the_entries_under_a_prefix_are_loaded_and_one_that_is_found_is_told(loa
     (note,) = found.notes
     assert "the entries under 'model.' fit the model and were loaded; loss.weight" in note
     assert written.notes == ()
+
+
+def test_a_checkpoint_is_hashed_and_weighed_with_all_its_files(load, tmp_path):
+    folder = tmp_path / "saved"
+    folder.mkdir()
+    save_file(torch.nn.Linear(4, 2).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    first = load('checkpoint = "saved"')
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    assert first.checkpoint_bytes == size
+    (folder / "config.json").write_text("[]", encoding="utf-8")
+    other = load('checkpoint = "saved"')
+    assert first.checkpoint_sha256 != other.checkpoint_sha256
+    assert first.fingerprint != other.fingerprint

@@ -1,6 +1,7 @@
 """Whose entries of a state_dict are a module's, and what is said of those that do not fit."""
 
 import copy
+import re
 from collections import OrderedDict
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file, save_model
 from torch.nn.utils import parametrizations, parametrize
 from torch.optim.swa_utils import AveragedModel
 
-from pytest_onnxcheck.engine.reference.weights import load_state
+from pytest_onnxcheck.engine.reference.weights import Loaded, load_state
 from pytest_onnxcheck.errors import CheckpointError
 
 PATH = Path("net.pt")
@@ -49,7 +50,7 @@ def same(state, other):
 def fill(net, state, prefix=None):
     """Loads it into another module; what is told."""
     target = Net()
-    notes = load_state(target, state, PATH, prefix)
+    notes = load_state(target, state, PATH, prefix).notes
     assert same(target.state_dict(), net.state_dict())
     return notes
 
@@ -185,12 +186,12 @@ def test_one_name_of_tied_weights_is_enough_in_safetensors(tmp_path):
     state = load_file(path)
     assert list(state) == ["embed.weight"]
     target = Tied()
-    assert load_state(target, state, path) == ()
+    assert load_state(target, state, path, tied=True) == Loaded(None)
     assert torch.equal(target.head.weight, written.head.weight)
     untied = Tied()
     untied.head.weight = torch.nn.Parameter(torch.ones(5, 4))
     with pytest.raises(CheckpointError, match=r"missing head\.weight"):
-        load_state(untied, state, path)
+        load_state(untied, state, path, tied=True)
     assert "missing head.weight" in misfit(state, module=Tied())  # a .pt has both
 
 
@@ -224,7 +225,7 @@ def test_names_of_the_old_weight_norm_go_through_the_hook_of_the_new(old_norm, p
     target, x = conv(), torch.randn(1, 2, 8)
     state = prefixed(torch.nn.Sequential(old_norm), prefix)
     assert f"{prefix}0.weight_g" in state
-    notes = load_state(target, state, PATH)
+    notes = load_state(target, state, PATH).notes
     assert len(notes) == (prefix == "model.")
     torch.testing.assert_close(target(x), old_norm(x))
 
@@ -236,7 +237,7 @@ def test_the_weight_norm_of_a_model_without_is_folded_and_told(old_norm):
     for state in (torch.nn.Sequential(old_norm).state_dict(), new.state_dict()):
         target = conv()
         parametrize.remove_parametrizations(target[0], "weight")
-        (note,) = load_state(target, state, PATH)
+        (note,) = load_state(target, state, PATH).notes
         assert "they were multiplied as torch.nn.utils.remove_weight_norm does" in note
         torch.testing.assert_close(target(x), old_norm(x))
 
@@ -270,8 +271,67 @@ def test_missing_and_unexpected_entries_are_named(net):
     state["head.weight"] = torch.zeros(1)
     assert misfit(state) == (
         "net.pt: does not fit Net: missing last.bias; unexpected head.weight. Give the factory the "
-        "checkpoint's kwargs, or say with prefix in [models.NAME] what the names of the model's "
-        "weights begin with"
+        "checkpoint's kwargs"
+    )
+
+
+def test_names_of_another_beginning_say_what_was_tried(net):
+    renamed = {f"enc{n}": v for n, v in {**prefixed(net, "a."), **prefixed(net, "b.")}.items()}
+    assert misfit({n.replace("first", "one"): v for n, v in renamed.items()}) == (
+        "net.pt: does not fit Net under 'enca.': missing first.weight, first.bias; unexpected "
+        "one.weight, one.bias. Give the factory the checkpoint's kwargs"
+    )
+    said = misfit(prefixed(net, "enc_"))
+    assert said[said.index("Tried") :] == (
+        "Tried: the names as they are, without module. or _orig_mod., under 'enc_norm.'. In the "
+        "file they begin with enc_first., enc_norm., enc_last., in the model with first., norm., "
+        'last.: give the factory the checkpoint\'s kwargs, or write prefix = "..." in '
+        "[models.NAME], what the names of the model's weights begin with"
+    )
+
+
+def test_weights_of_a_module_inside_the_factorys_say_so(net):
+    wrapper = torch.nn.ModuleDict({"net": Net()})
+    assert misfit(net.state_dict(), module=wrapper).endswith(
+        "They are those of the model's 'net' alone: the factory puts a module around the one that "
+        "was saved. Load them in the factory (`model.net.load_state_dict(...)`) and leave out "
+        "checkpoint"
+    )
+
+
+class Words(torch.nn.Module):
+    def __init__(self, inputs=3, words=9, width=4, classes=2):
+        super().__init__()
+        self.conv = torch.nn.Conv1d(inputs, 5, 3)
+        self.embed = torch.nn.Embedding(words, 5)
+        self.hidden = torch.nn.Linear(5, 5)
+        self.inner = torch.nn.Linear(5, width, bias=False)
+        self.head = torch.nn.Linear(5, classes)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "text"),
+    [
+        (
+            {"classes": 7},
+            "head differs, which is mostly the number of classes or outputs: the .* 7",
+        ),
+        ({"inputs": 1}, "conv differs, which is mostly the number of input channels .* has 1"),
+        ({"words": 8}, "embed differs, which is mostly the vocabulary or the longest .* has 8"),
+        ({"width": 6}, "inner differs, which is mostly a width: the checkpoint's has 6"),
+    ],
+)
+def test_one_layer_of_another_shape_says_what_mostly_makes_it(kwargs, text):
+    said = misfit(Words(**kwargs).state_dict(), module=Words())
+    assert re.search(rf"does not fit Words: of another shape: .* No layer but {text}\. Give", said)
+    assert "architecture" not in said
+
+
+def test_another_rank_of_one_layer_is_another_architecture(net):
+    state = {**net.state_dict(), "last.weight": torch.zeros(2, 3, 1)}
+    assert misfit(state).endswith(
+        "last.weight is [2, 3, 1], the model has [2, 3]. The checkpoint "
+        "belongs to another architecture or other kwargs"
     )
 
 
