@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from pytest_onnxcheck.api.recipe import Wanted, as_path, find_recipe, variants_o
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.measurement import LatencyMeasurement
+from pytest_onnxcheck.progress import stage
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.builds import Builds
@@ -82,7 +83,6 @@ def benchmark(
     target: str = "cpu",
     seconds: float | None = None,
     trust: bool = False,
-    told: Callable[[str], None] = lambda stage: None,
 ) -> Benchmark:
     """Times artefacts and PyTorch in turn, on one thread a side unless the manifest says more.
 
@@ -100,7 +100,6 @@ def benchmark(
         target: Where the artefacts run.
         seconds: Time for a point; default: the manifest's.
         trust: Whether the checkpoint may run code when it is read: only for files of your own.
-        told: Called with what is being done, for a display.
 
     Raises:
         OnnxCheckError: It cannot be built, or does not run on the target.
@@ -130,7 +129,7 @@ def benchmark(
     else:
         variants = variants_of(chosen, wanted)
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
-        timed = tuple(_timed(Builds(Path(folder)), chosen, variants, target, batch_size, told))
+        timed = tuple(_timed(Builds(Path(folder)), chosen, variants, target, batch_size))
     return Benchmark(chosen.name, target, timed)
 
 
@@ -140,22 +139,19 @@ def _timed(
     variants: Sequence[Variant],
     target: str,
     batch_size: int | None,
-    told: Callable[[str], None],
 ) -> Iterator[Timed]:
     from pytest_onnxcheck.engine.checks import latency
 
-    told("building the PyTorch model")
     reference = builds.reference(model)
     points = model.latency_points()
     if batch_size is not None:
         first = {dim: values[0] for dim, values in model.dims.items()}
         points = {f"{next(iter(first))}{batch_size}": first}
     for variant in variants:
-        told(f"building {variant.precision}")
         source = builds.float_artefact(reference, variant)
         artefact = builds.artefact(reference, variant)
         for point, dims in points.items():
-            told(f"timing {variant.precision} {point}".strip())
-            on = model.target(target)
-            measured, _ = latency.measure(artefact, source, reference, on, dims)
+            with stage("timing", model.name, variant.name, *filter(None, [point])):
+                on = model.target(target)
+                measured, _ = latency.measure(artefact, source, reference, on, dims)
             yield Timed(variant.precision, point, measured)

@@ -271,6 +271,8 @@ def _table(header: str, spec: Spec) -> Iterator[str]:
         yield f'dtype = "{spec.dtype}"'
     if spec.range is not None:
         yield f"range = {toml(spec.range)}"
+    if spec.padding is not None:
+        yield f'padding = {toml(spec.padding)}  # "any" where rows are padded elsewhere too'
 
 
 def _wrapped(text: str) -> list[str]:

@@ -7,7 +7,7 @@ import dataclasses
 import glob
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
 
 __all__ = ["Exported", "ExportedFile", "Outcome", "export_each", "export_model", "matching"]
-
-Told = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -175,7 +173,6 @@ def export_model(
     validate: bool = True,
     artifacts: Path | str | None = None,
     trust: bool = False,
-    told: Told = lambda stage: None,
 ) -> Exported:
     """Exports one model, in one precision or several.
 
@@ -198,27 +195,24 @@ def export_model(
         validate: Whether to hold what is exported against PyTorch.
         artifacts: A folder to keep builds in, as `--onnxcheck-artifacts`; default: a temporary one.
         trust: Whether the checkpoint may run code when it is read: only for files of your own.
-        told: Called with what is being done, for a display.
 
     Raises:
         OnnxCheckError: It cannot be begun: the checkpoint, the manifest or the model is wrong.
             What fails later is told of each artefact.
     """
     wanted = Wanted(batch_size, opset, exporter, precisions, dynamic)
-    told("looking at the checkpoint")
     recipe = find_recipe(
         checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, trust=trust
     )
     path = _output(recipe, as_path(output), as_path(checkpoint))
     with _builds(as_path(artifacts)) as builds:
-        return _exported(builds, recipe, wanted, path, validate, told)
+        return _exported(builds, recipe, wanted, path, validate)
 
 
 def export_each(
     checkpoints: Sequence[Path],
     *,
     output: Path | None = None,
-    told: Callable[[int, str], None] = lambda place, stage: None,
     **options: Any,
 ) -> Iterator[Outcome]:
     """Exports several checkpoints one after the other; one that fails does not stop the others.
@@ -226,21 +220,15 @@ def export_each(
     Args:
         checkpoints: The files.
         output: A folder for all, or, of a single one, also a file.
-        told: Called with the place of the checkpoint, from 0, and what is being done.
         options: Those of `export_model`.
 
     Raises:
         OnnxCheckError: Two of them would be written to one file.
     """
     places = _places(checkpoints, output)
-    for place, (checkpoint, path) in enumerate(zip(checkpoints, places, strict=True)):
-
-        def stage(text: str, place: int = place) -> None:
-            told(place, text)
-
+    for checkpoint, path in zip(checkpoints, places, strict=True):
         try:
-            exported = export_model(checkpoint, output=path, told=stage, **options)
-            yield Outcome(checkpoint, exported)
+            yield Outcome(checkpoint, export_model(checkpoint, output=path, **options))
         except OnnxCheckError as error:
             yield Outcome(checkpoint, None, str(error))
 
@@ -291,17 +279,15 @@ def _builds(artifacts: Path | None) -> Iterator[Builds]:
 
 
 def _exported(
-    builds: Builds, recipe: Recipe, wanted: Wanted, output: Path, validate: bool, told: Told
+    builds: Builds, recipe: Recipe, wanted: Wanted, output: Path, validate: bool
 ) -> Exported:
     model = with_batch(recipe.model, wanted)
-    told("building the PyTorch model")
     reference = builds.reference(model)
     if not wanted.dynamic:
         reference = fixed(reference)
     variants = variants_of(reference.model, wanted)
     files = tuple(
-        _file(builds, reference, variant, _named(output, variant), validate, told)
-        for variant in variants
+        _file(builds, reference, variant, _named(output, variant), validate) for variant in variants
     )
     return Exported(model.name, model.checkpoint, recipe.origin, files)
 
@@ -318,23 +304,18 @@ def _file(
     variant: Variant,
     path: Path,
     validate: bool,
-    told: Told,
 ) -> ExportedFile:
     from pytest_onnxcheck.engine.artefacts.placing import place
 
     assert variant.opset is not None
     empty = ExportedFile(variant.precision, variant.exporter, variant.opset, None)
     try:
-        told(f"exporting with {variant.exporter} at opset {variant.opset}")
         source = builds.float_artefact(reference, variant)
-        if variant.precision != "fp32":
-            told(f"making it {variant.precision}")
         built = builds.artefact(reference, variant)
     except OnnxCheckError as error:
         return dataclasses.replace(empty, error=str(error))
     checked = None
     if validate:
-        told(f"comparing {variant.precision} with PyTorch")
         checked = check_artefact(builds, reference, variant, built, source)
     made = dataclasses.replace(empty, checked=checked, **_facts(built, source))
     if checked is not None and checked.failures:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.api.draft import Draft, Explored, explore
 from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.progress import stage
 from pytest_onnxcheck.wording import listed, one_line, several
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Initialised", "init"]
 
 _CHECKPOINTS = (".pt", ".pth", ".ckpt", ".bin", ".safetensors", ".pt2")
-
-Told = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +59,6 @@ def init(
     force: bool = False,
     tried: bool = True,
     trust: bool = False,
-    told: Told = lambda stage: None,
 ) -> Initialised:
     """Drafts a manifest of one model, and writes it.
 
@@ -77,7 +75,6 @@ def init(
         force: Whether to overwrite one that is there.
         tried: Whether to export and compare before it is written.
         trust: Whether the checkpoint may run code when it is read: only for files of your own.
-        told: Called with what is being done, for a display.
 
     Raises:
         OnnxCheckError: There is one already, or nothing can be told; the text says what to give.
@@ -99,9 +96,9 @@ def init(
     }
     if not any((given["checkpoint"], given["factory"], given["pretrained"])):
         given["checkpoint"] = _only_checkpoint(root, because=named.onnx)
-    told("looking for the model and its inputs")
-    found = explore(**given, inputs=inputs or {}, trust=trust, root=root)  # type: ignore[arg-type]
-    draft, failure = _proved(found, root, told) if tried else (found.draft(), None)
+    with stage("looking for the model and its inputs"):
+        found = explore(**given, inputs=inputs or {}, trust=trust, root=root)  # type: ignore[arg-type]
+    draft, failure = _proved(found, root) if tried else (found.draft(), None)
     write_atomically(path, draft.text)
     return Initialised(path, draft.model, draft.text, draft.notes, failure)
 
@@ -159,7 +156,7 @@ def _only_checkpoint(folder: Path, because: Path | None = None) -> Path:
     )
 
 
-def _proved(found: Explored, root: Path, told: Told) -> tuple[Draft, str | None]:
+def _proved(found: Explored, root: Path) -> tuple[Draft, str | None]:
     """The first draft whose artefact passes, else the first of all, and why it does not."""
     from pytest_onnxcheck.engine.builds import Builds
 
@@ -167,8 +164,8 @@ def _proved(found: Explored, root: Path, told: Told) -> tuple[Draft, str | None]
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
         builds = Builds(Path(folder))
         for draft, what in _drafts(found):
-            told(f"trying {what}")
-            failure = _failure(draft, root, builds)
+            with stage("trying", what):
+                failure = _failure(draft, root, builds)
             if failure is None:
                 return draft, None
             first = first or (draft, failure)

@@ -14,6 +14,7 @@ from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
 from pytest_onnxcheck.manifest import Model, Variant, load_manifest
 from pytest_onnxcheck.manifest.load import parse_manifest
 from pytest_onnxcheck.manifest.sizes import ANY, Shape, SizeError, size_at
+from pytest_onnxcheck.progress import stage
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -105,9 +106,10 @@ def find_recipe(
         raise OnnxCheckError("name a checkpoint, or a manifest and a model of it")
     shapes = {name: tuple(shape) for name, shape in (inputs or {}).items()}
     root = Path.cwd()
-    explored = explore(
-        checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, trust=trust, root=root
-    )
+    with stage("looking for the inputs of", str(checkpoint or factory)):
+        explored = explore(
+            checkpoint=checkpoint, factory=factory, onnx=onnx, inputs=shapes, trust=trust, root=root
+        )
     # nothing was tried: the batch alone is dynamic, which most models export with
     fixed_dims = [] if onnx is not None else list(explored.interface.dims)[1:]
     made = explored.draft(fixed=fixed_dims)

@@ -117,7 +117,12 @@ def _line(lines: dict[KeyPath, int], path: KeyPath) -> int:
 
 def _problems(model: Model, *, imports: bool) -> Found:
     """What is wrong with the files, the code and the parts of a model."""
-    files = [*_checkpoint(model), *_artefacts(model), *_arrays(model), *_libraries(model, imports)]
+    files = [
+        *_checkpoint(model),
+        *_artefacts(model),
+        *_arrays(model),
+        *_libraries(model, imports=imports),
+    ]
     yield from files
     if not imports:
         return
@@ -165,7 +170,7 @@ def _artefact_problem(path: Path) -> str | None:
     return f"{path}: external data: {'; '.join(faults)}" if faults else None
 
 
-def _libraries(model: Model, imports: bool) -> Found:
+def _libraries(model: Model, *, imports: bool) -> Found:
     """Libraries of custom operators: there; those that a module knows, where it is imported."""
     from pytest_onnxcheck.engine.runtime.libraries import library_files
     from pytest_onnxcheck.manifest.targets import is_library_file
@@ -288,12 +293,13 @@ def _resolved(
     """Opens every target once; what is missing is skipped, or a problem where it is required."""
     from pytest_onnxcheck.engine.runtime.presence import presence, torch_absence
 
-    users: dict[str, list[Model]] = {}
+    users: dict[tuple[str, tuple[str, ...]], list[Model]] = {}
     for model in models:
+        libraries = _usable(model) if imports else ()
         for name in model.targets:
-            users.setdefault(name, []).append(model)
-    for name, using in users.items():
-        target: Target = using[0].target(name)
+            users.setdefault((name, libraries), []).append(model)
+    for (name, libraries), using in users.items():
+        target: Target = dataclasses.replace(using[0].target(name), libraries=libraries)
         seen = presence(target)
         requiring = [model for model in using if name in model.required_targets]
         if seen.problem is None:
@@ -310,6 +316,11 @@ def _resolved(
             line = _line(lines, ("models", model.section, key))
             text = f"{manifest}:{line}: [models.{model.section}] {key}: {one_line(seen.problem)}"
             found.setdefault(text, Problem(line, text, model.section))
+
+
+def _usable(model: Model) -> tuple[str, ...]:
+    """A model's libraries of operators; none where one is missing, which is told by itself."""
+    return model.operator_libraries if not list(_libraries(model, imports=True)) else ()
 
 
 def _names(models: Sequence[Model]) -> tuple[str, ...]:

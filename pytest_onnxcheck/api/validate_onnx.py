@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pytest_onnxcheck.api.checking import Checked, check_artefact
@@ -22,7 +22,6 @@ def validate_onnx(
     inputs: Mapping[str, Sequence[int | str]] | None = None,
     precision: str | None = None,
     trust: bool = False,
-    told: Callable[[str], None] = lambda stage: None,
 ) -> Checked:
     """Compares an `.onnx` with the PyTorch model it was exported from; nothing is exported.
 
@@ -36,7 +35,6 @@ def validate_onnx(
         inputs: Shapes by input, likewise.
         precision: What it is to be held to; default: what it looks like.
         trust: Whether the checkpoint may run code when it is read: only for files of your own.
-        told: Called with what is being done, for a display.
 
     Raises:
         OnnxCheckError: The artefact or the model is not there or wrong.
@@ -47,7 +45,6 @@ def validate_onnx(
 
     path = Path(onnx)
     contents(path)  # says what is wrong with a file that is none
-    told("looking at the checkpoint")
     recipe = find_recipe(
         checkpoint,
         manifest=manifest,
@@ -61,9 +58,7 @@ def validate_onnx(
     variant = recipe.model.make_variant("file", None, kind, str(path.absolute()))
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
         builds = Builds(Path(folder))
-        told("building the PyTorch model")
         reference = builds.reference(recipe.model)
         artefact = builds.artefact(reference, variant)
         source = builds.float_artefact(reference, variant)
-        told("comparing with PyTorch")
         return check_artefact(builds, reference, variant, artefact, source)

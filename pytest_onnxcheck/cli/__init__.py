@@ -16,6 +16,7 @@ from pytest_onnxcheck.cli.frontier import frontier
 from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
 from pytest_onnxcheck.cli.table import table
@@ -69,6 +70,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except click.Abort:
         return 130  # as shells say of a process that Ctrl-C ended
     except (OnnxCheckError, OSError) as error:
-        click.echo(str(error), err=True)
+        echo(error, err=True)
         return 1
     return status if isinstance(status, int) else 0

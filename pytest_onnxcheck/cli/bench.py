@@ -14,6 +14,7 @@ from pytest_onnxcheck.cli.options import (
     shapes,
     variant_options,
 )
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import showing
 
 if TYPE_CHECKING:
@@ -41,21 +42,21 @@ def bench(checkpoint: Path | None, inputs: Any, as_data: bool, **options: Any) -
     from pytest_onnxcheck.api.benchmark import benchmark
     from pytest_onnxcheck.record.encoding import as_json
 
-    with showing() as display:
-        found = benchmark(checkpoint, inputs=shapes(inputs), told=display.tell, **options)
+    with showing():
+        found = benchmark(checkpoint, inputs=shapes(inputs), **options)
     if as_data:
-        click.echo(as_json(found.to_json()), nl=False)
+        echo(as_json(found.to_json()), nl=False)
     else:
         _tell(found)
 
 
 def _tell(found: Benchmark) -> None:
-    click.echo(f"{found.model} on {found.target}")
-    click.echo(f"  {'precision':<13} {'point':<12} {'median':>10} {'PyTorch':>10}  speed-up")
+    echo(f"{found.model} on {found.target}")
+    echo(f"  {'precision':<13} {'point':<12} {'median':>10} {'PyTorch':>10}  speed-up")
     for timed in found.timed:
         ratio = timed.measured.ratios["torch"]
         torch = timed.measured.torch.median * 1e3
-        click.echo(
+        echo(
             f"  {timed.precision:<13} {timed.point:<12} {timed.milliseconds:>7.3g} ms "
             f"{torch:>7.3g} ms  {ratio.value:.2f} ({ratio.low:.2f}-{ratio.high:.2f})"
         )

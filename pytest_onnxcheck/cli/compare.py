@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from pytest_onnxcheck.cli.options import FILE, json_option
+from pytest_onnxcheck.cli.printing import echo
 
 __all__ = ["compare"]
 
@@ -37,8 +38,8 @@ def compare(records: tuple[Path, ...], as_data: bool) -> int:
             {"before": before, "after": after, "changes": list(map(dataclasses.asdict, each))}
             for (before, after), each in pairs
         ]
-        click.echo(as_json(told), nl=False)
+        echo(as_json(told), nl=False)
     else:
         for (before, after), each in zip(pairwise(records), found, strict=True):
-            click.echo("\n".join([f"{before} -> {after}", *change_lines(each)]))
+            echo("\n".join([f"{before} -> {after}", *change_lines(each)]))
     return int(any(change.verdict and change.worse for each in found for change in each))

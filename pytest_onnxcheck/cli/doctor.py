@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pytest_onnxcheck.cli.options import FILE, json_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import columns
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def doctor(manifest: Path | None, as_data: bool) -> int:
 
     found = run(manifest)
     if as_data:
-        click.echo(as_json(found.to_json()), nl=False)
+        echo(as_json(found.to_json()), nl=False)
     else:
         _tell(found)
     return 0 if found.ok else 1
@@ -53,4 +54,4 @@ def _tell(found: Diagnosis) -> None:
         first, rest = f"{label:<12}", " " * 14
         width = max(columns(), 40)
         for line in textwrap.wrap(text, width, initial_indent=first, subsequent_indent=rest):
-            click.echo(line)
+            echo(line)

@@ -14,6 +14,7 @@ from pytest_onnxcheck.cli.options import (
     shapes,
     variant_options,
 )
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import columns, showing
 
 if TYPE_CHECKING:
@@ -61,13 +62,12 @@ def export(
     paths = matching(pattern) if pattern is not None else [checkpoint or Path()]
     outcomes: list[Outcome] = []
     with showing() as display:
-
-        def told(place: int, stage: str) -> None:
-            display.tell(f"{place + 1}/{len(paths)} {paths[place].name}: {stage}")
-
-        options |= {"output": output, "told": told, "inputs": shapes(inputs)}
+        options |= {"output": output, "inputs": shapes(inputs)}
+        heads = [f"{place}/{len(paths)} {path.name}" for place, path in enumerate(paths, 1)]
+        display.begin(heads[0])
         for outcome in export_each(paths, **options):
             outcomes.append(outcome)
+            display.begin(*heads[len(outcomes) :][:1])
             if not as_data:
                 lines = outcome_lines(
                     len(outcomes),
@@ -81,7 +81,7 @@ def export(
     if as_data:
         from pytest_onnxcheck.record.encoding import as_json
 
-        click.echo(as_json([outcome.to_json() for outcome in outcomes]), nl=False)
+        echo(as_json([outcome.to_json() for outcome in outcomes]), nl=False)
     else:
-        click.echo(summary(outcomes), nl=False)
+        echo(summary(outcomes), nl=False)
     return 0 if all(outcome.ok for outcome in outcomes) else 1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.errors import OnnxCheckError
 
 __all__ = ["frontier"]
@@ -32,4 +33,4 @@ def frontier(record: Path, model: str, as_data: bool) -> None:
         names = ", ".join(dict.fromkeys(entry.model for entry in read.checks))
         raise OnnxCheckError(f"{record}: no model matches {model!r}; it holds: {names or 'none'}")
     text = as_json(data(found)) if as_data else f"{markdown(found)}\n{made_on(read)}"
-    click.echo(text, nl=False)
+    echo(text, nl=False)

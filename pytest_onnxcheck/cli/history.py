@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from pytest_onnxcheck.cli.options import json_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.places import HISTORY
 
@@ -21,7 +23,8 @@ __all__ = ["history"]
     metavar="FILE",
     help="Write a plot of each check there.",
 )
-def history(folder: Path, checks: str, svg: Path | None) -> None:
+@json_option
+def history(folder: Path, checks: str, svg: Path | None, as_data: bool) -> None:
     """List and plot the latencies that --onnxcheck-history kept.
 
     FOLDER is .benchmarks/onnxcheck/history by default; CHECKS a glob over names of checks or
@@ -29,6 +32,7 @@ def history(folder: Path, checks: str, svg: Path | None) -> None:
     """
     from pytest_onnxcheck.files import write_atomically
     from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.report import history as show
 
     kept = History(folder)
@@ -43,4 +47,5 @@ def history(folder: Path, checks: str, svg: Path | None) -> None:
         raise OnnxCheckError(f"{folder}: no check matches {checks!r}; it holds: {names}")
     if svg is not None:
         write_atomically(svg, show.svg(kept, checks))
-    click.echo(show.listing(kept, checks), nl=False)
+    text = as_json(show.as_data(kept, checks)) if as_data else show.listing(kept, checks)
+    echo(text, nl=False)

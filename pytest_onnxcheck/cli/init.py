@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pytest_onnxcheck.cli.options import FILE, SHAPE, json_option, shapes, trust_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import showing
 
 __all__ = ["init"]
@@ -45,17 +46,17 @@ def init(source: str | None, inputs: Any, as_data: bool, **options: Any) -> int:
     """
     from pytest_onnxcheck.api.init import init as run
 
-    with showing() as display:
-        found = run(source, inputs=shapes(inputs), told=display.tell, **options)
+    with showing():
+        found = run(source, inputs=shapes(inputs), **options)
     if as_data:
         from pytest_onnxcheck.record.encoding import as_json
 
-        click.echo(as_json(found.to_json()), nl=False)
+        echo(as_json(found.to_json()), nl=False)
         return 0 if found.ok else 1
     for note in found.notes:
-        click.echo(f"guessed: {note}")
+        echo(f"guessed: {note}")
     if found.ok:
-        click.echo(f"{found.path}: written; now: pytest --onnxcheck")
+        echo(f"{found.path}: written; now: pytest --onnxcheck")
         return 0
-    click.echo(f"{found.path}: written, and does not pass yet: {found.failure}", err=True)
+    echo(f"{found.path}: written, and does not pass yet: {found.failure}", err=True)
     return 1

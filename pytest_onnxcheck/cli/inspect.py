@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from pytest_onnxcheck.cli.options import FILE, json_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import columns
 
 __all__ = ["inspect"]
@@ -29,8 +30,8 @@ def inspect(model: Path, graph: bool, as_data: bool) -> int:
 
     found = run(model)
     if as_data:
-        click.echo(as_json(found.to_json(graph=graph)), nl=False)
+        echo(as_json(found.to_json(graph=graph)), nl=False)
     else:
         lines = inspection_lines(found.contents, LAST_LISTED, width=columns(), graph=graph)
-        click.echo("\n".join(lines))
+        echo("\n".join(lines))
     return 1 if found.contents.data_faults else 0

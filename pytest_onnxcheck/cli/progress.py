@@ -1,4 +1,4 @@
-"""What is being done, on a line of its own, while a terminal is there to show it."""
+"""What `progress` tells, on a line of its own, while a terminal is there to show it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-import click
+from pytest_onnxcheck import progress as stages
+from pytest_onnxcheck.cli.printing import echo, shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -29,17 +30,25 @@ class Display:
         self._progress = progress
         self._width = width
         self._task = None if progress is None else progress.add_task("", total=None)
+        self._head = ""
 
-    def tell(self, text: str) -> None:
-        """Shows a text in place of the last one, and counts its seconds."""
-        if self._progress is not None and self._task is not None:
-            self._progress.reset(self._task, description=text[: max(self._width - 12, 10)])
+    def begin(self, head: str = "") -> None:
+        """Shows a text before every stage from now on, e.g. `3/5 best.pt`."""
+        self._head = head
+
+    def __call__(self, stage: stages.Stage | None) -> None:
+        """Shows a stage in place of the last one, and counts its seconds."""
+        if self._progress is None or self._task is None or stage is None:
+            return
+        doing = " ".join(filter(None, [stage.doing, stage.what]))
+        text = shown(": ".join(filter(None, [self._head, doing])))
+        self._progress.reset(self._task, description=text[: max(self._width - 12, 10)])
 
     def echo(self, text: str) -> None:
         """Prints lines above what is shown."""
         if self._progress is not None:
             self._progress.stop()  # what is shown goes away with it
-        click.echo(text)
+        echo(text)
         if self._progress is not None:
             self._progress.start()
 
@@ -61,4 +70,9 @@ def showing() -> Iterator[Display]:
     with os.fdopen(os.dup(sys.stderr.fileno()), "w") as stream:
         console = Console(file=stream)
         with Progress(*shown, console=console, transient=True) as progress:
-            yield Display(progress, console.width)
+            display = Display(progress, console.width)
+            stages.listen(display)
+            try:
+                yield display
+            finally:
+                stages.listen(None)

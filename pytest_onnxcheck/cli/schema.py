@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from pytest_onnxcheck.cli.printing import echo
+
 __all__ = ["schema"]
 
 
@@ -17,8 +19,8 @@ def schema(markdown: bool, of_record: bool) -> None:
     if of_record:
         from pytest_onnxcheck.record.schema import json_schema as record_schema
 
-        click.echo(record_schema(), nl=False)
+        echo(record_schema(), nl=False)
         return
     from pytest_onnxcheck.manifest.schema import json_schema, reference
 
-    click.echo(reference() if markdown else json_schema(), nl=False)
+    echo(reference() if markdown else json_schema(), nl=False)

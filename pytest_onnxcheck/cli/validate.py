@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pytest_onnxcheck.cli.options import FILE, json_option, trust_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.progress import columns, showing
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def validate(
 
     found = run(manifest or Path("models.toml"), imports=imports)
     if as_data:
-        click.echo(as_json(found.to_json()), nl=False)
+        echo(as_json(found.to_json()), nl=False)
     else:
         _tell(found)
     return 0 if found.ok else 1
@@ -63,18 +64,18 @@ def _compare(onnx: Path, manifest: Path | None, as_data: bool, options: dict[str
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.report.export import close_text, wrapped
 
-    with showing() as display:
-        found = validate_onnx(onnx, manifest=manifest, told=display.tell, **options)
+    with showing():
+        found = validate_onnx(onnx, manifest=manifest, **options)
     if as_data:
-        click.echo(as_json(found.to_json()), nl=False)
+        echo(as_json(found.to_json()), nl=False)
         return int(bool(found.failures))
     close = found.closeness
     error = "" if close is None else f"  {close_text(close)}  {close.quality}"
-    click.echo(f"{onnx}  {found.grade}{error}")
+    echo(f"{onnx}  {found.grade}{error}")
     for failure in found.failures:
-        click.echo("\n".join(wrapped(f"FAIL {failure}", columns(), None)))
+        echo("\n".join(wrapped(f"FAIL {failure}", columns(), None)))
     for warning in found.warnings:
-        click.echo("\n".join(wrapped(f"warn {warning}", columns(), None)))
+        echo("\n".join(wrapped(f"warn {warning}", columns(), None)))
     return int(bool(found.failures))
 
 
@@ -82,11 +83,11 @@ def _tell(found: Validation) -> None:
     from pytest_onnxcheck.wording import several
 
     for problem in found.problems:
-        click.echo(problem.text, err=True)
+        echo(problem.text, err=True)
     if found.problems:
         return
     for variant in found.variants:
-        click.echo(variant)
+        echo(variant)
     for skipped in found.skipped:
         names = several(skipped.models, 3)
-        click.echo(f"would skip {skipped.what} ({names}): {skipped.reason}", err=True)
+        echo(f"would skip {skipped.what} ({names}): {skipped.reason}", err=True)

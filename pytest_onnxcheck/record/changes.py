@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pytest_onnxcheck.measurement import LatencyMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
@@ -89,17 +88,9 @@ def _numbers(old: Row, new: Row) -> Iterator[Change]:
 
 def _speeds(old: Row, new: Row) -> Iterator[Change]:
     """Speed-ups whose intervals do not meet: what differs less is noise."""
-    before, after = _timed(old), _timed(new)
+    before, after = old.speed(), new.speed()
     for point in [point for point in after if point in before]:
         was, now = before[point].ratios["torch"], after[point].ratios["torch"]
         if was.high < now.low or now.high < was.low:
             what = f"speed-up[{point}]"
             yield Change(new.model, new.variant, what, was.value, now.value, now.value < was.value)
-
-
-def _timed(row: Row) -> dict[str, LatencyMeasurement]:
-    return {
-        entry.point: entry.measurement
-        for entry in row.entries
-        if isinstance(entry.measurement, LatencyMeasurement)
-    }

@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
 import textwrap
 from collections.abc import Iterator
+from typing import Any
 
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import rows
 from pytest_onnxcheck.report.table import file_size, made_on, markdown
 
-__all__ = ["as_markdown", "as_text"]
+__all__ = ["as_data", "as_markdown", "as_text"]
+
+#: states of a check that make a run red
+_RED = ("failed", "xpassed")
+
+
+def as_data(record: Record, title: str) -> dict[str, Any]:
+    """A record as JSON has it: a variant an entry, what failed and what was warned about."""
+    told = [
+        {"nodeid": entry.nodeid, "state": entry.state, "reason": entry.reason}
+        for entry in record.checks
+        if entry.state in (*_RED, "warn")
+    ]
+    return {
+        "record": title,
+        "exitstatus": record.exitstatus,
+        "variants": [row.to_json() for row in rows(record.checks)],
+        "told": told,
+        "not_collected": [dataclasses.asdict(error) for error in record.errors],
+    }
 
 
 def as_markdown(record: Record, title: str) -> str:
@@ -42,7 +63,7 @@ def _lines(record: Record, title: str, width: int) -> Iterator[str]:
         size = row.size_bytes()
         yield f"  {row.verdict():<8} {row.variant:<28} {'' if size is None else file_size(size):>9}"
         for entry in row.entries:
-            if entry.state in ("failed", "xpassed"):
+            if entry.state in _RED:
                 point = f"[{entry.point}]" if entry.point else ""
                 text = f"{entry.check}{point}: {entry.reason}"
                 indent = " " * 11

@@ -207,3 +207,51 @@ def test_python_has_it_too(folds: Path):
     assert found.to_json()["files"][0]["path"] == "folds/fold1.onnx"
     with pytest.raises(KeyError, match="fp16"):
         found.file("fp16")
+
+
+SIZES = """
+import torch
+from torch import nn
+
+
+class Grown(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.last = nn.Linear(4, 3)
+
+    def forward(self, x, cache, scale=1.0):
+        whole = torch.cat([cache, x], dim=1)
+        return {"y": self.last(whole) * scale, "found": whole[whole > 0], "rest": whole}
+"""
+
+GROWN = """schema = 1
+[models.grown]
+factory = "sizes.py:Grown"
+arguments = { scale = 2.0 }
+exporters = ["torchscript"]
+opsets = [17]
+dims = { batch = [1, 2], past = [0, 3], new = [2, 4] }
+inputs.x.shape = ["batch", "new", 4]
+inputs.cache.shape = ["batch", "past", 4]
+outputs.y = { path = "y", shape = ["batch", "past + new", 3] }
+outputs.found = { path = "found", shape = ["any"] }
+"""
+
+
+def test_a_static_export_knows_expressions_sizes_of_0_and_what_nobody_chooses(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    (folder / "sizes.py").write_text(SIZES)
+    (folder / "models.toml").write_text(GROWN)
+    assert main(["export", "--checkpoint", "no.pt", "--manifest", "models.toml"]) == 1
+    capsys.readouterr()
+    exported = pytest_onnxcheck.export_model(
+        manifest="models.toml", model="grown", output="grown.onnx", dynamic=False
+    )
+    assert exported.ok, exported.files[0].error
+    graph = onnx.load("grown.onnx").graph
+    shapes = {
+        value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in [*graph.input, *graph.output]
+    }
+    assert shapes == {"x": [1, 2, 4], "cache": [1, 3, 4], "y": [1, 5, 3], "found": [0]}

@@ -12,10 +12,13 @@ import pytest
 CODE = """
 import sys
 from pytest_onnxcheck.cli.progress import showing
+from pytest_onnxcheck.progress import stage
 with showing() as display:
-    display.tell("exporting")
-    display.echo("the first line")
-    display.tell("comparing")
+    display.begin("3/5 best.pt")
+    with stage("exporting", "best::dynamo-op20-fp32"):
+        display.echo("the first line")
+    with stage("comparing", "best"):
+        pass
 print("rich" in sys.modules)
 """
 
@@ -47,6 +50,6 @@ def test_a_line_stands_alone_in_a_terminal():
         assert child.wait() == 0
     os.close(ours)
     text = told.decode()
-    assert "exporting" in text
+    assert "3/5 best.pt: exporting best::dynamo-op20-fp32" in text
     # erased to the beginning of its line, then the line
     assert re.search(r"\r(\x1b\[[0-9;?]*[A-Za-z]|\r|\n)*the first line\r\n", text), repr(text)

@@ -128,3 +128,35 @@ def test_doctor_says_what_runs_here(
     assert found["problems"] == [next(iter(found["problems"]))]
     assert "no.toml: cannot be read" in found["problems"][0]
     assert [target["target"] for target in found["targets"]][:2] == ["cpu", "cuda"]
+
+
+def test_json_is_what_the_tables_show(
+    changed: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    name = changed(fail)
+    assert main(["table", name, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    row = next(row for row in found if row["variant"] == "torchscript-op17-fp32")
+    assert (row["model"], row["verdict"], row["checks"]["structure"]) == ("net", "FAIL", "FAIL")
+    assert row["size_bytes"] > 0
+    assert next(iter(row["speed_ups"].values()))["low"] > 0
+    assert main(["report", name, "a.json", "--json"]) == 0
+    red, green = json.loads(capsys.readouterr().out)
+    assert (red["record"], red["exitstatus"], green["exitstatus"]) == (name, 1, 0)
+    assert red["variants"] == found
+    (failed,) = [entry for entry in red["told"] if entry["state"] == "failed"]
+    assert failed["reason"] == "opset: 17, declared 20"
+
+
+def test_control_characters_do_not_reach_the_terminal(
+    changed: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    def red(record: dict) -> None:
+        fail(record)
+        entry(record, "structure")["reason"] = "output '\x1b[2J\u202egnp': missing"
+
+    assert main(["report", changed(red)]) == 0
+    assert "output '\\x1b[2J\\u202egnp': missing" in capsys.readouterr().out
+    Path("\x1b[31m.json").write_text("[]")
+    assert main(["report", "\x1b[31m.json"]) == 1
+    assert capsys.readouterr().err.startswith("\\x1b[31m.json: not a record")

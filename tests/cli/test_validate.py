@@ -170,3 +170,52 @@ def test_python_has_it_too(folder: Path):
     assert found.to_json()["problems"][0]["model"] == "weights"
     with pytest.raises(pytest_onnxcheck.ManifestError, match=r"models.toml:17: .*no.onnx"):
         found.check()
+
+
+LIBRARIES = """schema = 1
+[models.a]
+factory = "nets.py:mlp"
+operator_libraries = ["ops.so", "no_such_package"]
+translations."gate::op" = { torchscript = "nets.py:symbolic" }
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+"""
+
+
+def test_libraries_and_translations_are_looked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    found = problems(folder, capsys, LIBRARIES)
+    assert len(found) == 3, found
+    assert found[0].startswith("models.toml:4: [models.a] operator_libraries: ")
+    assert "ops.so" in found[0] + found[1]
+    assert "no_such_package" in found[0] + found[1]
+    assert found[2].startswith("models.toml:5: [models.a] translations.gate::op: ")
+    assert "nets.py has no 'symbolic'" in found[2]
+    (line,) = problems(folder, capsys, LIBRARIES, "--no-import")
+    assert "ops.so" in line
+
+
+@pytest.mark.parametrize("key", ["checkpoint", "pretrained"])
+def test_folders_of_shards_are_opened(folder: Path, capsys: pytest.CaptureFixture[str], key: str):
+    from safetensors.torch import save_file
+
+    saved = folder / "saved"
+    saved.mkdir()
+    (saved / "config.json").write_text('{"architectures": ["BertModel"]}')
+    shards = {"a": "one.safetensors", "b": "two.safetensors"}
+    (saved / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    save_file({"a": torch.zeros(100)}, saved / "one.safetensors")
+    factory = 'factory = "nets.py:mlp"\n' if key == "checkpoint" else ""
+    text = f'schema = 1\n[models.a]\n{factory}{key} = "saved"\n'
+    text += "inputs.x.shape = [1, 8]\noutputs.y.shape = [1, 4]\n"
+    line = 4 if key == "checkpoint" else 3
+    (found,) = problems(folder, capsys, text, "--no-import")
+    assert found.startswith(f"models.toml:{line}: [models.a] {key}: ")
+    assert "1 of 2 shards missing: two.safetensors" in found
+    whole = (saved / "one.safetensors").read_bytes()
+    (saved / "two.safetensors").write_bytes(whole[:-8])
+    (found,) = problems(folder, capsys, text, "--no-import")
+    assert "two.safetensors: cannot be read: it is cut short (it should have " in found
+    (saved / "two.safetensors").write_bytes(whole)
+    assert main(["validate", "--no-import"]) == 0

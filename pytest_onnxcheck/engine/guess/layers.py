@@ -34,6 +34,7 @@ class Spec:
         dtype: Its element type, as the manifest calls it.
         range: Lowest and highest value; None for normal draws.
         why: What speaks for it.
+        padding: Of a mask: where its rows are masked, see `sections.Input`; None for anywhere.
         path: Of an output: where it stands in what `forward` returns, if not all that does is one.
     """
 
@@ -42,6 +43,7 @@ class Spec:
     range: tuple[int, int] | None = None
     why: str = ""
     path: str | None = None
+    padding: str | None = None
 
 
 def candidates(module: torch.nn.Module) -> list[Spec]:

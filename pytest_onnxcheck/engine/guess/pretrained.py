@@ -95,7 +95,9 @@ def _text(config: Any) -> dict[str, Spec]:
     words = _words(config)
     return {
         "input_ids": Spec((BATCH, TIME), "int64", words, f"vocab_size {words[1] + 1}"),
-        "attention_mask": Spec((BATCH, TIME), "int64", (0, 1), "as tokenizers give it"),
+        "attention_mask": Spec(
+            (BATCH, TIME), "int64", (0, 1), "as tokenizers give it", padding="right"
+        ),
     }
 
 
