@@ -17,9 +17,9 @@ def schema(markdown: bool, of_record: bool) -> None:
     if of_record and markdown:
         raise click.UsageError("--markdown is of the manifest; leave out --record")
     if of_record:
-        from pytest_onnxcheck.record.schema import json_schema as record_schema
+        from pytest_onnxcheck.record.schema import text
 
-        echo(record_schema(), nl=False)
+        echo(text(), nl=False)
         return
     from pytest_onnxcheck.manifest.schema import json_schema, reference
 

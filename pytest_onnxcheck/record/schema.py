@@ -12,7 +12,7 @@ from pytest_onnxcheck.record.entry import MEASUREMENTS
 from pytest_onnxcheck.record.record import FORMAT, Record
 from pytest_onnxcheck.verdict import Grade
 
-__all__ = ["json_schema"]
+__all__ = ["json_schema", "text"]
 
 
 class _AsWritten(GenerateJsonSchema):
@@ -29,8 +29,13 @@ class _AsWritten(GenerateJsonSchema):
         return super().enum_schema(schema)
 
 
-def json_schema() -> str:
-    """The JSON Schema (draft 2020-12) of what `--onnxcheck-json` writes, as text.
+def text() -> str:
+    """The schema as text."""
+    return json.dumps(json_schema(), indent=2) + "\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of what `--onnxcheck-json` writes.
 
     What a project's own checks measure may be anything, and a hook may add keys.
     """
@@ -45,14 +50,13 @@ def json_schema() -> str:
         entry["allOf"].append(_of_check(check, kind.__name__))
     properties = {"format": {"const": FORMAT}, **schema.pop("properties")}
     required = ["format", *schema.pop("required")]
-    whole = {
+    return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **schema,
         "properties": properties,
         "required": required,
         "$defs": dict(sorted(shared.items())),
     }
-    return json.dumps(whole, indent=2) + "\n"
 
 
 def _of(kind: type[Any]) -> dict[str, Any]:

@@ -48,6 +48,18 @@ class Configured(nn.Module):
         return x
 
 
+class Places(nn.Module):
+    """Runs at 16 steps alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.words = nn.Embedding(50, 8)
+        self.places = nn.Parameter(torch.zeros(16, 8))
+
+    def forward(self, words):
+        return self.words(words) + self.places
+
+
 class Folded(nn.Module):
     """Its outputs do not follow the batch along one axis."""
 
@@ -116,8 +128,21 @@ def test_words_and_masks_are_told_by_embeddings_and_names(
     model = model_of(empty)
     assert model.factory == "nets:Text"
     assert model.inputs["input_ids"].range == (0, 49)
+    assert model.inputs["input_ids"].shape == ("batch", "time")
     assert model.inputs["attention_mask"].fill == "mask"
+    assert model.dims == {"batch": (1, 2, 3), "time": (16, 5, 11)}
     assert model.outputs["logits"].shape == ("batch", 3)
+
+
+def test_steps_that_pytorch_does_not_run_at_are_fixed(
+    empty: Path, capsys: pytest.CaptureFixture[str]
+):
+    (empty / "nets.py").write_text(NETS)
+    assert init(capsys, "nets.py:Places", "--no-try")[0] == 0
+    model = model_of(empty)
+    assert model.dims == {"batch": (1, 2, 3)}
+    assert model.inputs["words"].shape == ("batch", 16)
+    assert model.outputs["output"].shape == ("batch", 16, 8)
 
 
 def test_arguments_are_taken_from_the_config_inside(
@@ -265,6 +290,29 @@ def test_a_hugging_face_folder_passes(empty: Path, capsys: pytest.CaptureFixture
     assert model.outputs["logits"].shape == ("batch", 2)
     project = Project(empty)
     assert project.run("-m", "not latency").ret == 0
+
+
+def test_outputs_and_arguments_of_hugging_face(empty: Path, capsys: pytest.CaptureFixture[str]):
+    transformers = pytest.importorskip("transformers")
+    sizes = {"d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 1, "num_heads": 2}
+    config = transformers.T5Config(vocab_size=50, **sizes)
+    transformers.T5ForConditionalGeneration(config).save_pretrained(empty / "t5")
+    assert init(capsys, "t5", "--no-try")[0] == 0
+    model = model_of(empty)
+    assert model.arguments == {"use_cache": False}
+    assert list(model.inputs) == ["input_ids", "attention_mask", "decoder_input_ids"]
+    assert model.inputs["attention_mask"].padding == "right"
+    assert {name: output.path for name, output in model.outputs.items()} == {"logits": "logits"}
+    fast = ["--exporter", "torchscript", "--opset", "17", "--no-validate"]
+    (empty / "models.toml").unlink()
+    assert main(["export", "--checkpoint", "t5", "--output", "t5.onnx", *fast]) == 0
+    (output,) = onnx.load("t5.onnx").graph.output
+    assert output.name == "logits"
+    status, _, err = init(capsys, "t5.onnx", "--checkpoint", "t5", "--no-try")
+    assert status == 0, err
+    model = model_of(empty)
+    assert (model.pretrained, model.variants[0].file) == (empty / "t5", empty / "t5.onnx")
+    assert model.outputs["logits"].path == "logits"
 
 
 def test_a_folder_of_hugging_face_without_transformers_is_told(
