@@ -23,7 +23,7 @@ from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import Model, resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
-__all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
+__all__ = ["Manifest", "Problem", "carries_schema", "load_manifest", "parse_manifest"]
 
 _S = TypeVar("_S", bound=s.Section)
 
@@ -101,6 +101,21 @@ def load_manifest(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{shown}: cannot be read: {error}") from error
+    return parse_manifest(text, path, shown=shown, targets=targets)
+
+
+def parse_manifest(
+    text: str,
+    path: Path,
+    *,
+    shown: str | None = None,
+    targets: Mapping[str, Mapping[str, object]] | None = None,
+) -> Manifest:
+    """Validates the text of a manifest as if it stood in a file, whose folder is its root.
+
+    The arguments are those of `load_manifest`, and so is what it returns and raises.
+    """
+    shown = shown or path.name
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     EquivalenceMeasurement,
     ExportMeasurement,
     HeldTo,
+    LatencyMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
 )
@@ -177,6 +179,37 @@ class Row:
     def accuracy_drop(self) -> float | None:
         """How much worse than PyTorch's the task metric is, on the target where it is worst."""
         return max((found.drop for found in self.measured(AccuracyMeasurement)), default=None)
+
+    def speed(self) -> dict[str, LatencyMeasurement]:
+        """The latencies, by point (`TARGET-DIMS`)."""
+        return {
+            entry.point: entry.measurement
+            for entry in self.entries
+            if isinstance(entry.measurement, LatencyMeasurement)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What the tables show of it, as JSON has it; None for what was not measured."""
+        checks = dict.fromkeys(entry.check for entry in self.entries)
+        return {
+            "manifest": self.manifest,
+            "model": self.model,
+            "variant": self.variant,
+            "verdict": self.verdict(),
+            "checks": {check: self.state(check) for check in checks},
+            "max_abs": self.max_abs(),
+            "rel_rms": self.rel_rms(),
+            "top1": self.top1(),
+            "accuracy_drop": self.accuracy_drop(),
+            "coverage": self.coverage(),
+            "size_bytes": self.size_bytes(),
+            "size_ratio": self.size_ratio(),
+            "speed_ups": {
+                point: dataclasses.asdict(timed.ratios["torch"])
+                for point, timed in self.speed().items()
+                if "torch" in timed.ratios
+            },
+        }
 
     def _floats(self) -> Iterator[OutputMeasurement]:
         return (output for output in self._declared() if "float" in output.expected_dtype)

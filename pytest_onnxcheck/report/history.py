@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import html
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.history import History
 from pytest_onnxcheck.measurement import SpeedPoint
 from pytest_onnxcheck.report.escaping import visible
 
-__all__ = ["chosen", "listing", "svg"]
+__all__ = ["as_data", "chosen", "listing", "svg"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -33,6 +35,21 @@ def _matches(check: str, pattern: str) -> bool:
     pattern = pattern.replace("[", "[[]")  # brackets are part of the name
     names = (check, rest, rest.partition("::")[0])
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
+
+
+def as_data(history: History, pattern: str = "*") -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {
+        "folder": str(history.folder),
+        "problems": history.problems,
+        "checks": {
+            check: {
+                "accepted": [dataclasses.asdict(each) for each in history.baseline.get(check, ())],
+                "runs": [dataclasses.asdict(point) for point in points],
+            }
+            for check, points in chosen(history, pattern).items()
+        },
+    }
 
 
 def listing(history: History, pattern: str = "*") -> str:

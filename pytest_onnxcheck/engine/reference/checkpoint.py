@@ -18,6 +18,7 @@ from pytest_onnxcheck.engine.reference.folders import CONFIG, weight_files, with
 from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchscript, unreadable
 from pytest_onnxcheck.engine.reference.names import entries_under
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.files import not_found
 
 if TYPE_CHECKING:
     import torch
@@ -85,6 +86,20 @@ class Checkpoint:
         )
         raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
 
+    def state_dicts(self) -> list[str | None]:
+        """Where state_dicts are, one level deep at most; None stands for the whole file."""
+        if _is_state_dict(self.content):
+            return [None]
+        return [key for key, value in _entries(self.content) if _is_state_dict(value)]
+
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """The entries that may be a model's config: named values that are no tensors, by key."""
+        return {
+            key: value
+            for key, value in _entries(self.content)
+            if isinstance(value, Mapping) and value and not _is_state_dict(value)
+        }
+
     def _inside(self, dotted: str) -> StateDict | None:
         """The entries of the outermost state_dict on the way whose names begin with the rest."""
         current, rest = self.content, dotted
@@ -110,8 +125,7 @@ def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
     if path.is_dir():
         return _load_folder(path, root, trust=trust)
     if not path.is_file():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise CheckpointError(f"checkpoint not found: {path}{_close(path.name, siblings)}")
+        raise CheckpointError(f"checkpoint {not_found(path)}")
     try:
         return _load_file(path, trust=trust)
     except Exception as error:
@@ -124,7 +138,7 @@ def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
             f"{path}: refused: it holds more than tensors and plain values, so that loading it "
             f"could run code of whoever made it ({_first_line(error)}). Save "
             "`model.state_dict()` instead, or, only if you made the file yourself, set "
-            "trust = true in its [models.NAME] table"
+            "trust = true in its [models.NAME] table (--trust where there is no manifest)"
         ) from error
 
 

@@ -27,7 +27,7 @@ from pytest_onnxcheck.wording import one_line, several
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Pretrained", "load_pretrained"]
+__all__ = ["Pretrained", "check_folder", "load_pretrained"]
 
 #: what the names of Hugging Face's hub look like: `bert-base-uncased`, `google/vit-base`
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -71,6 +71,17 @@ def load_pretrained(model: Model) -> Pretrained:
     if not _asks_dtype(model):
         notes += _told_dtype(module, weights, config)
     return Pretrained(module, config, (folder / CONFIG, *weights), tuple(notes))
+
+
+def check_folder(model: Model) -> None:
+    """Refuses a folder of `pretrained` that nothing can be loaded from, without transformers.
+
+    Raises:
+        CheckpointError: Config or weights are missing or cannot be read.
+    """
+    assert model.pretrained is not None
+    _refuse_code(model.kwargs)
+    _read(model, model.pretrained)
 
 
 @contextlib.contextmanager
