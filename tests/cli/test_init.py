@@ -237,7 +237,7 @@ def test_what_does_not_pass_is_written_and_said(empty: Path, capsys: pytest.Capt
         ([], "several checkpoints (a.pt, b.pt): name one: onnxcheck init PATH"),
         (["a.pt"], "nothing here builds the model of these weights: "),
         (["no.pt"], "checkpoint not found: no.pt"),
-        (["nets.py:Texd"], "nets.py has no 'Texd'; it has"),
+        (["nets.py:Texd"], "nets.py has no 'Texd'"),
         (["nets.py:Configured"], "nets.py:Configured: needs width, depth, and no config"),
         (["nets.py:Text", "--input", "input_ids=batch,3,3,3"], "PyTorch ran on none of"),
         (["sub"], "sub: no checkpoint (.pt, .pth"),
