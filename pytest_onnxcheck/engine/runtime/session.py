@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
-from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
@@ -161,7 +161,7 @@ class Session:
                 where one is empty.
         """
         cast = self.cast_inputs(inputs)
-        if self.model is not None:
+        if self.model is not None and has_empty(cast):
             opening = {**opening_of(self.target), "optimise": self.optimised}
             problem = crash_on_empty(self.model, opening, cast)
             if problem is not None:
