@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.imports import import_object
@@ -20,7 +20,10 @@ from pytest_onnxcheck.wording import several
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["registered", "translated", "untranslated"]
+__all__ = ["Translations", "registered", "translated", "untranslated"]
+
+#: overload of an operator -> the function that translates it for an exporter
+Translations = Mapping[Any, Callable[..., Any]]
 
 #: how each exporter says that it has no function for an operator
 _UNTRANSLATED = (
@@ -35,8 +38,8 @@ _KIND = {
 }
 
 
-def translated(model: Model, exporter: str) -> dict[Any, Callable[..., Any]]:
-    """Overload of an operator -> the function that translates it for an exporter.
+def translated(model: Model, exporter: str) -> Translations:
+    """The translations of a model for an exporter.
 
     What is inherited is left out where the process has no such operator: `[defaults]` are for many
     models.
@@ -61,20 +64,13 @@ def translated(model: Model, exporter: str) -> dict[Any, Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def registered(model: Model, exporter: str, opset: Any) -> Iterator[None]:
-    """Lets the TorchScript exporter know its translations meanwhile; does nothing for the other.
-
-    Raises:
-        ExportError: As `translated`.
-    """
-    if exporter != "torchscript":
-        yield
-        return
+def registered(translations: Translations, opset: Any) -> Iterator[None]:
+    """Lets the TorchScript exporter know translations meanwhile, at one opset."""
     from torch import onnx as exporters
 
     names: list[str] = []
     try:
-        for overload, function in translated(model, exporter).items():
+        for overload, function in translations.items():
             name = overload.name().partition(".")[0]
             exporters.register_custom_op_symbolic(name, function, opset)  # type: ignore[attr-defined]
             names.append(name)
