@@ -21,6 +21,7 @@ __all__ = [
     "names_in",
     "shape_at",
     "size_at",
+    "size_or_none",
 ]
 
 #: a size of an output that nobody chooses, such as a number of detections
@@ -101,6 +102,14 @@ def size_at(size: int | str, dims: Mapping[str, int]) -> int:
     if found < 0:
         raise SizeError(f"{size!r} is {found}{_at(size, dims)}, and a size is at least 0")
     return int(found)
+
+
+def size_or_none(size: int | str, dims: Mapping[str, int]) -> int | None:
+    """The same; None where `size_at` raises."""
+    try:
+        return size_at(size, dims)
+    except SizeError:
+        return None
 
 
 def shape_at(shape: Shape, dims: Mapping[str, int]) -> tuple[int, ...]:
