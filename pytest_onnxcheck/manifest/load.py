@@ -18,8 +18,9 @@ from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.checkpoints import checkpoints
+from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
-from pytest_onnxcheck.manifest.resolve import Model, resolve
+from pytest_onnxcheck.manifest.resolve import resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]

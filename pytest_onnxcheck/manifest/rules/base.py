@@ -7,8 +7,8 @@ import fnmatch
 import re
 from collections.abc import Iterable, Iterator
 
+from pytest_onnxcheck.manifest.model import Variant
 from pytest_onnxcheck.manifest.positions import KeyPath
-from pytest_onnxcheck.manifest.resolve import Variant
 
 __all__ = [
     "BAD_MODEL_NAME",
