@@ -17,7 +17,6 @@ from typing import Any
 from pytest_onnxcheck.engine.reference.structures import CACHE_ENTRIES, is_cache
 
 __all__ = [
-    "PLAIN",
     "by_annotation",
     "by_keys",
     "hints_of",
@@ -26,9 +25,6 @@ __all__ = [
     "misfit",
     "named",
 ]
-
-#: containers that have a name of their own
-PLAIN = ("list", "tuple", "dict")
 
 
 def hints_of(function: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.engine.reference.structures import is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.terms import PLAIN_CONTAINERS
 
 __all__ = ["Planner", "Tree", "hint", "refused"]
 
@@ -52,7 +53,7 @@ class Planner:
             keys.sort(key=int)
         written = self._model.containers.get(path)
         kind: Any = written
-        if written is not None and written not in containers.PLAIN:
+        if written is not None and written not in PLAIN_CONTAINERS:
             kind = import_object(written, self._model.root)
         if kind is None:
             kind = containers.by_annotation(annotation, keys) or containers.by_keys(keys)
@@ -71,7 +72,7 @@ class Planner:
         }
         if is_cache(kind):
             self._check_layers(path, entries)
-        if kind not in containers.PLAIN:
+        if kind not in PLAIN_CONTAINERS:
             name = written or containers.named(kind, self._model.root)
             self.classes[name] = kind
             kind = name
