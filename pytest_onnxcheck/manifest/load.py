@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 import types
@@ -22,6 +21,7 @@ from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
+from pytest_onnxcheck.wording import meant
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
 
@@ -332,10 +332,8 @@ def _quoted(part: str) -> str:
 
 
 def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:
-    close = difflib.get_close_matches(key, valid, n=1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return "" if only_close else f" (valid keys: {', '.join(valid)})"
+    every = "" if only_close else f" (valid keys: {', '.join(valid)})"
+    return meant(key, valid) or every
 
 
 def _section_at(kind: type[BaseModel], path: KeyPath) -> type[BaseModel]:

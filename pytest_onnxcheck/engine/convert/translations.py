@@ -7,7 +7,6 @@ registry, from which what was put there is taken away after the export.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.errors import CheckpointError, ExportError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.wording import several
+from pytest_onnxcheck.wording import closest, several
 
 if TYPE_CHECKING:
     import torch
@@ -127,10 +126,10 @@ def _unknown(operator: str) -> str:
     overloads = [entry for entry in known if entry.partition(".")[0] == name]
     if overloads:
         return f"has no such overload; write one of {several(overloads)}"
-    close = difflib.get_close_matches(name, {entry.partition(".")[0] for entry in known}, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else "."
+    close = closest(name, {entry.partition(".")[0] for entry in known})
+    hint = f"; did you mean {close!r}?" if close else "."
     return (
-        f"is no operator of PyTorch{meant} It has to be registered (torch.library) when the "
+        f"is no operator of PyTorch{hint} It has to be registered (torch.library) when the "
         "factory's or the translation's module is imported"
     )
 

@@ -34,6 +34,7 @@ from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.excerpt import write_excerpt
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -196,9 +197,7 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
 
 def _below(path: Path | None, root: Path) -> str | None:
     """A path relative to the project, where it is in it: the script may be given another root."""
-    if path is not None and path.is_relative_to(root):
-        path = path.relative_to(root)
-    return None if path is None else str(path)
+    return None if path is None else relative(path, root)
 
 
 def _running(subject: Subject) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_onnxcheck.engine.reference.formats import unreadable
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.wording import listed, several
 
 __all__ = ["CONFIG", "weight_files", "without_weights"]
@@ -110,6 +111,5 @@ def _saved(folder: Path) -> bool:
 
 def _choices(paths: list[Path], root: Path, key: str) -> str:
     """Lines of the manifest, one a path."""
-    places = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths[:5]]
     more = [f"one of {len(paths) - 5} more"] if len(paths) > 5 else []
-    return " or ".join([f'{key} = "{path.as_posix()}"' for path in places] + more)
+    return " or ".join([f'{key} = "{relative(path, root)}"' for path in paths[:5]] + more)

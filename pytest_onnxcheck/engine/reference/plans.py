@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,6 +11,7 @@ from pytest_onnxcheck.engine.reference.structures import is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.terms import PLAIN_CONTAINERS
+from pytest_onnxcheck.wording import meant
 
 __all__ = ["Planner", "Tree", "hint", "refused"]
 
@@ -117,10 +117,8 @@ def refused(model: Model, text: str) -> CheckpointError:
 def hint(name: str, known: Iterable[str], *, listed: bool = True) -> str:
     """Which of the known names may be meant, or else what they are."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    every = f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    return meant(name, known) or every
 
 
 def _key(path: str) -> str:
