@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
@@ -11,7 +10,14 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.resolve import drawn_sizes
 from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
-from pytest_onnxcheck.manifest.sizes import ANY, SizeError, names_in, size_at
+from pytest_onnxcheck.manifest.sizes import (
+    ANY,
+    SizeError,
+    dim_values,
+    exported_dims,
+    names_in,
+    size_at,
+)
 from pytest_onnxcheck.manifest.terms import Metric
 from pytest_onnxcheck.wording import closest
 
@@ -157,10 +163,9 @@ def _size(
 
 def _misfit(size: str, dims: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Why an expression is no size at some of the sizes that dims are drawn or exported with."""
-    held = {dim: sizes if max(sizes) > 1 else (*sizes, 2) for dim, sizes in dims.items()}
-    for values in itertools.product(*held.values()):
+    for sizes in (*dim_values(dims), exported_dims(dims)):
         try:
-            size_at(size, dict(zip(held, values, strict=True)))
+            size_at(size, sizes)
         except SizeError as error:
             yield str(error)
             return
