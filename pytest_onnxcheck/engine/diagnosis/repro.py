@@ -24,7 +24,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.reference import structures
+from pytest_onnxcheck.engine.reference import names, structures
 from pytest_onnxcheck.engine.reference.load import seed_of
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
@@ -99,6 +99,7 @@ def write_repro(
         )
         shutil.copyfile(repro_script.__file__, folder / "repro.py")
         shutil.copyfile(structures.__file__, folder / repro_script.STRUCTURES)
+        shutil.copyfile(names.__file__, folder / repro_script.NAMES)
         _write_model(folder, subject, case, node)
         _replace(home, folder, Path(temporary))
     return home
