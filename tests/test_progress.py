@@ -14,7 +14,7 @@ from project import LEAN, Project, mlps
 
 from pytest_onnxcheck import progress
 from pytest_onnxcheck.plugin import ticker
-from pytest_onnxcheck.progress import Stage, stage, staged
+from pytest_onnxcheck.progress import Stage, listen, stage, staged
 
 CLEARED = b"\n\r\x1b[2K\x1b[1A"
 
@@ -43,9 +43,12 @@ def test_a_function_is_a_stage_named_by_its_arguments(heard):
     assert heard == [Stage("searching", "net::v"), None]
 
 
-def test_without_a_listener_nothing_happens():
+def test_without_a_listener_what_is_done_is_done_all_the_same():
+    listen(None)
+    done = []
     with stage("loading", "net"):
-        pass
+        done.append("net")
+    assert done == ["net"]
 
 
 class Writer:
