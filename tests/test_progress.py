@@ -44,9 +44,11 @@ def test_a_function_is_a_stage_named_by_its_arguments(heard):
     assert heard == [Stage("searching", "net::v"), None]
 
 
-def test_without_anybody_who_listens_or_watches_nothing_happens():
+def test_without_anybody_who_listens_or_watches_what_is_done_is_done_all_the_same():
+    done = []
     with stage("loading", "net"):
-        pass
+        done.append("net")
+    assert done == ["net"]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import tomllib
@@ -19,9 +18,11 @@ from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.checkpoints import checkpoints
+from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
-from pytest_onnxcheck.manifest.resolve import Model, resolve
+from pytest_onnxcheck.manifest.resolve import resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
+from pytest_onnxcheck.wording import meant
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest", "parse_manifest"]
 
@@ -356,10 +357,8 @@ def _quoted(part: str) -> str:
 
 
 def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:
-    close = difflib.get_close_matches(key, valid, n=1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return "" if only_close else f" (valid keys: {', '.join(valid)})"
+    every = "" if only_close else f" (valid keys: {', '.join(valid)})"
+    return meant(key, valid) or every
 
 
 def _section_at(kind: type[BaseModel], path: KeyPath) -> type[BaseModel]:

@@ -54,7 +54,11 @@ def summary(entries: Iterable[Entry], shown: Shown) -> Iterator[Line]:
     weights cost, what got no probes or was left out of them, the warnings, and the mutants nobody
     noticed. Recipes that were tried and the whole frontier stand behind, for they were asked for.
     """
-    entries = list(entries)
+    for text, markup in _summary(list(entries), shown):
+        yield text.replace("…", "...") if shown.plain else text, markup
+
+
+def _summary(entries: Sequence[Entry], shown: Shown) -> Iterator[Line]:
     found, width = frontiers(entries), shown.width
     if shown.verbosity < 0:
         yield from _in_short(entries, shown)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import (
-    dim_values,
     dims_of,
     example,
     example_dims,
@@ -18,7 +17,7 @@ from pytest_onnxcheck.engine.inputs.cases import (
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.manifest.sizes import dims_in
+from pytest_onnxcheck.manifest.sizes import dim_values, dims_in
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from pytest_onnxcheck.engine.oracle.dependence import (
     runs_at_sizes_of,
 )
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in, names_in, size_at
+from pytest_onnxcheck.manifest.sizes import ANY, dims_in, names_in, size_or_none
 from pytest_onnxcheck.measurement import (
     Axis,
     SizeMismatch,
@@ -168,7 +168,7 @@ def _odd(
         elif claim.declared in model.dims:
             fits = size in model.sizes[claim.declared]
         else:
-            fits = size == _value(claim.declared, tried)
+            fits = size == size_or_none(claim.declared, tried)
         if not fits:
             return tried, size
     return None
@@ -177,14 +177,7 @@ def _odd(
 def _wanted(claim: _Claim, tried: Mapping[str, int], fed: Collection[str]) -> int | None:
     """What an expression gives; None of a dim that no input has, and of `any`."""
     known = {dim: size for dim, size in tried.items() if dim in fed}
-    return None if claim.declared == ANY else _value(claim.declared, known)
-
-
-def _value(declared: str, dims: Mapping[str, int]) -> int | None:
-    try:
-        return size_at(declared, dims)
-    except SizeError:
-        return None
+    return None if claim.declared == ANY else size_or_none(claim.declared, known)
 
 
 def _formula(sizes: list[tuple[Mapping[str, int], int]], fed: list[str]) -> str | None:
@@ -195,7 +188,7 @@ def _formula(sizes: list[tuple[Mapping[str, int], int]], fed: list[str]) -> str 
         (
             text
             for text in _expressions(sizes[0], fed)
-            if all(_value(text, tried) == size for tried, size in sizes)
+            if all(size_or_none(text, tried) == size for tried, size in sizes)
         ),
         None,
     )

@@ -6,7 +6,6 @@ Read: state_dict files (`.pt`, `.pth`, `.bin`, plain or nested), safetensors, fo
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchsc
 from pytest_onnxcheck.engine.reference.names import entries_under
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import not_found
+from pytest_onnxcheck.wording import meant
 
 if TYPE_CHECKING:
     import torch
@@ -220,8 +220,7 @@ def _shortened(items: object, limit: int = 8) -> str:
 
 def _close(key: str, there: object) -> str:
     names = [str(item) for item in there] if isinstance(there, list) else []
-    close = difflib.get_close_matches(key, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return meant(key, names)
 
 
 def _first_line(error: BaseException) -> str:

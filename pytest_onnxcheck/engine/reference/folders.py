@@ -8,6 +8,7 @@ from pathlib import Path
 from pytest_onnxcheck.engine.reference.formats import begins_as_none, unreadable
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import not_found
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.wording import listed, several
 
 __all__ = ["CONFIG", "checkpoint_problem", "weight_files", "without_weights"]
@@ -136,6 +137,5 @@ def _saved(folder: Path) -> bool:
 
 def _choices(paths: list[Path], root: Path, key: str) -> str:
     """Lines of the manifest, one a path."""
-    places = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths[:5]]
     more = [f"one of {len(paths) - 5} more"] if len(paths) > 5 else []
-    return " or ".join([f'{key} = "{path.as_posix()}"' for path in places] + more)
+    return " or ".join([f'{key} = "{relative(path, root)}"' for path in paths[:5]] + more)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import hashlib
 import importlib
 import importlib.util
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.reference.unimportable import why
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.places import is_ours
-from pytest_onnxcheck.wording import several
+from pytest_onnxcheck.wording import meant, several
 
 if TYPE_CHECKING:
     import torch
@@ -63,10 +62,9 @@ def import_named(path: str, root: Path) -> Any:
     for part in name.split("."):
         if not hasattr(target, part):
             callables = [key for key, value in vars(module).items() if callable(value)]
-            close = difflib.get_close_matches(name, [*callables, *dir(module)], 1, 0.75)
-            meant = f"did you mean {close[0]!r}? " if close else ""
             raise CheckpointError(
-                f"{path!r}: {location} has no {name!r}; {meant}it has {several(callables, 20)}"
+                f"{path!r}: {location} has no {name!r}{meant(name, [*callables, *dir(module)])}; "
+                f"it has {several(callables, 20) or 'nothing that can be called'}"
             )
         target = getattr(target, part)
     return target

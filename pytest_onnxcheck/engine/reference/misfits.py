@@ -151,7 +151,10 @@ def _other_shapes(wanted: StateDict, state: StateDict) -> str:
     layers = {name.rpartition(".")[0] for name in names}
     ranks = {len(shape_of(state[name])) - len(shape_of(wanted[name])) for name in names}
     if len(layers) > 1 or ranks != {0}:
-        return "The checkpoint belongs to another architecture or other kwargs"
+        return (
+            "The checkpoint belongs to another architecture or other kwargs: write those it was "
+            "trained with, kwargs = { ... } in [models.NAME], or name its own factory"
+        )
     (layer,) = layers
     pairs = list(zip(state[names[0]].shape, wanted[names[0]].shape, strict=True))
     axes = [axis for axis, (one, other) in enumerate(pairs) if one != other]

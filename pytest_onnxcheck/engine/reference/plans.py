@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +10,8 @@ from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.engine.reference.structures import is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.terms import PLAIN_CONTAINERS
+from pytest_onnxcheck.wording import meant
 
 __all__ = ["Planner", "Tree", "hint", "in_toml", "refused"]
 
@@ -54,7 +55,7 @@ class Planner:
             keys.sort(key=int)
         written = self._model.containers.get(path)
         kind: Any = written
-        if written is not None and written not in containers.PLAIN:
+        if written is not None and written not in PLAIN_CONTAINERS:
             kind = import_object(written, self._model.root)
         if kind is None:
             kind = containers.by_annotation(annotation, keys)
@@ -75,7 +76,7 @@ class Planner:
         }
         if is_cache(kind):
             self._check_layers(path, entries)
-        if kind not in containers.PLAIN:
+        if kind not in PLAIN_CONTAINERS:
             name = written or containers.named(kind, self._model.root)
             self.classes[name] = kind
             kind = name
@@ -120,10 +121,8 @@ def refused(model: Model, text: str) -> CheckpointError:
 def hint(name: str, known: Iterable[str], *, listed: bool = True) -> str:
     """Which of the known names may be meant, or else what they are."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    every = f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    return meant(name, known) or every
 
 
 def in_toml(path: str) -> str:

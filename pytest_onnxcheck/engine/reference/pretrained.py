@@ -6,7 +6,6 @@ Nothing is downloaded, and no code in a folder is run.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import io
 import json
@@ -22,7 +21,8 @@ from pytest_onnxcheck.engine.reference.formats import dtypes_of, unreadable
 from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.wording import one_line, several
+from pytest_onnxcheck.places import relative
+from pytest_onnxcheck.wording import meant, one_line, several
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +101,8 @@ def _read(model: Model, folder: Path) -> tuple[Mapping[str, Any], list[Path]]:
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: is a file, and pretrained names the folder it is in: write pretrained = "
-            f'"{_relative(folder.parent, model.root)}", or, for weights alone, checkpoint = '
-            f'"{_relative(folder, model.root)}" with a factory'
+            f'"{relative(folder.parent, model.root)}", or, for weights alone, checkpoint = '
+            f'"{relative(folder, model.root)}" with a factory'
         )
     weights = weight_files(folder, model.kwargs.get("variant"))
     if not weights:
@@ -136,21 +136,13 @@ def _meant(model: Model, folder: Path) -> str:
     """What may have been meant by a folder that is not there."""
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
     names = [entry.name for entry in beside if entry.is_dir()]
-    close = difflib.get_close_matches(folder.name, names, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    name = _relative(folder, model.root)
-    if not _HUB_NAME.fullmatch(name):
-        return ""
+    name = relative(folder, model.root)
+    if (close := meant(folder.name, names)) or not _HUB_NAME.fullmatch(name):
+        return close
     return (
         f". If {name!r} is a name on the Hugging Face Hub: nothing is downloaded while checking. "
         f"Get it once, `hf download {name} --local-dir {name}`"
     )
-
-
-def _relative(path: Path, root: Path) -> str:
-    """A path as the manifest would name it."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 # the class
@@ -172,7 +164,7 @@ def _class(model: Model, folder: Path, config: Mapping[str, Any]) -> tuple[Any, 
             raise CheckpointError(
                 f"{model.factory} has no from_pretrained, which pretrained calls: name the model's "
                 "class, or, for a factory of your own, write "
-                f'checkpoint = "{_relative(folder, model.root)}" in place of pretrained'
+                f'checkpoint = "{relative(folder, model.root)}" in place of pretrained'
             )
         return made, []
     names = config.get("architectures")
@@ -209,8 +201,7 @@ def _unknown(folder: Path, name: str, config: Mapping[str, Any], transformers: A
             'project, read it, and write factory = "my_module.py:Class", whose from_pretrained is '
             "called"
         )
-    close = difflib.get_close_matches(name, dir(transformers), 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = meant(name, dir(transformers))
     return (
         f"{folder}: transformers {transformers.__version__} has no {name}{hint}: install the "
         "version that the folder was saved with"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from pytest_onnxcheck.engine.reference.signature import Signature, constant, sig
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.wording import closest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,8 +101,8 @@ class Reference:
     def _check_paths(self, wanted: list[str], held: list[str]) -> None:
         for name, path in zip(self.model.outputs, wanted, strict=True):
             if path not in held:
-                close = difflib.get_close_matches(path, held, 1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
+                close = closest(path, held)
+                hint = f"did you mean {close!r}? " if close else ""
                 raise InputError(
                     f"{self.model.name}: output {name!r}: forward returns nothing at {path!r} "
                     f"({hint}there are: {', '.join(held)})"

@@ -397,3 +397,10 @@ def test_scripted_modules_have_their_signature_too(tmp_path):
     reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
     given = {"past.0": torch.ones(2), "scale": 2 * torch.ones(2), "x": 3 * torch.ones(2)}
     assert reference.run(given)[0].tolist() == [7, 7]
+
+
+def test_arguments_by_position_stand_in_the_manifests_order(called, tmp_path):
+    called("x, y", "a", "b")
+    signature = load_reference(load_manifest(tmp_path / "models.toml").models["net"]).signature
+    assert signature.plain
+    assert signature.bind({"b": 2, "a": 1}) == ((1, 2), {})

@@ -389,7 +389,8 @@ def test_another_rank_of_one_layer_is_another_architecture(net):
     state = {**net.state_dict(), "last.weight": torch.zeros(2, 3, 1)}
     assert misfit(state).endswith(
         "last.weight is [2, 3, 1], the model has [2, 3]. The checkpoint "
-        "belongs to another architecture or other kwargs"
+        "belongs to another architecture or other kwargs: write those it was trained with, "
+        "kwargs = { ... } in [models.NAME], or name its own factory"
     )
 
 
@@ -400,7 +401,8 @@ def test_only_other_shapes_are_another_architecture(prefix):
         f"net.pt: does not fit Net{under}: of another shape: first.weight is [5, 4], the model has "
         "[3, 4], first.bias is [5], the model has [3], norm.weight is [5], the model has [3], "
         "norm.bias is [5], the model has [3], norm.running_mean is [5], the model has [3] and 2 "
-        "more. The checkpoint belongs to another architecture or other kwargs"
+        "more. The checkpoint belongs to another architecture or other kwargs: write those it was "
+        "trained with, kwargs = { ... } in [models.NAME], or name its own factory"
     )
 
 
