@@ -69,6 +69,7 @@ class SizeMismatch:
         dims: The sizes of the inputs' dims in that run.
         fixed: The artefact's, where it has a fixed size and none is declared.
         formula: An expression that gives PyTorch's sizes in all runs; None where none is known.
+        between: Whether a size in that run is none that `dims` lists, but stands between them.
     """
 
     axis: Axis
@@ -78,6 +79,7 @@ class SizeMismatch:
     dims: dict[str, int]
     fixed: int | None = None
     formula: str | None = None
+    between: bool = False
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def size_mismatches(
     at_sizes = _accepted(runs_at_sizes_of(reference, _sizes_to_see(claims, reference, fed)))
     runs = list(itertools.islice(more, _RUNS))
     runs += [run for run in itertools.islice(at_sizes, _MOST_RUNS) if run not in runs]
+    runs.sort(key=lambda run: _between(reference, run[0]))  # what is listed weighs more
     found = [(claim, odd) for claim in claims if (odd := _odd(claim, runs, reference)) is not None]
     if any(claim.fixed is None for claim, _ in found):
         runs += itertools.islice(more, _MOST_RUNS)
@@ -87,6 +88,7 @@ def size_mismatches(
             {dim: held for dim, held in tried.items() if dim in fed},
             claim.fixed,
             None if claim.fixed is not None else _formula(_sizes(claim.axis, runs), sorted(fed)),
+            _between(reference, tried),
         )
         for claim, (tried, size) in found
     )
@@ -140,6 +142,12 @@ def _sizes_to_see(
             seen = found.get(dim, [])
             found[dim] = list(dict.fromkeys([*seen, *model.dims[dim], *between]))
     return found
+
+
+def _between(reference: Reference, tried: Mapping[str, int]) -> bool:
+    """Whether a size is none of those that `dims` lists; a range means all in it."""
+    model = reference.model
+    return any(size not in model.dims[d] and d not in model.spans for d, size in tried.items())
 
 
 def _accepted(runs: Iterator[Run]) -> Iterator[_Run]:

@@ -125,7 +125,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         what = unreadable(path)
-        said = f"it {what}" if what else one_line(error)
+        plain = what is None or what.startswith("is a text")  # as a table should be
+        said = one_line(error) if plain else f"it {what}"
         raise CheckpointError(f"{path}: cannot be read: {said}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: is a {type(config).__name__}, not a table")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["path_hint"]
 
-#: what Python says where an attribute is asked of what holds inputs by default
-_PLAIN_CONTAINER = re.compile(r"'(dict|list|tuple)' object has no attribute")
+#: what Python says where a list or dict is taken for one of transformers' caches
+_NO_CACHE = re.compile(r"'(dict|list|tuple)' object has no attribute 'get_seq_length'")
 
 
 def path_hint(
@@ -29,19 +29,14 @@ def path_hint(
         error: What `forward` raised, or why it cannot be called.
     """
     paths = {name: entry.path or name for name, entry in model.inputs.items()}
-    if _PLAIN_CONTAINER.search(str(error)):
+    if _NO_CACHE.search(str(error)):
         held = [path.partition(".")[0] for path in paths.values() if "." in path]
         plain = [head for head in dict.fromkeys(held) if head not in model.containers]
-        if plain and "get_seq_length" in str(error):
+        if plain:
             return (
                 f" (what lies below {plain[0]!r} is held by a list or a dict, and transformers' "
                 f"caches by a class: write containers.{plain[0]} = "
                 '"transformers.cache_utils:DynamicCache")'
-            )
-        if plain:
-            return (
-                f" (what lies below {plain[0]!r} is held by a list or a dict; of a class of yours, "
-                f'write containers.{plain[0]} = "module:class")'
             )
     heads = {name: path.partition(".")[0] for name, path in paths.items()}
     loose = [name for name, head in heads.items() if head not in parameters]

@@ -348,8 +348,8 @@ class Net(torch.nn.Module):
     [
         (
             ["x", "cache.low"],
-            "AttributeError: 'dict' object has no attribute 'low' (what lies below 'cache' is held "
-            'by a list or a dict; of a class of yours, write containers.cache = "module:class")',
+            "AttributeError: 'dict' object has no attribute 'low'; 'cache' was given as a dict: "
+            'another container is named by containers.cache = "tuple" or "module:class"\n',
         ),
         (
             ["x", "cach.low"],
