@@ -119,7 +119,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Check -> the text of its failure."""
     project = Project(tmp_path_factory.mktemp("pages"))
     project.on_clock()
-    project.columns = 100
+    project.columns = 80
     prepare(project)
     project.manifest(MANIFEST, "latency = { seconds = 0.2, longest = 0.3 }")
     chosen = " or ".join(f"({model} and test_{check})" for check, model in FAILING.items())
