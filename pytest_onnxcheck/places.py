@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["HISTORY", "PACKAGE", "is_ours"]
+__all__ = ["HISTORY", "PACKAGE", "is_ours", "relative"]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
@@ -13,6 +13,11 @@ PACKAGE = Path(__file__).parent
 #: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
 #: would take our files for its own
 HISTORY = ".benchmarks/onnxcheck/history"
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as a manifest in the folder `root` names it: relative where it is inside."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def is_ours(file: str) -> bool:

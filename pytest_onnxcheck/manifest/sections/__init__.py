@@ -32,6 +32,7 @@ from pytest_onnxcheck.manifest.sections.tolerance import (
     NOISE_FLOOR,
     Bounds,
     Tolerance,
+    share_used,
 )
 
 __all__ = [
@@ -59,4 +60,5 @@ __all__ = [
     "Span",
     "TargetOptions",
     "Tolerance",
+    "share_used",
 ]
