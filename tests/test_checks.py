@@ -30,7 +30,7 @@ def test_a_check_is_called_the_same_everywhere(check: str):
     assert callable(room.measure)
     assert hasattr(OnnxChecks, f"test_{check}")
     assert callable(getattr(judge, check))
-    assert f"| `test_{check}" in (ROOT / "README.md").read_text()
+    assert f"| [`test_{check}" in (ROOT / "docs" / "checks" / "index.md").read_text()
 
 
 def test_no_list_of_checks_has_more_or_fewer():

@@ -61,7 +61,7 @@ def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def markdown(entries: Iterable[Entry]) -> str:
-    """The table as Markdown, for the README."""
+    """The table as Markdown, for docs/zoo.md."""
     header, *found = table_lines(entries)
     shown = [header, ("---",) * len(header), *found]
     return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in shown) + "\n"
