@@ -97,7 +97,7 @@ def test_without_imports_no_code_runs(folder: Path, capsys: pytest.CaptureFixtur
         ("w.pt", b"", "is empty"),
         ("w.pt", b"PK\x03\x04cut", "is cut short (an archive without its end, 7 bytes)"),
         ("w.pt", b"<html>", "is a web page"),
-        ("w.pt", b"weights", "is neither an archive, nor a pickle, nor safetensors"),
+        ("w.pt", b"weights", "is a text, which begins with 'weights'"),
         ("w.safetensors", b"\x08", "is neither an archive, nor a pickle, nor safetensors"),
         ("w.safetensors", (9).to_bytes(8, "little") + b"{broken..", "header is damaged"),
     ],
