@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
             "argument"
         )
+    _refuse_two_manifests(config, settings)
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
@@ -74,6 +75,23 @@ def pytest_configure(config: pytest.Config) -> None:
                 "to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+
+
+def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
+    """An argument says what is run: another manifest as an option would not be looked at."""
+    option: str | None = config.getoption("onnxcheck_manifest")
+    if option is None or config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return
+    folder = config.invocation_params.dir
+    files = [argument.partition("::")[0] for argument in config.args]
+    manifests = [file for file in files if file.endswith(".toml")]
+    if manifests and settings.manifest.resolve() not in {
+        (folder / manifest).resolve() for manifest in manifests
+    }:
+        raise pytest.UsageError(
+            f"--onnxcheck-manifest={option} does nothing beside the argument {manifests[0]}, which "
+            "is what is checked: leave out one of them, or give both as arguments"
+        )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
