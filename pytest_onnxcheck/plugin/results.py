@@ -216,7 +216,7 @@ def _latency_checks(
         targets: Take these in place of the manifest's.
     """
     from pytest_onnxcheck.history import check_key
-    from pytest_onnxcheck.manifest.resolve import latency_id
+    from pytest_onnxcheck.manifest.model import latency_id
 
     return {
         check_key(name, model.name, variant.name, latency_id(target, point)): (
