@@ -13,7 +13,7 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
-from pytest_onnxcheck.plugin.reports import WIDTH, terminal_width
+from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
@@ -97,7 +97,7 @@ def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
 def pytest_sessionstart(session: pytest.Session) -> None:
     """From here on there is a terminal, if there is one: its width, and what is done in it."""
     config = session.config
-    config.stash[WIDTH] = terminal_width(config)
+    config.stash[WIDTH], config.stash[SIGNS] = terminal_width(config), has_signs(config)
     if config.stash[SETTINGS].wanted and (ticker := start_ticker(config)) is not None:
         config.add_cleanup(ticker.close)
 
