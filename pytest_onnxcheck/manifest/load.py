@@ -321,6 +321,8 @@ def _explain(kind: type[BaseModel], value: object, detail: Any) -> tuple[KeyPath
     message = message.format(**context) if detail["type"] in _SENTENCES else message
     message = message[:1].lower() + message[1:]
     got = "" if "got " in message else f", got {given!r}"
+    if detail["type"] == "tuple_type" and path[:1] == ("dims",):
+        got += ": write the sizes, [1, 8], or a range, { from = 1, to = 8 }"
     return path, f"{_named(path)}{message}{got}"
 
 
