@@ -146,7 +146,9 @@ def test_another_manifest_by_option_and_by_ini(project: Project):
 def test_a_missing_manifest_is_a_usage_error(project: Project):
     result = project.collect("--onnxcheck")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--onnxcheck: no manifest at *models.toml: write one*"])
+    result.stderr.fnmatch_lines(
+        ["*--onnxcheck: no manifest at *models.toml: let `onnxcheck init` draft one*"]
+    )
 
 
 def test_models_are_chosen_by_glob(project: Project):

@@ -100,6 +100,10 @@ def load_manifest(
     shown = shown or path.name
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{shown}: there is no such manifest: name another, or let `onnxcheck init` draft one"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{shown}: cannot be read: {error}") from error
     return parse_manifest(text, path, shown=shown, targets=targets)

@@ -69,10 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():
             raise pytest.UsageError(
-                f"--onnxcheck: no manifest at {settings.manifest}: write one (see the README), or "
-                "name it with --onnxcheck-manifest=PATH. The folder is pytest's rootdir; if it is "
-                "not the one you mean, write every path option with '=' (pytest takes a bare path "
-                "to an existing file for a hint where the rootdir is)"
+                f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
+                "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
+                "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
+                "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
 

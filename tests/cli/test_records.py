@@ -142,7 +142,7 @@ def test_doctor_says_what_runs_here(
     assert main(["doctor", "--manifest", "no.toml", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == [next(iter(found["problems"]))]
-    assert "no.toml: cannot be read" in found["problems"][0]
+    assert "no.toml: there is no such manifest" in found["problems"][0]
     assert [target["target"] for target in found["targets"]][:2] == ["cpu", "cuda"]
 
 
