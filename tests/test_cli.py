@@ -30,9 +30,16 @@ def test_validate_prints_every_problem(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_missing_file_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["validate", str(tmp_path / "no.toml")]) == 1
-    assert "no.toml: cannot be read" in capsys.readouterr().err
+    assert (
+        "no.toml: there is no such manifest: name another, or let `onnxcheck init`"
+        in capsys.readouterr().err
+    )
     assert main(["table", str(tmp_path / "no.json")]) == 1
-    assert "no.json" in capsys.readouterr().err
+    (tmp_path / "now.json").touch()
+    assert main(["table", str(tmp_path / "no.json")]) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told[0] == f"not found: {tmp_path / 'no.json'}"
+    assert told[1] == f"not found: {tmp_path / 'no.json'} (did you mean 'now.json'?)"
 
 
 def test_schema_is_json(capsys: pytest.CaptureFixture[str]):

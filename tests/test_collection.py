@@ -146,7 +146,9 @@ def test_another_manifest_by_option_and_by_ini(project: Project):
 def test_a_missing_manifest_is_a_usage_error(project: Project):
     result = project.collect("--onnxcheck")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(["*--onnxcheck: no manifest at *models.toml: write one*"])
+    result.stderr.fnmatch_lines(
+        ["*--onnxcheck: no manifest at *models.toml: let `onnxcheck init` draft one*"]
+    )
 
 
 def test_models_are_chosen_by_glob(project: Project):
@@ -392,6 +394,19 @@ def test_an_option_without_the_gate_is_refused(project: Project, option: str):
     result.stdout.fnmatch_lines([text])
     named = project.pytest("models.toml", option, "--collect-only", "-q")
     assert named.ret == 0
+
+
+def test_another_manifest_as_an_argument_is_refused(project: Project):
+    project.manifest(mlps("net"))
+    project.manifest(mlps("other"), name="other.toml")
+    result = project.pytest("--onnxcheck-manifest=other.toml", "models.toml::net")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        [
+            "*--onnxcheck-manifest=other.toml does nothing beside the argument models.toml, which "
+            "is what is checked: leave out one of them, or give both as arguments"
+        ]
+    )
 
 
 def test_a_record_of_the_ini_file_is_not_overwritten_by_a_run_of_other_tests(project: Project):

@@ -161,7 +161,7 @@ def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project
 
     project.manifest(
         "".join(
-            TWO_HEADS.format(name=name, onnx=f"{name}.onnx")
+            TWO_HEADS.format(name=name, onnx=f"{name}.onnx".replace("missing", "swaped"))
             for name in ("healthy", "wrong_weight", "swapped", "missing")
         )
     )
@@ -193,7 +193,9 @@ def test_faults_in_given_artefacts_are_caught_and_the_healthy_one_passes(project
     # one check owns the missing file, the others say which
     assert outcomes["missing::file-fp32::test_export"] == "failed"
     assert outcomes["missing::file-fp32::test_structure"] == "skipped"
-    assert "artefact not found" in project.reason("missing::file-fp32::test_export")
+    reason = project.reason("missing::file-fp32::test_export")
+    assert "artefact not found" in reason
+    assert "did you mean 'swapped.onnx'?" in reason
     assert project.reason("missing::file-fp32::test_equivalence[cpu]") == (
         "needs what failed in models.toml::missing::file-fp32::test_export"
     )
@@ -394,6 +396,26 @@ def test_an_int8_in_which_nothing_was_quantized(project: Project):
     reason = project.reason("net::torchscript-op17-int8-dynamic::test_quantization")
     assert "nothing was quantized" in reason
     assert "left in float: 1 Conv" in reason
+
+
+def test_an_artefact_whose_input_has_another_name_says_so_once(project: Project):
+    torch.manual_seed(0)
+    module = TwoHeads().eval()
+    torch.save(module.state_dict(), project.path / "heads.pt")
+    save_artefact(project, module, "heads.onnx")
+    model = onnx.load(project.path / "heads.onnx")
+    for node in model.graph.node:
+        node.input[:] = ["features" if used == "x" else used for used in node.input]
+    model.graph.input[0].name = "features"
+    onnx.save(model, project.path / "heads.onnx")
+    project.manifest(TWO_HEADS.format(name="net", onnx="heads.onnx"))
+    project.run("-k", "equivalence")
+    check = project.record["checks"][0]
+    assert check["reason"] == (
+        "the artefact needs inputs ['features'], which the manifest lacks; it has ['x']: give "
+        "the inputs the same names here and there"
+    )
+    assert not check.get("findings")  # and not one a case
 
 
 def test_a_given_int8_artefact_that_is_float(project: Project):

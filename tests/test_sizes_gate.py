@@ -199,3 +199,21 @@ def test_the_example_gives_the_sizes_where_nothing_is_drawn(project):
     checks = {check["nodeid"].partition("::")[2]: check for check in project.record["checks"]}
     timed = checks["ids::torchscript-op17-fp32::test_latency[cpu]"]["measurement"]
     assert timed["dims"] == {"batch": 7}
+
+
+def test_where_pytorch_does_not_run_a_dim_at_its_smallest_is_named(project: Project):
+    project.manifest(
+        """
+[models.pooled]
+factory = "torch.nn:MaxPool1d"
+kwargs = { kernel_size = 2 }
+exporters = ["torchscript"]
+opsets = [17]
+dims = { time = { from = 1, to = 8 } }
+inputs.x.shape = [1, 3, "time"]
+outputs.y.shape = [1, 3, "time // 2"]
+"""
+    )
+    project.run("-k", "equivalence")
+    told = "time = 1 may be too small for it: begin higher in dims"
+    assert told in project.reason("pooled::torchscript-op17-fp32::test_equivalence[cpu]")

@@ -62,6 +62,17 @@ def test_a_red_run_says_what_is_red_within_80_columns(red: Project):
     assert red.outcomes()["mended::torchscript-op17-fp32::test_structure"] == "xpassed"
 
 
+def test_a_failure_is_ascii_where_the_terminal_is(red: Project):
+    red.environ = {"PYTHONIOENCODING": "ascii"}
+    result = red.pytest("--onnxcheck", "-k", "small and export", fresh=True)
+    assert result.ret == 1
+    assert "  small - torchscript-op17-fp32" in result.outlines
+    text = "\n".join(result.outlines)
+    assert text.isascii()
+    assert "\\xb7" not in text  # as pytest writes what is none
+    assert "\\u2026" not in text
+
+
 def test_the_short_summary_begins_with_the_number(red: Project):
     result = red.run("-m", "not latency")
     # as much as pytest leaves of it, without a CI's variable

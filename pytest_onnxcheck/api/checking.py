@@ -40,9 +40,14 @@ class Checked:
     closeness: Closeness | None
     unsupported: str | None = None
 
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "ok": self.ok}
 
 
 def check_artefact(

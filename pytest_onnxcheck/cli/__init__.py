@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -69,6 +70,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except click.Abort:
         return 130  # as shells say of a process that Ctrl-C ended
+    except FileNotFoundError as error:
+        from pytest_onnxcheck.files import not_found
+
+        echo(error if error.filename is None else not_found(Path(error.filename)), err=True)
+        return 1
     except (OnnxCheckError, OSError) as error:
         echo(error, err=True)
         return 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["doctor"]
 
 
-@click.command()
+@click.command(short_help="Show versions, targets that run, and what would be skipped.")
 @click.option("--manifest", type=FILE, help="Default: models.toml, where there is one.")
 @json_option
 def doctor(manifest: Path | None, as_data: bool) -> int:
@@ -45,7 +45,8 @@ def _tell(found: Diagnosis) -> None:
     lines += [("features", f"{', '.join(found.features) or 'unknown'}{saturates}")]
     lines += [("threads", threads)]
     for target in found.targets:
-        lines.append((target.target, "runs" if target.problem is None else str(target.problem)))
+        problem = str(target.problem).removeprefix(f"{target.target}: ")
+        lines.append((target.target, "runs" if target.problem is None else problem))
     for skipped in found.skipped:
         names = f" ({several(skipped.models, 3)})" if skipped.models else ""
         lines.append(("would skip", f"{skipped.what}{names}: {skipped.reason}"))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pytest_onnxcheck.cli.options import FILE, json_option
 from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.errors import OnnxCheckError
 
@@ -13,9 +14,9 @@ __all__ = ["frontier"]
 
 
 @click.command()
-@click.argument("record", type=click.Path(path_type=Path))
+@click.argument("record", type=FILE)
 @click.argument("model", default="*")
-@click.option("--json", "as_data", is_flag=True, help="As data, for a plot.")
+@json_option
 def frontier(record: Path, model: str, as_data: bool) -> None:
     """Print what each variant in a record costs, and which to release.
 

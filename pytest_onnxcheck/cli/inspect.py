@@ -13,7 +13,7 @@ from pytest_onnxcheck.cli.progress import columns
 __all__ = ["inspect"]
 
 
-@click.command()
+@click.command(short_help="Show what an .onnx holds, leaks, and where it loads.")
 @click.argument("model", type=FILE, metavar="MODEL.ONNX")
 @click.option("--graph", is_flag=True, help="List the nodes too.")
 @json_option

@@ -21,6 +21,7 @@ from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.errors import ExportError, StageError
+from pytest_onnxcheck.files import not_found
 from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.progress import stage
 
@@ -167,7 +168,7 @@ class Builds:
     ) -> Artefact:
         def load() -> Artefact:
             if not path.is_file():
-                raise ExportError(f"artefact not found: {path} ({missing})")
+                raise ExportError(f"artefact {not_found(path)} ({missing})")
             try:
                 faults = data_faults(path)
                 artefact = Artefact.given(path)

@@ -100,6 +100,10 @@ def load_manifest(
     shown = shown or path.name
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ManifestError(
+            f"{shown}: there is no such manifest: name another, or let `onnxcheck init` draft one"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{shown}: cannot be read: {error}") from error
     return parse_manifest(text, path, shown=shown, targets=targets)
@@ -321,6 +325,8 @@ def _explain(kind: type[BaseModel], value: object, detail: Any) -> tuple[KeyPath
     message = message.format(**context) if detail["type"] in _SENTENCES else message
     message = message[:1].lower() + message[1:]
     got = "" if "got " in message else f", got {given!r}"
+    if detail["type"] == "tuple_type" and path[:1] == ("dims",):
+        got += ": write the sizes, [1, 8], or a range, { from = 1, to = 8 }"
     return path, f"{_named(path)}{message}{got}"
 
 

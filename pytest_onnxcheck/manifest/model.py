@@ -13,7 +13,12 @@ from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
 from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
 
-__all__ = ["Model", "Variant"]
+__all__ = ["Model", "Variant", "latency_id"]
+
+
+def latency_id(target: str, point: str) -> str:
+    """The id of a latency check: `cpu-batch8` of `cpu` and point `batch8`, which may be empty."""
+    return "-".join(filter(None, (target, point)))
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, is_librar
 __all__ = [
     "BUILTIN_DEFAULTS",
     "drawn_sizes",
-    "latency_id",
     "resolve",
 ]
 
@@ -38,11 +37,6 @@ BUILTIN_DEFAULTS = s.Defaults(
     marks=(),
     operator_libraries=(),
 )
-
-
-def latency_id(target: str, point: str) -> str:
-    """The id of a latency check: `cpu-batch8` of `cpu` and point `batch8`, which may be empty."""
-    return "-".join(filter(None, (target, point)))
 
 
 def resolve(

@@ -40,7 +40,7 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
-from pytest_onnxcheck.plugin.reports import WIDTH, outcome, put_number_first
+from pytest_onnxcheck.plugin.reports import WIDTH, failure_shown, outcome, put_number_first
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.progress import watched
 from pytest_onnxcheck.record.entry import Entry, Planned
@@ -328,7 +328,8 @@ class CheckItem(pytest.Function):
             expected = self.get_closest_marker("xfail") is not None
             if not expected or isinstance(error, _OWN_STAGE.get(self.check, ())):
                 error.reported_by = self.nodeid
-            raise pytest.fail.Exception(terminal(error), pytrace=False) from None
+            text = failure_shown(self.config, error)
+            raise pytest.fail.Exception(text, pytrace=False) from None
 
     def _requires_target(self) -> str | None:
         """Who asks for the target to be there, as a sentence."""
@@ -358,7 +359,7 @@ class CheckItem(pytest.Function):
             model, variant = self.parent.model.name, self.parent.variant.name
             width = self.config.stash[WIDTH]
             text = failure_text(model, variant, verdict, measurement, width=width)
-            pytest.fail(terminal(text), pytrace=False)
+            pytest.fail(failure_shown(self.config, text), pytrace=False)
 
     def complete(self, report: pytest.TestReport) -> None:
         """Adds to a report what the check found, which reaches the record also through xdist."""

@@ -13,7 +13,7 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
-from pytest_onnxcheck.plugin.reports import WIDTH, terminal_width
+from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
@@ -57,6 +57,7 @@ def pytest_configure(config: pytest.Config) -> None:
             f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
             "argument"
         )
+    _refuse_two_manifests(config, settings)
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
@@ -68,18 +69,35 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():
             raise pytest.UsageError(
-                f"--onnxcheck: no manifest at {settings.manifest}: write one (see the README), or "
-                "name it with --onnxcheck-manifest=PATH. The folder is pytest's rootdir; if it is "
-                "not the one you mean, write every path option with '=' (pytest takes a bare path "
-                "to an existing file for a hint where the rootdir is)"
+                f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
+                "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
+                "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
+                "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+
+
+def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
+    """An argument says what is run: another manifest as an option would not be looked at."""
+    option: str | None = config.getoption("onnxcheck_manifest")
+    if option is None or config.args_source is not pytest.Config.ArgsSource.ARGS:
+        return
+    folder = config.invocation_params.dir
+    files = [argument.partition("::")[0] for argument in config.args]
+    manifests = [file for file in files if file.endswith(".toml")]
+    if manifests and settings.manifest.resolve() not in {
+        (folder / manifest).resolve() for manifest in manifests
+    }:
+        raise pytest.UsageError(
+            f"--onnxcheck-manifest={option} does nothing beside the argument {manifests[0]}, which "
+            "is what is checked: leave out one of them, or give both as arguments"
+        )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
     """From here on there is a terminal, if there is one: its width, and what is done in it."""
     config = session.config
-    config.stash[WIDTH] = terminal_width(config)
+    config.stash[WIDTH], config.stash[SIGNS] = terminal_width(config), has_signs(config)
     if config.stash[SETTINGS].wanted and (ticker := start_ticker(config)) is not None:
         config.add_cleanup(ticker.close)
 

@@ -8,11 +8,20 @@ import pytest
 
 from pytest_onnxcheck.verdict import Grade, Verdict
 
-__all__ = ["WIDTH", "outcome", "put_number_first", "terminal_width"]
+__all__ = [
+    *("SIGNS", "WIDTH", "failure_shown", "has_signs"),
+    *("outcome", "put_number_first", "terminal_width"),
+]
 
 #: how many characters fit a line, as it was when the session began: while a check runs, its output
 #: is captured, and the terminal cannot be asked
 WIDTH = pytest.StashKey[int]()
+
+#: whether the terminal has the signs that texts use; asked when the session begins, too
+SIGNS = pytest.StashKey[bool]()
+
+#: what stands for signs of `report.text` where a terminal has none
+_PLAIN = str.maketrans({"·": "-", "…": "..."})
 
 #: how pytest begins the message of `pytest.fail`, and of a test that passes against its xfail
 _FAILED, _STRICT_XPASS = "Failed: ", "[XPASS(strict)]"
@@ -24,6 +33,26 @@ def terminal_width(config: pytest.Config) -> int:
     if reporter is None:
         return shutil.get_terminal_size().columns
     return int(config.get_terminal_writer().fullwidth)
+
+
+def has_signs(config: pytest.Config) -> bool:
+    """Whether the terminal can show more than ASCII; a worker of pytest-xdist cannot tell."""
+    if config.pluginmanager.get_plugin("terminalreporter") is None:
+        return True
+    encoding = getattr(config.get_terminal_writer()._file, "encoding", None) or "ascii"
+    try:
+        "✓✗·…".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def failure_shown(config: pytest.Config, text: object) -> str:
+    """The text of a failure as the terminal can show it."""
+    from pytest_onnxcheck.report.escaping import terminal
+
+    shown = terminal(text)
+    return shown if config.stash[SIGNS] else shown.translate(_PLAIN)
 
 
 def outcome(report: pytest.TestReport) -> str:

@@ -9,7 +9,7 @@ import pytest
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
 from pytest_onnxcheck.plugin.outputs import Outputs
-from pytest_onnxcheck.plugin.reports import terminal_width
+from pytest_onnxcheck.plugin.reports import SIGNS, terminal_width
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.report.escaping import terminal
 
@@ -182,7 +182,7 @@ class Results:
         shown = Shown(
             width=terminal_width(self.config),
             verbosity=self.config.get_verbosity(),
-            plain=not _has_signs(self.config.get_terminal_writer()),
+            plain=not self.config.stash[SIGNS],
             whole_frontier=self.config.stash[SETTINGS].frontier,
         )
         terminalreporter.ensure_newline()
@@ -193,16 +193,6 @@ class Results:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:
             terminalreporter.write_line(terminal(line), **markup)
-
-
-def _has_signs(writer: Any) -> bool:
-    """Whether a terminal has the signs of `report.variants`."""
-    encoding = getattr(writer._file, "encoding", None) or "ascii"
-    try:
-        "✓✗".encode(encoding)
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
 
 
 def _latency_checks(
@@ -216,7 +206,7 @@ def _latency_checks(
         targets: Take these in place of the manifest's.
     """
     from pytest_onnxcheck.history import check_key
-    from pytest_onnxcheck.manifest.resolve import latency_id
+    from pytest_onnxcheck.manifest.model import latency_id
 
     return {
         check_key(name, model.name, variant.name, latency_id(target, point)): (

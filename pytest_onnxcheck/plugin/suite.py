@@ -10,7 +10,7 @@ import pytest
 
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.errors import StageError
-from pytest_onnxcheck.manifest.resolve import latency_id
+from pytest_onnxcheck.manifest.model import latency_id
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.manifest.targets import EVALUATOR
 from pytest_onnxcheck.measurement import LatencyMeasurement, PastRuns

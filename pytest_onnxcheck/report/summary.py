@@ -10,6 +10,7 @@ from typing import Any
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import rows
 from pytest_onnxcheck.report.table import file_size, made_on, markdown
+from pytest_onnxcheck.wording import one_line
 
 __all__ = ["as_data", "as_markdown", "as_text"]
 
@@ -49,7 +50,8 @@ def as_markdown(record: Record, title: str) -> str:
 
 def as_text(record: Record, title: str, width: int = 80) -> str:
     """A record as text: a line a variant, what failed below it, wrapped."""
-    return "\n".join([*_lines(record, title, width), "", made_on(record)])
+    made = textwrap.wrap(made_on(record), max(width, 40), subsequent_indent="  ")
+    return "\n".join([*_lines(record, title, width), "", *made, ""])
 
 
 def _lines(record: Record, title: str, width: int) -> Iterator[str]:
@@ -61,11 +63,12 @@ def _lines(record: Record, title: str, width: int) -> Iterator[str]:
             model = row.model
             yield f"\n{model}"
         size = row.size_bytes()
-        yield f"  {row.verdict():<8} {row.variant:<28} {'' if size is None else file_size(size):>9}"
+        told = "" if size is None else file_size(size)
+        yield f"  {row.verdict():<8} {row.variant:<28} {told:>9}".rstrip()
         for entry in row.entries:
             if entry.state in _RED:
                 point = f"[{entry.point}]" if entry.point else ""
-                text = f"{entry.check}{point}: {entry.reason}"
+                text = f"{entry.check}{point}: {one_line(entry.reason or '')}"
                 indent = " " * 11
                 yield from textwrap.wrap(
                     text, max(width, 40), initial_indent=indent, subsequent_indent=indent

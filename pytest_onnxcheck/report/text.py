@@ -241,7 +241,11 @@ def _diagnosis(found: Diagnosis | None) -> Iterator[str]:
     yield ""
     yield f"  guilty stage: {found.stage or _nobody(found.steps)}"
     if found.steps:
-        yield from _table([_step(step) for step in found.steps], "    ", left=True)
+        lines = _table([_step(step) for step in found.steps], "    ", left=True)
+        for line, step in zip(lines, found.steps, strict=True):
+            yield line
+            if step.note:
+                yield f"      {step.note}"
     if found.divergence is not None:
         yield from _divergence(found.divergence)
     if found.losses:
@@ -286,7 +290,7 @@ def _nobody(steps: Sequence[Step]) -> str:
 def _step(step: Step) -> tuple[str, ...]:
     agrees = {True: "agrees", False: "DIFFERS", None: "not run"}[step.agrees]
     ratio = "" if step.ratio is None else f"{step.ratio:.3g} {step.unit}"
-    return step.name, agrees, ratio, step.note
+    return step.name, agrees, ratio
 
 
 def _divergence(found: Divergence) -> Iterator[str]:

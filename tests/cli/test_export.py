@@ -130,7 +130,10 @@ def test_wrong_usage_is_a_sentence(
     [
         (["--checkpoint", "no.pt"], "checkpoint not found: no.pt"),
         (["--checkpoint", "folds/fold1.pt", "--factory", "nets.py:conv"], "does not fit"),
-        (["--checkpoint", "folds/fold1.pt", "--manifest", "no.toml"], "no.toml: cannot be read"),
+        (
+            ["--checkpoint", "folds/fold1.pt", "--manifest", "no.toml"],
+            "no.toml: there is no such manifest",
+        ),
         (
             ["--checkpoint", "folds/fold1.pt", "--manifest", "two.toml"],
             "two.toml: it cannot be told which model is meant; name one of: a, b (--model NAME)",

@@ -32,6 +32,12 @@ def test_help_is_what_it_was_and_fits(
     assert path.read_text() == text
 
 
+def test_the_list_of_commands_cuts_no_sentence(capsys: pytest.CaptureFixture[str]):
+    assert main(["--help"]) == 0
+    commands_told = capsys.readouterr().out.partition("Commands:")[2]
+    assert "..." not in commands_told
+
+
 def test_every_snapshot_is_of_a_command():
     assert {path.stem for path in SNAPSHOTS.glob("help-*.txt")} == {
         f"help-{command}" for command in ["onnxcheck", *commands()]

@@ -102,6 +102,22 @@ def test_a_report_says_what_failed(changed: Callable[..., str], capsys: pytest.C
     assert "opset: 17, declared 20" in text
 
 
+def test_a_report_fits_the_terminal_and_tells_a_variant_without_a_file(
+    changed: Callable[..., str], capsys: pytest.CaptureFixture[str]
+):
+    def broken(record: dict) -> None:
+        found = entry(record, "export")
+        found |= {"outcome": "failed", "grade": None, "measurement": None}
+        found["reason"] = "net: PyTorch itself does not run\n  nets.py:16 in forward"
+        record["checks"] = [found]
+
+    assert main(["report", changed(broken)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert "  FAIL     torchscript-op17-fp32" in lines  # nothing behind it
+    assert any("does not run nets.py:16 in forward" in line for line in lines)
+
+
 def test_two_records_are_needed(changed: Callable[..., str], capsys: pytest.CaptureFixture[str]):
     assert main(["compare", "a.json"]) == 2
     assert "give two records or more" in capsys.readouterr().err
@@ -121,12 +137,12 @@ def test_doctor_says_what_runs_here(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("versions    pytest-onnxcheck ")
     assert "cpu         runs" in lines
-    assert any(line.startswith("cuda        cuda: CUDAExecutionProvider is not") for line in lines)
+    assert any(line.startswith("cuda        CUDAExecutionProvider is not") for line in lines)
     assert any(line.startswith("would skip  every check on cuda (a): ") for line in lines)
     assert main(["doctor", "--manifest", "no.toml", "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
     assert found["problems"] == [next(iter(found["problems"]))]
-    assert "no.toml: cannot be read" in found["problems"][0]
+    assert "no.toml: there is no such manifest" in found["problems"][0]
     assert [target["target"] for target in found["targets"]][:2] == ["cpu", "cuda"]
 
 

@@ -53,11 +53,12 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
 
     Raises:
         TargetAbsent: The target is not on this machine.
-        RunError: The artefact does not load there.
+        RunError: The artefact does not load there, or needs inputs that are not declared.
         InputError: PyTorch itself does not run on a declared case.
     """
     oracle, variant = subject.oracle, subject.variant
     session = open_session(subject.artefact, subject.target)
+    session.check_names(oracle.reference.model.inputs)  # else every case would say so
     cases = oracle.cases(variant)
     measured = [
         found

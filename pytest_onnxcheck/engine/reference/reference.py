@@ -162,8 +162,25 @@ class Reference:
             f"{self.model.name}: PyTorch itself does not run on {shapes}: "
             f"{type(error).__name__}: {error}{self.scalars_hint()}"
             f"{path_hint(self.model, parameters, error) or self.signature.hint()}"
-            f"\n{user_frames(error)}"
+            f"{self._smallest_hint(inputs)}\n{user_frames(error)}"
         )
+
+    def _smallest_hint(self, inputs: Mapping[str, Any]) -> str:
+        """Which dims are at their smallest here, as where a pooling has nothing left to pool."""
+        sizes = {
+            dim: int(found)
+            for name, array in inputs.items()
+            for dim, found in zip(self.shapes.get(name, ()), array.shape, strict=False)
+            if isinstance(dim, str)
+        }
+        smallest = [
+            f"{dim} = {sizes[dim]}"
+            for dim, span in self.model.sizes.items()
+            if len(span) > 1 and sizes.get(dim) == span[0]
+        ]
+        if not smallest:
+            return ""
+        return f" ({' and '.join(smallest)} may be too small for it: begin higher in dims)"
 
     def scalars_hint(self) -> str:
         """What to write where inputs may be meant as numbers or flags; empty where none may."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -167,6 +167,19 @@ class Session:
                 raise RunError(problem)
         return partial(self.handle.run, None, cast)
 
+    def check_names(self, given: Collection[str]) -> None:
+        """Whether the artefact takes these inputs.
+
+        Raises:
+            RunError: It needs an input that is not among them.
+        """
+        missing = [name for name in self.inputs if name not in given]
+        if missing:
+            raise RunError(
+                f"the artefact needs inputs {missing}, which the manifest lacks; it has "
+                f"{list(given)}: give the inputs the same names here and there"
+            )
+
     def cast_inputs(self, inputs: Arrays) -> dict[str, Array]:
         """What the artefact takes, with float32 as float16 where the variant takes that.
 
@@ -175,9 +188,7 @@ class Session:
         """
         import numpy as np
 
-        missing = [name for name in self.inputs if name not in inputs]
-        if missing:
-            raise RunError(f"the artefact needs inputs {missing}, which the manifest lacks")
+        self.check_names(inputs)
         return {
             name: narrowed_to_float16(array)
             if name in self.narrowed

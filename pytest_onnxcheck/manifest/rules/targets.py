@@ -9,9 +9,12 @@ from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, MODEL_NAME, Found
 from pytest_onnxcheck.manifest.rules.budget import PER_TARGET
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
-from pytest_onnxcheck.wording import closest, meant
+from pytest_onnxcheck.wording import closest
 
 __all__ = ["check_target_names", "check_targets", "unknown_target"]
+
+#: what people call a target that has another name here, which its letters would not lead to
+_CALLED = {"gpu": "cuda", "nvidia": "cuda", "trt": "tensorrt"}
 
 
 def check_targets(
@@ -23,7 +26,7 @@ def check_targets(
         if not MODEL_NAME.fullmatch(name):
             yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
         if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
-            close = closest(name, BUILTIN_TARGETS)
+            close = _closest_target(name, BUILTIN_TARGETS)
             hint = f" (or did you mean {close!r}?)" if close else ""
             text = "missing key 'provider': the name of ONNX Runtime's execution provider"
             yield where, text + hint
@@ -82,7 +85,16 @@ def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Fo
 def unknown_target(name: str, targets: Iterable[str]) -> str:
     """What to say of a target that nobody declares."""
     names = list(targets)
+    close = _closest_target(name, names)
+    hint = "" if close is None else f" (did you mean {close!r}?)"
     return (
-        f"{name!r} is not one of {', '.join(names)}{meant(name, names)}; declare it in "
+        f"{name!r} is not one of {', '.join(names)}{hint}; declare it in "
         f"[targets.{name}], or by the hook pytest_onnxcheck_targets"
     )
+
+
+def _closest_target(name: str, targets: Iterable[str]) -> str | None:
+    """The target that is meant by another name, such as `cuda` by `gpu`; None where none is."""
+    known = list(targets)
+    called = _CALLED.get(name.lower())
+    return called if called in known else closest(name.lower(), known)
