@@ -1,0 +1,1 @@
+"""What passed leaves the gate as a bundle: a folder with its files, their hashes, and why."""
