@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target, is_library_file
-from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
+from pytest_onnxcheck.manifest.terms import FRONTIER, WITHOUT_VNNI, Cpu
 
 __all__ = [
     "BUILTIN_DEFAULTS",
@@ -162,6 +162,7 @@ class Model:
     operator_libraries: tuple[str, ...] = ()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
+    release: s.Release | None = None
 
     @property
     def sizes(self) -> dict[str, range]:
@@ -197,6 +198,10 @@ class Model:
     def cpu(self) -> Target:
         """ONNX Runtime's CPU as it comes, whatever the manifest says of its target `cpu`."""
         return replace(CPU, libraries=self.operator_libraries)
+
+    def may_release(self, variant: Variant) -> bool:
+        """Whether a variant is the one that the manifest releases, or may turn out to be."""
+        return self.release is not None and self.release.variant in (FRONTIER, variant.name)
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.
@@ -265,6 +270,7 @@ def resolve(
         example=section.example,
         calibration=section.calibration,
         accuracy=section.accuracy,
+        release=section.release,
         draws=levels.inherited("draws"),
         probe_seconds=levels.inherited("probe_seconds"),
         latency=_merge(s.Latency, [defaults.latency, section.latency]),
