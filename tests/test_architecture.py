@@ -19,6 +19,7 @@ LIBRARIES = {
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
+    "release": {"pydantic"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
