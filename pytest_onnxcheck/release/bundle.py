@@ -98,32 +98,40 @@ def bundle(
     with tempfile.TemporaryDirectory(dir=to, prefix=".bundling-") as temporary:
         work = Path(temporary) / "bundle"
         work.mkdir()
-        _copy_artefact(choice.stripped[0], work, chosen.name)
-        content = record.read_bytes()
-        own = scrubbed(json.loads(content), written_as.path, chosen.name, chosen.root)
-        write(own, work / RECORD)
-        known = _described(
-            work / RECORD,
-            choice.row.variant,
-            name=release.name or chosen.name,
-            version=release.version or "",
-            source=source,
-            run_id=hashlib.sha256(content).hexdigest()[:16],
-        )
-        write_atomically(work / METADATA, as_json(asdict(known)))
-        write_atomically(work / CARD, model_card(known))
-        write_sums(work)
+        known = _filled(work, record, written_as, chosen, choice, source)
         folder = _placed(work, to / f"{known.name}-{known.version}")
     return Bundle(folder, known, tuple(files_in(folder)), tuple(_told(known)))
 
 
-def _described(
-    record: Path, variant: str, *, name: str, version: str, source: Source, run_id: str
+def _filled(
+    work: Path,
+    record: Path,
+    manifest: ManifestFile,
+    model: Model,
+    choice: Choice,
+    source: Source,
 ) -> Metadata:
-    """The metadata, from the record that is in the bundle: whoever has that can make it again."""
-    written = load(record)
-    choice = choose(written.checks, written.checks[0].model, variant)
-    return describe(written, choice, name=name, version=version, source=source, run_id=run_id)
+    """Puts all files into a folder.
+
+    The metadata is made from the record that is in the bundle: whoever has that can make it again.
+    """
+    _copy_artefact(choice.stripped[0], work, model.name)
+    content = record.read_bytes()
+    write(scrubbed(json.loads(content), manifest.path, model.name, model.root), work / RECORD)
+    own, release = load(work / RECORD), model.release
+    assert release is not None
+    known = describe(
+        own,
+        choose(own.checks, model.name, choice.row.variant),
+        name=release.name or model.name,
+        version=release.version or "",
+        source=source,
+        run_id=hashlib.sha256(content).hexdigest()[:16],
+    )
+    write_atomically(work / METADATA, as_json(asdict(known)))
+    write_atomically(work / CARD, model_card(known))
+    write_sums(work)
+    return known
 
 
 def _model(manifest: Path, name: str | None) -> Model:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 
-from pytest_onnxcheck.measurement import TensorSpec
-from pytest_onnxcheck.release.metadata import Accuracy, Errors, Metadata
+from pytest_onnxcheck.measurement import AccuracyMeasurement, TensorSpec
+from pytest_onnxcheck.release.metadata import Errors, Metadata
 
 __all__ = ["model_card"]
 
@@ -143,7 +143,7 @@ def _errors(found: Errors) -> Iterator[tuple[str, ...]]:
         yield found.target, str(found.cases), f"`{output.name}`", *map(_number, numbers)
 
 
-def _accuracy(found: Accuracy) -> tuple[str, ...]:
+def _accuracy(found: AccuracyMeasurement) -> tuple[str, ...]:
     numbers = (found.torch, found.onnxruntime, found.drop)
     return found.target, found.metric, str(found.samples), *map(_number, numbers)
 

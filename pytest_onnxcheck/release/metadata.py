@@ -67,22 +67,6 @@ class Errors:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """A task metric on labelled data, on one target; fields as in `AccuracyMeasurement`."""
-
-    target: str
-    metric: str
-    samples: int
-    sha256: str
-    torch: float
-    onnxruntime: float
-    drop: float
-    low: float
-    high: float
-    confidence: float
-
-
-@dataclass(frozen=True)
 class Latency:
     """Speed at one point.
 
@@ -213,7 +197,7 @@ class Metadata:
     packages: dict[str, str]
     onnxcheck: str
     errors: tuple[Errors, ...]
-    accuracy: tuple[Accuracy, ...]
+    accuracy: tuple[AccuracyMeasurement, ...]
     skipped: tuple[Skipped, ...]
     run: Run
 
@@ -262,7 +246,7 @@ def describe(
         packages=dict(record.environment.packages),
         onnxcheck=record.onnxcheck,
         errors=tuple(map(_errors, row.measured(EquivalenceMeasurement))),
-        accuracy=tuple(map(_accuracy, row.measured(AccuracyMeasurement))),
+        accuracy=tuple(row.measured(AccuracyMeasurement)),
         skipped=tuple(
             Skipped(entry.check + (f"[{entry.point}]" if entry.point else ""), entry.reason)
             for entry in row.entries
@@ -296,21 +280,6 @@ def _latency(measured: LatencyMeasurement) -> Latency:
         torch_median_ms=1e3 * measured.torch.median,
         speedup=measured.speedup,
         memory_bytes=measured.memory_bytes,
-    )
-
-
-def _accuracy(measured: AccuracyMeasurement) -> Accuracy:
-    return Accuracy(
-        target=measured.target,
-        metric=measured.metric,
-        samples=measured.samples,
-        sha256=measured.sha256,
-        torch=measured.torch,
-        onnxruntime=measured.onnxruntime,
-        drop=measured.drop,
-        low=measured.low,
-        high=measured.high,
-        confidence=measured.confidence,
     )
 
 

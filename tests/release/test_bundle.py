@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema
@@ -228,6 +229,14 @@ def test_external_data_lies_beside_the_file(tmp_path):
     (made.folder / "net.bin").unlink()
     with pytest.raises(ReleaseError, match=r"net\.bin: missing"):
         verify(made.folder)
+
+
+def test_several_at_once_make_one(gated):
+    with ThreadPoolExecutor(4) as pool:
+        made = [found.result() for found in [pool.submit(gated.release) for _ in range(4)]]
+    assert {found.folder for found in made} == {gated.root / "dist" / "net-1.0"}
+    assert [path.name for path in (gated.root / "dist").iterdir()] == ["net-1.0"]
+    verify(made[0].folder)
 
 
 def test_a_copy_that_fails_leaves_nothing(gated, monkeypatch):
