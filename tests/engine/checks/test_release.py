@@ -45,12 +45,12 @@ release.variant = "torchscript-op17-fp32"
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("release")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def measured(folder):
     """Measures the stripped file, which a function may have changed before."""
     (folder / "nets_release.py").write_text(NETS)
