@@ -31,8 +31,8 @@ import numpy as np
 import onnx
 import torch
 
-from pytest_onnxcheck.engine.inputs.cases import dim_values
 from pytest_onnxcheck.engine.reference.tensors import flatten
+from pytest_onnxcheck.manifest.sizes import dim_values
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS
 
 #: keys of EXPORT that the plugin's own export honours; with any other, the artefact is made here

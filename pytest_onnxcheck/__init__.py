@@ -9,6 +9,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.api.benchmark import benchmark
+    from pytest_onnxcheck.api.export import export_model
+    from pytest_onnxcheck.api.inspect import inspect
+    from pytest_onnxcheck.api.run import run
+    from pytest_onnxcheck.api.validate import validate
+    from pytest_onnxcheck.api.validate_onnx import validate_onnx
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
     from pytest_onnxcheck.engine.oracle.oracle import Oracle
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -34,6 +40,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "export_model": "api.export",
+    "benchmark": "api.benchmark",
+    "inspect": "api.inspect",
+    "run": "api.run",
+    "validate_onnx": "api.validate_onnx",
+    "validate": "api.validate",
     "BehaviourError": "errors",
     "CheckpointError": "errors",
     "ExportError": "errors",
@@ -61,6 +73,13 @@ _HOMES = {
 }
 
 __all__ = [  # noqa: RUF022 - grouped for the reader
+    # what the command does, from Python
+    "benchmark",
+    "export_model",
+    "inspect",
+    "run",
+    "validate",
+    "validate_onnx",
     # errors
     "BehaviourError",
     "CheckpointError",

@@ -1,13 +1,14 @@
-"""Hashes and sizes of files, and writing them so that nothing half-written is ever used."""
+"""Files: hashed, missed by name, and written so that nothing half-written is ever used."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "files_sha256", "hashed", "write_atomically"]
+__all__ = ["file_sha256", "files_sha256", "hashed", "not_found", "write_atomically"]
 
 _CHUNK = 1 << 20
 
@@ -35,6 +36,13 @@ def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
                     digest.update(chunk)
         each.append(digests[-1].hexdigest())
     return whole.hexdigest(), each
+
+
+def not_found(path: Path) -> str:
+    """That there is no such file, and which one beside it may have been meant."""
+    siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
+    close = difflib.get_close_matches(path.name, siblings, n=1)
+    return f"not found: {path}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from pytest_onnxcheck import places
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.files import write_atomically
 from pytest_onnxcheck.machine import fingerprint
@@ -200,8 +201,7 @@ def entry_key(entry: Entry, root: Path) -> str:
 
 def relative(manifest: str | Path, root: Path) -> str:
     """How the history calls a manifest."""
-    path = Path(manifest)
-    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+    return places.relative(Path(manifest), root)
 
 
 def _point(measured: LatencyMeasurement, **where: Any) -> SpeedPoint:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pytest_onnxcheck.versions import installed_versions
 
-__all__ = ["Machine", "cpu_name", "fingerprint", "saturates"]
+__all__ = ["Machine", "cpu_features", "cpu_name", "fingerprint", "saturates"]
 
 #: packages whose version changes how long things take
 _PACKAGES = (
@@ -21,6 +21,12 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 #: flags of the instructions that add up products of 8 bits in 32
 _VNNI = frozenset(["avx512_vnni", "avx_vnni"])
+
+#: flags that say how fast, or how exactly, artefacts run
+_FEATURES = (
+    *("sse4_2", "avx", "avx2", "fma", "f16c", "avx512f", "avx512_vnni", "avx_vnni"),
+    *("avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16", "asimd", "asimddp", "i8mm", "sve"),
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +87,15 @@ def saturates() -> bool:
     except OSError:  # not Linux: what the CPU has is not known
         return False
     return "avx2" in flags and not _VNNI.intersection(flags)
+
+
+def cpu_features() -> tuple[str, ...]:
+    """Instructions that matter to artefacts, of those the processor has; known on Linux only."""
+    try:
+        flags = set(_CPUINFO.read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return ()
+    return tuple(flag for flag in _FEATURES if flag in flags)
 
 
 def fingerprint() -> Machine:

@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["HISTORY", "PACKAGE", "is_ours", "machine_paths"]
+__all__ = ["HISTORY", "PACKAGE", "is_ours", "machine_paths", "relative"]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
@@ -14,6 +14,11 @@ PACKAGE = Path(__file__).parent
 #: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
 #: would take our files for its own
 HISTORY = ".benchmarks/onnxcheck/history"
+
+
+def relative(path: Path, root: Path) -> str:
+    """A path as a manifest in the folder `root` names it: relative where it is inside."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def is_ours(file: str) -> bool:

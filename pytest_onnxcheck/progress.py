@@ -1,14 +1,19 @@
-"""What is being done at this moment, told to whoever listens. Imports nothing of ours."""
+"""What is being done: told to whoever listens while it is, its seconds to whoever watches.
+
+Knows no stage: whoever works names its own. Imports nothing of ours.
+"""
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Listener", "Stage", "listen", "stage", "staged"]
+__all__ = ["Listener", "Stage", "listen", "stage", "staged", "watched"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,6 +37,7 @@ Listener = Callable[[Stage | None], None]
 
 _listener: Listener | None = None
 _stages: list[Stage] = []
+_SECONDS: ContextVar[dict[str, float] | None] = ContextVar("onnxcheck_seconds", default=None)
 
 
 def listen(listener: Listener | None) -> None:
@@ -42,16 +48,21 @@ def listen(listener: Listener | None) -> None:
 
 @contextmanager
 def stage(doing: str, *what: str) -> Iterator[None]:
-    """Says what is being done, while it is.
+    """Says what is being done, while it is, and counts its seconds if somebody watches.
 
     Args:
-        doing: What, e.g. `exporting`.
+        doing: What, e.g. `exporting`; of few kinds, since seconds are counted by it.
         what: The names of what it is done to: a model, a variant, a target.
     """
     _stages.append(Stage(doing, "::".join(what)))
     _tell()
+    seconds = _SECONDS.get()
     try:
-        yield
+        if seconds is None:
+            yield
+        else:
+            with watched(seconds, doing):
+                yield
     finally:
         _stages.pop()
         _tell()
@@ -76,6 +87,27 @@ def staged(
         return within
 
     return decorate
+
+
+@contextmanager
+def watched(seconds: dict[str, float], rest: str) -> Iterator[None]:
+    """Adds what the stages inside take to a dict, and what is none of theirs under a name.
+
+    A stage is counted without the stages inside it.
+
+    Args:
+        seconds: What is done -> seconds; what it holds already is added to.
+        rest: The name of what no stage accounts for.
+    """
+    before, started = sum(seconds.values()), time.perf_counter()
+    token = _SECONDS.set(seconds)
+    try:
+        yield
+    finally:
+        _SECONDS.reset(token)
+        inside = sum(seconds.values()) - before
+        taken = time.perf_counter() - started - inside
+        seconds[rest] = seconds.get(rest, 0.0) + taken
 
 
 def _tell() -> None:

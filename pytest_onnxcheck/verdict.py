@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import IntEnum
 
-__all__ = ["Finding", "Grade", "Verdict"]
+__all__ = ["Finding", "Grade", "Limit", "Verdict"]
 
 
 class Grade(IntEnum):
@@ -43,6 +43,23 @@ class Finding:
     def __str__(self) -> str:
         place = f" [{self.where}]" if self.where else ""
         return f"{self.what}{place}: {self.text}"
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One number of the manifest, or built in, that a check is held to.
+
+    Attributes:
+        key: Where the manifest has it: `tolerance.safety`, `budget.min_speedup.cpu`.
+        passes: The bound up to which a measurement passes.
+        fails: The bound beyond which it fails; between the two it warns.
+        larger_is_better: Whether it passes above its bound, and not below.
+    """
+
+    key: str
+    passes: float
+    fails: float
+    larger_is_better: bool = False
 
 
 @dataclass(frozen=True)

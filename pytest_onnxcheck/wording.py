@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
-__all__ = ["listed", "one_line", "runs", "several"]
+__all__ = ["closest", "listed", "meant", "one_line", "runs", "several"]
 
 
 def one_line(text: object, limit: int | None = None) -> str:
@@ -16,6 +17,17 @@ def one_line(text: object, limit: int | None = None) -> str:
     """
     line = " ".join(str(text).split())
     return line if limit is None or len(line) <= limit else f"{line[:limit]} …"
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """The known name that is most like another; None where none is like it."""
+    return next(iter(difflib.get_close_matches(name, list(known), 1)), None)
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Which of the known names may be meant, ` (did you mean 'shape'?)`; empty where none is."""
+    close = closest(name, known)
+    return "" if close is None else f" (did you mean {close!r}?)"
 
 
 def listed(parts: Sequence[str]) -> str:

@@ -54,7 +54,8 @@ def installed_gates(package: Path, folder: Path) -> None:
     (folder / "models.toml").write_text(MANIFEST, encoding="utf-8")
     run(scripts / "onnxcheck", "--version", cwd=folder)
     run(scripts / "onnxcheck", "schema", cwd=folder)
-    run(scripts / "pytest", "--onnxcheck", "--onnxcheck-json=record.json", cwd=folder)
+    reports = ("--onnxcheck-json=record.json", "--onnxcheck-html=report.html")
+    run(scripts / "pytest", "--onnxcheck", *reports, cwd=folder)
     run(scripts / "onnxcheck", "table", "record.json", cwd=folder)
 
 

@@ -112,6 +112,8 @@ class Project:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        #: variables that its runs have besides
+        self.environ: dict[str, str] = {}
         self.columns = 3000
         (path / "nets.py").write_text(NETS)
 
@@ -148,8 +150,11 @@ class Project:
         """
         args = (*LEAN, *args)
         # the inner run is no xdist worker, whatever runs these tests
-        env = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")}
+        # nor a job of CI, of whose summary it would write
+        outer = ("PYTEST_", "GITHUB_", "CI_")
+        env = {key: value for key, value in os.environ.items() if not key.startswith(outer)}
         env["COLUMNS"] = str(self.columns)  # by default no text is wrapped
+        env |= self.environ
         if fresh or sys.platform != "linux":
             command = [sys.executable, "-m", "pytest", *args]
             done = subprocess.run(

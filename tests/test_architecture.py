@@ -15,11 +15,13 @@ PACKAGE = Path(pytest_onnxcheck.__file__).parent
 #: layer or room -> the third-party packages it may import, inside functions too. Who of our own
 #: imports whom is import-linter's to check: `[tool.importlinter]` in pyproject.toml.
 LIBRARIES = {
+    "cli": {"click", "rich"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
     "release": {"pydantic"},
+    "report": {"jinja2", "markupsafe"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
@@ -31,6 +33,7 @@ LIBRARIES = {
     "engine.speed": {"numpy", "onnxruntime", "torch"},
     "engine.checks": {"numpy", "onnx"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
+    "engine.guess": {"onnx", "torch"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},
 }
 

@@ -13,7 +13,7 @@ from pytest_onnxcheck.manifest.terms import Check
 from pytest_onnxcheck.measurement import Measurement
 from pytest_onnxcheck.plugin.hooks import _MARKERS
 from pytest_onnxcheck.plugin.suite import OnnxChecks
-from pytest_onnxcheck.record.entry import _MEASUREMENTS
+from pytest_onnxcheck.record.entry import MEASUREMENTS
 
 CHECKS = get_args(Check)
 ROOT = Path(__file__).parent.parent
@@ -25,15 +25,15 @@ def test_a_check_is_called_the_same_everywhere(check: str):
     measured = importlib.import_module(f"pytest_onnxcheck.measurement.{check}")
     judged = importlib.import_module(f"pytest_onnxcheck.judge.{check}")
     room = importlib.import_module(f"pytest_onnxcheck.engine.{engine}.{check}")
-    assert _MEASUREMENTS[check].__module__ == measured.__name__
+    assert MEASUREMENTS[check].__module__ == measured.__name__
     assert callable(getattr(judged, check))
     assert callable(room.measure)
     assert hasattr(OnnxChecks, f"test_{check}")
     assert callable(getattr(judge, check))
-    assert f"| `test_{check}" in (ROOT / "README.md").read_text()
+    assert f"| [`test_{check}" in (ROOT / "docs" / "checks" / "index.md").read_text()
 
 
 def test_no_list_of_checks_has_more_or_fewer():
     methods = {name.removeprefix("test_") for name in vars(OnnxChecks) if name.startswith("test_")}
-    assert methods == set(CHECKS) == set(_MEASUREMENTS) == set(_MARKERS) - {"onnxcheck"}
-    assert set(get_args(Measurement)) == set(_MEASUREMENTS.values())
+    assert methods == set(CHECKS) == set(MEASUREMENTS) == set(_MARKERS) - {"onnxcheck"}
+    assert set(get_args(Measurement)) == set(MEASUREMENTS.values())

@@ -419,6 +419,12 @@ def test_the_command_lists_and_plots(history: History, capsys: pytest.CaptureFix
     assert plot.read_text() == svg(history)
     assert main(["history", str(history.folder), CHECK]) == 0
     assert OTHER not in capsys.readouterr().out
+    assert main(["history", str(history.folder), CHECK, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["checks"]) == [CHECK]
+    runs = found["checks"][CHECK]["runs"]
+    assert len(runs) == len([run for run in history.runs if CHECK in run])
+    assert runs[0]["median_seconds"] == history.runs[0][CHECK].median_seconds
 
 
 def test_the_command_says_what_there_is_instead(

@@ -1,4 +1,4 @@
-"""What is being done is told to whoever listens, and shown in a terminal alone."""
+"""What is being done is told to whoever listens or counts, and shown in a terminal alone."""
 
 import os
 import pty
@@ -8,13 +8,14 @@ import subprocess
 import sys
 import termios
 import threading
+import types
 
 import pytest
 from project import LEAN, Project, mlps
 
 from pytest_onnxcheck import progress
 from pytest_onnxcheck.plugin import ticker
-from pytest_onnxcheck.progress import Stage, stage, staged
+from pytest_onnxcheck.progress import Stage, stage, staged, watched
 
 CLEARED = b"\n\r\x1b[2K\x1b[1A"
 
@@ -43,9 +44,46 @@ def test_a_function_is_a_stage_named_by_its_arguments(heard):
     assert heard == [Stage("searching", "net::v"), None]
 
 
-def test_without_a_listener_nothing_happens():
+def test_without_anybody_who_listens_or_watches_what_is_done_is_done_all_the_same():
+    done = []
     with stage("loading", "net"):
-        pass
+        done.append("net")
+    assert done == ["net"]
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = types.SimpleNamespace(now=0.0)
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(perf_counter=lambda: clock.now))
+    return clock
+
+
+def test_what_no_stage_accounts_for_is_the_rest(clock, heard):
+    found: dict[str, float] = {}
+    with watched(found, "setup"):
+        clock.now += 1
+        with stage("exporting", "net"):
+            clock.now += 2
+            with stage("loading", "net"):
+                clock.now += 4
+        clock.now += 8
+    with watched(found, "check"), stage("exporting", "net"):
+        clock.now += 16
+    assert found == {"setup": 9, "exporting": 18, "loading": 4, "check": 0}
+    assert len(heard) == 6
+
+
+def test_a_stage_that_fails_is_counted(clock):
+    found: dict[str, float] = {}
+
+    def export() -> None:
+        with watched(found, "setup"), stage("exporting", "net"):
+            clock.now += 2
+            raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        export()
+    assert found == {"exporting": 2, "setup": 0}
 
 
 class Writer:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_onnxcheck.wording import one_line, runs, several
+from pytest_onnxcheck.wording import closest, meant, one_line, runs, several
 
 
 @pytest.mark.parametrize(
@@ -47,3 +47,10 @@ def test_several(names, text):
 )
 def test_runs(numbers, step, text):
     assert runs(numbers, step) == text
+
+
+def test_the_closest_name_is_meant():
+    assert closest("shpae", ["dtype", "shape"]) == "shape"
+    assert meant("shpae", iter(["dtype", "shape"])) == " (did you mean 'shape'?)"
+    assert closest("nothing", ["dtype", "shape"]) is None
+    assert meant("nothing", ["dtype", "shape"]) == ""

@@ -2,39 +2,74 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
+import click
+
 from pytest_onnxcheck import __version__
-from pytest_onnxcheck.cli import frontier, history, schema, table, validate
+from pytest_onnxcheck.cli.bench import bench
+from pytest_onnxcheck.cli.compare import compare
+from pytest_onnxcheck.cli.doctor import doctor
+from pytest_onnxcheck.cli.export import export
+from pytest_onnxcheck.cli.frontier import frontier
+from pytest_onnxcheck.cli.history import history
+from pytest_onnxcheck.cli.init import init
+from pytest_onnxcheck.cli.inspect import inspect
+from pytest_onnxcheck.cli.printing import echo
+from pytest_onnxcheck.cli.report import report
+from pytest_onnxcheck.cli.schema import schema
+from pytest_onnxcheck.cli.table import table
+from pytest_onnxcheck.cli.validate import validate
 from pytest_onnxcheck.errors import OnnxCheckError
 
-__all__ = ["main"]
+__all__ = ["commands", "main"]
 
 #: in the order in which `--help` lists them
-_COMMANDS = (validate, schema, table, frontier, history)
+_COMMANDS: tuple[click.Command, ...] = (
+    *(init, validate, export, inspect, bench),
+    *(report, table, compare, frontier, history, schema, doctor),
+)
+
+
+class _Commands(click.Group):
+    """A group that lists its commands in their own order."""
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """The commands' names, as they were added."""
+        return list(self.commands)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
+    epilog="Exit status: 0 all is well, 1 something failed, 2 wrong usage.",
+)
+@click.version_option(__version__, message="%(version)s")
+def _onnxcheck() -> None:
+    """Helpers around `pytest --onnxcheck`, which is what checks models."""
+
+
+for _command in _COMMANDS:
+    _onnxcheck.add_command(_command)
+
+
+def commands() -> list[str]:
+    """The names of all commands, in the order of `--help`."""
+    return [str(command.name) for command in _COMMANDS]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; returns its exit status: 0, or 1 when something is wrong."""
-    arguments = _parser().parse_args(argv)
+    """Runs the command; returns its exit status: 0, 1 when something failed, 2 for wrong usage."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        text: str = arguments.run(arguments)
+        status = _onnxcheck.main(arguments, prog_name="onnxcheck", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130  # as shells say of a process that Ctrl-C ended
     except (OnnxCheckError, OSError) as error:
-        print(error, file=sys.stderr)
+        echo(error, err=True)
         return 1
-    sys.stdout.write(text)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="onnxcheck",
-        description="Helpers around `pytest --onnxcheck`, which is what checks models.",
-    )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for command in _COMMANDS:
-        command.add_to(commands)
-    return parser
+    return status if isinstance(status, int) else 0

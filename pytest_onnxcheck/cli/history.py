@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+import click
+
+from pytest_onnxcheck.cli.options import json_option
+from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.places import HISTORY
 
-__all__ = ["add_to"]
+__all__ = ["history"]
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declares the command."""
-    parser = commands.add_parser(
-        "history", help="list and plot the latencies that --onnxcheck-history kept"
-    )
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(HISTORY), help=f"default: {HISTORY}"
-    )
-    parser.add_argument(
-        "checks", nargs="?", default="*", help="only checks or models that match this glob"
-    )
-    parser.add_argument("--svg", type=Path, metavar="FILE", help="write a plot of each check")
-    parser.set_defaults(run=_run)
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=Path(HISTORY))
+@click.argument("checks", default="*")
+@click.option(
+    "--svg",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a plot of each check there.",
+)
+@json_option
+def history(folder: Path, checks: str, svg: Path | None, as_data: bool) -> None:
+    """List and plot the latencies that --onnxcheck-history kept.
 
-
-def _run(arguments: argparse.Namespace) -> str:
+    FOLDER is .benchmarks/onnxcheck/history by default; CHECKS a glob over names of checks or
+    models.
+    """
     from pytest_onnxcheck.files import write_atomically
     from pytest_onnxcheck.history import History
+    from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.report import history as show
 
-    history = History(arguments.folder)
-    if not history:
+    kept = History(folder)
+    if not kept:
         raise OnnxCheckError(
-            f"{arguments.folder}: no history: run pytest --onnxcheck --onnxcheck-history="
-            f"{arguments.folder}, or name the folder first: onnxcheck history DIR 'MODEL::*'"
+            f"{folder}: no history: run pytest --onnxcheck --onnxcheck-history="
+            f"{folder}, or name the folder first: onnxcheck history DIR 'MODEL::*'"
         )
-    found = show.chosen(history, arguments.checks)
-    if not found and not history.problems:
-        names = ", ".join(show.chosen(history))
-        raise OnnxCheckError(
-            f"{arguments.folder}: no check matches {arguments.checks!r}; it holds: {names}"
-        )
-    if arguments.svg is not None:
-        write_atomically(arguments.svg, show.svg(history, arguments.checks))
-    return show.listing(history, arguments.checks)
+    found = show.chosen(kept, checks)
+    if not found and not kept.problems:
+        names = ", ".join(show.chosen(kept))
+        raise OnnxCheckError(f"{folder}: no check matches {checks!r}; it holds: {names}")
+    if svg is not None:
+        write_atomically(svg, show.svg(kept, checks))
+    text = as_json(show.as_data(kept, checks)) if as_data else show.listing(kept, checks)
+    echo(text, nl=False)

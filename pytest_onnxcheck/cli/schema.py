@@ -1,20 +1,26 @@
-"""`onnxcheck schema`: what a manifest may hold."""
+"""`onnxcheck schema`: what a manifest, or a record, may hold."""
 
 from __future__ import annotations
 
-import argparse
+import click
 
-__all__ = ["add_to"]
+from pytest_onnxcheck.cli.printing import echo
 
-
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declares the command."""
-    parser = commands.add_parser("schema", help="print the manifest's JSON Schema")
-    parser.add_argument("--markdown", action="store_true", help="as reference documentation")
-    parser.set_defaults(run=_run)
+__all__ = ["schema"]
 
 
-def _run(arguments: argparse.Namespace) -> str:
+@click.command()
+@click.option("--markdown", is_flag=True, help="As reference documentation.")
+@click.option("--record", "of_record", is_flag=True, help="Of a record, not of the manifest.")
+def schema(markdown: bool, of_record: bool) -> None:
+    """Print the JSON Schema of a manifest, or of a record."""
+    if of_record and markdown:
+        raise click.UsageError("--markdown is of the manifest; leave out --record")
+    if of_record:
+        from pytest_onnxcheck.record.schema import text
+
+        echo(text(), nl=False)
+        return
     from pytest_onnxcheck.manifest.schema import json_schema, reference
 
-    return reference() if arguments.markdown else json_schema()
+    echo(reference() if markdown else json_schema(), nl=False)

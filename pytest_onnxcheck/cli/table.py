@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-__all__ = ["add_to"]
+import click
+
+from pytest_onnxcheck.cli.options import json_option
+from pytest_onnxcheck.cli.printing import echo
+
+__all__ = ["table"]
 
 
-def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Declares the command."""
-    parser = commands.add_parser("table", help="print the table of a record as Markdown")
-    parser.add_argument("record", type=Path, help="what --onnxcheck-json wrote")
-    parser.set_defaults(run=_run)
+@click.command()
+@click.argument("record", type=click.Path(path_type=Path))
+@json_option
+def table(record: Path, as_data: bool) -> None:
+    """Print the table of a record as Markdown.
 
-
-def _run(arguments: argparse.Namespace) -> str:
+    RECORD is what --onnxcheck-json wrote.
+    """
+    from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.record.record import load
+    from pytest_onnxcheck.record.rows import rows
     from pytest_onnxcheck.report.table import made_on, markdown
 
-    record = load(arguments.record)
-    return f"{markdown(record.checks)}\n{made_on(record)}"
+    read = load(record)
+    if as_data:
+        echo(as_json([row.to_json() for row in rows(read.checks)]), nl=False)
+        return
+    echo(f"{markdown(read.checks)}\n{made_on(read)}", nl=False)

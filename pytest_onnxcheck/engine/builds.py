@@ -36,7 +36,8 @@ class Builds:
 
     References are large, and checks come model by model: only the last one is kept. A failed
     build is remembered with its error, so that every check that needs it meets the same object,
-    and only the first reports it (`StageError.reported_by`).
+    and only the first reports it (`StageError.reported_by`). What is built is a stage
+    (`progress.stage`): the terminal shows it, the record has its seconds.
 
     Attributes:
         root: The artefacts' folder.
@@ -199,7 +200,8 @@ class Builds:
             return artefact
 
         if str(path) not in self._artefacts:
-            self._artefacts[str(path)] = self._once(str(path), load)
+            with stage("reading the file", path.name):
+                self._artefacts[str(path)] = self._once(str(path), load)
         return dataclasses.replace(self._artefacts[str(path)], precision=precision)
 
     def _built(

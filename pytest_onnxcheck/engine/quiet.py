@@ -92,16 +92,25 @@ def _caught(descriptor: int, stream: TextIO) -> Iterator[list[str]]:
         yield caught
         return
     with tempfile.TemporaryFile() as file:
-        stream.flush()
+        _flush(stream)
         os.dup2(file.fileno(), descriptor)
         try:
             yield caught
         finally:
-            stream.flush()
+            _flush(stream)
             os.dup2(kept, descriptor)
             os.close(kept)
             file.seek(0)
             caught.append(file.read().decode("utf-8", errors="replace"))
+
+
+def _flush(stream: TextIO) -> None:
+    """Flushes what Python holds back, and C: torch's exporter prints its graph from C++."""
+    import ctypes
+
+    stream.flush()
+    if os.name == "posix":
+        ctypes.CDLL(None).fflush(None)
 
 
 def logged(line: str) -> tuple[str, str]:

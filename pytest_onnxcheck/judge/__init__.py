@@ -5,6 +5,7 @@ from pytest_onnxcheck.judge.equivalence import VACUOUS, equivalence
 from pytest_onnxcheck.judge.export import export
 from pytest_onnxcheck.judge.failure import failure
 from pytest_onnxcheck.judge.latency import latency
+from pytest_onnxcheck.judge.limits import Margin, limits, margins
 from pytest_onnxcheck.judge.mutation import mutation
 from pytest_onnxcheck.judge.quantization import quantization
 from pytest_onnxcheck.judge.recommend import recommend
@@ -16,12 +17,15 @@ from pytest_onnxcheck.judge.vanished import changes, vanished
 
 __all__ = [
     "VACUOUS",
+    "Margin",
     "accuracy",
     "changes",
     "equivalence",
     "export",
     "failure",
     "latency",
+    "limits",
+    "margins",
     "mutation",
     "quantization",
     "recommend",

@@ -11,6 +11,8 @@ from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 __all__ = ["export", "file_findings", "size_findings"]
 
 _FAIL, _WARN = Grade.FAIL, Grade.WARN
+#: what onnx's checker says where two values have one name
+_TWICE = "has been used as output names multiple times"
 
 
 def export(measured: ExportMeasurement, budget: Budget) -> Verdict:
@@ -23,9 +25,13 @@ def export(measured: ExportMeasurement, budget: Budget) -> Verdict:
 def file_findings(file: FileCheck) -> Iterator[Finding]:
     """Says what is wrong with a file: for onnx's checker and shape inference, and in its data."""
     if file.checker_error:
-        yield Finding(
-            _FAIL, "onnx.checker", f"the file is not valid ONNX: {file.checker_error}", file.path
-        )
+        text = f"the file is not valid ONNX: {file.checker_error}"
+        if _TWICE in file.checker_error:
+            text += (
+                ". If that is an output of yours, the exporter gave a value inside the same name: "
+                "call the output something else in the manifest, and in the export"
+            )
+        yield Finding(_FAIL, "onnx.checker", text, file.path)
     if file.inference_error:
         yield Finding(
             _FAIL,

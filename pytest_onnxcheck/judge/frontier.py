@@ -34,7 +34,7 @@ from dataclasses import dataclass, replace
 from pytest_onnxcheck.measurement import LatencyMeasurement, sqnr_db
 from pytest_onnxcheck.preference import preferred
 from pytest_onnxcheck.record.entry import Entry
-from pytest_onnxcheck.record.rows import Row, rows
+from pytest_onnxcheck.record.rows import Costs, Row, rows
 
 __all__ = ["Candidate", "Frontier", "frontiers"]
 
@@ -45,48 +45,8 @@ _FAILED = ("failed", "xfailed", "xpassed")
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """What one variant costs and what it loses; None is what was not measured.
-
-    Attributes:
-        variant: Its name.
-        state: Its verdict, as in the table.
-        complete: Whether the run made, or tried, every check it has.
-        failed: Checks that failed or were expected to, and those of its fp32 artefact.
-        unjudged: Checks a release needs that were skipped on every target; latency where a budget
-            for it was not measured.
-        size_bytes: Bytes on disk, external data included.
-        size_ratio: The same as a share of the fp32 artefact's.
-        latency_ms: Median time of ONNX Runtime at the frontier's point, in milliseconds.
-        speed: What variants are compared by: `speedup`, or where the fp32 artefact was timed
-            beside it, that one's times `speedup_over_fp32`.
-        speedup: PyTorch's time / ONNX Runtime's there.
-        speedup_over_fp32: The fp32 artefact's time / this one's there.
-        rel_rms: Worst ||a - e|| / ||e|| over the declared cases and their floating outputs.
-        top1: Smallest share of rows with the same largest element, over the same.
-        accuracy_drop: How much worse than PyTorch's the task metric is, in its own units.
-        coverage: Share of the multiply-accumulates that carry the precision.
-        dominated_by: A variant that dominates it and is not dominated itself.
-        release: Whether it is the one to release.
-    """
-
-    variant: str
-    state: str
-    complete: bool
-    failed: tuple[str, ...] = ()
-    unjudged: tuple[str, ...] = ()
-    size_bytes: int | None = None
-    size_ratio: float | None = None
-    latency_ms: float | None = None
-    speed: float | None = None
-    speedup: float | None = None
-    speedup_over_fp32: float | None = None
-    rel_rms: float | None = None
-    top1: float | None = None
-    accuracy_drop: float | None = None
-    coverage: float | None = None
-    dominated_by: str | None = None
-    release: bool = False
+class Candidate(Costs):
+    """What one variant costs and loses, as candidates for a release are compared."""
 
     @property
     def passes(self) -> bool:

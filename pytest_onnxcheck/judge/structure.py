@@ -21,6 +21,10 @@ _BAKED = (
     "The model turns the size into a constant while it is exported; look for int(x.shape[...]), "
     "python arithmetic on sizes, or a fixed view"
 )
+_BETWEEN = (
+    ". That size is between those that dims lists: a range, { from = 8, to = 64, step = 8 }, says "
+    "which of them the model takes"
+)
 
 
 def structure(measured: StructureMeasurement) -> Verdict:
@@ -151,7 +155,8 @@ def _sizes(measured: StructureMeasurement) -> Iterator[Finding]:
         mend = f'Write {mend}"{ANY}", a size that nobody chooses, in the output\'s shape'
         if found.wanted is not None:
             text = f"dim {axis} ({found.declared!r}) is {given}, where the manifest has it at "
-            yield Finding(_FAIL, what, f"{text}{found.wanted}. {mend}")
+            grade, where = (_WARN, _BETWEEN) if found.between else (_FAIL, "")
+            yield Finding(grade, what, f"{text}{found.wanted}. {mend}{where}")
             continue
         text = f"dim {axis} ({found.declared!r}) is {given}, which is none of its sizes in dims"
         text += ": no input has this dim, so that nobody chooses them"

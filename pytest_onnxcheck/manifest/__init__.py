@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_onnxcheck.manifest.load import Manifest, Problem, carries_schema, load_manifest
-from pytest_onnxcheck.manifest.resolve import Model, Variant
+from pytest_onnxcheck.manifest.model import Model, Variant
 from pytest_onnxcheck.manifest.schema import json_schema
 from pytest_onnxcheck.manifest.targets import Target
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 import re
 import tomllib
 import types
@@ -18,12 +18,14 @@ from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.checkpoints import checkpoints
+from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
-from pytest_onnxcheck.manifest.resolve import Model, resolve
+from pytest_onnxcheck.manifest.resolve import resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
 from pytest_onnxcheck.manifest.terms import NAME
+from pytest_onnxcheck.wording import meant
 
-__all__ = ["Manifest", "Problem", "carries_schema", "load_manifest"]
+__all__ = ["Manifest", "Problem", "carries_schema", "load_manifest", "parse_manifest"]
 
 _S = TypeVar("_S", bound=s.Section)
 
@@ -101,6 +103,21 @@ def load_manifest(
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(f"{shown}: cannot be read: {error}") from error
+    return parse_manifest(text, path, shown=shown, targets=targets)
+
+
+def parse_manifest(
+    text: str,
+    path: Path,
+    *,
+    shown: str | None = None,
+    targets: Mapping[str, Mapping[str, object]] | None = None,
+) -> Manifest:
+    """Validates the text of a manifest as if it stood in a file, whose folder is its root.
+
+    The arguments are those of `load_manifest`, and so is what it returns and raises.
+    """
+    shown = shown or path.name
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -161,9 +178,7 @@ class _Loader:
         for name, table in tables.items():
             for model in self.models(name, table, file):
                 if model.name in models:
-                    self.problem(
-                        ("models", name), f"another model is already called {model.name!r}"
-                    )
+                    self.problem(("models", name), self.called_twice(models[model.name], model))
                 else:
                     models[model.name] = model
                     self.tables[model.name] = name
@@ -178,6 +193,17 @@ class _Loader:
             models={name: model for name, model in models.items() if self.tables[name] not in bad},
             problems=tuple(self.problems),
             lines={name: self.line(("models", name)) for name in tables},
+        )
+
+    def called_twice(self, first: Model, second: Model) -> str:
+        """Two models of one name: of two tables, or two matches of a glob."""
+        files = [m.checkpoint for m in (first, second) if m.checkpoint is not None]
+        if first.section != second.section or len(files) < 2:
+            return f"another model is already called {first.name!r}"
+        one, other = (os.path.relpath(file, self.path.parent) for file in files)
+        return (
+            f"{one!r} and {other!r} would both be called {first.name!r}, since a name holds no "
+            "other characters: rename one, or let the glob match one of them"
         )
 
     def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:
@@ -332,10 +358,8 @@ def _quoted(part: str) -> str:
 
 
 def _suggest(key: str, valid: list[str], *, only_close: bool = False) -> str:
-    close = difflib.get_close_matches(key, valid, n=1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return "" if only_close else f" (valid keys: {', '.join(valid)})"
+    every = "" if only_close else f" (valid keys: {', '.join(valid)})"
+    return meant(key, valid) or every
 
 
 def _section_at(kind: type[BaseModel], path: KeyPath) -> type[BaseModel]:

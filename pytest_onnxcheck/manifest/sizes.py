@@ -7,6 +7,7 @@ and `floor`. It is exact: `/` gives a fraction, and what comes out must be a who
 from __future__ import annotations
 
 import ast
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fractions import Fraction
@@ -16,17 +17,23 @@ __all__ = [
     "ANY",
     "Shape",
     "SizeError",
+    "dim_values",
     "dims_in",
+    "exported_dims",
     "fits",
     "names_in",
     "shape_at",
     "size_at",
+    "size_or_none",
 ]
 
 #: a size of an output that nobody chooses, such as a number of detections
 ANY = "any"
 
 Shape = Sequence[int | str]
+
+#: more combinations of dims than this, and dims are swept one at a time
+_MAX_COMBINATIONS = 16
 
 _GRAMMAR = (
     "an expression is made of dims, whole numbers, + - * / //, parentheses, min, max, ceil and "
@@ -103,6 +110,14 @@ def size_at(size: int | str, dims: Mapping[str, int]) -> int:
     return int(found)
 
 
+def size_or_none(size: int | str, dims: Mapping[str, int]) -> int | None:
+    """The same; None where `size_at` raises."""
+    try:
+        return size_at(size, dims)
+    except SizeError:
+        return None
+
+
 def shape_at(shape: Shape, dims: Mapping[str, int]) -> tuple[int, ...]:
     """A shape, with the dims at these values; raises as `size_at` does."""
     return tuple(size_at(size, dims) for size in shape)
@@ -116,6 +131,29 @@ def fits(shapes: Iterable[Shape], dims: Mapping[str, int]) -> bool:
     except SizeError:
         return False
     return True
+
+
+def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
+    """The combinations of dims to check: all of them, or, when many, each value once.
+
+    Swept one at a time, the other dims stand at their first value; the combination of all last
+    values is added.
+    """
+    if math.prod(map(len, dims.values())) <= _MAX_COMBINATIONS:
+        every = itertools.product(*dims.values())
+        return [dict(zip(dims, values, strict=True)) for values in every]
+    first = {dim: values[0] for dim, values in dims.items()}
+    swept = [first, *({**first, dim: value} for dim in dims for value in dims[dim][1:])]
+    last = {dim: values[-1] for dim, values in dims.items()}
+    return swept if last in swept else [*swept, last]
+
+
+def exported_dims(dims: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """The dims to export with: each at its first value above 1.
+
+    torch.export and the tracer turn a size of 1 into a constant.
+    """
+    return {dim: next((value for value in values if value > 1), 2) for dim, values in dims.items()}
 
 
 def _at(size: str, dims: Mapping[str, int]) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 __all__ = [
     "FRONTIER",
     "NAME",
+    "PLAIN_CONTAINERS",
     "WITHOUT_VNNI",
     "Check",
     "Cpu",
@@ -34,6 +35,8 @@ Check = Literal[
 Cpu = Literal["x86-vnni", "x86-avx2", "arm64"]
 #: x86 whose products of 8 bits saturate in 16: up to AVX2, and AVX-512 without VNNI
 WITHOUT_VNNI: Cpu = "x86-avx2"
+#: containers of nested inputs that have a name of their own; others are `module:class`
+PLAIN_CONTAINERS = ("list", "tuple", "dict")
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "mask", "constant", "file"]

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping
 
-from pytest_onnxcheck.manifest.resolve import Model, Variant
+from pytest_onnxcheck.manifest.model import Model, Variant
 from pytest_onnxcheck.manifest.sections import BUILTIN_QUANTIZATION
 
 __all__ = ["needed_options", "quantization_table", "table_name", "variant_toml"]

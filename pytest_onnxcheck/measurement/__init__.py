@@ -17,19 +17,14 @@ from pytest_onnxcheck.measurement.diagnosis import (
 )
 from pytest_onnxcheck.measurement.equivalence import (
     CaseMeasurement,
-    Element,
     EmptyRows,
     EquivalenceMeasurement,
-    FloorMeasurement,
     HeldTo,
-    OutputMeasurement,
     PortabilityMeasurement,
-    RowMeasurement,
     SaturatedLayer,
     SaturationMeasurement,
     SkippedProbes,
     SweepMeasurement,
-    sqnr_db,
 )
 from pytest_onnxcheck.measurement.export import ExportMeasurement, FileCheck, HashedFile
 from pytest_onnxcheck.measurement.latency import (
@@ -40,6 +35,13 @@ from pytest_onnxcheck.measurement.latency import (
     Timing,
 )
 from pytest_onnxcheck.measurement.mutation import MutantOutcome, MutationMeasurement
+from pytest_onnxcheck.measurement.outputs import (
+    Element,
+    FloorMeasurement,
+    OutputMeasurement,
+    RowMeasurement,
+    sqnr_db,
+)
 from pytest_onnxcheck.measurement.quantization import (
     CalibrationMeasurement,
     CoverageMeasurement,

@@ -71,6 +71,11 @@ class LayerLoss:
     operator: str
     sqnr_db: float
 
+    @property
+    def noise(self) -> float:
+        """||float - quantized|| / ||float||."""
+        return float(10 ** (-self.sqnr_db / 20))
+
 
 @dataclass(frozen=True)
 class Exclusion:

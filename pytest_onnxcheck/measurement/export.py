@@ -9,7 +9,13 @@ __all__ = ["ExportMeasurement", "FileCheck", "HashedFile"]
 
 @dataclass(frozen=True)
 class HashedFile:
-    """One file of an artefact: its name in the artefact's folder, its bytes, their SHA-256."""
+    """One file of an artefact.
+
+    Attributes:
+        name: Its name in the artefact's folder.
+        size_bytes: Its size.
+        sha256: Hash of its contents.
+    """
 
     name: str
     size_bytes: int

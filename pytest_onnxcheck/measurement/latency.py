@@ -27,6 +27,8 @@ class Timing:
         p95_interval: 99% interval of p95. Of fewer than 127 samples its upper end is the greatest,
             which bounds p95 with 95%; of fewer than 59 it is infinite.
         interrupted: Share of the calls that had to wait for the processor.
+        quantiles: The times that 0%, 5%, ... 95% and 100% of the calls need at most, for plots;
+            empty in an earlier version's record.
     """
 
     backend: str
@@ -39,6 +41,7 @@ class Timing:
     median_interval: tuple[float, float]
     p95_interval: tuple[float, float]
     interrupted: float = 0.0
+    quantiles: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,14 @@ __all__ = ["Axis", "MergedDims", "SizeMismatch", "StructureMeasurement", "Tensor
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """An input or output: dims are sizes, symbols, or None where the file says nothing."""
+    """An input or output.
+
+    Attributes:
+        name: Its name.
+        dtype: numpy name of its dtype.
+        shape: Its dims: sizes, symbols, or None where the file says nothing of one; None where it
+            says nothing of any.
+    """
 
     name: str
     dtype: str
@@ -18,7 +25,13 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Axis:
-    """An axis of an input or output; `kind` is `input` or `output`."""
+    """An axis of an input or output.
+
+    Attributes:
+        kind: `input` or `output`.
+        name: Its name.
+        axis: Which axis, counted from 0.
+    """
 
     kind: str
     name: str
@@ -56,6 +69,7 @@ class SizeMismatch:
         dims: The sizes of the inputs' dims in that run.
         fixed: The artefact's, where it has a fixed size and none is declared.
         formula: An expression that gives PyTorch's sizes in all runs; None where none is known.
+        between: Whether a size in that run is none that `dims` lists, but stands between them.
     """
 
     axis: Axis
@@ -65,6 +79,7 @@ class SizeMismatch:
     dims: dict[str, int]
     fixed: int | None = None
     formula: str | None = None
+    between: bool = False
 
 
 @dataclass(frozen=True)

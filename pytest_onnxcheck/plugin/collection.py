@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 import fnmatch
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -42,7 +42,9 @@ from pytest_onnxcheck.manifest import (
 from pytest_onnxcheck.manifest.rules import unknown_target
 from pytest_onnxcheck.plugin.reports import WIDTH, outcome, put_number_first
 from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.progress import watched
 from pytest_onnxcheck.record.entry import Entry, Planned
+from pytest_onnxcheck.report.escaping import terminal
 from pytest_onnxcheck.verdict import Grade, Verdict
 
 if TYPE_CHECKING:
@@ -96,14 +98,14 @@ class ModelsFile(pytest.Module):
                 targets |= given
             return load_manifest(self.path, shown=str(shown), targets=targets)
         except ManifestError as error:
-            raise self.CollectError(str(error)) from error
+            raise self.CollectError(terminal(error)) from error
 
     def collect(self) -> Iterator[ModelNode]:
         """Yields one node per model, also for those that are wrong: they fail when expanded."""
         manifest, settings = self.manifest, self.config.stash[SETTINGS]
         general = [problem for problem in manifest.problems if problem.model is None]
         if general:
-            raise self.CollectError("\n".join(problem.text for problem in manifest.problems))
+            raise self.CollectError(_told(manifest.problems))
         wrong: dict[str, list[Problem]] = {}
         for problem in manifest.problems:
             wrong.setdefault(str(problem.model), []).append(problem)
@@ -165,7 +167,7 @@ class ModelNode(pytest.Collector):
     def collect(self) -> Iterator[VariantNode]:
         """Yields one node per variant."""
         if self.model is None:
-            raise self.CollectError("\n".join(problem.text for problem in self.problems))
+            raise self.CollectError(_told(self.problems))
         suite = self.ihook.pytest_onnxcheck_suite(config=self.config, model=self.model)
         if suite is None:
             from pytest_onnxcheck.plugin.suite import OnnxChecks as suite  # noqa: N813
@@ -264,13 +266,14 @@ class CheckItem(pytest.Function):
         return f"{variant} {self.point}".strip(), f"{variant}-{self.point}".strip("-"), self.nodeid
 
     def apply_marks(self) -> None:
-        """Puts the manifest's xfail and skip on the item."""
+        """Puts the manifest's xfail and skip on the item; one that is skipped is never set up."""
+        self._stages: dict[str, float] = {}
         for entry in self.parent.model.xfail:
             if self._selected(entry):
-                self.add_marker(pytest.mark.xfail(reason=entry.reason, strict=True))
+                self.add_marker(pytest.mark.xfail(reason=terminal(entry.reason), strict=True))
         for entry in self.parent.model.skip:
             if self._selected(entry):
-                self.add_marker(pytest.mark.skip(reason=entry.reason))
+                self.add_marker(pytest.mark.skip(reason=terminal(entry.reason)))
 
     def _selected(self, mark: Mark) -> bool:
         variant = self.parent.variant.name
@@ -291,15 +294,16 @@ class CheckItem(pytest.Function):
     def setup(self) -> None:
         """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
         self._setup_error: StageError | None = None
+        self._stages.clear()
         try:
-            with said_once():
+            with said_once(), watched(self._stages, "setup"):
                 super().setup()
         except StageError as error:
             self._setup_error = error
 
     def runtest(self) -> None:
         """Runs the check; a stage that fails is an outcome, not a crash."""
-        with said_once(), self._outcomes():
+        with said_once(), watched(self._stages, "check"), self._outcomes():
             if self._setup_error is not None:
                 raise self._setup_error
             super().runtest()
@@ -312,8 +316,9 @@ class CheckItem(pytest.Function):
         except (TargetAbsent, Unsupported) as error:
             asked = self._requires_target()
             if asked is not None and isinstance(error, TargetAbsent):
-                raise pytest.fail.Exception(f"{error} {asked}", pytrace=False) from None
-            raise pytest.skip.Exception(str(error)) from None
+                text = terminal(f"{error} {asked}")
+                raise pytest.fail.Exception(text, pytrace=False) from None
+            raise pytest.skip.Exception(terminal(error)) from None
         except StageError as error:
             if error.reported_by not in (None, self.nodeid):
                 text = f"needs what failed in {error.reported_by}"
@@ -323,7 +328,7 @@ class CheckItem(pytest.Function):
             expected = self.get_closest_marker("xfail") is not None
             if not expected or isinstance(error, _OWN_STAGE.get(self.check, ())):
                 error.reported_by = self.nodeid
-            raise pytest.fail.Exception(str(error), pytrace=False) from None
+            raise pytest.fail.Exception(terminal(error), pytrace=False) from None
 
     def _requires_target(self) -> str | None:
         """Who asks for the target to be there, as a sentence."""
@@ -352,8 +357,8 @@ class CheckItem(pytest.Function):
         if verdict.grade is Grade.FAIL:
             model, variant = self.parent.model.name, self.parent.variant.name
             width = self.config.stash[WIDTH]
-            text = failure_text(model, variant, verdict, measurement, width)
-            pytest.fail(text, pytrace=False)
+            text = failure_text(model, variant, verdict, measurement, width=width)
+            pytest.fail(terminal(text), pytrace=False)
 
     def complete(self, report: pytest.TestReport) -> None:
         """Adds to a report what the check found, which reaches the record also through xdist."""
@@ -368,6 +373,8 @@ class CheckItem(pytest.Function):
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]
 
     def _entry(self, report: pytest.TestReport) -> Entry:
+        from pytest_onnxcheck import judge
+
         variant = self.parent.variant
         verdict, measurement = self.stash.get(REPORTED, (None, None))
         reason = "" if verdict is None else verdict.reason
@@ -391,8 +398,14 @@ class CheckItem(pytest.Function):
             outcome=outcome(report),
             expected_failure=getattr(report, "wasxfail", None),
             seconds=round(report.duration, 4),
+            stages={stage: round(taken, 4) for stage, taken in self._stages.items()},
+            limits=judge.limits(self.check, self.target, variant),
             grade=None if verdict is None else verdict.grade,
             findings=() if verdict is None else verdict.findings,
             reason=reason.removeprefix("Skipped: "),
             measurement=measurement,
         )
+
+
+def _told(problems: Iterable[Problem]) -> str:
+    return terminal("\n".join(problem.text for problem in problems))

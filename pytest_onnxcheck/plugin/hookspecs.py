@@ -47,7 +47,7 @@ def pytest_onnxcheck_targets(config: pytest.Config) -> dict[str, dict[str, Any]]
 
 
 def pytest_onnxcheck_update_record(config: pytest.Config, record: dict[str, Any]) -> None:
-    """Change the JSON record in place before it is written.
+    """Change the record in place before it, and every report made from it, is written.
 
     Add the build number::
 

@@ -41,12 +41,13 @@ def put_number_first(report: pytest.TestReport, verdict: Verdict | None) -> None
     pytest cuts that line at the terminal's width, behind a node id that mostly fills it; on CI it
     repeats all of it. What it prints of the failure itself stays as it is.
     """
+    from pytest_onnxcheck.report.escaping import terminal
     from pytest_onnxcheck.report.text import headline
 
     crash = getattr(report.longrepr, "reprcrash", None)
     if crash is None or not crash.message.startswith(_FAILED):  # an error of another's code
         return
     if verdict is not None and verdict.grade is Grade.FAIL:
-        crash.message = headline(verdict)
+        crash.message = terminal(headline(verdict))
     else:
         crash.message = crash.message.removeprefix(_FAILED)

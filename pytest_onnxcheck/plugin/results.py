@@ -8,8 +8,10 @@ import pytest
 
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
+from pytest_onnxcheck.plugin.outputs import Outputs
 from pytest_onnxcheck.plugin.reports import terminal_width
 from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.report.escaping import terminal
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
@@ -31,6 +33,7 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.outputs = Outputs(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
@@ -62,23 +65,23 @@ class Results:
         self._write_record(exitstatus)
 
     def _write_record(self, exitstatus: int) -> None:
-        settings = self.config.stash[SETTINGS]
-        path = settings.json
-        if path is None or not settings.wanted:  # the ini's must outlive a run of other tests
+        if not self.outputs.wanted:  # the ini's must outlive a run of other tests
             return
         from pytest_onnxcheck.judge.frontier import frontiers
-        from pytest_onnxcheck.record.record import NotCollected, make, write
+        from pytest_onnxcheck.record.record import NotCollected, make
+        from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
-        record = make(
-            self.entries,
-            errors=[NotCollected(*error) for error in self.errors],
-            exitstatus=int(exitstatus),
-            frontier=data(frontiers(self.entries)),
-            history=[text for text, _ in self.told],
-        ).to_json()
-        self.config.hook.pytest_onnxcheck_update_record(config=self.config, record=record)
-        write(record, path)
+        self.outputs.write(
+            make(
+                self.entries,
+                errors=[NotCollected(*error) for error in self.errors],
+                exitstatus=int(exitstatus),
+                frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
+                history=[text for text, _ in self.told],
+                root=self.config.rootpath,
+            )
+        )
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
@@ -161,31 +164,35 @@ class Results:
             self._print(terminalreporter)
 
     def _print(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Prints the summary, what the history says, and where the record is."""
-        settings, short = self.config.stash[SETTINGS], self.config.get_verbosity() < 0
-        if not self.entries:
-            if settings.enabled and not self.config.option.collectonly:
-                terminalreporter.section("onnxcheck", red=True)
-                terminalreporter.write_line("no model was checked", red=True)
-            return
+        """Prints the summary, what the history says, and what was written."""
+        if self.entries:
+            self._print_summary(terminalreporter)
+        elif self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
+            terminalreporter.section("onnxcheck", red=True)
+            terminalreporter.write_line("no model was checked", red=True)
+        for line, problem in self.outputs.told:
+            if problem or self.config.get_verbosity() >= 0:
+                terminalreporter.write_line(terminal(line), yellow=problem)
+        for command in self.outputs.commands:
+            terminalreporter.write_line(command)
+
+    def _print_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         from pytest_onnxcheck.report.terminal import Shown, summary, told
 
         shown = Shown(
             width=terminal_width(self.config),
             verbosity=self.config.get_verbosity(),
             plain=not _has_signs(self.config.get_terminal_writer()),
-            whole_frontier=settings.frontier,
+            whole_frontier=self.config.stash[SETTINGS].frontier,
         )
         terminalreporter.ensure_newline()
-        if not short:
+        if shown.verbosity >= 0:
             terminalreporter.section("onnxcheck")
         lines = [*summary(self.entries, shown)]
         for text, markup in self.told:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:
-            terminalreporter.write_line(line, **markup)
-        if settings.json is not None and not short:
-            terminalreporter.write_line(f"record: {settings.json}")
+            terminalreporter.write_line(terminal(line), **markup)
 
 
 def _has_signs(writer: Any) -> bool:

@@ -34,6 +34,9 @@ class Settings:
     required_targets: tuple[str, ...]
     artifacts: Path
     json: Path | None
+    html: Path | None
+    codequality: Path | None
+    github: bool
     history: Path
     history_given: bool
     accept: bool
@@ -76,6 +79,9 @@ class Settings:
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             json=path("onnxcheck_json"),
+            html=path("onnxcheck_html"),
+            codequality=path("onnxcheck_codequality"),
+            github=not config.getoption("onnxcheck_no_github"),
             history=history or config.rootpath / HISTORY,
             history_given=history is not None,
             accept=config.getoption("onnxcheck_accept"),
@@ -129,6 +135,7 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
     )
+    _add_reports(group)
     group.addoption(
         "--onnxcheck-history",
         metavar="DIR",
@@ -176,7 +183,27 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
+    parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
+
+
+def _add_reports(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-html",
+        metavar="PATH",
+        help="Write a report to look at: one file, which needs no network.",
+    )
+    group.addoption(
+        "--onnxcheck-codequality",
+        metavar="PATH",
+        help="Write what failed or warned as GitLab's code-quality report.",
+    )
+    group.addoption(
+        "--onnxcheck-no-github",
+        action="store_true",
+        help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
+    )
 
 
 def parse_amount(text: str) -> float:

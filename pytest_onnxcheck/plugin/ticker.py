@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck import progress
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.report.escaping import terminal
 
 if TYPE_CHECKING:
     import pytest
@@ -108,7 +109,7 @@ class Ticker:
 
     def _show(self, stage: Stage, elapsed: float) -> None:
         columns = self._columns()
-        text = f"{stage.what}  {stage.doing}  {elapsed:.0f} s"
+        text = terminal(f"{stage.what}  {stage.doing}  {elapsed:.0f} s")
         self._write(text if len(text) < columns else f"{text[: columns - 2]}…", columns)
         self._shown = True
 

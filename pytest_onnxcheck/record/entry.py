@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pytest_onnxcheck.measurement import (
@@ -21,12 +21,12 @@ from pytest_onnxcheck.measurement import (
     TargetMeasurement,
 )
 from pytest_onnxcheck.record.encoding import read
-from pytest_onnxcheck.verdict import Finding, Grade
+from pytest_onnxcheck.verdict import Finding, Grade, Limit
 
-__all__ = ["Entry", "Planned"]
+__all__ = ["MEASUREMENTS", "Entry", "Planned", "needed"]
 
 #: check -> what it measures. A project's own checks measure what they like: that stays a dict.
-_MEASUREMENTS: dict[str, type[Any]] = {
+MEASUREMENTS: dict[str, type[Any]] = {
     "export": ExportMeasurement,
     "quantization": QuantizationMeasurement,
     "structure": StructureMeasurement,
@@ -79,7 +79,14 @@ class Entry:
         point: Id of the check's parameters: the target, for latency `TARGET-DIMS`; empty without.
         outcome: `passed`, `failed`, `skipped`, `xfailed` or `xpassed`.
         expected_failure: Reason of the manifest's `xfail`; None without one.
-        seconds: How long the check took.
+        seconds: How long the check took, without what was built for it before.
+        stages: Seconds of each stage, building included, by the words that the terminal shows for
+            it: `loading the checkpoint`, `running PyTorch`, `scoring PyTorch`, `reading calibration
+            data`, `exporting`, `quantizing`, `reading the file` (a given one), `comparing`,
+            `diagnosing` and so on; besides `setup` (what else was made ready), and `check` (what
+            else was checked). What was built for an earlier check, or found in the cache, takes
+            next to nothing here, or is left out.
+        limits: What the check was held to.
         grade: Its verdict; None when it ended before there was one.
         reason: The worst finding, or why the check was skipped or could not be made.
         findings: The verdict's findings, the worst first.
@@ -102,6 +109,8 @@ class Entry:
     outcome: str
     expected_failure: str | None = None
     seconds: float = 0.0
+    stages: dict[str, float] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
     grade: Grade | None = None
     reason: str = ""
     findings: tuple[Finding, ...] = ()
@@ -120,15 +129,16 @@ class Entry:
         `measurement`.
         """
         written = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if self.grade is not None or field.name not in ("grade", "findings", "measurement")
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if self.grade is not None or each.name not in ("grade", "findings", "measurement")
         }
         written["position"] = list(self.position)
         written["planned"] = {
             **dataclasses.asdict(self.planned),
             "speed_budget": list(self.planned.speed_budget),
         }
+        written["limits"] = [dataclasses.asdict(limit) for limit in self.limits]
         if self.grade is not None:
             written["grade"] = str(self.grade)
             written["findings"] = [
@@ -173,10 +183,10 @@ def _graded(written: Any) -> Any:
 
 def _measurement(written: Mapping[str, Any]) -> object:
     """A check's measurement as its class; a dict where a project's suite measures other things."""
-    kind, measurement = _MEASUREMENTS.get(str(written.get("check"))), written.get("measurement")
+    kind, measurement = MEASUREMENTS.get(str(written.get("check"))), written.get("measurement")
     if kind is None or not isinstance(measurement, Mapping):
         return measurement
-    if not _needed(kind) <= measurement.keys():
+    if not needed(kind) <= measurement.keys():
         return measurement
     try:
         return read(kind, measurement)
@@ -184,12 +194,12 @@ def _measurement(written: Mapping[str, Any]) -> object:
         raise ValueError(f"measurement.{error}") from error
 
 
-def _needed(kind: type[Any]) -> set[str]:
+def needed(kind: type[Any]) -> set[str]:
     """The fields that a measurement of the class always has."""
     return {
-        field.name
-        for field in dataclasses.fields(kind)
-        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+        each.name
+        for each in dataclasses.fields(kind)
+        if each.default is dataclasses.MISSING and each.default_factory is dataclasses.MISSING
     }
 
 

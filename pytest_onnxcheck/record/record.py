@@ -19,6 +19,8 @@ from pytest_onnxcheck.machine import cpu_name
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.record.encoding import as_json, read
 from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.record.origin import Job, Source, command_line, job, source
+from pytest_onnxcheck.record.rows import FrontierRow
 from pytest_onnxcheck.versions import installed_versions
 
 __all__ = [
@@ -27,6 +29,7 @@ __all__ = [
     "ManifestFile",
     "NotCollected",
     "Record",
+    "from_json",
     "load",
     "make",
     "write",
@@ -52,7 +55,7 @@ class Environment:
         cpu: The processor's name; empty where the system has none.
         cpus: Number of logical processors; None where it is unknown.
         packages: Version of each package that matters and is installed.
-        command: The command line.
+        command: The command line, without credentials and other secrets in it.
     """
 
     python: str = ""
@@ -107,6 +110,8 @@ class Record:
         frontier: What each variant costs and loses, one row a variant, for plots. It follows from
             the checks: who shows it computes it anew.
         history: What was said of the history of latencies, one line each.
+        source: The commit it ran on.
+        job: The CI job it ran in.
     """
 
     onnxcheck: str
@@ -116,8 +121,10 @@ class Record:
     checks: tuple[Entry, ...]
     manifests: tuple[ManifestFile, ...] = ()
     errors: tuple[NotCollected, ...] = ()
-    frontier: tuple[Mapping[str, object], ...] = ()
+    frontier: tuple[FrontierRow, ...] = ()
     history: tuple[str, ...] = ()
+    source: Source = field(default_factory=Source)
+    job: Job = field(default_factory=Job)
 
     def to_json(self) -> dict[str, Any]:
         """The record as a dict; NaN and infinity in it are still numbers."""
@@ -126,10 +133,12 @@ class Record:
             "onnxcheck": self.onnxcheck,
             "created": self.created,
             "environment": asdict(self.environment),
+            "source": asdict(self.source),
+            "job": asdict(self.job),
             "manifests": [asdict(manifest) for manifest in self.manifests],
             "exitstatus": self.exitstatus,
             "errors": [asdict(error) for error in self.errors],
-            "frontier": list(self.frontier),
+            "frontier": [asdict(row) for row in self.frontier],
             "checks": [entry.to_json() for entry in self.checks],
             "history": list(self.history),
         }
@@ -140,8 +149,9 @@ def make(
     *,
     errors: Iterable[NotCollected] = (),
     exitstatus: int = 0,
-    frontier: Iterable[Mapping[str, object]] = (),
+    frontier: Iterable[FrontierRow] = (),
     history: Iterable[str] = (),
+    root: Path | None = None,
 ) -> Record:
     """The record of the run that is ending, on this machine and at this time.
 
@@ -151,6 +161,7 @@ def make(
         exitstatus: pytest's exit status.
         frontier: What each variant costs and loses.
         history: What was said of the history of latencies.
+        root: A folder in the work tree whose commit is told; default: none is.
     """
     paths = dict.fromkeys(entry.manifest for entry in checks)
     return Record(
@@ -163,6 +174,8 @@ def make(
         errors=tuple(errors),
         frontier=tuple(frontier),
         history=tuple(history),
+        source=Source() if root is None else source(root),
+        job=job(),
     )
 
 
@@ -186,12 +199,25 @@ def load(path: Path) -> Record:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         content = None
+    return from_json(content, str(path))
+
+
+def from_json(content: object, name: str) -> Record:
+    """The record that was written.
+
+    Args:
+        content: What JSON gave.
+        name: What errors call it.
+
+    Raises:
+        RecordError: It is no record, of another format, or damaged.
+    """
     if not isinstance(content, dict) or not {"format", "checks"} <= content.keys():
-        raise RecordError(f"{path}: not a record: write one with --onnxcheck-json=PATH")
+        raise RecordError(f"{name}: not a record: write one with --onnxcheck-json=PATH")
     if content["format"] != FORMAT:
         writer = f"onnxcheck {content.get('onnxcheck', 'of an unknown version')}"
         raise RecordError(
-            f"{path}: written by {writer} in format {content['format']!r}, and this version "
+            f"{name}: written by {writer} in format {content['format']!r}, and this version "
             f"({__version__}) reads format {FORMAT}: read it with the version that wrote it, or "
             "run the checks again with --onnxcheck-json=PATH"
         )
@@ -199,7 +225,7 @@ def load(path: Path) -> Record:
         checks = [_entry(number, check) for number, check in enumerate(content["checks"])]
         return read(Record, {**content, "checks": checks})
     except (TypeError, ValueError) as error:
-        raise RecordError(f"{path}: a damaged record: {error}") from error
+        raise RecordError(f"{name}: a damaged record: {error}") from error
 
 
 def _entry(number: int, written: Mapping[str, Any]) -> Entry:
@@ -217,7 +243,7 @@ def _environment() -> Environment:
         cpu=cpu_name(),
         cpus=os.cpu_count(),
         packages=installed_versions(_PACKAGES),
-        command=tuple(sys.argv),
+        command=command_line(sys.argv),
     )
 
 

@@ -2,27 +2,95 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     EquivalenceMeasurement,
     ExportMeasurement,
     HeldTo,
+    LatencyMeasurement,
     OutputMeasurement,
     QuantizationMeasurement,
 )
 from pytest_onnxcheck.record.entry import Entry
 
-__all__ = ["Row", "rows"]
+__all__ = ["Costs", "FrontierRow", "Row", "rows"]
 
 M = TypeVar("M")
 
 _ORDER = ("failed", "xpassed", "xfailed", "warn", "passed", "skipped")
 _SHOWN = {"failed": "FAIL", "xpassed": "XPASS", "passed": "pass", "skipped": "skip"}
 _SHOWN |= {"warn": "warn", "xfailed": "xfail"}
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What one variant costs and what it loses; None is what was not measured.
+
+    Attributes:
+        variant: Its name.
+        state: Its verdict, as in the table.
+        complete: Whether the run made, or tried, every check it has.
+        failed: Checks that failed or were expected to, and those of its fp32 artefact.
+        unjudged: Checks a release needs that were skipped on every target; latency where a budget
+            for it was not measured.
+        size_bytes: Bytes on disk, external data included.
+        size_ratio: The same as a share of the fp32 artefact's.
+        latency_ms: Median time of ONNX Runtime at the frontier's point, in milliseconds.
+        speed: What variants are compared by: `speedup`, or where the fp32 artefact was timed
+            beside it, that one's times `speedup_over_fp32`.
+        speedup: PyTorch's time / ONNX Runtime's there.
+        speedup_over_fp32: The fp32 artefact's time / this one's there.
+        rel_rms: Worst ||a - e|| / ||e|| over the declared cases and their floating outputs.
+        top1: Smallest share of rows with the same largest element, over the same.
+        accuracy_drop: How much worse than PyTorch's the task metric is, in its own units.
+        coverage: Share of the multiply-accumulates that carry the precision.
+        dominated_by: A variant that dominates it and is not dominated itself.
+        release: Whether it is the one to release.
+    """
+
+    variant: str
+    state: str
+    complete: bool
+    failed: tuple[str, ...] = ()
+    unjudged: tuple[str, ...] = ()
+    size_bytes: int | None = None
+    size_ratio: float | None = None
+    latency_ms: float | None = None
+    speed: float | None = None
+    speedup: float | None = None
+    speedup_over_fp32: float | None = None
+    rel_rms: float | None = None
+    top1: float | None = None
+    accuracy_drop: float | None = None
+    coverage: float | None = None
+    dominated_by: str | None = None
+    release: bool = False
+
+
+@dataclass(frozen=True)
+class FrontierRow(Costs):
+    """What one variant costs and loses, for plots, and where it belongs.
+
+    Attributes:
+        manifest: The manifest's path.
+        model: The model.
+        target: The target that its latency was measured on.
+        dims: Values of the symbolic dims there.
+        passes: Whether it may be released.
+        sqnr_db: `rel_rms` as a signal-to-quantization-noise ratio in dB.
+    """
+
+    manifest: str = ""
+    model: str = ""
+    target: str | None = None
+    dims: dict[str, int] = field(default_factory=dict)
+    passes: bool = False
+    sqnr_db: float | None = None
 
 
 @dataclass
@@ -111,6 +179,37 @@ class Row:
     def accuracy_drop(self) -> float | None:
         """How much worse than PyTorch's the task metric is, on the target where it is worst."""
         return max((found.drop for found in self.measured(AccuracyMeasurement)), default=None)
+
+    def speed(self) -> dict[str, LatencyMeasurement]:
+        """The latencies, by point (`TARGET-DIMS`)."""
+        return {
+            entry.point: entry.measurement
+            for entry in self.entries
+            if isinstance(entry.measurement, LatencyMeasurement)
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """What the tables show of it, as JSON has it; None for what was not measured."""
+        checks = dict.fromkeys(entry.check for entry in self.entries)
+        return {
+            "manifest": self.manifest,
+            "model": self.model,
+            "variant": self.variant,
+            "verdict": self.verdict(),
+            "checks": {check: self.state(check) for check in checks},
+            "max_abs": self.max_abs(),
+            "rel_rms": self.rel_rms(),
+            "top1": self.top1(),
+            "accuracy_drop": self.accuracy_drop(),
+            "coverage": self.coverage(),
+            "size_bytes": self.size_bytes(),
+            "size_ratio": self.size_ratio(),
+            "speed_ups": {
+                point: dataclasses.asdict(timed.ratios["torch"])
+                for point, timed in self.speed().items()
+                if "torch" in timed.ratios
+            },
+        }
 
     def _floats(self) -> Iterator[OutputMeasurement]:
         return (output for output in self._declared() if "float" in output.expected_dtype)

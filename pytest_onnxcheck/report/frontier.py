@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
+from pytest_onnxcheck.report.escaping import cell
 from pytest_onnxcheck.report.table import decibels, file_size, number, shown
 
 __all__ = ["HEADER", "cells", "data", "markdown", "proposal"]
@@ -45,10 +47,10 @@ def markdown(found: Iterable[Frontier]) -> str:
     """The frontiers as one Markdown table."""
     lines = [HEADER, ("---",) * len(HEADER)]
     lines += [cells(frontier, candidate) for frontier in found for candidate in frontier.candidates]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in lines) + "\n"
 
 
-def data(found: Iterable[Frontier]) -> list[dict[str, object]]:
+def data(found: Iterable[Frontier]) -> list[dict[str, Any]]:
     """One dict per variant, for plots: what a `Candidate` has and is, and where it belongs."""
     return [
         {

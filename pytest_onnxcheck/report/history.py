@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fnmatch
 import html
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from pytest_onnxcheck.digits import three_digits
 from pytest_onnxcheck.history import History
 from pytest_onnxcheck.measurement import SpeedPoint
+from pytest_onnxcheck.report.escaping import visible
 
-__all__ = ["chosen", "listing", "svg"]
+__all__ = ["as_data", "chosen", "listing", "svg"]
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -34,6 +37,21 @@ def _matches(check: str, pattern: str) -> bool:
     return any(fnmatch.fnmatchcase(name, pattern) for name in names)
 
 
+def as_data(history: History, pattern: str = "*") -> dict[str, Any]:
+    """The same as JSON has it."""
+    return {
+        "folder": str(history.folder),
+        "problems": history.problems,
+        "checks": {
+            check: {
+                "accepted": [dataclasses.asdict(each) for each in history.baseline.get(check, ())],
+                "runs": [dataclasses.asdict(point) for point in points],
+            }
+            for check, points in chosen(history, pattern).items()
+        },
+    }
+
+
 def listing(history: History, pattern: str = "*") -> str:
     """The runs of each check as text."""
     found = chosen(history, pattern)
@@ -42,7 +60,7 @@ def listing(history: History, pattern: str = "*") -> str:
         for check, points in found.items()
     ]
     problems = "".join(f"{problem}\n" for problem in history.problems)
-    return problems + "\n\n".join(blocks) + "\n"
+    return visible(problems + "\n\n".join(blocks) + "\n")
 
 
 def _block(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterator[str]:
@@ -135,7 +153,7 @@ def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
     def y(value: float) -> float:
         return bottom - (value - least) / (most - least) * (bottom - _TOP)
 
-    yield f'<text class="name" x="{_LEFT}" y="16">{html.escape(check)}</text>'
+    yield f'<text class="name" x="{_LEFT}" y="16">{html.escape(visible(check))}</text>'
     yield f'<line class="axis" x1="{_LEFT}" y1="{bottom}" x2="{right}" y2="{bottom}"/>'
     for value in (least + margin, most - margin):
         yield f'<text class="end" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">{value:.3g}</text>'
@@ -148,11 +166,12 @@ def _panel(check: str, points: Points, accepted: Sequence[SpeedPoint]) -> Iterat
     for index, point in enumerate(points):
         at, (low, high) = f"{x(index):.1f}", point.interval
         elsewhere = baseline is not None and point.cpu != baseline.cpu
-        title = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        told = f"{point.created}: {_ranged(point.normalised, point.interval)}, {point.cpu}"
+        title = html.escape(visible(told))
         yield f'<line class="run" x1="{at}" y1="{y(low):.1f}" x2="{at}" y2="{y(high):.1f}"/>'
         yield (
             f'<circle class="run{" other" if elsewhere else ""}" cx="{at}" '
-            f'cy="{y(point.normalised):.1f}" r="3"><title>{html.escape(title)}</title></circle>'
+            f'cy="{y(point.normalised):.1f}" r="3"><title>{title}</title></circle>'
         )
     for index in sorted({0, len(points) - 1}):
         date = points[index].created[:10]

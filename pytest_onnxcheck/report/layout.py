@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from pytest_onnxcheck.report.escaping import visible
+
 __all__ = ["Line", "fitted", "wrapped"]
 
 #: a line of a terminal, and its markup as pytest's terminal writer takes it
@@ -28,7 +30,7 @@ def wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> 
     """
     rest = " " * len(first) if rest is None else rest
     lines: list[str] = []
-    for part in text.splitlines() or [""]:
+    for part in visible(text).splitlines() or [""]:
         lines += textwrap.wrap(
             part,
             max(width, len(rest) + _NARROWEST),

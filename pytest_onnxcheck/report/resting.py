@@ -9,7 +9,7 @@ from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.rows import Row
 from pytest_onnxcheck.wording import several
 
-__all__ = ["rests_on", "unprobed"]
+__all__ = ["left_out", "rests_on", "unprobed"]
 
 #: the noun of one, and the field of `HeldTo`
 _COUNTED = (("case", "cases"), ("probe", "probes"), ("size", "sizes"))
@@ -44,6 +44,17 @@ def unprobed(entries: Iterable[Entry]) -> list[str]:
             variants = found.setdefault(held.unprobed, {}).setdefault(entry.model, [])
             variants += [entry.variant] * (entry.variant not in variants)
     return [_without(models, reason) for reason, models in found.items()]
+
+
+def left_out(entries: Iterable[Entry]) -> list[tuple[str, str, str]]:
+    """Model, name and reason of the probes that the manifest's `skip_probes` leaves out."""
+    found: dict[tuple[str, str, str], None] = {}
+    for entry in entries:
+        measured = entry.measurement
+        if isinstance(measured, EquivalenceMeasurement) and measured.held_to is not None:
+            for skipped in measured.held_to.skipped:
+                found[entry.model, skipped.name, skipped.reason] = None
+    return list(found)
 
 
 def _without(models: dict[str, list[str]], reason: str) -> str:

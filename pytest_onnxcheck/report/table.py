@@ -11,6 +11,7 @@ from pytest_onnxcheck.measurement import LatencyMeasurement, MutationMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
+from pytest_onnxcheck.report.escaping import cell, inline
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
@@ -60,10 +61,10 @@ def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
 
 
 def markdown(entries: Iterable[Entry]) -> str:
-    """The table as Markdown, for the README."""
+    """The table as Markdown, for docs/zoo.md."""
     header, *found = table_lines(entries)
     shown = [header, ("---",) * len(header), *found]
-    return "\n".join("| " + " | ".join(line) + " |" for line in shown) + "\n"
+    return "\n".join("| " + " | ".join(map(cell, line)) + " |" for line in shown) + "\n"
 
 
 def decibels(rel_rms: float) -> str:
@@ -139,7 +140,8 @@ def made_on(record: Record) -> str:
     packages, environment = record.environment.packages, record.environment
     shown = [name for name in packages if name in ("torch", "onnx") or "onnxruntime" in name]
     versions = ", ".join(f"{name} {packages[name]}" for name in shown)
-    return (
+    line = (
         f"onnxcheck {record.onnxcheck}, {versions}; {environment.cpu}, "
-        f"{environment.cpus} CPUs; {record.created[:10]}.\n"
+        f"{environment.cpus} CPUs; {record.created[:10]}."
     )
+    return f"{inline(line)}\n"

@@ -13,7 +13,7 @@ from pytest_onnxcheck.record.rows import Row, rows
 from pytest_onnxcheck.report import frontier
 from pytest_onnxcheck.report.layout import Line, fitted, wrapped
 from pytest_onnxcheck.report.recommend import recommendations
-from pytest_onnxcheck.report.resting import rests_on, unprobed
+from pytest_onnxcheck.report.resting import left_out, rests_on, unprobed
 from pytest_onnxcheck.report.text import survivor
 from pytest_onnxcheck.report.variants import MARKUP, faults, listed_variants, rank, symbol
 from pytest_onnxcheck.report.warned import grouped_warnings, warnings
@@ -54,7 +54,11 @@ def summary(entries: Iterable[Entry], shown: Shown) -> Iterator[Line]:
     weights cost, what got no probes or was left out of them, the warnings, and the mutants nobody
     noticed. Recipes that were tried and the whole frontier stand behind, for they were asked for.
     """
-    entries = list(entries)
+    for text, markup in _summary(list(entries), shown):
+        yield text.replace("…", "...") if shown.plain else text, markup
+
+
+def _summary(entries: Sequence[Entry], shown: Shown) -> Iterator[Line]:
     found, width = frontiers(entries), shown.width
     if shown.verbosity < 0:
         yield from _in_short(entries, shown)
@@ -184,7 +188,8 @@ def _notes(entries: Sequence[Entry], *, verbose: bool) -> Iterator[str]:
         yield from (f"no probes  {reason}" for reason in reasons)
     elif reasons:
         yield f"no probes  for {len(reasons)} reasons (-v): {reasons[0]}"
-    yield from _skipped_probes(entries)
+    for model, name, reason in left_out(entries):
+        yield f"left out  {model}: probe {name!r}: {reason}"
 
 
 def _portability(entries: Iterable[Entry]) -> str | None:
@@ -202,17 +207,6 @@ def _portability(entries: Iterable[Entry]) -> str | None:
         f"({entry.model}::{entry.variant}: {worst.sqnr_db:.1f} dB, {worst.eight_bits_db:.1f} dB "
         'with 8 bits); where it never runs: cpus = ["x86-vnni", "arm64"]'
     )
-
-
-def _skipped_probes(entries: Iterable[Entry]) -> Iterator[str]:
-    """One line per model and reason for which probes are left out by name."""
-    found: dict[tuple[str, str], None] = {}
-    for entry in entries:
-        if isinstance(entry.measurement, EquivalenceMeasurement) and entry.measurement.held_to:
-            for skipped in entry.measurement.held_to.skipped:
-                found[entry.model, f"{skipped.name!r}: {skipped.reason}"] = None
-    for model, text in found:
-        yield f"left out  {model}: probe {text}"
 
 
 def _mutants(entries: Iterable[Entry]) -> Iterator[str]:

@@ -24,7 +24,10 @@ from pytest_onnxcheck.report.layout import wrapped
 from pytest_onnxcheck.verdict import Grade, Verdict
 from pytest_onnxcheck.wording import listed, one_line, several
 
-__all__ = ["failure_text", "headline", "held_to", "junit_properties", "survivor"]
+__all__ = [
+    *("element_rows", "failure_text", "headline", "held_to", "junit_properties", "metrics"),
+    *("survivor", "worst_output"),
+]
 
 
 class _AsIs(str):
@@ -34,6 +37,8 @@ class _AsIs(str):
 
 
 _MOST_FINDINGS = 8
+
+_MOST_WARNINGS = 2
 
 #: failing cases of one artefact are usually alike
 _MOST_CASES = 4
@@ -46,7 +51,13 @@ def headline(verdict: Verdict) -> str:
 
 
 def failure_text(
-    model: str, variant: str, verdict: Verdict, measurement: object, width: int
+    model: str,
+    variant: str,
+    verdict: Verdict,
+    measurement: object,
+    *,
+    width: int | None = None,
+    whole: bool = False,
 ) -> str:
     """The message of a failed check.
 
@@ -55,11 +66,12 @@ def failure_text(
         variant: Name of the variant.
         verdict: What failed.
         measurement: What was measured, for the details.
-        width: Characters a line.
+        width: Characters a line; default: as long as they are.
+        whole: Whether every finding is told, rather than what fits on a screen.
     """
     lines: list[str] = []
-    for line in _lines(model, variant, verdict, measurement):
-        if isinstance(line, _AsIs):
+    for line in _lines(model, variant, verdict, measurement, whole=whole):
+        if width is None or isinstance(line, _AsIs):
             lines.append(line)
         else:
             text = line.lstrip(" ")
@@ -68,10 +80,14 @@ def failure_text(
     return "\n".join(lines)
 
 
-def _lines(model: str, variant: str, verdict: Verdict, measurement: object) -> Iterator[str]:
+def _lines(
+    model: str, variant: str, verdict: Verdict, measurement: object, *, whole: bool
+) -> Iterator[str]:
     failed, warned = verdict.graded(Grade.FAIL), verdict.graded(Grade.WARN)
     equivalence = isinstance(measurement, EquivalenceMeasurement)
     most = _MOST_CASES if equivalence else _MOST_FINDINGS
+    most, most_warned = (len(failed), len(warned)) if whole else (most, _MOST_WARNINGS)
+    # the first line stands alone in pytest's short summary
     yield from (str(failed[0]), "")
     target = getattr(measurement, "target", None)
     yield f"  {model} · {variant}{f' · {target}' if target else ''}"
@@ -82,7 +98,7 @@ def _lines(model: str, variant: str, verdict: Verdict, measurement: object) -> I
     yield from (f"  FAIL {finding}" for finding in others[: most - 1])
     if len(failed) > most:
         yield f"  … and {len(failed) - most} more failures, all in the record"
-    yield from (f"  warn {finding}" for finding in warned[:2])
+    yield from (f"  warn {finding}" for finding in warned[:most_warned])
     if isinstance(measurement, EquivalenceMeasurement):
         yield from _output(measurement, failed[0].where)
         yield from _diagnosis(measurement.diagnosis)
@@ -150,27 +166,47 @@ def junit_properties(verdict: Verdict, measurement: object) -> list[tuple[str, o
 
 def _output(measured: EquivalenceMeasurement, failing: str) -> Iterator[str]:
     """The numbers of the output that differs most in the failing case, with its worst elements."""
-    named = measured.case(failing)
-    cases = measured.cases if not failing else () if named is None else (named,)
-    outputs = [(output, case.case) for case in cases for output in case.outputs if output.worst]
-    if not outputs:
+    found = worst_output(measured, failing)
+    if found is None:
         return
-    output, case = max(outputs, key=_badness)
+    output, case = found
     yield ""
     yield f"  output {output.name!r} {list(output.expected_shape)} {output.expected_dtype}, {case}"
     if output.floor is not None:
         yield from _floor(output, output.floor)
-    yield f"    {_metrics(output)}"
-    rows = [("index", "PyTorch", "ONNX", "difference")] + [
-        (
-            str(list(element.index)),
-            _value(element.expected),
-            _value(element.actual),
-            f"{element.actual - element.expected:.3g}",
-        )
-        for element in output.worst
+    yield f"    {metrics(output)}"
+    yield from _table(element_rows(output), "    ")
+
+
+def element_rows(output: OutputMeasurement) -> list[tuple[str, ...]]:
+    """The elements that differ most, behind a header."""
+    return [
+        ("index", "PyTorch", "ONNX", "difference"),
+        *(
+            (
+                str(list(element.index)),
+                _value(element.expected),
+                _value(element.actual),
+                f"{element.actual - element.expected:.3g}",
+            )
+            for element in output.worst
+        ),
     ]
-    yield from _table(rows, "    ")
+
+
+def worst_output(
+    measured: EquivalenceMeasurement, failing: str = ""
+) -> tuple[OutputMeasurement, str] | None:
+    """The output that differs most, and its case; None where no elements were compared.
+
+    Args:
+        measured: The cases.
+        failing: Only in this case; default: in any.
+    """
+    named = measured.case(failing)
+    cases = measured.cases if not failing else () if named is None else (named,)
+    outputs = [(output, case.case) for case in cases for output in case.outputs if output.worst]
+    return max(outputs, key=_badness, default=None)
 
 
 def _badness(pair: tuple[OutputMeasurement, str]) -> tuple[float, ...]:
@@ -281,7 +317,8 @@ def _value(value: float | int) -> str:
     return f"{value:.8g}" if isinstance(value, float) else str(value)
 
 
-def _metrics(output: OutputMeasurement) -> str:
+def metrics(output: OutputMeasurement) -> str:
+    """Every metric that was measured, and how large PyTorch's output is."""
     shown = [
         f"{name} {value:.6g}" for name in METRICS if (value := getattr(output, name)) is not None
     ]

@@ -8,6 +8,7 @@ from typing import get_args
 from pytest_onnxcheck.manifest.terms import Check
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.rows import Row
+from pytest_onnxcheck.report.failures import unexpected
 from pytest_onnxcheck.report.layout import Line, fitted, wrapped
 from pytest_onnxcheck.report.resting import rests_on
 from pytest_onnxcheck.report.table import HEADER, cells
@@ -128,7 +129,7 @@ def faults(row: Row, width: int, told: dict[str, str]) -> Iterator[Line]:
     """
     for entry in row.entries:
         if entry.outcome == "xpassed":
-            yield from _fault(f"XPASS {_check(entry)}: {_unexpected(entry)}", width)
+            yield from _fault(f"XPASS {_check(entry)}: {unexpected(entry)}", width)
         elif entry.outcome == "failed":
             for text in _failures(entry):
                 known = told.setdefault(f"{entry.check} {text}", row.variant)
@@ -144,12 +145,6 @@ def _fault(text: str, width: int) -> Iterator[Line]:
 def _check(entry: Entry) -> str:
     """The check as pytest names it."""
     return f"test_{entry.check}{f'[{entry.point}]' if entry.point else ''}"
-
-
-def _unexpected(entry: Entry) -> str:
-    reason = entry.reason.removeprefix("[XPASS(strict)]").strip()
-    why = f" ({entry.expected_failure or reason})" if entry.expected_failure or reason else ""
-    return f"it passes, which the manifest does not expect{why}: take it out of the model's `xfail`"
 
 
 def _failures(entry: Entry) -> list[str]:

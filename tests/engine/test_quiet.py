@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 import warnings
 
 import numpy as np
@@ -104,3 +106,25 @@ def test_what_it_says_once_is_not_counted_and_an_error_does_not_hide_it(capfd):
     with said_once():
         pass
     assert capfd.readouterr().err == ""
+
+
+PRINTED_IN_C = """
+import ctypes
+
+from pytest_onnxcheck.engine.quiet import caught_stdout
+
+libc = ctypes.CDLL(None)
+libc.puts(b"before")
+with caught_stdout() as caught:
+    libc.puts(b"the graph")
+print(caught)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="reaches C's puts")
+def test_what_c_holds_back_is_caught_where_stdout_is_no_terminal():
+    """As in CI, and unless PYTHONUNBUFFERED takes C's buffer away."""
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", PRINTED_IN_C]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["before", "['the graph\\n']"]

@@ -156,6 +156,44 @@ def test_weights_that_are_missing_are_an_error(refused, saved):
     )
 
 
+def test_a_part_of_what_was_saved_is_told_how_it_can_be_loaded(refused, tmp_path):
+    config = transformers.WhisperConfig(
+        vocab_size=40,
+        d_model=8,
+        encoder_layers=1,
+        decoder_layers=1,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        num_mel_bins=4,
+        pad_token_id=0,
+    )
+    whisper = transformers.WhisperForConditionalGeneration(config)
+    whisper.save_pretrained(tmp_path / "saved")
+    part = "transformers.models.whisper.modeling_whisper:WhisperEncoder"
+    assert refused(f'factory = "{part}"').endswith(
+        "from_pretrained would fill them with random numbers: the folder has these under "
+        "'model.encoder.', as a part of WhisperForConditionalGeneration: in place of pretrained, "
+        "write a factory of your own that makes the part of its config, checkpoint = "
+        '"saved" (the folder) and prefix = "model.encoder."'
+    )
+    (tmp_path / "parts.py").write_text(
+        "from pathlib import Path\n\nfrom transformers import WhisperConfig\n"
+        "from transformers.models.whisper.modeling_whisper import WhisperEncoder\n\n\n"
+        "def encoder():\n"
+        "    folder = Path(__file__).parent / 'saved'\n"
+        "    return WhisperEncoder(WhisperConfig.from_pretrained(folder)).eval()\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "models.toml").write_text(
+        'schema = 1\n[models.net]\nfactory = "parts.py:encoder"\ncheckpoint = "saved"\n'
+        'prefix = "model.encoder."\ninputs.input_features.shape = [1, 4, 3000]\n'
+        "outputs.last_hidden_state.shape = [1, 1500, 8]\n",
+        encoding="utf-8",
+    )
+    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
+    assert same(reference.module, whisper.model.encoder)
+
+
 def test_a_part_that_the_weights_lack_may_be_left_out(refused, load, saved):
     masked = transformers.BertForMaskedLM(bert().config)
     masked.save_pretrained(saved)

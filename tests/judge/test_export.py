@@ -30,6 +30,15 @@ def test_a_file_the_checker_refuses_fails():
     assert str(finding) == "onnx.checker [net.onnx]: the file is not valid ONNX: bad node"
 
 
+def test_a_name_that_two_values_have_says_what_mends_it():
+    said = "'embedding' has been used as output names multiple times"  # torch 2.13's dynamo
+    assert str(only(export(file(checker_error=said)))) == (
+        f"onnx.checker [net.onnx]: the file is not valid ONNX: {said}. If that is an output of "
+        "yours, the exporter gave a value inside the same name: call the output something else in "
+        "the manifest, and in the export"
+    )
+
+
 def test_a_file_whose_shapes_contradict_fails():
     finding = only(export(file(inference_error="4 != 5")))
     assert finding.grade is Grade.FAIL

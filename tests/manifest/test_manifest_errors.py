@@ -345,7 +345,15 @@ def test_two_checkpoints_that_cannot_be_told_apart_are_refused(tmp_path):
     (tmp_path / "a b.pt").touch()
     (tmp_path / "a_b.pt").touch()
     (problem,) = load(tmp_path, model='factory = "zoo:net"\ncheckpoint = "a*"').problems
-    assert "another model is already called 'net-a_b.pt'" in problem.text
+    assert "'a b.pt' and 'a_b.pt' would both be called 'net-a_b.pt', since a name" in problem.text
+
+
+def test_a_match_of_a_glob_is_not_called_as_another_model_is(tmp_path):
+    (tmp_path / "a.pt").touch()
+    other = GOOD_MODEL.replace("[models.good", "[models.net-a")
+    model = 'factory = "zoo:net"\ncheckpoint = "*.pt"'
+    (problem,) = load(tmp_path, model=model, end=other).problems
+    assert "another model is already called 'net-a'" in problem.text
 
 
 def test_a_glob_that_takes_a_name_leaves_the_model_that_had_it(tmp_path):

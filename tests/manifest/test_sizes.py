@@ -2,7 +2,15 @@
 
 import pytest
 
-from pytest_onnxcheck.manifest.sizes import SizeError, dims_in, fits, names_in, shape_at, size_at
+from pytest_onnxcheck.manifest.sizes import (
+    SizeError,
+    dim_values,
+    dims_in,
+    fits,
+    names_in,
+    shape_at,
+    size_at,
+)
 
 DIMS = {"past": 0, "new": 4, "height": 112, "min": 3, "time-steps": 7}
 
@@ -70,3 +78,42 @@ def test_shapes_fit_where_every_size_is_whole():
     assert shape_at(("new", "past + new", 2), DIMS) == (4, 4, 2)
     assert fits([("new",), ("height / 2",)], DIMS)
     assert not fits([("new",), ("height / 32",)], DIMS)
+
+
+# combinations of dims
+
+
+def test_all_combinations_of_few_dims():
+    assert dim_values({"batch": (1, 2), "time": (5, 6)}) == [
+        {"batch": 1, "time": 5},
+        {"batch": 1, "time": 6},
+        {"batch": 2, "time": 5},
+        {"batch": 2, "time": 6},
+    ]
+    assert dim_values({}) == [{}]
+
+
+def test_sixteen_combinations_are_few():
+    assert len(dim_values({"a": (1, 2, 3, 4), "b": (1, 2, 3, 4)})) == 16
+
+
+def test_many_dims_are_swept_one_at_a_time():
+    found = dim_values({"a": (1, 2, 3), "b": (1, 2, 3), "c": (1, 2)})
+    assert found == [
+        {"a": 1, "b": 1, "c": 1},
+        {"a": 2, "b": 1, "c": 1},
+        {"a": 3, "b": 1, "c": 1},
+        {"a": 1, "b": 2, "c": 1},
+        {"a": 1, "b": 3, "c": 1},
+        {"a": 1, "b": 1, "c": 2},
+        {"a": 3, "b": 3, "c": 2},
+    ]
+
+
+@pytest.mark.parametrize(
+    "dims", [{"a": tuple(range(1, 18))}, {"a": tuple(range(1, 18)), "b": (4,)}]
+)
+def test_no_combination_comes_twice(dims):
+    found = dim_values(dims)
+    assert len(found) == 17
+    assert len({tuple(entry.items()) for entry in found}) == 17

@@ -19,7 +19,7 @@ from entries import (
 
 from pytest_onnxcheck.measurement import CaseMeasurement, Element
 from pytest_onnxcheck.record.entry import Entry, Planned
-from pytest_onnxcheck.verdict import Finding, Grade
+from pytest_onnxcheck.verdict import Finding, Grade, Limit
 
 FOUND = Entry(
     nodeid="models.toml::net::dynamo-op20-fp32::test_latency[cpu-batch1]",
@@ -36,6 +36,8 @@ FOUND = Entry(
     point="cpu-batch1",
     outcome="failed",
     seconds=1.5,
+    stages={"export": 2.0, "check": 1.5},
+    limits=(Limit("budget.min_speedup.cpu", 1.5, 1.5, True),),
     grade=Grade.FAIL,
     reason="speed-up: too slow",
     findings=(Finding(Grade.FAIL, "speed-up", "too slow", "cpu", inconclusive=True),),
@@ -73,6 +75,15 @@ def test_an_entry_in_json():
         "outcome": "failed",
         "expected_failure": None,
         "seconds": 1.5,
+        "stages": {"export": 2.0, "check": 1.5},
+        "limits": [
+            {
+                "key": "budget.min_speedup.cpu",
+                "passes": 1.5,
+                "fails": 1.5,
+                "larger_is_better": True,
+            }
+        ],
         "grade": "fail",
         "reason": "speed-up: too slow",
         "findings": [

@@ -18,6 +18,7 @@ from entries import (
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.errors import RecordError
 from pytest_onnxcheck.record.record import FORMAT, ManifestFile, NotCollected, load, make, write
+from pytest_onnxcheck.record.rows import FrontierRow
 
 MANIFEST = """
 schema = 1
@@ -61,6 +62,17 @@ def test_a_record_holds_what_the_checks_found(manifest):
     assert check["measurement"]["file"]["sha256"] == FILE.sha256
 
 
+def test_a_record_tells_its_commit_and_its_job(manifest, monkeypatch):
+    monkeypatch.setenv("GITLAB_CI", "true")
+    monkeypatch.setenv("CI_JOB_NAME", "gate")
+    monkeypatch.setattr("sys.argv", ["pytest", "--index=https://me:hunter2@pypi.example"])
+    record = make([], root=manifest.parent)
+    assert record.job.name == "gate"
+    assert record.source.commit == ""
+    assert record.environment.command == ("pytest", "--index=https://***@pypi.example")
+    assert "hunter2" not in json.dumps(record.to_json())
+
+
 def test_every_manifest_is_named_once(manifest, tmp_path):
     other = tmp_path / "other.toml"
     other.write_text(MANIFEST.replace("42", "43"), encoding="utf-8")
@@ -74,7 +86,7 @@ def test_a_written_record_reads_back_the_same(manifest, tmp_path):
         [entry("structure", STRUCTURE, manifest=str(manifest))],
         errors=[NotCollected("models.toml::wrong", "unknown key")],
         exitstatus=1,
-        frontier=[{"model": "net", "release": True}],
+        frontier=[FrontierRow("fp32", "pass", complete=True, model="net", release=True)],
         history=["nothing stored: the run failed"],
     )
     write(record.to_json(), path)
@@ -86,8 +98,8 @@ def test_a_written_record_reads_back_the_same(manifest, tmp_path):
 def test_a_record_keeps_the_order_of_its_keys():
     written = make([], history=["a"]).to_json()
     assert list(written) == [
-        *("format", "onnxcheck", "created", "environment", "manifests", "exitstatus", "errors"),
-        *("frontier", "checks", "history"),
+        *("format", "onnxcheck", "created", "environment", "source", "job", "manifests"),
+        *("exitstatus", "errors", "frontier", "checks", "history"),
     ]
 
 
@@ -131,6 +143,9 @@ def test_what_follows_from_a_measurement_is_written_as_it_was(tmp_path):
         for path in (before, tmp_path / "record.json")
     )
     assert {"speedup", "speedup_over_fp32", "throughput"} <= was[0].keys()
+    for measured in now:  # new since, and empty where they were not kept
+        for side in ("torch", "onnxruntime", "fp32", "kernel"):
+            assert (measured[side] or {}).pop("quantiles", []) == []
     assert was == now
 
 

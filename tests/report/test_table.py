@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 import pytest
+import runs
 from entries import (
     EXPORT,
     FILE,
@@ -26,7 +27,7 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
 )
 from pytest_onnxcheck.record.rows import rows
-from pytest_onnxcheck.report.table import HEADER, cells, markdown, table_lines
+from pytest_onnxcheck.report.table import HEADER, cells, made_on, markdown, table_lines
 from pytest_onnxcheck.report.warned import warnings
 from pytest_onnxcheck.verdict import Grade
 
@@ -215,3 +216,14 @@ def test_a_warning_is_told_once_with_the_number_of_checks():
         "warn  models.toml::net::a::test_equivalence (and 1 more checks): output 'y': vacuous",
         "warn  models.toml::other::a::test_equivalence: output 'y': vacuous",
     ]
+
+
+def test_a_name_of_a_record_stays_in_its_cell():
+    found = [dataclasses.replace(each, model="a|b\x1b[31m<i>") for each in whole_variant()]
+    row = markdown(found).splitlines()[2]
+    assert row.startswith(r"| a\|b\\x1b\[31m\<i\> | dynamo-op20-fp32 | ")
+
+
+def test_a_processor_of_a_record_says_nothing_to_a_terminal():
+    environment = dataclasses.replace(runs.ENVIRONMENT, cpu="A\x1b[2J\nCPU")
+    assert r"A\x1b[2J CPU, 2 CPUs" in made_on(runs.record(environment=environment))

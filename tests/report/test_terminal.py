@@ -41,6 +41,14 @@ def test_a_survivor_read_back_from_a_record_reads_the_same():
     assert survivor(moved) == "edge: skips relu_2 (inf noise floors)"
 
 
+def test_what_is_cut_is_told_without_other_signs_too():
+    found = [entry("export", outcome="failed", reason="no file " * 100)]
+    assert shown(found)[-1].endswith(" …")
+    text = "\n".join(shown(found, plain=True))
+    assert text.isascii()
+    assert text.endswith(" ...")
+
+
 def test_variants_stand_below_their_model_the_worst_first_and_warnings_behind():
     entries = [
         entry("export", EXPORT, variant="third-fp32", position=(3, 2)),

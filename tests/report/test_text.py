@@ -2,8 +2,12 @@
 
 import dataclasses
 import math
+import re
+from pathlib import Path
 
+import entries
 import pytest
+import runs
 from entries import (
     EXPORT,
     LATENCY,
@@ -14,6 +18,7 @@ from entries import (
     output,
     ratios,
 )
+from snapshots import same
 
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -27,13 +32,10 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     Step,
 )
-from pytest_onnxcheck.report import text as shown
-from pytest_onnxcheck.report.text import headline, junit_properties
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.report import text
+from pytest_onnxcheck.report.text import failure_text, headline, junit_properties
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
-
-
-def failure_text(*facts, width=1000):
-    return shown.failure_text(*facts, width)
 
 
 def fails(count, first="output 'y' max_abs"):
@@ -401,6 +403,31 @@ def test_junit_gets_the_worst_grade():
     assert junit_properties(Verdict.of(fails(1)), EXPORT) == [("onnxcheck_grade", "fail")]
 
 
+def test_the_whole_text_leaves_nothing_out():
+    warned = [Finding(Grade.WARN, f"warning {i}", "text") for i in range(5)]
+    text = failure_text("net", "v", Verdict.of([*fails(20), *warned]), STRUCTURE, whole=True)
+    assert text.count("FAIL") == 19
+    assert text.count("warn warning") == 5
+    assert "more failures" not in text
+
+
+def test_the_properties_of_a_run():
+    def told(entry: Entry) -> str:
+        properties = junit_properties(Verdict(entry.findings), entry.measurement)
+        return "\n".join([entry.nodeid, *(f"  {name} = {value}" for name, value in properties)])
+
+    every = [*runs.model(fails=True), entries.entry("mutation", MUTATION)]
+    same("junit.txt", "\n".join(map(told, every)) + "\n")
+
+
+def test_every_property_is_documented():
+    source = (Path(text.__file__)).read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    names = set(re.findall(r'"(onnxcheck_\w+)"', source))
+    assert len(names) > 10
+    assert {name for name in names if f"`{name}`" not in page} == set()
+
+
 def test_a_failure_is_wrapped_but_for_what_is_copied_and_what_stands_in_columns():
     repro = "python .onnxcheck/repro/net/run.py " + "x" * 90
     diagnosis = Diagnosis("a", "export", notes=("a note " * 20,), repro=repro)
@@ -417,6 +444,12 @@ def test_a_failure_is_wrapped_but_for_what_is_copied_and_what_stands_in_columns(
     assert any(line.startswith("     index  PyTorch    ONNX") for line in lines)
     begin = next(i for i, line in enumerate(lines) if line.startswith("  FAIL output 'z'"))
     assert lines[begin + 1].startswith("    allowed 8")
+
+
+def test_without_a_width_nothing_is_wrapped():
+    long = Finding(Grade.FAIL, "output 'y' error", "allowed 8, " * 40)
+    text = failure_text("net", "v", Verdict.of([*fails(1), long]), STRUCTURE)
+    assert f"  FAIL {long}" in text.splitlines()
 
 
 def test_the_headline_begins_with_the_number():

@@ -165,7 +165,7 @@ class _Trials:
         facts: dict[str, Any] = {}
         self.made.append((variant, None))
         try:
-            with stage(f"trying {precision} for", self._reference.model.name):
+            with stage("trying", self._reference.model.name, precision):
                 problem = next((found for found in self._problems(variant, facts) if found), None)
         except NoTime:
             self.made.pop()

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.convert.failures import cause, graph_excerpt, root_of, users_line
-from pytest_onnxcheck.engine.convert.translations import registered, translated, untranslated
+from pytest_onnxcheck.engine.convert.translations import (
+    Translations,
+    registered,
+    translated,
+    untranslated,
+)
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.quiet import caught_stdout, quiet
 from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
@@ -62,14 +67,14 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     tensors = tensors_of(inputs)
     printed: list[str] = []
     run = _dynamo if variant.exporter == "dynamo" else _torchscript
-    translated(reference.model, variant.exporter)  # what is wrong of it is no fault of the exporter
+    # what is wrong of them is no fault of the exporter
+    translations = translated(reference.model, variant.exporter)
     try:
         if half:
             module, tensors = _halved(module, tensors)
         module, args = exported.module(module, tensors), exported.arguments(tensors)
-        known = registered(reference.model, variant.exporter, variant.opset)
-        with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection(), known:
-            run(exported, variant, module, args, path)
+        with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection():
+            run(exported, variant, module, args, path, translations)
     except Exception as error:
         shown = "".join(printed)
         what = "export of the module in float16" if half else "export"
@@ -88,11 +93,11 @@ def _dynamo(
     module: torch.nn.Module,
     args: tuple[torch.Tensor, ...],
     path: Path,
+    translations: Translations,
 ) -> None:
     import torch
 
     reference = exported.reference
-
     for operator in (torch.ops.aten.lstm, torch.ops.aten.gru):
         # decompositions cached by an earlier export of a recurrent layer with a dynamic time dim
         # make every later one fail (torch 2.13)
@@ -110,7 +115,7 @@ def _dynamo(
             output_names=list(reference.model.outputs),
             opset_version=variant.opset,
             dynamic_shapes=exported.dynamic_shapes(),
-            custom_translation_table=translated(reference.model, "dynamo") or None,
+            custom_translation_table=dict(translations) or None,
             verbose=False,
         )
     assert program is not None
@@ -151,34 +156,36 @@ def _torchscript(
     module: torch.nn.Module,
     args: tuple[torch.Tensor, ...],
     path: Path,
+    translations: Translations,
 ) -> None:
     import torch
 
     reference = exported.reference
-
     shapes = reference.shapes | {
         name: output.shape
         for name, output in reference.model.outputs.items()
         if output.shape is not None
     }
-    torch.onnx.export(
-        module,
-        args,
-        str(path),
-        dynamo=False,
-        input_names=list(reference.model.inputs),
-        output_names=list(reference.model.outputs),
-        opset_version=variant.opset,
-        dynamic_axes={
-            name: {
-                axis: f"{name}_{axis}" if dim == ANY else dim
-                for axis, dim in enumerate(shape)
-                if isinstance(dim, str)
-            }
-            for name, shape in shapes.items()
-        },
-        external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
-    )
+    axes = {
+        name: {
+            axis: f"{name}_{axis}" if dim == ANY else dim
+            for axis, dim in enumerate(shape)
+            if isinstance(dim, str)
+        }
+        for name, shape in shapes.items()
+    }
+    with registered(translations, variant.opset):
+        torch.onnx.export(
+            module,
+            args,
+            str(path),
+            dynamo=False,
+            input_names=list(reference.model.inputs),
+            output_names=list(reference.model.outputs),
+            opset_version=variant.opset,
+            dynamic_axes=axes,
+            external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
+        )
 
 
 def _halved(

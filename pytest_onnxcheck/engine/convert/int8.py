@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,9 @@ from pytest_onnxcheck.engine.convert.prepare import (
 )
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
-from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
-from pytest_onnxcheck.manifest.targets import CPU
 
 if TYPE_CHECKING:
     import onnx
@@ -137,7 +135,7 @@ def _sessions_with(libraries: tuple[str, ...]) -> Iterator[None]:
     if not libraries:
         yield
         return
-    opening = opening_of(replace(CPU, libraries=libraries))
+    opening = cpu_opening(libraries)
     before = CalibraterBase.create_inference_session
 
     def create(calibrator: Any) -> None:

@@ -8,16 +8,14 @@ import fnmatch
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.graph.walk import nodes_of
-from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
-from pytest_onnxcheck.manifest.targets import CPU
 
 if TYPE_CHECKING:
     import onnx
@@ -84,8 +82,7 @@ def _optimised(source: Path, libraries: tuple[str, ...]) -> Path:
     """The file as `quant_pre_process` optimises it, by a session that knows the operators."""
     path = source.with_name("optimised.onnx")
     options = {"graph_optimization_level": "basic", "optimized_model_filepath": str(path)}
-    opening = opening_of(replace(CPU, libraries=libraries))
-    open_handle(str(source), **{**opening, "session_options": options})
+    open_handle(str(source), **{**cpu_opening(libraries), "session_options": options})
     return path
 
 

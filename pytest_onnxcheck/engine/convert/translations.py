@@ -7,20 +7,22 @@ registry, from which what was put there is taken away after the export.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.errors import CheckpointError, ExportError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.wording import several
+from pytest_onnxcheck.wording import closest, several
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["registered", "translated", "untranslated"]
+__all__ = ["Translations", "registered", "translated", "untranslated"]
+
+#: overload of an operator -> the function that translates it for an exporter
+Translations = Mapping[Any, Callable[..., Any]]
 
 #: how each exporter says that it has no function for an operator
 _UNTRANSLATED = (
@@ -35,8 +37,8 @@ _KIND = {
 }
 
 
-def translated(model: Model, exporter: str) -> dict[Any, Callable[..., Any]]:
-    """Overload of an operator -> the function that translates it for an exporter.
+def translated(model: Model, exporter: str) -> Translations:
+    """The translations of a model for an exporter.
 
     What is inherited is left out where the process has no such operator: `[defaults]` are for many
     models.
@@ -61,20 +63,13 @@ def translated(model: Model, exporter: str) -> dict[Any, Callable[..., Any]]:
 
 
 @contextlib.contextmanager
-def registered(model: Model, exporter: str, opset: Any) -> Iterator[None]:
-    """Lets the TorchScript exporter know its translations meanwhile; does nothing for the other.
-
-    Raises:
-        ExportError: As `translated`.
-    """
-    if exporter != "torchscript":
-        yield
-        return
+def registered(translations: Translations, opset: Any) -> Iterator[None]:
+    """Lets the TorchScript exporter know translations meanwhile, at one opset."""
     from torch import onnx as exporters
 
     names: list[str] = []
     try:
-        for overload, function in translated(model, exporter).items():
+        for overload, function in translations.items():
             name = overload.name().partition(".")[0]
             exporters.register_custom_op_symbolic(name, function, opset)  # type: ignore[attr-defined]
             names.append(name)
@@ -131,10 +126,10 @@ def _unknown(operator: str) -> str:
     overloads = [entry for entry in known if entry.partition(".")[0] == name]
     if overloads:
         return f"has no such overload; write one of {several(overloads)}"
-    close = difflib.get_close_matches(name, {entry.partition(".")[0] for entry in known}, n=1)
-    meant = f"; did you mean {close[0]!r}?" if close else "."
+    close = closest(name, {entry.partition(".")[0] for entry in known})
+    hint = f"; did you mean {close!r}?" if close else "."
     return (
-        f"is no operator of PyTorch{meant} It has to be registered (torch.library) when the "
+        f"is no operator of PyTorch{hint} It has to be registered (torch.library) when the "
         "factory's or the translation's module is imported"
     )
 

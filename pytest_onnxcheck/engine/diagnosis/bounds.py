@@ -4,30 +4,21 @@ from __future__ import annotations
 
 import math
 
-from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance
+from pytest_onnxcheck.manifest.sections import METRICS, Bounds, Tolerance, share_used
 from pytest_onnxcheck.measurement import OutputMeasurement
 
 __all__ = ["largest_difference", "share_of_bound"]
 
 
 def share_of_bound(measured: OutputMeasurement, tolerance: Tolerance) -> float:
-    """The worst metric of an output as a share of its bound; above 1 it fails.
-
-    For a cosine and an agreement it is the distance from 1, for decibels the error they stand for.
-    """
+    """The worst metric of an output as a share of its bound; above 1 it fails."""
     if measured.nonfinite or measured.outside_allclose:
         return math.inf
     worst = 0.0
-    for metric, larger_is_better in METRICS.items():
+    for metric in METRICS:
         bounds, value = getattr(tolerance, metric), getattr(measured, metric)
-        if not isinstance(bounds, Bounds) or value is None:
-            continue
-        error, allowed = value, bounds.fails
-        if metric == "sqnr_db":
-            error, allowed = (10 ** (-decibels / 20) for decibels in (value, bounds.fails))
-        elif larger_is_better:
-            error, allowed = 1 - value, 1 - bounds.fails
-        worst = max(worst, error / allowed if allowed else math.inf if error > 0 else 0.0)
+        if isinstance(bounds, Bounds) and value is not None:
+            worst = max(worst, share_used(metric, value, bounds.fails))
     return worst
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import Case, example
-from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
+from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable, jit_traced
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, tensors_of
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator, too_large
@@ -82,12 +82,8 @@ def traced(reference: Reference, case: Case) -> Outputs:
     # the tracer takes less apart by itself than the exporter does
     made = Exportable(reference, flat=True)
     try:
-        program = torch.jit.trace(  # type: ignore[no-untyped-call]
-            made.module(reference.copy(), tensors),
-            made.arguments(tensors),
-            check_trace=False,
-            strict=False,
-        )
+        module = made.module(reference.copy(), tensors)
+        program = jit_traced(module, made.arguments(tensors), strict=False)
     except Exception as error:
         raise NotRunError(f"cannot be traced here: {described(error)}") from error
     args = made.arguments(tensors_of(case.inputs))

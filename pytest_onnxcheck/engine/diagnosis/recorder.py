@@ -20,6 +20,7 @@ from pytest_onnxcheck.engine.oracle.fast_path import slow_attention
 from pytest_onnxcheck.engine.oracle.modes import each_operator
 from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.oracle.rounding import widened
+from pytest_onnxcheck.engine.reference.copying import doubled
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _traced(oracle: Oracle, case: Case, limit_bytes: float, *, in_float64: bool)
     module = reference.copy()
     tensors = tensors_of(case.inputs)
     if in_float64:
-        module = module.double()
+        module = doubled(module)
         tensors = {n: t.double() if t.is_floating_point() else t for n, t in tensors.items()}
     recorder = _Recorder(in_float64, limit_bytes)
     names = {id(child): name for name, child in module.named_modules()}

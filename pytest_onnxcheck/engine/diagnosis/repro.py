@@ -24,7 +24,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import artefact_files
 from pytest_onnxcheck.engine.diagnosis import repro_script
 from pytest_onnxcheck.engine.graph.walk import reads
 from pytest_onnxcheck.engine.inputs.cases import Case
-from pytest_onnxcheck.engine.reference import structures
+from pytest_onnxcheck.engine.reference import names, structures
 from pytest_onnxcheck.engine.reference.load import seed_of
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
@@ -34,6 +34,7 @@ from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.excerpt import write_excerpt
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.versions import installed_versions
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def write_repro(
         )
         shutil.copyfile(repro_script.__file__, folder / "repro.py")
         shutil.copyfile(structures.__file__, folder / repro_script.STRUCTURES)
+        shutil.copyfile(names.__file__, folder / repro_script.NAMES)
         _write_model(folder, subject, case, node)
         _replace(home, folder, Path(temporary))
     return home
@@ -196,9 +198,7 @@ def _rebuilding(reference: Reference) -> dict[str, Any]:
 
 def _below(path: Path | None, root: Path) -> str | None:
     """A path relative to the project, where it is in it: the script may be given another root."""
-    if path is not None and path.is_relative_to(root):
-        path = path.relative_to(root)
-    return None if path is None else str(path)
+    return None if path is None else relative(path, root)
 
 
 def _running(subject: Subject) -> dict[str, Any]:

@@ -23,6 +23,8 @@ HERE = Path(__file__).resolve().parent
 SHOWN = 5
 #: how nested arguments are made and results taken apart, copied from the package
 STRUCTURES = "onnxcheck_structures.py"
+#: what wrappers and prefixes make of the names of weights, copied likewise
+NAMES = "onnxcheck_names.py"
 
 
 def main() -> int:
@@ -229,7 +231,9 @@ def rebuild(about: Mapping[str, Any], project: Path) -> Any:
         state = torch.load(HERE / "state.pt", map_location="cpu", weights_only=True)
         module.load_state_dict(state)
     elif about["factory"] is not None and about["checkpoint"] is not None:
-        state = under(entry(about, project, about["state_dict"]), about["prefix"] or "")
+        state = entry(about, project, about["state_dict"])
+        if about["prefix"]:
+            state = find(f"{NAMES}:entries_under", HERE)(state, about["prefix"])
         # tied weights may have one name; what is missing else shows in the outputs
         module.load_state_dict(named(module, state), strict=False)
     with contextlib.suppress(NotImplementedError):  # .pt2 programs have one mode only
@@ -271,6 +275,7 @@ def load_program(path: Path, trust: bool) -> Any:
 
 def entry(about: Mapping[str, Any], project: Path, dotted: str | None) -> Any:
     """The entry of the checkpoint under a dotted key, whose rest may be a prefix of names."""
+    entries_under = find(f"{NAMES}:entries_under", HERE)
     path = project / about["checkpoint"]
     files = [path]
     if path.is_dir():  # of save_pretrained
@@ -281,7 +286,7 @@ def entry(about: Mapping[str, Any], project: Path, dotted: str | None) -> Any:
     keys = dotted.split(".") if dotted else []
     for depth, key in enumerate(keys):
         if key not in content:
-            return under(content, ".".join(keys[depth:]))
+            return entries_under(content, ".".join(keys[depth:]))
         content = content[key]
     return content
 
@@ -297,28 +302,13 @@ def load_file(path: Path, trust: bool) -> Any:
         return torch.load(file, map_location="cpu", weights_only=not trust)
 
 
-def bare(name: str) -> str:
-    """A name without those of wrappers."""
-    return ".".join(part for part in name.split(".") if part not in ("module", "_orig_mod"))
-
-
-def under(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    """The entries under a prefix, without it and the names of wrappers."""
-    start = bare(prefix.rstrip("."))
-    start = f"{start}." if start else ""
-    names = {name: bare(name) for name in state}
-    return {
-        name.removeprefix(start): state[key]
-        for key, name in names.items()
-        if name.startswith(start)
-    }
-
-
 def named(module: Any, state: Mapping[str, Any]) -> dict[str, Any]:
     """Entries by the module's own names; those whose first name it does not have are left out."""
+    bare = find(f"{NAMES}:bare_name", HERE)
     own = {bare(name): name for name in module.state_dict()}
     tops = {name.split(".")[0] for name in own}
-    return {own.get(n, n): value for n, value in state.items() if n.split(".")[0] in tops}
+    held = {bare(name): value for name, value in state.items()}
+    return {own.get(n, n): value for n, value in held.items() if n.split(".")[0] in tops}
 
 
 # comparison

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.arrays import (
     arrays_sha256,
-    batch_dim,
     copied,
     given_arrays,
     load_arrays,
     runs_of,
+)
+from pytest_onnxcheck.engine.inputs.calibration_checks import (
+    check_data,
+    check_shapes,
+    constant_inputs,
+    declared_shape,
+    has_rows,
+    recipe,
 )
 from pytest_onnxcheck.engine.inputs.cases import example_dims, fill_inputs, generator, own_cases
 from pytest_onnxcheck.engine.inputs.sources import copied_batch, reading, running, seeded
@@ -27,7 +34,6 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError, QuantizeError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.sizes import SizeError, names_in, size_at
 from pytest_onnxcheck.measurement import CalibrationMeasurement
 
 if TYPE_CHECKING:
@@ -97,7 +103,7 @@ def load_calibration(reference: Reference) -> CalibrationData:
         else:
             number = _distinct(reference, batches)
             origin = f"{number} examples in {len(drawn)} draws of the inputs' files"
-    constant, varies = _constant(model, batches)
+    constant, varies = constant_inputs(model, batches)
     measured = CalibrationMeasurement(
         origin=origin,
         examples=_number(reference, batches) if number is None else number,
@@ -111,13 +117,13 @@ def load_calibration(reference: Reference) -> CalibrationData:
 
 def _number(reference: Reference, batches: list[Batch]) -> int:
     """Rows of the first input that has them, or else runs."""
-    rows = next((name for name in reference.model.inputs if _has_rows(reference, name)), None)
+    rows = next((name for name in reference.model.inputs if has_rows(reference, name)), None)
     return len(batches) if rows is None else sum(len(batch[rows]) for batch in batches)
 
 
 def _distinct(reference: Reference, batches: list[Batch]) -> int:
     """Examples that differ: draws begin a file anew when it ends."""
-    cut = [name for name in reference.model.inputs if _has_rows(reference, name)]
+    cut = [name for name in reference.model.inputs if has_rows(reference, name)]
     found = set()
     for batch in batches:
         for row in range(len(batch[cut[0]]) if cut else 1):
@@ -127,12 +133,13 @@ def _distinct(reference: Reference, batches: list[Batch]) -> int:
 
 
 def _check_batch(reference: Reference, batch: int) -> None:
-    fixed = [name for name in reference.model.inputs if not _has_rows(reference, name)]
+    fixed = [name for name in reference.model.inputs if not has_rows(reference, name)]
     if batch > 1 and fixed:
         raise QuantizeError(
             f"{reference.model.name}: calibration.batch = {batch}, but input {fixed[0]!r} has "
-            f"shape {_shape(reference, fixed[0])}, whose first size is not the batch: each example "
-            'is a whole input. Drop batch, or make the first size a symbolic dim named "batch"'
+            f"shape {declared_shape(reference, fixed[0])}, whose first size is not the batch: each "
+            "example is a whole input. Drop batch, or make the first size a symbolic dim named "
+            '"batch"'
         )
 
 
@@ -164,7 +171,7 @@ def _of_files(reference: Reference, wanted: s.Calibration) -> list[Given]:
             f"{wanted.count}: give more, or set count = {len(taken)}"
         )
     for name, example in taken:
-        _check(reference, name, example)
+        check_data(reference, name, example)
     return taken
 
 
@@ -181,7 +188,7 @@ def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
         if not path.is_file():
             raise QuantizeError(
                 f"{model.name}: calibration file {path} not found: write it with "
-                f"{_recipe(model)}, or correct calibration.file, {relative}"
+                f"{recipe(model)}, or correct calibration.file, {relative}"
             )
         return {wanted.file: path}
     assert wanted.folder is not None
@@ -195,7 +202,7 @@ def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
     if not files:
         raise QuantizeError(
             f"{model.name}: calibration folder {folder} holds no .npz and no .npy: write some "
-            f"with {_recipe(model)}"
+            f"with {recipe(model)}"
         )
     return {f"{wanted.folder}/{path.name}": path for path in files}
 
@@ -203,8 +210,8 @@ def _files(model: Model, wanted: s.Calibration) -> dict[str, Path]:
 def _examples(reference: Reference, files: Mapping[str, Path]) -> Iterator[Given]:
     model = reference.model
     for name, path in files.items():
-        recipe = f": write it with {_recipe(model)}"
-        with reading(QuantizeError, f"{model.name}: calibration data: ", recipe):
+        mend = f": write it with {recipe(model)}"
+        with reading(QuantizeError, f"{model.name}: calibration data: ", mend):
             loaded = load_arrays(path, list(model.inputs))
         arrays = _by_input(model, name, loaded)
         _check_lengths(reference, name, arrays)
@@ -259,7 +266,7 @@ def _of_source(reference: Reference, source: str, count: int | None) -> list[Bat
     names = [f"{source}[{index}]" for index in range(len(batches))]
     checked = [_by_input(model, name, batch) for name, batch in zip(names, batches, strict=True)]
     for name, batch in zip(names, checked, strict=True):
-        _check(reference, name, batch)
+        check_data(reference, name, batch)
     return checked
 
 
@@ -270,7 +277,7 @@ def _draws(reference: Reference, count: int) -> list[Given]:
         for draw in range(count)
     ]
     for name, example in drawn:
-        _check(reference, name, example)
+        check_data(reference, name, example)
     return drawn
 
 
@@ -286,7 +293,7 @@ def _own(reference: Reference, count: int | None) -> list[Given]:
             "calibration.folder or calibration.source"
         )
     for name, inputs in own:
-        _check(reference, name, inputs)
+        check_data(reference, name, inputs)
     return own
 
 
@@ -312,135 +319,6 @@ def _stacked(reference: Reference, examples: list[Given], batch: int) -> list[Ba
             name: np.concatenate([example[name] for _, example in group])
             for name in reference.model.inputs
         }
-        _check_shapes(reference, f"{group[0][0]} to {group[-1][0]} in one run", arrays)
+        check_shapes(reference, f"{group[0][0]} to {group[-1][0]} in one run", arrays)
         joined.append(arrays)
     return joined
-
-
-def _check(reference: Reference, where: str, arrays: Batch) -> None:
-    _check_shapes(reference, where, arrays)
-    for name, array in arrays.items():
-        _check_values(reference.model, where, name, array)
-
-
-def _check_shapes(reference: Reference, where: str, arrays: Batch) -> None:
-    """The declared shapes, with one size for each symbolic dim, and nothing empty but what may be.
-
-    An expression is held to the dims it follows from, as far as inputs have them by themselves.
-    """
-    model = reference.model
-    sizes: dict[str, int] = {}
-    axes = {name: list(enumerate(reference.shapes[name])) for name in arrays}
-    for expressions in (False, True):  # the dims first, wherever they stand
-        for name, array in arrays.items():
-            held = [
-                (dim, axis)
-                for axis, dim in axes[name]
-                if expressions == (isinstance(dim, str) and dim not in model.dims)
-            ]
-            known = dict(sizes)
-            fits = array.ndim == len(axes[name]) and all(
-                _fits_dim(model, sizes, dim, array.shape[axis]) for dim, axis in held
-            )
-            if not fits:
-                names = {name for dim, _ in held for name in names_in(dim, model.dims)}
-                given = "".join(f", {dim} = {known[dim]}" for dim in known if dim in names)
-                raise QuantizeError(
-                    f"{model.name}: calibration data, {where}: input {name!r} has shape "
-                    f"{list(array.shape)}, declared {_shape(reference, name)}{given}. "
-                    f"{_shape_advice(reference, name)}"
-                )
-
-
-def _fits_dim(model: Model, sizes: dict[str, int], dim: int | str, size: int) -> bool:
-    """Whether an axis may be as large, by what is known of the dims; a dim it shows is noted."""
-    if isinstance(dim, int):
-        return size == dim
-    if dim in model.dims:
-        least = min(1, *model.dims[dim])
-        return size == sizes.setdefault(dim, size) and size >= least
-    if not sizes.keys() >= set(names_in(dim, model.dims)):
-        return True
-    try:
-        return size == size_at(dim, sizes)
-    except SizeError:
-        return False
-
-
-def _shape_advice(reference: Reference, name: str) -> str:
-    wanted = reference.model.calibration
-    if wanted is not None and wanted.source is not None:
-        return "Give each batch in the declared shape"
-    declared = reference.shapes[name]
-    whole = f"[{', '.join(map(str, ('examples', *declared)))}]"
-    if not _has_rows(reference, name) and not (declared and isinstance(declared[0], int)):
-        return f"The file must hold whole inputs, {whole}"
-    number = "examples" if _has_rows(reference, name) else f"examples x {declared[0]}"
-    rows = f"[{', '.join(map(str, (number, *declared[1:])))}]"
-    return f"The file must hold it as {rows} or {whole}"
-
-
-def _check_values(model: Model, where: str, name: str, array: np.ndarray[Any, Any]) -> None:
-    import numpy as np
-
-    if not array.size:
-        return
-    finite = np.isfinite(array)
-    if not finite.all():
-        index = np.argwhere(~finite)[0].tolist()
-        raise QuantizeError(
-            f"{model.name}: calibration data, {where}: input {name!r} is {array[tuple(index)]} at "
-            f"{index} ({int((~finite).sum())} of {array.size} elements are not finite): no range "
-            "follows from it. Mend or remove this example"
-        )
-    if (allowed := model.inputs[name].range) is None:
-        return
-    # a float64 bound such as 0.1 is not a float32
-    low, high = np.asarray(allowed, array.dtype)
-    if array.min() < low or array.max() > high:
-        raise QuantizeError(
-            f"{model.name}: calibration data, {where}: input {name!r} goes from {array.min():.6g} "
-            f"to {array.max():.6g}, declared range [{allowed[0]:g}, {allowed[1]:g}]. Scale the "
-            "data as the model's inputs are scaled, or correct the range"
-        )
-
-
-def _constant(model: Model, batches: list[Batch]) -> tuple[dict[str, float], bool]:
-    """Inputs that are one value everywhere, and whether there are others.
-
-    Left out are those that are declared to be constant or always empty, booleans (masks), and
-    integers beside integers that vary (masks and segments beside token ids).
-    """
-    looked_at = {
-        name: entry.dtype.startswith("float")
-        for name, entry in model.inputs.items()
-        if entry.fill != "constant"
-        and entry.dtype != "bool"
-        and any(batch[name].size for batch in batches)
-    }
-    constant = {}
-    for name in looked_at:
-        arrays = [batch[name] for batch in batches if batch[name].size]
-        first = arrays[0].flat[0]
-        several = sum(array.size for array in arrays) > 1
-        if several and all((array == first).all() for array in arrays):
-            constant[name] = float(first)
-    varies = [name for name in looked_at if name not in constant]
-    if not all(looked_at[name] for name in varies):
-        constant = {name: value for name, value in constant.items() if looked_at[name]}
-    return constant, bool(varies)
-
-
-def _has_rows(reference: Reference, name: str) -> bool:
-    """Whether the first axis of an input is the batch."""
-    shape = reference.shapes[name]
-    return bool(shape) and shape[0] == batch_dim(reference)
-
-
-def _shape(reference: Reference, name: str) -> str:
-    return f"[{', '.join(map(str, reference.shapes[name]))}]"
-
-
-def _recipe(model: Model) -> str:
-    """How to write a file that fits."""
-    return f"numpy.savez(path, {', '.join(f'{name}=...' for name in model.inputs)})"

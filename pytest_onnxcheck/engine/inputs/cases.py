@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import CaseFile, Input
-from pytest_onnxcheck.manifest.sizes import SizeError, shape_at
+from pytest_onnxcheck.manifest.sizes import SizeError, dim_values, exported_dims, shape_at
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 __all__ = [
     "Case",
     "declared_cases",
-    "dim_values",
     "dims_of",
     "example",
     "example_dims",
@@ -39,9 +37,6 @@ __all__ = [
 ]
 
 _OUTSIDE_RANGE = "the manifest declares this case outside the model's range"
-
-#: more combinations of dims than this, and dims are swept one at a time
-_MAX_COMBINATIONS = 16
 
 
 @dataclass(frozen=True)
@@ -65,23 +60,6 @@ class Case:
     ordinary: bool = True
     odd_mask: bool = False
     given: bool = False
-
-
-def dim_values(dims: Mapping[str, tuple[int, ...]]) -> list[dict[str, int]]:
-    """The combinations of dims to check: all of them, or, when many, each value once.
-
-    Swept one at a time, the other dims stand at their first value; the combination of all last
-    values is added.
-    """
-    combinations = [
-        dict(zip(dims, values, strict=True)) for values in itertools.product(*dims.values())
-    ]
-    if len(combinations) <= _MAX_COMBINATIONS:
-        return combinations
-    first = {dim: values[0] for dim, values in dims.items()}
-    swept = [first, *({**first, dim: value} for dim in dims for value in dims[dim][1:])]
-    last = {dim: values[-1] for dim, values in dims.items()}
-    return swept if last in swept else [*swept, last]
 
 
 def declared_cases(reference: Reference) -> list[Case]:
@@ -145,26 +123,22 @@ def smallest_dims(model: Model) -> dict[str, int]:
 
 
 def example_dims(model: Model) -> dict[str, int]:
-    """The dims to export with: each at its first value above 1.
-
-    torch.export and the tracer turn a size of 1 into a constant.
-    """
-    return {
-        dim: next((value for value in values if value > 1), 2) for dim, values in model.dims.items()
-    }
+    """The dims to export with: see `exported_dims`."""
+    return exported_dims(model.dims)
 
 
 def example(reference: Reference) -> dict[str, Array]:
     """Inputs for the export: the manifest's example, or a seeded draw.
 
-    Where nothing is drawn: the first own case of which every dim is above 1, or else the first.
+    Where nothing is drawn: of the own cases within the model's range, if there are any, the first
+    of which every dim is above 1, or else the first.
     """
     model = reference.model
     if model.example is not None:
         return _case_file(model, model.example)
     if model.draws:
         return fill_inputs(reference, example_dims(reference.model), "export", 0)
-    own = own_cases(model)
+    own = _within_range(model)
     able = (case for case in own if min(dims_of(reference, case.inputs).values(), default=2) > 1)
     return next(able, own[0]).inputs
 
@@ -187,7 +161,7 @@ def timed_inputs(
     model = reference.model
     if model.draws:
         return dict(dims), fill_inputs(reference, dims, "latency", 0)
-    for case in own_cases(model):
+    for case in _within_range(model):
         held = dims_of(reference, case.inputs)
         if dims.items() <= held.items():
             return held, case.inputs
@@ -196,6 +170,12 @@ def timed_inputs(
         f"{model.name}: latency.dims asks for {wanted}, and with draws = 0 only inputs of your own "
         "are timed, of which none has these sizes: add such a case to `cases`, or drop the point"
     )
+
+
+def _within_range(model: Model) -> list[Case]:
+    """The user's own cases but those outside the model's range; all, where there are no others."""
+    own = own_cases(model)
+    return [case for case in own if not case.lenient] or own
 
 
 def dims_of(reference: Reference, inputs: Mapping[str, Array]) -> dict[str, int]:

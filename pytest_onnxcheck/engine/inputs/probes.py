@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from pytest_onnxcheck.engine.inputs import masks
 from pytest_onnxcheck.engine.inputs.cases import (
     Case,
-    dim_values,
     example_dims,
     fill_inputs,
     generator,
@@ -24,7 +23,7 @@ from pytest_onnxcheck.engine.inputs.cases import (
 from pytest_onnxcheck.engine.inputs.kinds import NONFINITE, Family, family_of, filled
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sections import Input
-from pytest_onnxcheck.manifest.sizes import Shape, fits, shape_at
+from pytest_onnxcheck.manifest.sizes import Shape, dim_values, fits, shape_at
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference

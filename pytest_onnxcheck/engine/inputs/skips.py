@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from pytest_onnxcheck.engine.inputs.probes import probes
 from pytest_onnxcheck.engine.inputs.sizes import sweep_names, swept
 from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.wording import meant
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
@@ -53,11 +53,10 @@ def _hint(pattern: str, reference: Reference, names: list[str]) -> str:
     kinds = list(dict.fromkeys(_kind(name) for name in names))
     kinds += [f"sweep:{dim}=*" for dim in swept(reference)]
     asked = _kind(pattern)
-    close = difflib.get_close_matches(asked, kinds, n=1)
-    meant = f" (did you mean {close[0]!r}?)" if close and close[0] != asked else ""
+    hint = "" if asked in kinds else meant(asked, kinds)
     sizes = next(_with_sizes(names), "")
     example = f"; a name goes on with sizes, as {sizes!r}" if sizes else ""
-    return f"{meant}. There are: {', '.join(kinds)}{example}"
+    return f"{hint}. There are: {', '.join(kinds)}{example}"
 
 
 def _kind(name: str) -> str:

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.inputs.cases import (
-    dim_values,
     dims_of,
     example,
     example_dims,
@@ -18,14 +17,17 @@ from pytest_onnxcheck.engine.inputs.cases import (
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.manifest.sizes import dims_in
+from pytest_onnxcheck.manifest.sizes import dim_values, dims_in
 
 if TYPE_CHECKING:
     import numpy as np
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["constant_outputs", "ignores", "runs_at_other_sizes"]
+__all__ = ["Run", "constant_outputs", "ignores", "runs_at_other_sizes", "runs_at_sizes_of"]
+
+#: the dims, the inputs, and the outputs by name; None where PyTorch refuses the inputs
+Run = tuple[dict[str, int], dict[str, "Array"], dict[str, "Array"] | None]
 
 #: seeds the draws
 _CASE = "structure"
@@ -62,18 +64,35 @@ def constant_outputs(reference: Reference, names: Sequence[str]) -> tuple[str, .
     )
 
 
-def runs_at_other_sizes(
-    reference: Reference,
-) -> Iterator[tuple[dict[str, int], dict[str, Array], dict[str, Array] | None]]:
+def runs_at_other_sizes(reference: Reference) -> Iterator[Run]:
     """Runs PyTorch on a draw for every combination of dims declared, and then some not declared.
 
     Sizes that an input's file does not have are left out. Where nothing is drawn, it runs on the
     user's own cases.
-
-    Yields:
-        The dims, the inputs, and the outputs by name; None where PyTorch refuses them.
     """
-    for dims, inputs in _inputs_of_sizes(reference):
+    return _runs(reference, _inputs_of_sizes(reference))
+
+
+def runs_at_sizes_of(reference: Reference, dims: Mapping[str, Sequence[int]]) -> Iterator[Run]:
+    """Runs PyTorch on a draw for each of some sizes of some dims, the others as exported.
+
+    Where nothing is drawn, it runs on the user's own cases.
+
+    Args:
+        reference: The PyTorch model.
+        dims: Dims, each with the sizes to run at.
+    """
+    if not reference.model.draws:
+        return runs_at_other_sizes(reference)
+    exported = example_dims(reference.model)
+    sizes = [{**exported, dim: size} for dim in dims for size in dims[dim]]
+    return _runs(reference, _filled(reference, sizes))
+
+
+def _runs(
+    reference: Reference, fed: Iterator[tuple[dict[str, int], dict[str, Array]]]
+) -> Iterator[Run]:
+    for dims, inputs in fed:
         try:
             yield dims, inputs, _named(reference, inputs)
         except InputError:
@@ -81,11 +100,16 @@ def runs_at_other_sizes(
 
 
 def _inputs_of_sizes(reference: Reference) -> Iterator[tuple[dict[str, int], dict[str, Array]]]:
-    if not reference.model.draws:
-        for case in own_cases(reference.model):
-            yield dims_of(reference, case.inputs), case.inputs
-        return
-    for dims in _sizes(reference):
+    if reference.model.draws:
+        return _filled(reference, _sizes(reference))
+    own = own_cases(reference.model)
+    return ((dims_of(reference, case.inputs), case.inputs) for case in own)
+
+
+def _filled(
+    reference: Reference, sizes: Sequence[dict[str, int]]
+) -> Iterator[tuple[dict[str, int], dict[str, Array]]]:
+    for dims in sizes:
         with contextlib.suppress(InputError):
             yield dims, fill_inputs(reference, dims, _CASE, 0)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from pytest_onnxcheck.engine.oracle.dependence import runs_at_other_sizes
+from pytest_onnxcheck.engine.oracle.dependence import (
+    Run,
+    runs_at_other_sizes,
+    runs_at_sizes_of,
+)
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in, names_in, size_at
+from pytest_onnxcheck.manifest.sizes import ANY, dims_in, names_in, size_or_none
 from pytest_onnxcheck.measurement import (
     Axis,
     SizeMismatch,
@@ -18,9 +23,14 @@ from pytest_onnxcheck.measurement import (
 
 __all__ = ["declared_sizes", "size_mismatches"]
 
-#: runs of PyTorch that are looked at; more only to find what a size follows from
+#: runs of PyTorch that are looked at whatever is said, and more to find what a size follows from
 _RUNS = 3
 _MOST_RUNS = 16
+
+#: sizes of a dim that an expression is held to, beside those declared: all remainders of 8
+_BETWEEN = 8
+#: what makes an expression that is right at some sizes wrong at those between
+_ROUNDS = re.compile(r"/|\b(?:ceil|floor|min|max)\b")
 
 #: the largest number that a size is tried to be a multiple of, or a part
 _LARGEST_FACTOR = 64
@@ -61,8 +71,11 @@ def size_mismatches(
     claims = list(_claims(measured, fed, dims))
     if not claims:
         return ()
-    more = _accepted(reference)
+    more = _accepted(runs_at_other_sizes(reference))
+    at_sizes = _accepted(runs_at_sizes_of(reference, _sizes_to_see(claims, reference, fed)))
     runs = list(itertools.islice(more, _RUNS))
+    runs += [run for run in itertools.islice(at_sizes, _MOST_RUNS) if run not in runs]
+    runs.sort(key=lambda run: _between(reference, run[0]))  # what is listed weighs more
     found = [(claim, odd) for claim in claims if (odd := _odd(claim, runs, reference)) is not None]
     if any(claim.fixed is None for claim, _ in found):
         runs += itertools.islice(more, _MOST_RUNS)
@@ -75,6 +88,7 @@ def size_mismatches(
             {dim: held for dim, held in tried.items() if dim in fed},
             claim.fixed,
             None if claim.fixed is not None else _formula(_sizes(claim.axis, runs), sorted(fed)),
+            _between(reference, tried),
         )
         for claim, (tried, size) in found
     )
@@ -111,8 +125,33 @@ def _claims(
                     yield _Claim(axis, size)
 
 
-def _accepted(reference: Reference) -> Iterator[_Run]:
-    for tried, _, outputs in runs_at_other_sizes(reference):
+def _sizes_to_see(
+    claims: list[_Claim], reference: Reference, fed: Collection[str]
+) -> dict[str, list[int]]:
+    """By dim: the sizes at which what expressions say is looked at.
+
+    Those declared; where one rounds or bounds, the least of the sizes between as well.
+    """
+    model = reference.model
+    found: dict[str, list[int]] = {}
+    for claim in claims:
+        if claim.fixed is not None or claim.declared in model.dims:
+            continue
+        for dim in sorted(set(names_in(claim.declared, model.dims)) & set(fed)):
+            between = model.sizes[dim][:_BETWEEN] if _ROUNDS.search(claim.declared) else ()
+            seen = found.get(dim, [])
+            found[dim] = list(dict.fromkeys([*seen, *model.dims[dim], *between]))
+    return found
+
+
+def _between(reference: Reference, tried: Mapping[str, int]) -> bool:
+    """Whether a size is none of those that `dims` lists; a range means all in it."""
+    model = reference.model
+    return any(size not in model.dims[d] and d not in model.spans for d, size in tried.items())
+
+
+def _accepted(runs: Iterator[Run]) -> Iterator[_Run]:
+    for tried, _, outputs in runs:
         if outputs is not None:
             yield tried, {name: array.shape for name, array in outputs.items()}
 
@@ -137,7 +176,7 @@ def _odd(
         elif claim.declared in model.dims:
             fits = size in model.sizes[claim.declared]
         else:
-            fits = size == _value(claim.declared, tried)
+            fits = size == size_or_none(claim.declared, tried)
         if not fits:
             return tried, size
     return None
@@ -146,14 +185,7 @@ def _odd(
 def _wanted(claim: _Claim, tried: Mapping[str, int], fed: Collection[str]) -> int | None:
     """What an expression gives; None of a dim that no input has, and of `any`."""
     known = {dim: size for dim, size in tried.items() if dim in fed}
-    return None if claim.declared == ANY else _value(claim.declared, known)
-
-
-def _value(declared: str, dims: Mapping[str, int]) -> int | None:
-    try:
-        return size_at(declared, dims)
-    except SizeError:
-        return None
+    return None if claim.declared == ANY else size_or_none(claim.declared, known)
 
 
 def _formula(sizes: list[tuple[Mapping[str, int], int]], fed: list[str]) -> str | None:
@@ -164,7 +196,7 @@ def _formula(sizes: list[tuple[Mapping[str, int], int]], fed: list[str]) -> str 
         (
             text
             for text in _expressions(sizes[0], fed)
-            if all(_value(text, tried) == size for tried, size in sizes)
+            if all(size_or_none(text, tried) == size for tried, size in sizes)
         ),
         None,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pytest_onnxcheck.engine.oracle.dependence import runs_at_other_sizes
 from pytest_onnxcheck.engine.reference.reference import Reference
-from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in, names_in, size_at
+from pytest_onnxcheck.manifest.sizes import ANY, dims_in, names_in, size_or_none
 from pytest_onnxcheck.measurement import Axis, MergedDims, StructureMeasurement
 
 __all__ = ["merged_dims"]
@@ -96,7 +96,7 @@ class _Runs:
         """Sizes at which two dims differ: as fed, or, of a dim that only outputs have, as given."""
         for tried, shapes in self.accepted:
             one, other = (
-                _fed_size(dim, tried)
+                size_or_none(dim, tried)
                 if fed >= set(names_in(dim, tried))
                 else dict(enumerate(shapes[axis.name])).get(axis.axis)
                 for dim, axis in zip(dims, axes, strict=True)
@@ -106,14 +106,6 @@ class _Runs:
         return None
 
 
-def _fed_size(dim: str, tried: Mapping[str, int]) -> int | None:
-    """The size of a dim or an expression; None where it is none with these dims."""
-    try:
-        return size_at(dim, tried)
-    except SizeError:
-        return None
-
-
 def _sizes_differ(dims: tuple[str, str], tried: Mapping[str, int]) -> bool:
-    one, other = (_fed_size(dim, tried) for dim in dims)
+    one, other = (size_or_none(dim, tried) for dim in dims)
     return one != other

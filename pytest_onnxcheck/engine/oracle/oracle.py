@@ -18,6 +18,12 @@ from pytest_onnxcheck.engine.inputs.cases import Case, declared_cases, fill_inpu
 from pytest_onnxcheck.engine.inputs.probes import probes
 from pytest_onnxcheck.engine.inputs.skips import check_skips, is_skipped
 from pytest_onnxcheck.engine.oracle.alike import apart, masked, same
+from pytest_onnxcheck.engine.oracle.behaviour import (
+    changed,
+    gives_again,
+    misbehaviour,
+    snapshot,
+)
 from pytest_onnxcheck.engine.oracle.cost import Cost, counted
 from pytest_onnxcheck.engine.oracle.expected import DOUBTFUL, Depth, Expected, reason
 from pytest_onnxcheck.engine.oracle.fast_path import (
@@ -29,10 +35,10 @@ from pytest_onnxcheck.engine.oracle.fast_path import (
 )
 from pytest_onnxcheck.engine.oracle.modes import compiler_loaded
 from pytest_onnxcheck.engine.oracle.rounding import perturb, perturbed, watched, widened
-from pytest_onnxcheck.engine.reference.copying import copied
+from pytest_onnxcheck.engine.reference.copying import copied, doubled
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, tensors_of
-from pytest_onnxcheck.errors import BehaviourError, InputError
+from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Variant
 
 if TYPE_CHECKING:
@@ -42,9 +48,6 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 __all__ = ["Oracle"]
-
-#: runs on fresh copies that tell chance from state
-_FRESH_RUNS = 8
 
 #: what a probe costs, in float32 runs of PyTorch: one, one in float64 (3 to 13 times as long on the
 #: zoo), and the artefacts of all variants
@@ -181,7 +184,7 @@ class Oracle:
             with self._threads():
                 outputs = self.reference.run(case.inputs, self._working)
             working = self._working
-            if working is not None and _state(working) != self._clean:
+            if working is not None and snapshot(working) != self._clean:
                 outputs = self._rerun(case, working)
             self._expected[case.name] = Expected(self, case, outputs)
         return self._expected[case.name]
@@ -193,8 +196,8 @@ class Oracle:
         again = self.reference.run(first.inputs, stained)
         before = self._expected[first.name].own
         if not same(before, again):
-            changed = _changed(self._clean, _state(stained))
-            raise self._misbehaves(first, before, changed)
+            left = changed(self._clean, snapshot(stained))
+            raise misbehaviour(self.reference, first, before, left)
         return self.reference.run(case.inputs)
 
     def beside_the_fast_path(self, case: Case, outputs: list[Array]) -> list[Array]:
@@ -258,7 +261,7 @@ class Oracle:
         self, case: Case, *, fresh: bool
     ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
         if self._wide is None:
-            self._wide = self.reference.copy().double()
+            self._wide = doubled(self.reference.copy())
         tensors = {
             name: tensor.double() if tensor.is_floating_point() else tensor
             for name, tensor in tensors_of(case.inputs).items()
@@ -341,7 +344,7 @@ class Oracle:
         first = self._observed
         others = (case for case in self.declared if case is not first)
         other = next(others, None) or self._another(first)
-        before = _state(module)
+        before = snapshot(module)
         knew_the_compiler = compiler_loaded()
         try:
             with self._threads(), counted() as cost:
@@ -351,7 +354,7 @@ class Oracle:
             if compiler_loaded() and not knew_the_compiler:
                 return self._observe()  # a higher-order operator loaded it, inside the count
             module = self.reference.copy()
-            before = _state(module)
+            before = snapshot(module)
             with self._threads():
                 outputs = self.reference.run(first.inputs, module)
             self._seconds = _UNCOUNTED_SECONDS
@@ -365,14 +368,13 @@ class Oracle:
         with self._threads():
             other_outputs = self.reference.run(other.inputs, module)
             again = self.reference.run(tensors, module)
-        changed = _changed(before, _state(module))
+        left = changed(before, snapshot(module))
         if not same(outputs, again):
-            fresh = (self.reference.run(first.inputs) for _ in range(_FRESH_RUNS))
-            if not all(same(again, found) for found in fresh):
-                raise self._misbehaves(first, outputs, changed)
+            if not gives_again(self.reference, first, again):
+                raise misbehaviour(self.reference, first, outputs, left)
             # it is the counting that gives other outputs
             self._expected[first.name] = Expected(self, first, again)
-        if not changed:
+        if not left:
             self._working, self._clean = module, before
             self._expected[other.name] = Expected(self, other, other_outputs)
         for name, tensor in tensors.items():
@@ -394,53 +396,3 @@ class Oracle:
             return dataclasses.replace(first, name="another")
         dims = smallest_dims(model)
         return Case("another", fill_inputs(self.reference, dims, "another", 1))
-
-    def _misbehaves(self, case: Case, outputs: list[Array], changed: list[str]) -> BehaviourError:
-        name = self.reference.model.name
-        # more than once: few integers may be the same by chance
-        fresh = (self.reference.run(case.inputs) for _ in range(_FRESH_RUNS))
-        if not all(same(outputs, found) for found in fresh):
-            return BehaviourError(
-                f"{name}: PyTorch is nondeterministic: the same weights and inputs "
-                f"(case {case.name}) give other outputs on every run, so that nothing can be "
-                "compared with them. Look for random numbers, the time, or layers left in "
-                "training mode in forward. In the artefact, what torch draws is mostly drawn anew "
-                "(test_structure names the nodes), and what Python or numpy gives is a constant"
-            )
-        left = f" (changed: {', '.join(changed)})" if changed else ""
-        return BehaviourError(
-            f"{name}: PyTorch keeps state between calls{left}: inputs A, B, A give A other "
-            f"outputs the second time (case {case.name}). An ONNX artefact has no memory: make "
-            "the state an input and an output of forward"
-        )
-
-
-def _state(module: torch.nn.Module) -> dict[str, object]:
-    """What a call could leave behind: attributes by path, with something that tells a change."""
-    state: dict[str, object] = {}
-    for prefix, child in module.named_modules():
-        for name, value in [
-            *vars(child).items(),
-            *child._parameters.items(),
-            *child._buffers.items(),
-        ]:
-            if name not in ("_parameters", "_buffers", "_modules") and not callable(value):
-                state[f"{prefix}.{name}".lstrip(".")] = _trace(value)
-    return state
-
-
-def _changed(before: dict[str, object], after: dict[str, object]) -> list[str]:
-    """Paths of what is not as it was."""
-    return sorted(name for name in before | after if before.get(name) != after.get(name))
-
-
-def _trace(value: Any) -> object:
-    import torch
-
-    if isinstance(value, torch.Tensor):
-        return id(value), None if value.is_inference() else value._version
-    if isinstance(value, bool | int | float | str | None):
-        return value
-    if isinstance(value, list | dict | set):
-        return id(value), len(value)
-    return id(value)

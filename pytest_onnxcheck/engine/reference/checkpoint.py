@@ -6,17 +6,19 @@ Read: state_dict files (`.pt`, `.pth`, `.bin`, plain or nested), safetensors, fo
 
 from __future__ import annotations
 
-import difflib
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.folders import CONFIG, weight_files, without_weights
 from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchscript, unreadable
 from pytest_onnxcheck.engine.reference.names import entries_under
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.files import not_found
+from pytest_onnxcheck.wording import meant
 
 if TYPE_CHECKING:
     import torch
@@ -79,8 +81,24 @@ class Checkpoint:
             "set state_dict = " + " or ".join(repr(f"{dotted}.{k}" if dotted else k) for k in found)
             if found
             else f"it holds {_shortened([key for key, _ in _entries(state)])}"
+            if isinstance(state, Mapping)
+            else f"it is a {type(state).__name__}, and not names with tensors"
         )
         raise CheckpointError(f"{self.path}: {here} is not a state_dict: {hint}")
+
+    def state_dicts(self) -> list[str | None]:
+        """Where state_dicts are, one level deep at most; None stands for the whole file."""
+        if _is_state_dict(self.content):
+            return [None]
+        return [key for key, value in _entries(self.content) if _is_state_dict(value)]
+
+    def configs(self) -> dict[str, Mapping[str, Any]]:
+        """The entries that may be a model's config: named values that are no tensors, by key."""
+        return {
+            key: value
+            for key, value in _entries(self.content)
+            if isinstance(value, Mapping) and value and not _is_state_dict(value)
+        }
 
     def _inside(self, dotted: str) -> StateDict | None:
         """The entries of the outermost state_dict on the way whose names begin with the rest."""
@@ -107,8 +125,7 @@ def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
     if path.is_dir():
         return _load_folder(path, root, trust=trust)
     if not path.is_file():
-        siblings = [entry.name for entry in path.parent.glob("*")] if path.parent.is_dir() else []
-        raise CheckpointError(f"checkpoint not found: {path}{_close(path.name, siblings)}")
+        raise CheckpointError(f"checkpoint {not_found(path)}")
     try:
         return _load_file(path, trust=trust)
     except Exception as error:
@@ -121,7 +138,7 @@ def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
             f"{path}: refused: it holds more than tensors and plain values, so that loading it "
             f"could run code of whoever made it ({_first_line(error)}). Save "
             "`model.state_dict()` instead, or, only if you made the file yourself, set "
-            "trust = true in its [models.NAME] table"
+            "trust = true in its [models.NAME] table (--trust where there is no manifest)"
         ) from error
 
 
@@ -171,7 +188,8 @@ def _wants_code(error: Exception, path: Path) -> bool:
 def _load_torchscript(path: Path) -> torch.nn.Module:
     import torch
 
-    module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    with quiet():  # where warnings are errors, torch's of its own deprecation would be one
+        module: torch.nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
     return module
 
 
@@ -202,8 +220,7 @@ def _shortened(items: object, limit: int = 8) -> str:
 
 def _close(key: str, there: object) -> str:
     names = [str(item) for item in there] if isinstance(there, list) else []
-    close = difflib.get_close_matches(key, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return meant(key, names)
 
 
 def _first_line(error: BaseException) -> str:

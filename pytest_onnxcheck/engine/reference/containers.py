@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.engine.reference.structures import CACHE_ENTRIES, is_cache
+from pytest_onnxcheck.places import relative
 
 __all__ = [
-    "PLAIN",
     "by_annotation",
     "by_keys",
     "hints_of",
@@ -26,9 +26,6 @@ __all__ = [
     "misfit",
     "named",
 ]
-
-#: containers that have a name of their own
-PLAIN = ("list", "tuple", "dict")
 
 
 def hints_of(function: Any) -> dict[str, Any]:
@@ -117,9 +114,7 @@ def named(kind: type, root: Path) -> str:
     module = sys.modules.get(kind.__module__)
     file = getattr(module, "__file__", None)
     if kind.__module__.startswith("_onnxcheck_") and file is not None:
-        path = Path(file)
-        path = path.relative_to(root) if path.is_relative_to(root) else path
-        return f"{path.as_posix()}:{kind.__qualname__}"
+        return f"{relative(Path(file), root)}:{kind.__qualname__}"
     return f"{kind.__module__}:{kind.__qualname__}"
 
 

@@ -7,13 +7,14 @@ import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["copied"]
+__all__ = ["copied", "doubled"]
 
 #: tables of a module that hold tensors and modules: those are copied
 _HELD = ("_parameters", "_buffers", "_modules")
@@ -43,6 +44,12 @@ def copied(module: torch.nn.Module, name: str) -> torch.nn.Module:
                 f"{one_line(error)[:200]}. Make what cannot be copied in forward, or give its "
                 "class a __deepcopy__"
             ) from error
+
+
+def doubled(module: torch.nn.Module) -> torch.nn.Module:
+    """A module made float64 in place."""
+    with quiet():  # torch warns of a copied ScriptModule's parameters, which are no leaves
+        return module.double()
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-__all__ = ["Exportable", "exportable"]
+__all__ = ["Exportable", "exportable", "jit_traced"]
 
 #: tables of a module that hold its parameters, buffers and layers
 _TABLES = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
@@ -50,9 +51,7 @@ class Exportable:
         made = _flat(module, self.reference.call, self._names)
         if isinstance(module, torch.jit.ScriptModule):
             # the exporter's own tracer refuses one inside another module
-            made = torch.jit.trace(  # type: ignore[no-untyped-call]
-                made, self.arguments(tensors), check_trace=False
-            )
+            made = jit_traced(made, self.arguments(tensors))
         return made
 
     def arguments(self, tensors: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
@@ -92,6 +91,22 @@ def exportable(reference: Reference, inputs: Mapping[str, np.ndarray[Any, Any]])
     returned = reference.returned(inputs)
     plain = reference.signature.plain and reference.paths is None and flattens(returned)
     return Exportable(reference, flat=not plain)
+
+
+def jit_traced(
+    module: torch.nn.Module, arguments: tuple[torch.Tensor, ...], *, strict: bool = True
+) -> Any:
+    """A module as TorchScript traces it, without what torch says of its own deprecation.
+
+    What the tracer warns of gets through.
+    """
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.trace(  # type: ignore[no-untyped-call]
+            module, arguments, check_trace=False, strict=strict
+        )
 
 
 def _flat(module: torch.nn.Module, call: Callable[..., Any], names: list[str]) -> torch.nn.Module:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_onnxcheck.engine.reference.formats import unreadable
+from pytest_onnxcheck.engine.reference.formats import begins_as_none, unreadable
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.files import not_found
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.wording import listed, several
 
-__all__ = ["CONFIG", "weight_files", "without_weights"]
+__all__ = ["CONFIG", "checkpoint_problem", "weight_files", "without_weights"]
 
 CONFIG = "config.json"
 
@@ -29,6 +31,31 @@ _OTHERS = {
     "tf_model.h5": "weights of TensorFlow alone: convert them to PyTorch first",
     "flax_model.msgpack": "weights of Flax alone: convert them to PyTorch first",
 }
+
+
+def checkpoint_problem(path: Path, root: Path) -> str | None:
+    """What is wrong with a checkpoint by its first bytes and its size, without torch; else None.
+
+    Args:
+        path: A file, or a folder that `save_pretrained` wrote.
+        root: The manifest's folder.
+    """
+    try:
+        files = weight_files(path) if path.is_dir() else [path]
+        if not files:
+            return f"{path}: {without_weights(path, root, 'checkpoint')}"
+        for file in files:
+            if not file.is_file():
+                return f"checkpoint {not_found(file)}"
+            what = None if file.suffix == ".pt2" else unreadable(file)
+            what = what or begins_as_none(file)
+            if what is not None:
+                return f"{file}: cannot be read: it {what}"
+    except CheckpointError as error:
+        return str(error)
+    except OSError as error:
+        return f"{path}: cannot be read: {error}"
+    return None
 
 
 def weight_files(folder: Path, variant: str | None = None) -> list[Path]:
@@ -110,6 +137,5 @@ def _saved(folder: Path) -> bool:
 
 def _choices(paths: list[Path], root: Path, key: str) -> str:
     """Lines of the manifest, one a path."""
-    places = [path.relative_to(root) if path.is_relative_to(root) else path for path in paths[:5]]
     more = [f"one of {len(paths) - 5} more"] if len(paths) > 5 else []
-    return " or ".join([f'{key} = "{path.as_posix()}"' for path in places] + more)
+    return " or ".join([f'{key} = "{relative(path, root)}"' for path in paths[:5]] + more)

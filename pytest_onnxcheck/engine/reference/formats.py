@@ -6,12 +6,13 @@ import json
 import pickletools
 import re
 import struct
+import tarfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["dtypes_of", "is_safetensors", "is_torchscript", "unreadable"]
+__all__ = ["begins_as_none", "dtypes_of", "is_safetensors", "is_torchscript", "unreadable"]
 
 #: how much of a file is looked at
 _HEAD = 4096
@@ -71,8 +72,21 @@ def unreadable(path: Path) -> str | None:
         return _zip(path)
     if is_safetensors(path):
         return _short_safetensors(path)
+    if _is_prose(head):
+        first = head.decode(errors="ignore").partition("\n")[0]
+        return f"is a text, which begins with {first[:40]!r}"
     what = _pickled(path) if head.startswith(_PICKLE_PROTO) else _binary(path, head)
     return None if what is None else f"is {what}; {_CONVERT}"
+
+
+def begins_as_none(path: Path) -> str | None:
+    """That a file begins as none of those that PyTorch writes, `is neither ...`; else None."""
+    with path.open("rb") as file:
+        head = file.read(4)
+    whole = head.startswith((_PICKLE_PROTO, _ZIP)) or is_safetensors(path)
+    if whole or tarfile.is_tarfile(path):  # a tar: torch before 0.2
+        return None
+    return "is neither an archive, nor a pickle, nor safetensors: torch did not write it"
 
 
 def is_safetensors(path: Path) -> bool:
@@ -118,6 +132,8 @@ def _short_safetensors(path: Path) -> str | None:
         ends = [e["data_offsets"][1] for e in _table(path).values() if "data_offsets" in e]
         wanted = length + max(ends, default=0)
     except (ValueError, LookupError, TypeError):
+        if size >= length:
+            return "is safetensors whose header is damaged: copy or download it again"
         wanted = length
     return (
         _cut_short(f"it should have {wanted:,} bytes and has {size:,}") if size < wanted else None
@@ -166,6 +182,21 @@ def _pickled(path: Path) -> str | None:
     return next((what for package, what in _PICKLES.items() if package in packages), None)
 
 
+def _is_prose(head: bytes) -> bool:
+    """Whether a file begins as a text, and not as a pickle of the oldest protocol, a text too."""
+    if not re.fullmatch(rb"[\t\r\n\x20-\x7e\x80-\xff]+", head):
+        return False
+    try:
+        head.decode("utf-8", errors="strict" if len(head) < _HEAD else "ignore")
+        for _ in pickletools.genops(head):
+            pass
+    except UnicodeDecodeError:
+        return False
+    except ValueError as error:  # a pickle that goes on behind the head ends in the middle
+        return "exhausted" not in str(error)
+    return False
+
+
 def _binary(path: Path, head: bytes) -> str | None:
     """What a file without magic is by the form of its first bytes."""
     if head[4:8] == b"TFL3":
@@ -173,7 +204,8 @@ def _binary(path: Path, head: bytes) -> str | None:
     # protobuf: the first field, a number; then the second, or a text
     if head[:3] == b"\x08\x01\x12":
         return "a SavedModel of TensorFlow"
-    if head[:1] == b"\x08" and 2 <= head[1] <= 30 and head[2:3] in {b"\x12", b":", b"\x1a"}:
+    second = head[1] if len(head) > 1 else 0
+    if head[:1] == b"\x08" and 2 <= second <= 30 and head[2:3] in {b"\x12", b":", b"\x1a"}:
         return "an ONNX model: `onnx = ` takes artefacts that exist already"
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -183,7 +215,7 @@ def _binary(path: Path, head: bytes) -> str | None:
     if re.search(r"\.data-\d{5}-of-\d{5}$", path.name):
         return "the data of a TensorFlow checkpoint"
     # msgpack: a map, whose first key is a text
-    if 0x81 <= head[0] <= 0x8F and 0xA1 <= head[1] <= 0xBF and _text(head[2 : 2 + head[1] - 0xA0]):
+    if 0x81 <= head[0] <= 0x8F and 0xA1 <= second <= 0xBF and _text(head[2 : 2 + second - 0xA0]):
         return "a msgpack file, as Flax writes weights"
     return None
 

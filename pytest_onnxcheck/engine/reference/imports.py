@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.reference.unimportable import why
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.places import is_ours
+from pytest_onnxcheck.wording import meant, several
 
 if TYPE_CHECKING:
     import torch
@@ -61,7 +62,10 @@ def import_named(path: str, root: Path) -> Any:
     for part in name.split("."):
         if not hasattr(target, part):
             callables = [key for key, value in vars(module).items() if callable(value)]
-            raise CheckpointError(f"{path!r}: {location} has no {name!r}; it has {callables}")
+            raise CheckpointError(
+                f"{path!r}: {location} has no {name!r}{meant(name, [*callables, *dir(module)])}; "
+                f"it has {several(callables, 20) or 'nothing that can be called'}"
+            )
         target = getattr(target, part)
     return target
 

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
     StateDict = Mapping[str, torch.Tensor]
 
-__all__ = ["Trial", "differences", "shape_of", "unfit"]
+__all__ = ["KEPT", "Trial", "differences", "shape_of", "unfit"]
+
+#: in place of what torch says: a `load_state_dict` of the module's own took what does not fit
+KEPT = "weights were left as the factory made them"
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ def unfit(
     module: torch.nn.Module,
     wanted: StateDict,
     trials: Sequence[Trial],
+    state: StateDict,
     path: Path,
     *,
     tied: bool,
@@ -43,6 +47,7 @@ def unfit(
         module: The module.
         wanted: Its own state_dict.
         trials: All that was tried; where there is one, its prefix was asked for.
+        state: All entries of the file.
         path: The file.
         tied: Whether one name of tied weights is enough.
     """
@@ -54,9 +59,52 @@ def unfit(
     ]
     under = f" under {closest.prefix!r}" if closest.prefix else ""
     said = "; ".join(texts) or closest.error
+    advice = (
+        _whole(wanted, closest, state)
+        or _computed(module, found)
+        or _hint(wanted, closest, trials, found)
+    )
     return CheckpointError(
         f"{path}: does not fit {type(module).__name__}{under}: {said}. "
-        f"{_hint(wanted, closest, trials, found)}"
+        f"{_passed_over(module, closest)}{_elsewhere(closest, state, found)}{advice}"
+    )
+
+
+def _passed_over(module: torch.nn.Module, closest: Trial) -> str:
+    """What a `load_state_dict` means that takes what does not fit."""
+    if closest.error != KEPT:
+        return ""
+    return (
+        f"The load_state_dict of {type(module).__name__} passes over that: weights stay as the "
+        "factory made them. "
+    )
+
+
+def _elsewhere(closest: Trial, state: StateDict, found: Mapping[str, list[str]]) -> str:
+    """Where in the file the first is of what is missing under a prefix."""
+    missing = found.get("missing", []) if closest.prefix else []
+    ends = (other for name in missing[:1] for other in state if other.endswith(f".{name}"))
+    there = next(ends, None)
+    return f"{missing[0]} is in the file as {there}. " if there else ""
+
+
+def _whole(wanted: StateDict, closest: Trial, state: StateDict) -> str | None:
+    """The prefix that has all names, where another was asked for."""
+    first = next(iter(wanted), "")
+    starts = [name.removesuffix(first) for name in state if name.endswith(f".{first}")]
+    fits = (s for s in starts if s != closest.prefix and all(s + name in state for name in wanted))
+    there = next(fits, None) if closest.prefix else None
+    return there and f'All names of the model are under {there!r}: write prefix = "{there}"'
+
+
+def _computed(module: torch.nn.Module, found: Mapping[str, list[str]]) -> str | None:
+    """What to do about entries that the module computes itself, where nothing else is off."""
+    names = {name for name, _ in module.named_buffers()}
+    if list(found) != ["unexpected"] or not names.issuperset(found["unexpected"]):
+        return None
+    return (
+        f"The model computes {several(found['unexpected'])} itself and has other numbers than the "
+        "file: give the factory the checkpoint's kwargs"
     )
 
 
@@ -103,7 +151,10 @@ def _other_shapes(wanted: StateDict, state: StateDict) -> str:
     layers = {name.rpartition(".")[0] for name in names}
     ranks = {len(shape_of(state[name])) - len(shape_of(wanted[name])) for name in names}
     if len(layers) > 1 or ranks != {0}:
-        return "The checkpoint belongs to another architecture or other kwargs"
+        return (
+            "The checkpoint belongs to another architecture or other kwargs: write those it was "
+            "trained with, kwargs = { ... } in [models.NAME], or name its own factory"
+        )
     (layer,) = layers
     pairs = list(zip(state[names[0]].shape, wanted[names[0]].shape, strict=True))
     axes = [axis for axis, (one, other) in enumerate(pairs) if one != other]

@@ -1,4 +1,7 @@
-"""Names in a state_dict: what wrappers put into them, and those under a prefix."""
+"""Names in a state_dict: what wrappers put into them, and those under a prefix.
+
+A repro folder carries a copy of this file, which therefore imports nothing of this package.
+"""
 
 from __future__ import annotations
 

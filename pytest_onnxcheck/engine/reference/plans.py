@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,8 +10,10 @@ from pytest_onnxcheck.engine.reference.imports import import_object
 from pytest_onnxcheck.engine.reference.structures import is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.manifest.terms import PLAIN_CONTAINERS
+from pytest_onnxcheck.wording import meant
 
-__all__ = ["Planner", "Tree", "hint", "refused"]
+__all__ = ["Planner", "Tree", "hint", "in_toml", "refused"]
 
 
 class Tree(dict[str, Any]):
@@ -24,6 +25,7 @@ class Planner:
 
     Attributes:
         classes: The classes that plans name.
+        guessed: Paths whose container neither the manifest nor an annotation says -> container.
     """
 
     def __init__(self, model: Model) -> None:
@@ -33,6 +35,7 @@ class Planner:
             model: Says what holds what.
         """
         self.classes: dict[str, Any] = {}
+        self.guessed: dict[str, str] = {}
         self._model = model
         self._held: list[str] = []
 
@@ -52,12 +55,14 @@ class Planner:
             keys.sort(key=int)
         written = self._model.containers.get(path)
         kind: Any = written
-        if written is not None and written not in containers.PLAIN:
+        if written is not None and written not in PLAIN_CONTAINERS:
             kind = import_object(written, self._model.root)
         if kind is None:
-            kind = containers.by_annotation(annotation, keys) or containers.by_keys(keys)
+            kind = containers.by_annotation(annotation, keys)
         if in_cache:
             kind = "dict"
+        if kind is None:
+            kind = self.guessed[path] = containers.by_keys(keys)
         self._held.append(path)
         self.check_kind(kind, keys, path)
         entries = {
@@ -71,7 +76,7 @@ class Planner:
         }
         if is_cache(kind):
             self._check_layers(path, entries)
-        if kind not in containers.PLAIN:
+        if kind not in PLAIN_CONTAINERS:
             name = written or containers.named(kind, self._model.root)
             self.classes[name] = kind
             kind = name
@@ -83,7 +88,7 @@ class Planner:
         if wrong:
             raise refused(
                 self._model,
-                f"{path!r}: {wrong}; another container is named by containers.{_key(path)} = "
+                f"{path!r}: {wrong}; another container is named by containers.{in_toml(path)} = "
                 '"list", "tuple", "dict" or "module:class"',
             )
 
@@ -116,12 +121,10 @@ def refused(model: Model, text: str) -> CheckpointError:
 def hint(name: str, known: Iterable[str], *, listed: bool = True) -> str:
     """Which of the known names may be meant, or else what they are."""
     known = list(known)
-    close = difflib.get_close_matches(name, known, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    return f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    every = f" (there are: {', '.join(known) or 'none'})" if listed else ""
+    return meant(name, known) or every
 
 
-def _key(path: str) -> str:
+def in_toml(path: str) -> str:
     """A path as a key in TOML."""
     return f'"{path}"' if "." in path else path

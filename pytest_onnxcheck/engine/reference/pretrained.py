@@ -6,12 +6,11 @@ Nothing is downloaded, and no code in a folder is run.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,12 +21,13 @@ from pytest_onnxcheck.engine.reference.formats import dtypes_of, unreadable
 from pytest_onnxcheck.engine.reference.imports import import_object, user_frames
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
-from pytest_onnxcheck.wording import one_line, several
+from pytest_onnxcheck.places import relative
+from pytest_onnxcheck.wording import meant, one_line, several
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["Pretrained", "load_pretrained"]
+__all__ = ["Pretrained", "check_folder", "load_pretrained"]
 
 #: what the names of Hugging Face's hub look like: `bert-base-uncased`, `google/vit-base`
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -73,6 +73,17 @@ def load_pretrained(model: Model) -> Pretrained:
     return Pretrained(module, config, (folder / CONFIG, *weights), tuple(notes))
 
 
+def check_folder(model: Model) -> None:
+    """Refuses a folder of `pretrained` that nothing can be loaded from, without transformers.
+
+    Raises:
+        CheckpointError: Config or weights are missing or cannot be read.
+    """
+    assert model.pretrained is not None
+    _refuse_code(model.kwargs)
+    _read(model, model.pretrained)
+
+
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Keeps the progress bars and reports of transformers out of the output."""
@@ -90,8 +101,8 @@ def _read(model: Model, folder: Path) -> tuple[Mapping[str, Any], list[Path]]:
     if not folder.is_dir():
         raise CheckpointError(
             f"{folder}: is a file, and pretrained names the folder it is in: write pretrained = "
-            f'"{_relative(folder.parent, model.root)}", or, for weights alone, checkpoint = '
-            f'"{_relative(folder, model.root)}" with a factory'
+            f'"{relative(folder.parent, model.root)}", or, for weights alone, checkpoint = '
+            f'"{relative(folder, model.root)}" with a factory'
         )
     weights = weight_files(folder, model.kwargs.get("variant"))
     if not weights:
@@ -114,7 +125,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         what = unreadable(path)
-        said = f"it {what}" if what else one_line(error)
+        plain = what is None or what.startswith("is a text")  # as a table should be
+        said = one_line(error) if plain else f"it {what}"
         raise CheckpointError(f"{path}: cannot be read: {said}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: is a {type(config).__name__}, not a table")
@@ -125,21 +137,13 @@ def _meant(model: Model, folder: Path) -> str:
     """What may have been meant by a folder that is not there."""
     beside = folder.parent.iterdir() if folder.parent.is_dir() else ()
     names = [entry.name for entry in beside if entry.is_dir()]
-    close = difflib.get_close_matches(folder.name, names, 1)
-    if close:
-        return f" (did you mean {close[0]!r}?)"
-    name = _relative(folder, model.root)
-    if not _HUB_NAME.fullmatch(name):
-        return ""
+    name = relative(folder, model.root)
+    if (close := meant(folder.name, names)) or not _HUB_NAME.fullmatch(name):
+        return close
     return (
         f". If {name!r} is a name on the Hugging Face Hub: nothing is downloaded while checking. "
         f"Get it once, `hf download {name} --local-dir {name}`"
     )
-
-
-def _relative(path: Path, root: Path) -> str:
-    """A path as the manifest would name it."""
-    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 # the class
@@ -161,7 +165,7 @@ def _class(model: Model, folder: Path, config: Mapping[str, Any]) -> tuple[Any, 
             raise CheckpointError(
                 f"{model.factory} has no from_pretrained, which pretrained calls: name the model's "
                 "class, or, for a factory of your own, write "
-                f'checkpoint = "{_relative(folder, model.root)}" in place of pretrained'
+                f'checkpoint = "{relative(folder, model.root)}" in place of pretrained'
             )
         return made, []
     names = config.get("architectures")
@@ -198,8 +202,7 @@ def _unknown(folder: Path, name: str, config: Mapping[str, Any], transformers: A
             'project, read it, and write factory = "my_module.py:Class", whose from_pretrained is '
             "called"
         )
-    close = difflib.get_close_matches(name, dir(transformers), 1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = meant(name, dir(transformers))
     return (
         f"{folder}: transformers {transformers.__version__} has no {name}{hint}: install the "
         "version that the folder was saved with"
@@ -291,7 +294,14 @@ def _check(
         return
     saved = [name for name in config.get("architectures") or () if name != _named(made)]
     hint = "give the class the arguments it was saved with, by kwargs in [models.NAME]"
-    if saved and not shapes:
+    under = _prefix(missing, found.get("unexpected_keys", ()))
+    if under and not shapes:
+        hint = (
+            f"the folder has these under {under!r}, as a part of {saved[0] if saved else 'it'}: in "
+            "place of pretrained, write a factory of your own that makes the part of its config, "
+            f'checkpoint = "{folder.name}" (the folder) and prefix = "{under}"'
+        )
+    elif saved and not shapes:
         hint = (
             f"the folder was saved from {saved[0]}: leave out factory, or save the {_named(made)} "
             "that was trained"
@@ -305,6 +315,15 @@ def _check(
         f"{folder}: does not fit {_named(made)}: {'; '.join(kinds)}. from_pretrained would fill "
         f"them with random numbers: {hint}"
     )
+
+
+def _prefix(missing: Sequence[str], unused: Collection[str]) -> str:
+    """Under what the folder has all that is missing; empty where it does not."""
+    for first in missing[:1]:
+        starts = {name.removesuffix(first) for name in unused if name.endswith(f".{first}")}
+        found = [start for start in starts if all(start + name in unused for name in missing)]
+        return found[0] if len(found) == 1 else ""
+    return ""
 
 
 def _told(

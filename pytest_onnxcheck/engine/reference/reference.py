@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.reference.copying import copied
 from pytest_onnxcheck.engine.reference.imports import sources, user_frames
+from pytest_onnxcheck.engine.reference.refusals import path_hint
 from pytest_onnxcheck.engine.reference.signature import Signature, constant, signature_of
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
 from pytest_onnxcheck.errors import InputError
 from pytest_onnxcheck.manifest import Model
+from pytest_onnxcheck.wording import closest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,8 +101,8 @@ class Reference:
     def _check_paths(self, wanted: list[str], held: list[str]) -> None:
         for name, path in zip(self.model.outputs, wanted, strict=True):
             if path not in held:
-                close = difflib.get_close_matches(path, held, 1)
-                hint = f"did you mean {close[0]!r}? " if close else ""
+                close = closest(path, held)
+                hint = f"did you mean {close!r}? " if close else ""
                 raise InputError(
                     f"{self.model.name}: output {name!r}: forward returns nothing at {path!r} "
                     f"({hint}there are: {', '.join(held)})"
@@ -153,12 +154,15 @@ class Reference:
 
     def _not_run(self, inputs: Mapping[str, Any], error: Exception) -> str:
         refused = self.signature.refused()
+        parameters = self.signature.parameters
         if refused:
-            return f"{self.model.name}: {refused}"
+            return f"{self.model.name}: {refused}{path_hint(self.model, parameters, refused)}"
         shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in inputs.items())
         return (
             f"{self.model.name}: PyTorch itself does not run on {shapes}: "
-            f"{type(error).__name__}: {error}{self.scalars_hint()}\n{user_frames(error)}"
+            f"{type(error).__name__}: {error}{self.scalars_hint()}"
+            f"{path_hint(self.model, parameters, error) or self.signature.hint()}"
+            f"\n{user_frames(error)}"
         )
 
     def scalars_hint(self) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.reference.containers import hints_of
-from pytest_onnxcheck.engine.reference.plans import Planner, Tree, hint, refused
-from pytest_onnxcheck.engine.reference.structures import build
+from pytest_onnxcheck.engine.reference.containers import by_annotation, hints_of
+from pytest_onnxcheck.engine.reference.plans import Planner, Tree, hint, in_toml, refused
+from pytest_onnxcheck.engine.reference.structures import build, is_cache
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.manifest import Model
 
@@ -30,6 +30,8 @@ _POSITIONAL = (_Kind.POSITIONAL_ONLY, _Kind.POSITIONAL_OR_KEYWORD)
 _SEVERAL = (_Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD)
 #: a name that goes to `**kwargs` and is this much like a parameter is a slip
 _ALIKE = 0.85
+#: of so many structures it is told what they were given as
+_FEW = 2
 #: annotations of what is no tensor, and what is written in TOML for one
 _EXAMPLES = {bool: "true", int: "2", float: "0.5"}
 
@@ -47,6 +49,7 @@ class Signature:
         named: How many of `args` are parameters that have a name; `*args` takes the others.
         parameters: Of `forward`, as far as Python knows them.
         scalars: Inputs whose parameter is annotated as a number or flag -> how.
+        guessed: Paths whose container neither the manifest nor an annotation says -> container.
     """
 
     args: tuple[Plan, ...]
@@ -55,10 +58,14 @@ class Signature:
     named: int
     parameters: Mapping[str, inspect.Parameter]
     scalars: Mapping[str, type]
+    guessed: Mapping[str, str]
+    _inputs: tuple[str, ...] = field(repr=False)
     _find: Callable[[str], Any] = field(repr=False)
 
     def bind(self, inputs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments for inputs by name, made anew."""
+        if self.plain:  # while PyTorch is timed, all that is done here counts as its own
+            return tuple(inputs[name] for name in self._inputs), {}
         return (
             tuple(build(plan, inputs, self._find) for plan in self.args),
             {name: build(plan, inputs, self._find) for name, plan in self.kwargs.items()},
@@ -76,11 +83,10 @@ class Signature:
             called += [f"{name}={_shown(plan)}" for name, plan in self.kwargs.items()]
             text = f"forward({', '.join(map(str, parameters))}) is called as "
             text += f"forward({', '.join(called)}): {error}"
-            return text + "".join(
-                f"; give {name!r} as an input (inputs.{name}.shape = [...]) or as a constant "
-                f"(arguments = {{ {name} = ... }})"
-                for name in self._missing()[:1]
-            )
+            for name in self._missing()[:1]:
+                text += f"; give {name!r} as an input (inputs.{name}.shape = [...]) or as a "
+                text += f"constant (arguments = {{ {name} = ... }})"
+            return text
         return ""
 
     def notes(self) -> tuple[str, ...]:
@@ -91,10 +97,22 @@ class Signature:
             for name, kind in self.scalars.items()
         )
 
+    def hint(self) -> str:
+        """What to write where structures are other ones than their keys say; else empty."""
+        outer = [path for path in self.guessed if path.rpartition(".")[0] not in self.guessed]
+        return "".join(
+            f"; {path!r} was given as a {self.guessed[path]}: another container is named by "
+            f'containers.{in_toml(path)} = "tuple" or "module:class"'
+            for path in outer[:_FEW]
+        )
+
+    def _taken(self) -> list[str]:
+        """Parameters that may be given by position."""
+        return [name for name, p in self.parameters.items() if p.kind in _POSITIONAL]
+
     def _missing(self) -> list[str]:
         """Parameters without a default that get nothing."""
-        positional = [name for name, p in self.parameters.items() if p.kind in _POSITIONAL]
-        given = {*positional[: len(self.args)], *self.kwargs}
+        given = {*self._taken()[: len(self.args)], *self.kwargs}
         return [
             name
             for name, parameter in self.parameters.items()
@@ -164,6 +182,8 @@ class _Binding:
                 for name, path in self._paths.items()
                 if len(path) == 1 and self._annotations.get(path[0]) in (bool, int, float)
             },
+            guessed=self._planner.guessed,
+            _inputs=tuple(self._model.inputs),
             _find=self._planner.classes.__getitem__,
         )
 
@@ -281,13 +301,26 @@ class _Binding:
                 kwargs[name] = plan
         if listed and skipped:
             raise self._error(f"*{self._star} is given, and {skipped[0]!r} before it is not")
-        kwargs |= {name: self._planner.plan(tree, name, None) for name, tree in trees.items()}
+        for name, tree in trees.items():
+            kwargs[name] = self._planner.plan(tree, name, self._renamed(tree))
         element = self._annotations.get(self._star or "")
         rest = [
             self._planner.plan(tree, f"{self._star}.{at}", element)
             for at, tree in enumerate(listed)
         ]
         return [*args, *rest], kwargs, len(args)
+
+    def _renamed(self, tree: Any) -> Any:
+        """The annotation of the one cache that gets nothing: `**kwargs` takes its old name."""
+        free = [p for p in self._parameters if p not in self._heads.values()]
+        found = [
+            hint
+            for name in free
+            if isinstance(tree, Tree)
+            and (hint := self._annotations.get(name)) is not None
+            and is_cache(by_annotation(hint, tree))
+        ]
+        return found[0] if len(found) == 1 else None
 
     def _check_slip(self, name: str) -> None:
         """Refuses a name in `**kwargs` that is nearly a parameter's."""

@@ -26,6 +26,8 @@ def flatten(value: Any) -> tuple[torch.Tensor, ...]:
     """
     import torch
 
+    if isinstance(value, torch.Tensor):
+        return (value,)
     return tuple(
         entry if isinstance(entry, torch.Tensor) else torch.tensor(entry)
         for _, entry in _leaves(value)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_onnxcheck.wording import one_line
+from pytest_onnxcheck.wording import meant, one_line
 
 __all__ = ["why"]
 
@@ -86,5 +85,4 @@ def _close(location: str, root: Path) -> str:
     """A file of a name like the one that is not there."""
     folder = (root / location).parent
     names = [path.name for path in folder.glob("*.py")] if folder.is_dir() else []
-    close = difflib.get_close_matches(Path(location).name, names, 1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return meant(Path(location).name, names)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_onnxcheck.engine.reference.misfits import Trial, differences, shape_of, unfit
+from pytest_onnxcheck.engine.reference.misfits import KEPT, Trial, differences, shape_of, unfit
 from pytest_onnxcheck.engine.reference.names import (
     at_top,
     bare_name,
@@ -80,96 +80,152 @@ def load_state(
     Raises:
         CheckpointError: None fit, or several do; the text names entries and what to write.
     """
-    wanted = module.state_dict()
-    if prefix is not None:
-        return _load_chosen(module, wanted, state, path, prefix, tied=tied)
-    trials = [_trial(module, wanted, state, "", tied=tied)]
-    if trials[0].error is None:
-        return Loaded(None, _told_folding(path, trials[0]))
-    under = {there: entries_under(state, there) for there in prefixes(state, len(wanted))}
-    trials += [_trial(module, wanted, part, there, tied=tied) for there, part in under.items()]
-    fitting = _distinct([trial for trial in trials if trial.error is None])
-    bare = replace(trials[0], state=at_top(wanted, trials[0].state))
-    if fitting and not differences(wanted, bare.state, tied=tied):
-        fitting = _distinct([bare, *fitting])  # weights without prefix, and their average under one
-    if not fitting:
-        raise unfit(module, wanted, trials, path, tied=tied)
-    if len(fitting) > 1:
+    loading = _Loading(module, module.state_dict(), state, path, tied=tied)
+    return loading.searched() if prefix is None else loading.chosen(prefix)
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """Tries entries in a module.
+
+    Attributes:
+        module: The module.
+        wanted: Its own state_dict.
+        state: All entries of the file.
+        path: The file, for the messages.
+        tied: Whether one name of tied weights is enough.
+    """
+
+    module: torch.nn.Module
+    wanted: StateDict
+    state: StateDict
+    path: Path
+    tied: bool
+
+    def chosen(self, prefix: str) -> Loaded:
+        """Loads what is under the prefix of the manifest."""
+        part = entries_under(self.state, prefix) if prefix else at_top(self.wanted, self.state)
+        if not part:
+            raise CheckpointError(
+                f"{self.path}: prefix = {prefix!r}: no entry has it; "
+                f"the entries begin with {several(tops(self.state), 8)}"
+            )
+        trial = self._trial(part, dotted(prefix))
+        if trial.error is not None:
+            raise self._unfit([trial])
+        return Loaded(prefix, _told_folding(self.path, trial))
+
+    def searched(self) -> Loaded:
+        """Loads the entries as they are, or what is under the one prefix that makes them fit."""
+        state = self.state
+        whole = self._trial(state, "")
+        if whole.error is None:
+            return Loaded(None, _told_folding(self.path, whole))
+        under = {there: entries_under(state, there) for there in prefixes(state, len(self.wanted))}
+        trials = [whole, *(self._trial(part, there) for there, part in under.items())]
+        fitting = [trial for trial in trials if trial.error is None]
+        bare = replace(whole, state=at_top(self.wanted, whole.state))
+        if fitting and not differences(self.wanted, bare.state, tied=self.tied):
+            fitting = [bare, *fitting]  # weights without prefix, and their average under one
+        fitting = _distinct(fitting)
+        if not fitting:
+            raise self._unfit(trials)
+        if len(fitting) > 1:
+            raise self._ambiguous(fitting)
+        chosen = fitting[0]
+        error = self._load(chosen.state)  # others were tried after it
+        if error is not None:
+            raise self._unfit([replace(chosen, error=error)])
+        told = self._told_prefix(chosen.prefix)
+        return Loaded(chosen.prefix, (told, *_told_folding(self.path, chosen)))
+
+    def _trial(self, state: StateDict, prefix: str) -> Trial:
+        """Tries entries as they are, without wrappers' names, and with weight norms folded."""
+        error = self._load(state)
+        if error is None:
+            return Trial(prefix, state, None)
+        bare = _without_wrappers(self.module, self.wanted, state)
+        bare = _without_computed(self.module, self.wanted, bare)
+        if list(bare) != list(state):
+            error = self._load(bare)
+            if error is None:
+                return Trial(prefix, bare, None)
+        folded = _without_weight_norm(self.wanted, bare)
+        if list(folded) != list(bare) and self._load(folded) is None:
+            return Trial(prefix, folded, None, folded=True)
+        return Trial(prefix, bare, error)
+
+    def _load(self, state: StateDict) -> str | None:
+        """Loads entries; what torch says where it refuses, or `KEPT`."""
+        lacking = set(differences(self.wanted, state, tied=self.tied)) - {"unexpected"}
+        watched = _weights(self.module, self.wanted) if lacking else {}
+        try:
+            self.module.load_state_dict(state)  # strict by default, also where a model has its own
+        except Exception as error:
+            if self.tied and not differences(self.wanted, state, tied=True):
+                self.module.load_state_dict(state, strict=False)
+                return None
+            return one_line(error, 300)
+        return KEPT if _kept(self.module, watched) else None
+
+    def _unfit(self, trials: Sequence[Trial]) -> CheckpointError:
+        return unfit(self.module, self.wanted, trials, self.state, self.path, tied=self.tied)
+
+    def _ambiguous(self, fitting: Sequence[Trial]) -> CheckpointError:
+        """The error about several sets of weights that fit."""
         lines = " or ".join(f'prefix = "{trial.prefix}"' for trial in fitting[:5])
-        places = [f"under {t.prefix!r}" if t.prefix else "without prefix" for t in fitting[:5]]
+        places = [_place(trial.prefix) for trial in fitting[:5]]
         more = [f"under {len(fitting) - 5} more"] if len(fitting) > 5 else []
-        raise CheckpointError(
-            f"{path}: several sets of weights fit {type(module).__name__}: those "
+        return CheckpointError(
+            f"{self.path}: several sets of weights fit {type(self.module).__name__}: those "
             f"{listed(places + more)}, with different values. Say in [models.NAME] which is "
             f"released: {lines}"
         )
-    chosen = fitting[0]
-    error = _loads(module, wanted, chosen.state, tied=tied)  # others were tried after it
-    if error is not None:
-        raise unfit(module, wanted, [replace(chosen, error=error)], path, tied=tied)
-    used = set(named_under(state, chosen.prefix) if chosen.prefix else at_top(wanted, state))
-    ignored = [name for name in state if name not in used]
-    besides = f"; {several(ignored)} beside them ignored" if ignored else ""
-    where = f"under {chosen.prefix!r}" if chosen.prefix else "without prefix"
-    told = (
-        f"{path}: the entries {where} fit the model and were loaded{besides}; "
-        f'write prefix = "{chosen.prefix}" in [models.NAME] if that is meant'
-    )
-    return Loaded(chosen.prefix, (told, *_told_folding(path, chosen)))
 
-
-def _load_chosen(
-    module: torch.nn.Module,
-    wanted: StateDict,
-    state: StateDict,
-    path: Path,
-    prefix: str,
-    *,
-    tied: bool,
-) -> Loaded:
-    """Loads what is under the prefix of the manifest."""
-    part = entries_under(state, prefix) if prefix else at_top(wanted, state)
-    if not part:
-        raise CheckpointError(
-            f"{path}: prefix = {prefix!r}: no entry has it; "
-            f"the entries begin with {several(tops(state), 8)}"
+    def _told_prefix(self, prefix: str) -> str:
+        """Which entries were loaded, and which were not."""
+        state = self.state
+        used = set(named_under(state, prefix) if prefix else at_top(self.wanted, state))
+        ignored = [name for name in state if name not in used]
+        besides = f"; {several(ignored)} beside them ignored" if ignored else ""
+        return (
+            f"{self.path}: the entries {_place(prefix)} fit the model and were loaded{besides}; "
+            f'write prefix = "{prefix}" in [models.NAME] if that is meant'
         )
-    trial = _trial(module, wanted, part, dotted(prefix), tied=tied)
-    if trial.error is not None:
-        raise unfit(module, wanted, [trial], path, tied=tied)
-    return Loaded(prefix, _told_folding(path, trial))
 
 
-def _trial(
-    module: torch.nn.Module, wanted: StateDict, state: StateDict, prefix: str, *, tied: bool
-) -> Trial:
-    """Tries entries as they are, without wrappers' names, and with weight norms folded."""
-    error = _loads(module, wanted, state, tied=tied)
-    if error is None:
-        return Trial(prefix, state, None)
-    bare = _without_wrappers(module, wanted, state)
-    if list(bare) != list(state):
-        error = _loads(module, wanted, bare, tied=tied)
-        if error is None:
-            return Trial(prefix, bare, None)
-    folded = _without_weight_norm(wanted, bare)
-    if list(folded) != list(bare) and _loads(module, wanted, folded, tied=tied) is None:
-        return Trial(prefix, folded, None, folded=True)
-    return Trial(prefix, bare, error)
+def _place(prefix: str) -> str:
+    return f"under {prefix!r}" if prefix else "without prefix"
 
 
-def _loads(
-    module: torch.nn.Module, wanted: StateDict, state: StateDict, *, tied: bool
-) -> str | None:
-    """Loads entries; what torch says where it refuses."""
-    try:
-        module.load_state_dict(state)  # strict by default, also where a model has its own
-    except Exception as error:
-        if tied and not any(differences(wanted, state, tied=True).values()):
-            module.load_state_dict(state, strict=False)
-            return None
-        return one_line(error, 300)
-    return None
+def _weights(
+    module: torch.nn.Module, wanted: StateDict
+) -> dict[str, tuple[torch.Tensor, int, torch.Tensor]]:
+    """Parameters and running statistics: each with how often it was written, and a copy."""
+    names = {name for name, _ in module.named_parameters()}
+    return {
+        name: (value, value._version, value.clone())
+        for name, value in wanted.items()
+        if shape_of(value) is not None
+        and not value.is_inference()
+        and (name in names or name.rpartition(".")[2].startswith("running_"))
+    }
+
+
+def _kept(
+    module: torch.nn.Module, watched: Mapping[str, tuple[torch.Tensor, int, torch.Tensor]]
+) -> bool:
+    """Whether a `load_state_dict` that did not complain left some as they were."""
+    import torch
+
+    now = module.state_dict() if watched else {}
+    return any(
+        name in now
+        and now[name].data_ptr() == value.data_ptr()
+        and value._version == version
+        and torch.equal(value, copy)
+        for name, (value, version, copy) in watched.items()
+    )
 
 
 def _told_folding(path: Path, trial: Trial) -> tuple[str, ...]:
@@ -211,9 +267,8 @@ def _without_wrappers(module: torch.nn.Module, wanted: StateDict, state: StateDi
             return name
         if bare_name(name) in entries:
             return entries[bare_name(name)]
-        owner, _, leaf = bare_name(name).rpartition(
-            "."
-        )  # of a name that a hook of the module knows
+        # a name that a hook of the module knows
+        owner, _, leaf = bare_name(name).rpartition(".")
         return f"{modules[owner]}.{leaf}".lstrip(".") if owner in modules else bare_name(name)
 
     names = {
@@ -231,6 +286,31 @@ def _without_wrappers(module: torch.nn.Module, wanted: StateDict, state: StateDi
         modules.get(bare_name(path), bare_name(path)): version for path, version in versions.items()
     }
     return result
+
+
+def _without_computed(module: torch.nn.Module, wanted: StateDict, state: StateDict) -> StateDict:
+    """Entries without those that the module computes itself, with the same values.
+
+    Buffers that were saved once and no longer are, such as `position_ids` and `inv_freq`.
+    """
+    computed = {name: value for name, value in module.named_buffers() if name not in wanted}
+    dropped = [name for name in state if name in computed and _alike(state[name], computed[name])]
+    if not dropped:
+        return state
+    result = OrderedDict((name, value) for name, value in state.items() if name not in dropped)
+    result._metadata = getattr(state, "_metadata", {})  # type: ignore[attr-defined]
+    return result
+
+
+def _alike(value: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two tensors have the same numbers but for the coarser dtype's rounding."""
+    import torch
+
+    if shape_of(value) is None or shape_of(value) != shape_of(other):
+        return False
+    kinds = [t.dtype for t in (value, other) if t.is_floating_point()]
+    rtol = 4 * max((torch.finfo(kind).eps for kind in kinds), default=0.0)
+    return torch.allclose(value.double(), other.double(), rtol=rtol, atol=0.0, equal_nan=True)
 
 
 def _without_weight_norm(wanted: StateDict, state: StateDict) -> StateDict:

@@ -18,10 +18,15 @@ if TYPE_CHECKING:
 
     Arrays = Mapping[str, np.ndarray[Any, Any]]
 
-__all__ = ["crash_on_empty"]
+__all__ = ["crash_on_empty", "has_empty"]
 
 #: what was found out: artefact, how it is opened, and which axes are empty -> how it crashes
 _known: dict[tuple[str, str, frozenset[tuple[str, int]]], str | None] = {}
+
+
+def has_empty(inputs: Arrays) -> bool:
+    """Whether one of the inputs has no elements."""
+    return not all(array.size for array in inputs.values())
 
 
 def crash_on_empty(model: str | bytes, opening: Mapping[str, object], inputs: Arrays) -> str | None:

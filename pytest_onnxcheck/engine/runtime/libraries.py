@@ -6,15 +6,16 @@ import difflib
 import importlib
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.files import file_sha256
-from pytest_onnxcheck.manifest.targets import Target, is_library_file
+from pytest_onnxcheck.manifest.targets import CPU, Target, is_library_file
 from pytest_onnxcheck.measurement import HashedFile
 
-__all__ = ["library_files", "library_hashes", "opening_of", "unregistered"]
+__all__ = ["cpu_opening", "library_files", "library_hashes", "opening_of", "unregistered"]
 
 #: the package of the operators of `ai.onnx.contrib`, and the domain
 EXTENSIONS, CONTRIB = "onnxruntime_extensions", "ai.onnx.contrib"
@@ -34,6 +35,15 @@ def opening_of(target: Target) -> dict[str, Any]:
     """
     files = library_files(target.libraries)
     return {**target.opening(), "libraries": [str(file) for file in files]}
+
+
+def cpu_opening(libraries: tuple[str, ...]) -> dict[str, Any]:
+    """The same of ONNX Runtime's CPU as it comes, with these custom operators.
+
+    Raises:
+        RunError: One of the libraries is not there.
+    """
+    return opening_of(replace(CPU, libraries=libraries))
 
 
 def library_files(entries: Iterable[str]) -> list[Path]:

@@ -57,25 +57,8 @@ def open_handle(
     """
     import onnxruntime
 
-    options = onnxruntime.SessionOptions()
-    # threads that wait by spinning take the processor from what runs next, PyTorch too
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    for name, value in session_options.items():
-        if name == "graph_optimization_level":
-            level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[value])
-            options.graph_optimization_level = level
-        elif "." not in name:
-            setattr(options, name, value)
-        else:
-            value = int(value) if isinstance(value, bool) else value
-            options.add_session_config_entry(name, str(value))
-    for library in libraries:
-        try:
-            options.register_custom_ops_library(library)
-        except Exception as error:
-            raise LibraryError(
-                f"operator_libraries: {library}: {str(error).partition(' : FAIL : ')[2] or error}"
-            ) from error
+    options = _options(session_options)
+    _register(options, libraries)
     if provider != "CPUExecutionProvider":  # who runs which node; see `assignment`
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     if not optimise:
@@ -89,6 +72,35 @@ def open_handle(
     return onnxruntime.InferenceSession(
         model, options, providers=[(provider, given)], enable_fallback=0
     )
+
+
+def _options(session_options: Mapping[str, Any]) -> Any:
+    """ONNX Runtime's options for the manifest's."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # threads that wait by spinning take the processor from what runs next, PyTorch too
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    for name, value in session_options.items():
+        if name == "graph_optimization_level":
+            level = getattr(onnxruntime.GraphOptimizationLevel, _LEVELS[value])
+            options.graph_optimization_level = level
+        elif "." not in name:
+            setattr(options, name, value)
+        else:
+            value = int(value) if isinstance(value, bool) else value
+            options.add_session_config_entry(name, str(value))
+    return options
+
+
+def _register(options: Any, libraries: Sequence[str]) -> None:
+    """Lets a session know the custom operators of libraries."""
+    for library in libraries:
+        try:
+            options.register_custom_ops_library(library)
+        except Exception as error:
+            said = str(error).partition(" : FAIL : ")[2] or error
+            raise LibraryError(f"operator_libraries: {library}: {said}") from error
 
 
 @contextlib.contextmanager

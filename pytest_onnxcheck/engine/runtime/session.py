@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import importlib
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import sandbox
-from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
-from pytest_onnxcheck.wording import one_line, several
+from pytest_onnxcheck.wording import closest, one_line, several
 
 if TYPE_CHECKING:
     import numpy as np
@@ -161,7 +160,7 @@ class Session:
                 where one is empty.
         """
         cast = self.cast_inputs(inputs)
-        if self.model is not None:
+        if self.model is not None and has_empty(cast):
             opening = {**opening_of(self.target), "optimise": self.optimised}
             problem = crash_on_empty(self.model, opening, cast)
             if problem is not None:
@@ -282,8 +281,8 @@ def _check_available(target: Target) -> None:
         return
     known = onnxruntime.get_all_providers()
     if target.provider not in known:
-        close = difflib.get_close_matches(target.provider, [*known, EVALUATOR], n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it knows {', '.join(known)}"
+        close = closest(target.provider, [*known, EVALUATOR])
+        hint = f"did you mean {close!r}?" if close else f"it knows {', '.join(known)}"
         raise RunError(
             f"{target.name}: onnxruntime {onnxruntime.__version__} knows no provider "
             f"{target.provider!r} ({hint}); mend [targets.{target.name}] provider"

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.graph.shapes import value_bytes
 from pytest_onnxcheck.engine.runtime import sandbox
-from pytest_onnxcheck.engine.runtime.empty import crash_on_empty
-from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
+from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
 from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
 from pytest_onnxcheck.errors import RunError
-from pytest_onnxcheck.manifest.targets import CPU
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
@@ -118,13 +116,19 @@ class OpenedGraph:
         session = plain_session(self.path, self._exposing(names), libraries=self.libraries)
         try:
             feed = self._feed(inputs)
-            opening = {**opening_of(replace(CPU, libraries=self.libraries)), "optimise": False}
-            crash = crash_on_empty(str(self.path), opening, feed) if self.path.is_file() else None
+            crash = self._crash_on(feed)
             if crash is None:
                 return list(session.run(names, feed))
         except Exception as error:
             raise run_error(self.path, error) from error
         raise RunError(f"{self.path}: {crash}")
+
+    def _crash_on(self, feed: Mapping[str, Array]) -> str | None:
+        """How ONNX Runtime crashes on inputs of which one is empty; None where it does not."""
+        if not (has_empty(feed) and self.path.is_file()):
+            return None
+        opening = {**cpu_opening(self.libraries), "optimise": False}
+        return crash_on_empty(str(self.path), opening, feed)
 
     def _feed(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """The inputs, with float32 as float16 where the file takes that."""
@@ -178,7 +182,7 @@ def plain_session(
             the child process.
     """
     import_onnxruntime()
-    opening = opening_of(replace(CPU, libraries=libraries))
+    opening = cpu_opening(libraries)
     if model is not None:
         opening["session_options"] = {_DATA_FOLDER: str(path.parent)}
     if path.is_file():
@@ -202,7 +206,7 @@ def _crash(path: Path, changed: int, size: int, libraries: tuple[str, ...]) -> s
         size: Its bytes.
         libraries: Its custom operators.
     """
-    opening = opening_of(replace(CPU, libraries=libraries))
+    opening = cpu_opening(libraries)
     return sandbox.crash(path, {**opening, "optimise": False})
 
 

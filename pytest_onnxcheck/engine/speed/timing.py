@@ -48,6 +48,8 @@ _UNTIMED = ((2e-4, 10), (1e-2, 2))
 _WARM_UP_SECONDS = (0.2, 1.0)
 _STABLE = 0.05
 _CONFIDENCE = 0.99
+#: into how many parts the calls are divided by the quantiles that are kept
+_STEPS = 20
 #: the greatest of some values bounds a quantile when all of them are below it with at most this
 #: probability
 _BEYOND_ALL = 0.05
@@ -226,6 +228,7 @@ def summarised(backend: str, samples: Sequence[float], interrupted: float = 0.0)
         median_interval=median_interval(ordered),
         p95_interval=quantile_interval(ordered, 0.95),
         interrupted=interrupted,
+        quantiles=tuple(_quantile(ordered, step / _STEPS) for step in range(_STEPS + 1)),
     )
 
 

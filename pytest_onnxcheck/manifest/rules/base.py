@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Iterable, Iterator
 
+from pytest_onnxcheck.manifest.model import Variant
 from pytest_onnxcheck.manifest.positions import KeyPath
-from pytest_onnxcheck.manifest.resolve import Variant
+from pytest_onnxcheck.wording import meant
 
 __all__ = [
     "BAD_MODEL_NAME",
@@ -49,6 +49,5 @@ def chosen_by(key: str, variants: Iterable[Variant]) -> list[Variant]:
 
 def no_variant(pattern: str, names: list[str]) -> str:
     """What to say of a key that selects none of the variants called `names`."""
-    close = difflib.get_close_matches(pattern, names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else f" (there are: {', '.join(names)})"
+    hint = meant(pattern, names) or f" (there are: {', '.join(names)})"
     return f"{pattern!r} matches no variant of this model{hint}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.resolve import Variant
+from pytest_onnxcheck.manifest.model import Variant
 from pytest_onnxcheck.manifest.rules.base import Found
 
 __all__ = ["PER_TARGET", "check_against_fp32", "check_fp32_artefact"]

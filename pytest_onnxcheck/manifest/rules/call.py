@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
 from pytest_onnxcheck.manifest.sections.data import is_path
+from pytest_onnxcheck.manifest.terms import PLAIN_CONTAINERS
 
 __all__ = ["check_call"]
-
-_CONTAINERS = ("list", "tuple", "dict")
 
 
 def check_call(section: s.ModelSection) -> Found:
@@ -32,10 +31,10 @@ def check_call(section: s.ModelSection) -> Found:
             if not is_path(key):
                 yield (table, key), f"{key!r} is no path: expected names and numbers between dots"
     for key, kind in section.containers.items():
-        if kind not in _CONTAINERS and ":" not in kind:
-            known = ", ".join(map(repr, _CONTAINERS))
+        if kind not in PLAIN_CONTAINERS and ":" not in kind:
+            known = ", ".join(map(repr, PLAIN_CONTAINERS))
             yield ("containers", key), f"{key}: expected {known} or 'module:class', got {kind!r}"
-        elif kind not in _CONTAINERS:
+        elif kind not in PLAIN_CONTAINERS:
             yield from check_import_path(("containers", key), kind)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, get_args
@@ -12,8 +10,16 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.resolve import drawn_sizes
 from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
-from pytest_onnxcheck.manifest.sizes import ANY, SizeError, names_in, size_at
+from pytest_onnxcheck.manifest.sizes import (
+    ANY,
+    SizeError,
+    dim_values,
+    exported_dims,
+    names_in,
+    size_at,
+)
 from pytest_onnxcheck.manifest.terms import Metric
+from pytest_onnxcheck.wording import closest
 
 __all__ = [
     "check_accuracy",
@@ -157,10 +163,9 @@ def _size(
 
 def _misfit(size: str, dims: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
     """Why an expression is no size at some of the sizes that dims are drawn or exported with."""
-    held = {dim: sizes if max(sizes) > 1 else (*sizes, 2) for dim, sizes in dims.items()}
-    for values in itertools.product(*held.values()):
+    for sizes in (*dim_values(dims), exported_dims(dims)):
         try:
-            size_at(size, dict(zip(held, values, strict=True)))
+            size_at(size, sizes)
         except SizeError as error:
             yield str(error)
             return
@@ -178,8 +183,8 @@ def _span(where: KeyPath, span: s.Span) -> Found:
 
 def undeclared(dim: str, dims: Mapping[str, Any]) -> str:
     """What to say of a dim that is not among those declared."""
-    close = difflib.get_close_matches(dim, dims, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"add dims = {{ {dim} = [1, 2] }}"
+    close = closest(dim, dims)
+    hint = f"did you mean {close!r}?" if close else f"add dims = {{ {dim} = [1, 2] }}"
     return f"symbolic dim {dim!r} is not in dims ({hint})"
 
 
@@ -250,8 +255,8 @@ def _metric(accuracy: s.Accuracy) -> Found:
     if ":" in accuracy.metric:
         yield from check_import_path(where, accuracy.metric)
     elif accuracy.metric not in _METRICS:
-        close = difflib.get_close_matches(accuracy.metric, _METRICS, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(_METRICS)}"
+        close = closest(accuracy.metric, _METRICS)
+        hint = f"did you mean {close!r}?" if close else f"there are {', '.join(_METRICS)}"
         yield where, f"unknown metric {accuracy.metric!r} ({hint}; your own is 'module:callable')"
     if "average" in accuracy.model_fields_set and accuracy.metric not in _AVERAGED:
         yield (

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.model import Variant
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
-from pytest_onnxcheck.manifest.resolve import Variant
 from pytest_onnxcheck.manifest.rules.base import Found
 
 __all__ = ["check_known_options", "check_options"]

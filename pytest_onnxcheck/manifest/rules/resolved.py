@@ -6,9 +6,9 @@ import fnmatch
 from collections.abc import Iterable
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.model import Model, Variant
 from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
-from pytest_onnxcheck.manifest.resolve import Model, Variant
 from pytest_onnxcheck.manifest.rules.base import TABLES, Found, chosen_by, no_variant
 from pytest_onnxcheck.manifest.rules.budget import (
     PER_TARGET,

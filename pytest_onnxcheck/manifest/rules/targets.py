@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 
 from pytest_onnxcheck.manifest import sections as s
@@ -11,6 +10,7 @@ from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, Found
 from pytest_onnxcheck.manifest.rules.budget import PER_TARGET
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
 from pytest_onnxcheck.manifest.terms import NAME
+from pytest_onnxcheck.wording import closest, meant
 
 __all__ = ["check_target_names", "check_targets", "unknown_target"]
 
@@ -24,8 +24,8 @@ def check_targets(
         if not NAME.fullmatch(name):
             yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
         if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
-            close = difflib.get_close_matches(name, BUILTIN_TARGETS, n=1)
-            hint = f" (or did you mean {close[0]!r}?)" if close else ""
+            close = closest(name, BUILTIN_TARGETS)
+            hint = f" (or did you mean {close!r}?)" if close else ""
             text = "missing key 'provider': the name of ONNX Runtime's execution provider"
             yield where, text + hint
         for option, value in (table.session_options or {}).items():
@@ -44,9 +44,9 @@ def _session_option(option: str, value: object) -> Found:
         return
     allowed = s.SESSION_SETTINGS.get(option)
     if allowed is None:
-        close = difflib.get_close_matches(option, s.SESSION_SETTINGS, n=1)
+        close = closest(option, s.SESSION_SETTINGS)
         names = ", ".join(s.SESSION_SETTINGS)
-        hint = f"did you mean {close[0]!r}?" if close else f"there are {names}"
+        hint = f"did you mean {close!r}?" if close else f"there are {names}"
         text = f"unknown session option {option!r} ({hint}"
         yield where, f"{text}; names of config entries have a dot)"
     elif isinstance(allowed, tuple) and value not in allowed:
@@ -83,9 +83,7 @@ def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Fo
 def unknown_target(name: str, targets: Iterable[str]) -> str:
     """What to say of a target that nobody declares."""
     names = list(targets)
-    close = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
     return (
-        f"{name!r} is not one of {', '.join(names)}{hint}; declare it in [targets.{name}], or by "
-        "the hook pytest_onnxcheck_targets"
+        f"{name!r} is not one of {', '.join(names)}{meant(name, names)}; declare it in "
+        f"[targets.{name}], or by the hook pytest_onnxcheck_targets"
     )

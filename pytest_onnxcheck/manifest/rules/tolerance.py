@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.model import Variant
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
-from pytest_onnxcheck.manifest.resolve import Variant
 from pytest_onnxcheck.manifest.rules.base import Found
 
 __all__ = ["check_floor", "check_tolerance"]

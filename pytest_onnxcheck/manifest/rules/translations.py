@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pytest_onnxcheck.manifest import sections as s
-from pytest_onnxcheck.manifest.resolve import Model
+from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.rules.base import Found, check_import_path
 
 __all__ = ["check_exporters", "check_inherited", "check_translations"]

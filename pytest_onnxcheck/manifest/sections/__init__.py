@@ -33,6 +33,7 @@ from pytest_onnxcheck.manifest.sections.tolerance import (
     NOISE_FLOOR,
     Bounds,
     Tolerance,
+    share_used,
 )
 
 __all__ = [
@@ -61,4 +62,5 @@ __all__ = [
     "Span",
     "TargetOptions",
     "Tolerance",
+    "share_used",
 ]

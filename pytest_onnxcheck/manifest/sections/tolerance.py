@@ -17,6 +17,7 @@ __all__ = [
     "NOISE_FLOOR",
     "Bounds",
     "Tolerance",
+    "share_used",
 ]
 
 
@@ -77,6 +78,23 @@ METRICS = {
     "sqnr_db": True,
     "top1": True,
 }
+
+
+def share_used(metric: str, value: float, allowed: float) -> float:
+    """A metric's value as a share of its bound; above 1 it is beyond it.
+
+    For a cosine and an agreement it is the distance from 1, for decibels the error they stand for.
+
+    Args:
+        metric: One of `METRICS`.
+        value: What was measured.
+        allowed: The bound.
+    """
+    if metric == "sqnr_db":
+        value, allowed = (10 ** (-decibels / 20) for decibels in (value, allowed))
+    elif METRICS[metric]:
+        value, allowed = 1 - value, 1 - allowed
+    return value / allowed if allowed else math.inf if value > 0 else 0.0
 
 
 class Tolerance(Section):

@@ -23,8 +23,13 @@ def diagnosed(tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"")
     artefact = Artefact.given(tmp_path / "model.onnx")
     case = Case("first", {})
-    oracle = SimpleNamespace(case=lambda name: case if name.startswith("first") else None)
-    variant = SimpleNamespace(tolerance=Tolerance(policy="fixed"), precision="fp32", file=None)
+    oracle = SimpleNamespace(
+        case=lambda name: case if name.startswith("first") else None,
+        reference=SimpleNamespace(model=SimpleNamespace(name="net")),
+    )
+    variant = SimpleNamespace(
+        name="v", tolerance=Tolerance(policy="fixed"), precision="fp32", file=None
+    )
     subject = Subject(artefact, artefact, oracle, variant, CPU)
 
     def found(measured, failing=AGAIN):

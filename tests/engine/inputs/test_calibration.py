@@ -606,7 +606,7 @@ SOURCES = {
     "fails": f"net: calibration source data.py:fails {FAILED}FileNotFoundError: no /data/images\n",
     "fails_later": f"net: calibration source data.py:fails_later {FAILED}ValueError: a bad image\n",
     "ragged": f"net: calibration source data.py:ragged {FAILED}ValueError: setting an array",
-    "missing": "net: calibration.source: 'data.py:missing': data.py has no 'missing'; it has [",
+    "missing": "net: calibration.source: 'data.py:missing': data.py has no 'missing'",
     "unnamed": "net: calibration data, data.py:unnamed[0] gives a ndarray, expected a dict of "
     "arrays by input name: x",
     "other_name": "net: calibration data, data.py:other_name[0] gives ['y'], expected a dict of "

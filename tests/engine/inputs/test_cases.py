@@ -7,7 +7,6 @@ import pytest
 
 from pytest_onnxcheck.engine.inputs.cases import (
     declared_cases,
-    dim_values,
     example,
     example_dims,
     fill_inputs,
@@ -266,45 +265,6 @@ def test_a_file_with_a_single_number_is_refused(reference, tmp_path):
     np.save(tmp_path / "data.npy", np.float32(3))
     with pytest.raises(InputError, match=r"data\.npy"):
         fill(reference, "shape = []\n" + FROM_FILE.format(suffix="npy"))
-
-
-# combinations of dims
-
-
-def test_all_combinations_of_few_dims():
-    assert dim_values({"batch": (1, 2), "time": (5, 6)}) == [
-        {"batch": 1, "time": 5},
-        {"batch": 1, "time": 6},
-        {"batch": 2, "time": 5},
-        {"batch": 2, "time": 6},
-    ]
-    assert dim_values({}) == [{}]
-
-
-def test_sixteen_combinations_are_few():
-    assert len(dim_values({"a": (1, 2, 3, 4), "b": (1, 2, 3, 4)})) == 16
-
-
-def test_many_dims_are_swept_one_at_a_time():
-    found = dim_values({"a": (1, 2, 3), "b": (1, 2, 3), "c": (1, 2)})
-    assert found == [
-        {"a": 1, "b": 1, "c": 1},
-        {"a": 2, "b": 1, "c": 1},
-        {"a": 3, "b": 1, "c": 1},
-        {"a": 1, "b": 2, "c": 1},
-        {"a": 1, "b": 3, "c": 1},
-        {"a": 1, "b": 1, "c": 2},
-        {"a": 3, "b": 3, "c": 2},
-    ]
-
-
-@pytest.mark.parametrize(
-    "dims", [{"a": tuple(range(1, 18))}, {"a": tuple(range(1, 18)), "b": (4,)}]
-)
-def test_no_combination_comes_twice(dims):
-    found = dim_values(dims)
-    assert len(found) == 17
-    assert len({tuple(entry.items()) for entry in found}) == 17
 
 
 # cases

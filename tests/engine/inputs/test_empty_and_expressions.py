@@ -14,6 +14,7 @@ from pytest_onnxcheck.engine.inputs.cases import (
     example,
     example_dims,
     fill_inputs,
+    timed_inputs,
 )
 from pytest_onnxcheck.engine.inputs.probes import probes
 from pytest_onnxcheck.engine.inputs.sizes import plan_sweeps
@@ -181,6 +182,13 @@ def test_with_draws_0_there_are_own_cases_alone(tmp_path):
 def test_the_export_takes_the_first_own_case_whose_sizes_are_above_1(tmp_path):
     assert example(owned(tmp_path, 1, 4, 5))["ids"].shape == (4, 3)
     assert example(owned(tmp_path, 1, 0))["ids"].shape == (1, 3)
+
+
+def test_a_case_outside_the_range_is_exported_with_only_where_there_is_no_other(tmp_path):
+    outside = "cases.c0.outside_range = true"
+    assert example(owned(tmp_path, 2, 4, more=outside))["ids"].shape == (4, 3)
+    assert timed_inputs(owned(tmp_path, 2, 4, more=outside), {})[0] == {"batch": 4}
+    assert example(owned(tmp_path, 2, more=outside))["ids"].shape == (2, 3)
 
 
 def test_int8_static_calibrates_with_own_cases(tmp_path):

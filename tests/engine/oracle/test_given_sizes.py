@@ -138,6 +138,40 @@ def test_the_expression_that_fits_all_runs_is_proposed(judged, function, formula
     assert proposal in finding.text
 
 
+@pytest.mark.parametrize(
+    ("sizes", "at", "grade"),
+    [
+        ("[8, 16, 41]", "height = 41", Grade.FAIL),  # declared, as the last of several
+        ("[8, 16]", "height = 9", Grade.WARN),  # between those declared
+        ("{ from = 8, to = 9 }", "height = 9", Grade.FAIL),
+        ("{ from = 24, to = 32, step = 2 }", "height = 28", Grade.FAIL),
+    ],
+)
+def test_an_expression_that_rounds_otherwise_is_noticed(judged, sizes, at, grade):
+    def halved(x):
+        return x[:, ::4][:, : -(-x.shape[1] // 4) // 2]
+
+    graph = "(float[B,H] x) => (float[B,S] y) { y = Neg (x) }"
+    dims = f"height = {sizes}, batch = [2, 3, 4, 5]"
+    text = 'inputs.x.shape = ["batch", "height"]\noutputs.y.shape = ["batch", "%s"]'
+    assert judged(halved, graph, text % "ceil(height / 4) // 2", dims) == ()
+    (finding,) = judged(halved, graph, text % "ceil(height / 8)", dims)
+    assert finding.grade is grade
+    assert "dim 1 ('ceil(height / 8)') is " in finding.text
+    assert at in finding.text
+    assert ("between those that dims lists" in finding.text) is (grade is Grade.WARN)
+
+
+def test_own_cases_are_all_looked_at_where_nothing_is_drawn(judged, tmp_path):
+    for size in (8, 12, 16, 20, 21):
+        np.savez(tmp_path / f"{size}.npz", x=np.ones((2, size), np.float32))
+    cases = "".join(f'\ncases.c{n}.file = "{n}.npz"' for n in (8, 12, 16, 20, 21))
+    text = 'draws = 0\ninputs.x.shape = [2, "time"]\noutputs.y.shape = [2, "time // 4"]' + cases
+    graph = "(float[2,T] x) => (float[2,S] y) { y = Neg (x) }"
+    (finding,) = judged(lambda x: x[:, ::4], graph, text, "time = [8, 12, 16, 20, 21]")
+    assert "dim 1 ('time // 4') is 6 in PyTorch at time = 21" in finding.text
+
+
 # dims that are one symbol
 
 

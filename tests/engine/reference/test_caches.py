@@ -29,7 +29,19 @@ CACHE = next(
 )
 
 NETS = """
+import torch
 import transformers
+
+
+class Renamed(torch.nn.Module):
+    # takes the name that its cache had before too, as transformers' models do
+    def __init__(self):
+        super().__init__()
+        self.model = llama()
+
+    def forward(self, input_ids, cache: transformers.Cache | None = None, **kwargs):
+        cache = kwargs.pop("old_name", cache)
+        return {"logits": cache.layers[1].keys.sum() + self.model.lm_head.weight[input_ids].sum()}
 
 
 def llama():
@@ -43,6 +55,11 @@ def llama():
         max_position_embeddings=64,
     )
     return transformers.LlamaForCausalLM(config).eval()
+
+
+class Silent(torch.nn.Module):
+    def forward(self, input_ids, states):
+        return input_ids + states.get_seq_length()
 
 
 def t5():
@@ -61,7 +78,7 @@ def t5():
 LLAMA = """
 [models.net]
 factory = "nets.py:llama"
-dims = { batch = [1, 2], past = [3, 5] }
+dims = { batch = [1, 2], past = [0, 3] }
 inputs.input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs."CACHE.0.key".shape = ["batch", 1, "past", 8]
 inputs."CACHE.0.value".shape = ["batch", 1, "past", 8]
@@ -73,7 +90,7 @@ outputs.logits = { path = "logits", shape = ["batch", 1, 50] }
 T5 = """
 [models.net]
 factory = "nets.py:t5"
-dims = { batch = [1, 2], past = [3, 5], source = [4, 7] }
+dims = { batch = [1, 2], past = [0, 3], source = [4, 7] }
 containers.encoder_outputs = "transformers.modeling_outputs:BaseModelOutput"
 inputs.decoder_input_ids = { shape = ["batch", 1], dtype = "int64", range = [0, 49] }
 inputs.states = { path = "encoder_outputs.last_hidden_state", shape = ["batch", "source", 16] }
@@ -169,6 +186,27 @@ def test_models_with_a_cache_export_and_agree(model, tmp_path, text, exporter):
         outputs = session.run(None, {name: case.inputs[name] for name in names})
         for one, other in zip(outputs, reference.run(case.inputs), strict=True):
             np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_an_old_name_of_a_cache_that_goes_to_the_keyword_arguments_is_one_too(model):
+    text = LLAMA.replace("nets.py:llama", "nets.py:Renamed").replace("CACHE", "old_name")
+    reference = load_reference(model(text.replace('["batch", 1, 50]', "[]")))
+    inputs = declared_cases(reference)[0].inputs
+    (found,) = reference.run(inputs)
+    weight = reference.module.model.lm_head.weight[inputs["input_ids"]].sum()
+    np.testing.assert_allclose(found, inputs["k1"].sum() + weight.item(), rtol=1e-4)
+
+
+def test_a_cache_that_forward_does_not_say_is_told_how_to_be_named(model):
+    text = LLAMA.replace("nets.py:llama", "nets.py:Silent").replace("CACHE", "states")
+    reference = load_reference(model(text))
+    with pytest.raises(InputError) as caught:
+        reference.run(declared_cases(reference)[0].inputs)
+    assert (
+        "'list' object has no attribute 'get_seq_length' (what lies below 'states' is held by a "
+        "list or a dict, and transformers' caches by a class: write containers.states = "
+        '"transformers.cache_utils:DynamicCache")'
+    ) in str(caught.value)
 
 
 def test_a_cache_bears_float64_and_perturbed_runs(model):

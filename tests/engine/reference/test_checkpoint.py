@@ -226,6 +226,16 @@ def test_an_entry_that_is_no_state_dict_says_what_it_holds(nested):
         nested.state_dict("optimizer")
 
 
+@pytest.mark.parametrize(("content", "kind"), [([1, 2], "list"), (torch.ones(2), "Tensor")])
+def test_a_file_without_names_says_what_it_is(tmp_path, content, kind):
+    torch.save(content, tmp_path / "net.pt")
+    with pytest.raises(CheckpointError) as caught:
+        load(tmp_path / "net.pt").state_dict(None)
+    assert str(caught.value).endswith(
+        f"the file is not a state_dict: it is a {kind}, and not names with tensors"
+    )
+
+
 def test_a_long_list_is_shortened(tmp_path):
     torch.save({f"key{i}": i for i in range(30)}, tmp_path / "net.pt")
     with pytest.raises(CheckpointError, match=r"'key7', … \(30 in all\)$"):

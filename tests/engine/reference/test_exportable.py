@@ -1,8 +1,11 @@
 """What exporters are given: the module itself, or one whose inputs and outputs are flat."""
 
 import sys
+import warnings
 
+import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -10,6 +13,7 @@ from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.engine.diagnosis.programs import exported, traced
 from pytest_onnxcheck.engine.diagnosis.provenance import module_of
 from pytest_onnxcheck.engine.inputs.cases import declared_cases, example
+from pytest_onnxcheck.engine.oracle.oracle import Oracle
 from pytest_onnxcheck.engine.reference.exportable import exportable
 from pytest_onnxcheck.engine.reference.load import load_reference
 from pytest_onnxcheck.manifest import load_manifest
@@ -221,3 +225,42 @@ def test_archives_and_programs_are_exported_with_outputs_by_path(tmp_path, kind)
     assert [value.name for value in graph.input] == ["x", "y"]
     assert [value.name for value in graph.output] == ["times"]
     assert [node.op_type for node in graph.node] == ["Mul"]
+
+
+@pytest.mark.parametrize("kind", ["script", "trace"])
+def test_inputs_of_an_archive_in_another_order_than_forwards_go_by_name(tmp_path, kind):
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = torch.nn.Linear(4, 4)
+
+        def forward(self, x, scale):
+            return self.linear(x) / scale - x
+
+    given = {"scale": torch.full((3, 4), 2.0), "x": torch.rand(3, 4)}
+    net = Net().eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        example = (given["x"], given["scale"])
+        made = torch.jit.script(net) if kind == "script" else torch.jit.trace(net, example)
+        made.save(tmp_path / "net.pt")
+    (tmp_path / "models.toml").write_text(
+        'schema = 1\n[models.net]\ncheckpoint = "net.pt"\ndims.batch = [1, 3]\n'
+        'inputs.scale.shape = ["batch", 4]\ninputs.x.shape = ["batch", 4]\n'
+        'outputs.y.shape = ["batch", 4]\n',
+        encoding="utf-8",
+    )
+    model = load_manifest(tmp_path / "models.toml").models["net"]
+    builds = Builds(tmp_path / "artefacts")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as in many a project: torch deprecates its own archives
+        reference = builds.reference(model)
+        artefact = builds.artefact(reference, model.variant("torchscript", 18, "fp32"))
+        wide = Oracle(reference).widened_run(declared_cases(reference)[-1])
+    assert wide[0].dtype == "float64"
+    session = onnxruntime.InferenceSession(artefact.path, providers=["CPUExecutionProvider"])
+    assert [value.name for value in session.get_inputs()] == ["scale", "x"]
+    arrays = {name: tensor.numpy() for name, tensor in given.items()}
+    wanted = net(given["x"], given["scale"]).detach().numpy()
+    for found in (session.run(None, arrays)[0], reference.run(arrays)[0]):
+        np.testing.assert_allclose(found, wanted, atol=1e-6)

@@ -69,6 +69,8 @@ FILES = {
     "tf_list": (b'model_checkpoint_path: "m-1"\n', "is the list of a TensorFlow checkpoint"),
     "flax": (FLAX, "is a msgpack file, as Flax writes weights"),
     "onnx": (an_onnx_model(), "is an ONNX model: `onnx = ` takes artefacts that exist already"),
+    "text": (b"hello there\nand more", "is a text, which begins with 'hello there'"),
+    "json": (b'{"weights": [1, 2]}', """is a text, which begins with '{"weights": [1, 2]}'"""),
     "npy": (written(lambda file: np.save(file, np.ones(3))), "is an array of numpy"),
     "npz": (written(lambda file: np.savez(file, a=np.ones(3))), "is an .npz of numpy"),
     "numpy": (pickle.dumps({"a": np.ones(3)}), "is a pickle of numpy"),
@@ -111,6 +113,9 @@ def test_what_torch_reads_is_none_of_them(tmp_path):
     assert unreadable(path) is None
     path.write_bytes(pickle.dumps({"anything": 1}))
     assert unreadable(path) is None
+    for length in (1, 5_000):  # in the oldest protocol, which is a text
+        path.write_bytes(pickle.dumps({"anything": ["text"] * length, "more": list("ab")}, 0))
+        assert unreadable(path) is None
 
 
 def test_data_of_a_tensorflow_checkpoint_and_a_program_are_known_by_name_and_content(tmp_path):

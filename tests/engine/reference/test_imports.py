@@ -72,7 +72,8 @@ def test_a_module_is_looked_for_in_the_root(folder):
             "nt:make",
             r"there is no module 'nt' in /.* or on sys\.path \(did you mean 'net\.py'\?\)$",
         ),
-        ("net.py:missing", r"net\.py has no 'missing'; it has \['Net', 'fail'\]"),
+        ("net.py:missing", r"net\.py has no 'missing'; it has Net, fail$"),
+        ("net.py:Nett", r"net\.py has no 'Nett' \(did you mean 'Net'\?\); it has Net, fail$"),
         ("net.py:SIZE", "'net.py:SIZE' is a int, not a callable"),
     ],
 )

@@ -304,11 +304,72 @@ def test_a_parameter_that_gets_nothing_is_named_with_what_to_write(called):
         called("x, mask, scale=1", "x", "scale")
 
 
+def test_structures_that_nothing_names_are_told_where_pytorch_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "nets.py").write_text(
+        "import torch\n\n\nclass Net(torch.nn.Module):\n"
+        "    def forward(self, x, states, z: dict):\n        return x[0][0] + states.last\n"
+    )
+    (tmp_path / "models.toml").write_text(
+        'schema = 1\n[models.net]\nfactory = "nets.py:Net"\noutputs.out.shape = [2]\n'
+        'inputs."x.0.0".shape = [2]\ninputs."states.last".shape = [2]\ninputs."z.a".shape = [2]\n'
+    )
+    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
+    with pytest.raises(
+        InputError,
+        match=r"'dict' object has no attribute 'last'; 'x' was given as a list: another container "
+        r"is named by containers.x = \"tuple\" or \"module:class\"; 'states' was given as a dict: "
+        r"another container is named by containers.states = \"tuple\" or \"module:class\"\n",
+    ):
+        reference.run({name: torch.zeros(2) for name in reference.model.inputs})
+
+
 def test_more_inputs_than_parameters_are_told(called):
     with pytest.raises(
-        InputError, match=r"forward\(x\) is called as forward\(a, b\): too many positional"
+        InputError,
+        match=r"forward\(x\) is called as forward\(a, b\): too many positional arguments; "
+        r"where 'x' takes several, say which is which: inputs.a.path = \"x.0\"$",
     ):
         called("x", "a", "b")
+
+
+RUNS_NOT = """
+import torch
+
+
+class Net(torch.nn.Module):
+    def forward(self, x, cache, scale=None):
+        return x + cache.low
+""".lstrip()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "text"),
+    [
+        (
+            ["x", "cache.low"],
+            "AttributeError: 'dict' object has no attribute 'low'; 'cache' was given as a dict: "
+            'another container is named by containers.cache = "tuple" or "module:class"\n',
+        ),
+        (
+            ["x", "cach.low"],
+            "object has no attribute 'low' (forward has no parameter 'cach' (did you mean "
+            "'cache'?): input 'cach.low' was passed by position)",
+        ),
+        (["a", "b"], "AttributeError: 'Tensor' object has no attribute 'low'\n"),
+    ],
+)
+def test_what_forward_raises_says_what_may_be_meant(tmp_path, inputs, text):
+    (tmp_path / "runs_not.py").write_text(RUNS_NOT, encoding="utf-8")
+    lines = "".join(f'inputs."{name}".shape = [2]\n' for name in inputs)
+    (tmp_path / "models.toml").write_text(
+        f'schema = 1\n[models.net]\nfactory = "runs_not.py:Net"\n{lines}outputs.out.shape = [2]\n',
+        encoding="utf-8",
+    )
+    reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
+    with pytest.raises(InputError) as caught:
+        reference.run({name: torch.zeros(2) for name in inputs})
+    assert text in str(caught.value)
 
 
 def test_an_input_that_forward_takes_as_a_number_is_told_how_it_can_be_one(called, tmp_path):
@@ -336,3 +397,10 @@ def test_scripted_modules_have_their_signature_too(tmp_path):
     reference = load_reference(load_manifest(tmp_path / "models.toml").models["net"])
     given = {"past.0": torch.ones(2), "scale": 2 * torch.ones(2), "x": 3 * torch.ones(2)}
     assert reference.run(given)[0].tolist() == [7, 7]
+
+
+def test_arguments_by_position_stand_in_the_manifests_order(called, tmp_path):
+    called("x, y", "a", "b")
+    signature = load_reference(load_manifest(tmp_path / "models.toml").models["net"]).signature
+    assert signature.plain
+    assert signature.bind({"b": 2, "a": 1}) == ((1, 2), {})

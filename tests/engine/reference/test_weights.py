@@ -262,6 +262,64 @@ def test_a_model_s_own_hook_renames():
     assert torch.equal(target.weight, torch.ones(1, 2))
 
 
+def test_a_prefix_beside_the_one_that_has_all_names_says_so(net):
+    state = {**prefixed(net, "model."), "loss.weight": torch.ones(3)}
+    assert misfit(state, "loss.").endswith(
+        "first.weight is in the file as model.first.weight. All names of the model are under "
+        "'model.': write prefix = \"model.\""
+    )
+
+
+class Lenient(Net):
+    """Takes what fits, as many projects do."""
+
+    def load_state_dict(self, state, strict=False, assign=False):
+        own = self.state_dict()
+        fitting = {n: v for n, v in state.items() if n in own and v.shape == own[n].shape}
+        return super().load_state_dict(fitting, strict=False, assign=assign)
+
+
+def test_a_load_state_dict_that_takes_what_fits_is_not_believed(net):
+    state = prefixed(net, "model.")
+    target = Lenient()
+    assert "under 'model.' fit the model" in load_state(target, state, PATH).notes[0]
+    assert same(target.state_dict(), net.state_dict())
+    moved = {n.replace("model.last", "other.last"): v for n, v in state.items()}
+    for prefix in (None, "model."):
+        assert misfit(moved, prefix, Lenient()) == (
+            "net.pt: does not fit Lenient under 'model.': missing last.weight, last.bias. The "
+            "load_state_dict of Lenient passes over that: weights stay as the factory made them. "
+            "last.weight is in the file as other.last.weight. Give the factory the checkpoint's "
+            "kwargs"
+        )
+    wide = misfit(Net(5).state_dict(), module=Lenient())
+    assert "first.weight is [5, 4], the model has [3, 4]" in wide
+    assert "The load_state_dict of Lenient passes over that" in wide
+
+
+class Computing(torch.nn.Module):
+    def __init__(self, base=100.0):
+        super().__init__()
+        self.inner = torch.nn.Linear(2, 2)
+        frequencies = 1 / base ** (torch.arange(4) / 4)
+        self.inner.register_buffer("inv_freq", frequencies, persistent=False)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_buffers_that_are_no_longer_saved_are_left_out_where_the_model_has_the_same(dtype):
+    saved, target = Computing(), Computing()
+    state = {**saved.state_dict(), "inner.inv_freq": saved.inner.inv_freq.to(dtype)}
+    assert load_state(target, state, PATH) == Loaded(None)
+    under = {f"model.{name}": value for name, value in state.items()}
+    assert load_state(target, under, PATH, "model.").notes == ()
+    assert same(target.state_dict(), saved.state_dict())
+    assert misfit(state, module=Computing(500.0)) == (
+        "net.pt: does not fit Computing: unexpected inner.inv_freq. The model computes "
+        "inner.inv_freq itself and has other numbers than the file: give the factory the "
+        "checkpoint's kwargs"
+    )
+
+
 # what does not fit
 
 
@@ -331,7 +389,8 @@ def test_another_rank_of_one_layer_is_another_architecture(net):
     state = {**net.state_dict(), "last.weight": torch.zeros(2, 3, 1)}
     assert misfit(state).endswith(
         "last.weight is [2, 3, 1], the model has [2, 3]. The checkpoint "
-        "belongs to another architecture or other kwargs"
+        "belongs to another architecture or other kwargs: write those it was trained with, "
+        "kwargs = { ... } in [models.NAME], or name its own factory"
     )
 
 
@@ -342,7 +401,8 @@ def test_only_other_shapes_are_another_architecture(prefix):
         f"net.pt: does not fit Net{under}: of another shape: first.weight is [5, 4], the model has "
         "[3, 4], first.bias is [5], the model has [3], norm.weight is [5], the model has [3], "
         "norm.bias is [5], the model has [3], norm.running_mean is [5], the model has [3] and 2 "
-        "more. The checkpoint belongs to another architecture or other kwargs"
+        "more. The checkpoint belongs to another architecture or other kwargs: write those it was "
+        "trained with, kwargs = { ... } in [models.NAME], or name its own factory"
     )
 
 

@@ -276,3 +276,9 @@ def test_samples_are_summarised():
     assert found.iqr == pytest.approx(0.5)
     assert found.median_interval == (0.38, 0.63)
     assert found.p95_interval == (0.9, 1.0)
+    assert (len(found.quantiles), found.quantiles[:3]) == (21, (0.01, 0.05, 0.1))
+    assert (found.quantiles[10], found.quantiles[-1]) == (0.5, 1.0)
+
+
+def test_one_sample_is_every_quantile():
+    assert summarised("torch", [3.0]).quantiles == (3.0,) * 21

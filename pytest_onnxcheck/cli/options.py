@@ -1,0 +1,134 @@
+"""Options that several commands have, and how their values are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    _Type = click.ParamType[Any]
+else:  # generic since click 8.2
+    _Type = click.ParamType
+
+__all__ = [
+    *("FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes"),
+    *("trust_option", "variant_options"),
+]
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+FILE = click.Path(path_type=Path)
+
+
+class Named(_Type):
+    """One of the names that the manifest has for something, which are only looked up when used."""
+
+    def __init__(self, term: str) -> None:
+        self.name = term.lower()
+        self.term = term
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The name, if it is one."""
+        from typing import get_args
+
+        from pytest_onnxcheck.manifest import terms
+
+        names = get_args(getattr(terms, self.term))
+        if value not in names:
+            self.fail(f"{value!r} is not one of {', '.join(names)}", param, ctx)
+        return str(value)
+
+
+class _Shape(_Type):
+    name = "name=shape"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, tuple[int | str, ...]]:
+        """`x=batch,3,224,224` as a name and sizes."""
+        name, equals, sizes = str(value).partition("=")
+        parts = [part.strip() for part in sizes.split(",") if part.strip()]
+        if not (name.strip() and equals):
+            self.fail(f"{value!r}: write NAME=SIZE,SIZE, e.g. image=batch,3,224,224", param, ctx)
+        shape = tuple(int(part) if part.isdecimal() else part for part in parts)
+        wrong = [part for part in shape if isinstance(part, str) and part != "batch"]
+        if wrong or 0 in shape:
+            self.fail(f"{value!r}: a size is a number from 1 up, or the word batch", param, ctx)
+        return name.strip(), shape
+
+
+SHAPE = _Shape()
+
+
+def shapes(given: Sequence[tuple[str, tuple[int | str, ...]]]) -> dict[str, Any]:
+    """What `--input` gave, by name."""
+    return dict(given)
+
+
+def variant_options(command: _F) -> _F:
+    """Which variants: `precisions`, `exporter` and `opset`."""
+    for option in (
+        click.option(
+            "--opset",
+            type=click.IntRange(9, 30),
+            metavar="N",
+            help="Default: the manifest's first, or 20.",
+        ),
+        click.option(
+            "--exporter", type=Named("Exporter"), metavar="NAME", help="dynamo or torchscript."
+        ),
+        click.option(
+            "--precision",
+            "precisions",
+            type=Named("Precision"),
+            multiple=True,
+            metavar="NAME",
+            help="fp32, fp16, int8-dynamic, ...; may be repeated. Default: the manifest's, or "
+            "fp32.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def json_option(command: _F) -> _F:
+    """`--json`, as `as_data`."""
+    decorate = click.option("--json", "as_data", is_flag=True, help="Print the result as JSON.")
+    return decorate(command)
+
+
+def trust_option(command: _F) -> _F:
+    """`--trust`."""
+    decorate = click.option(
+        "--trust", is_flag=True, help="Let the checkpoint run code: only for files of your own."
+    )
+    return decorate(command)
+
+
+def recipe_options(command: _F) -> _F:
+    """Where inputs and outputs are declared: `manifest`, `model`, `factory`, `inputs`, `trust`."""
+    for option in (
+        trust_option,
+        click.option(
+            "--input",
+            "inputs",
+            type=SHAPE,
+            multiple=True,
+            metavar="NAME=SHAPE",
+            help="Shape of an input without a manifest, e.g. x=batch,3,224,224.",
+        ),
+        click.option(
+            "--factory",
+            metavar="MODULE:NAME",
+            help="What builds the model without a manifest.",
+        ),
+        click.option("--model", metavar="NAME", help="The model of the manifest."),
+        click.option(
+            "--manifest",
+            type=FILE,
+            help="Declares the model; default: models.toml, where it has the checkpoint.",
+        ),
+    ):
+        command = option(command)
+    return command

@@ -1,0 +1,82 @@
+"""What `onnxcheck report` prints: verdicts and what failed, as text or Markdown."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from pytest_onnxcheck.record.record import Record
+from pytest_onnxcheck.record.rows import rows
+from pytest_onnxcheck.report.table import file_size, made_on, markdown
+
+__all__ = ["as_data", "as_markdown", "as_text"]
+
+#: states of a check that make a run red
+_RED = ("failed", "xpassed")
+
+
+def as_data(record: Record, title: str) -> dict[str, Any]:
+    """A record as JSON has it: a variant an entry, what failed and what was warned about."""
+    told = [
+        {"nodeid": entry.nodeid, "state": entry.state, "reason": entry.reason}
+        for entry in record.checks
+        if entry.state in (*_RED, "warn")
+    ]
+    return {
+        "record": title,
+        "exitstatus": record.exitstatus,
+        "variants": [row.to_json() for row in rows(record.checks)],
+        "told": told,
+        "not_collected": [dataclasses.asdict(error) for error in record.errors],
+    }
+
+
+def as_markdown(record: Record, title: str) -> str:
+    """A record as Markdown: the table, then what failed and what was warned about."""
+    parts = [f"# {title}", _counts(record), markdown(record.checks).strip()]
+    for state, heading in (("failed", "Failures"), ("warn", "Warnings")):
+        entries = [entry for entry in record.checks if entry.state == state]
+        if entries:
+            listed = "\n".join(f"- `{entry.nodeid}`: {entry.reason}" for entry in entries)
+            parts.append(f"## {heading}\n\n{listed}")
+    if record.errors:
+        listed = "\n".join(f"- `{error.nodeid}`: {error.error}" for error in record.errors)
+        parts.append(f"## Not collected\n\n{listed}")
+    return "\n\n".join([*parts, made_on(record)])
+
+
+def as_text(record: Record, title: str, width: int = 80) -> str:
+    """A record as text: a line a variant, what failed below it, wrapped."""
+    return "\n".join([*_lines(record, title, width), "", made_on(record)])
+
+
+def _lines(record: Record, title: str, width: int) -> Iterator[str]:
+    yield title
+    yield _counts(record)
+    model = ""
+    for row in rows(record.checks):
+        if row.model != model:
+            model = row.model
+            yield f"\n{model}"
+        size = row.size_bytes()
+        yield f"  {row.verdict():<8} {row.variant:<28} {'' if size is None else file_size(size):>9}"
+        for entry in row.entries:
+            if entry.state in _RED:
+                point = f"[{entry.point}]" if entry.point else ""
+                text = f"{entry.check}{point}: {entry.reason}"
+                indent = " " * 11
+                yield from textwrap.wrap(
+                    text, max(width, 40), initial_indent=indent, subsequent_indent=indent
+                )
+    for error in record.errors:
+        yield from ("", error.nodeid, textwrap.indent(error.error, "  "))
+
+
+def _counts(record: Record) -> str:
+    states = [entry.state for entry in record.checks]
+    named = {"failed": "failed", "xpassed": "unexpectedly passed", "warn": "warned"}
+    named |= {"xfailed": "failed as expected", "skipped": "skipped", "passed": "passed"}
+    counts = [f"{states.count(state)} {name}" for state, name in named.items() if state in states]
+    return f"{', '.join(counts) or 'no checks'}; exit status {record.exitstatus}"
