@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,6 +80,20 @@ class Gated:
         left = list((self.root / "dist").iterdir()) if (self.root / "dist").exists() else []
         assert [path for path in left if path.name.startswith(".")] == []
         return str(raised.value)
+
+    def git(self, *arguments: str) -> None:
+        """Runs git in the project's folder."""
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        subprocess.run(["git", *who, *arguments], cwd=self.root, check=True, capture_output=True)
+
+    def commit_another_state(self) -> None:
+        """A repository whose commit holds another nets.py than the one that was gated."""
+        nets = (self.root / "nets.py").read_bytes()
+        (self.root / "nets.py").write_bytes(nets + b"# before\n")
+        self.git("init")
+        self.git("add", "nets.py", "models.toml")
+        self.git("commit", "-m", "a state that was not gated")
+        (self.root / "nets.py").write_bytes(nets)
 
     @property
     def stripped(self) -> Path:

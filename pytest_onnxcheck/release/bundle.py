@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.files import file_sha256, write_atomically
@@ -44,6 +45,19 @@ class Bundle:
     metadata: Metadata
     files: tuple[str, ...]
     told: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Where it is, and what, on a line."""
+        known = self.metadata
+        return (
+            f"{self.folder}  {known.model}::{known.variant}, {known.size_bytes:,} bytes, "
+            f"{len(self.files)} files"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What a machine reads of it."""
+        return {**asdict(self), "folder": str(self.folder)}
 
 
 def released_models(manifest: Path) -> list[str]:
@@ -148,7 +162,7 @@ def _model(manifest: Path, name: str | None) -> Model:
         return named[0]
     there = ", ".join(model.name for model in released)
     why = (
-        f"the manifest releases several models ({there}): say which"
+        f"the manifest releases several models ({there}): say which (--model NAME)"
         if name is None
         else f"it has no table [models.{name}.release] (models that have one: {there})"
     )
@@ -196,7 +210,10 @@ def _of_files(choice: Choice, model: Model) -> Iterator[str]:
 
 def _of_source(source: Source) -> Iterator[str]:
     if source.dirty:
-        yield f"{_dirty(source)}: commit, and release again (or allow it, and the bundle says so)"
+        yield (
+            f"{_dirty(source)}: commit, and release again (or allow it, --allow-dirty, and the "
+            "bundle says so)"
+        )
 
 
 def _dirty(source: Source) -> str:

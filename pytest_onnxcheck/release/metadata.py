@@ -151,6 +151,8 @@ class Metadata:
         opsets: Domain -> version.
         ir_version: Version of ONNX's format.
         producer: What wrote the file.
+        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by its opsets and IR version;
+            None where that is not known.
         inputs: The file's inputs; dims are sizes, symbols, or null where nothing is said.
         outputs: Its outputs.
         files: The file and its external data, with their hashes.
@@ -184,6 +186,7 @@ class Metadata:
     opsets: dict[str, int]
     ir_version: int
     producer: str
+    oldest_onnxruntime: str | None
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     files: tuple[HashedFile, ...]
@@ -233,6 +236,7 @@ def describe(
         opsets=stripped.opsets,
         ir_version=stripped.ir_version,
         producer=stripped.producer,
+        oldest_onnxruntime=stripped.oldest_onnxruntime,
         inputs=structure.inputs,
         outputs=structure.outputs,
         files=stripped.file.files,

@@ -139,6 +139,7 @@ def test_the_metadata_is_what_its_schema_says_and_what_was_measured(twice):
     assert (known.name, known.variant, known.precision) == ("net", "dynamo-op20-fp32", "fp32")
     assert (known.architecture, known.parameters, known.opset) == ("Traced", 212, 20)
     assert known.version == known.sha256[:12]
+    assert (known.ir_version, known.oldest_onnxruntime) == (10, "1.18")  # 1.17 has opset 20
     assert [file.name for file in known.sources] == ["net.pt", "nets.py"]
     assert known.checkpoint_sha256 == known.sources[0].sha256
     (found,) = known.errors

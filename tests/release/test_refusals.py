@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 
 import pytest
 
@@ -119,16 +118,7 @@ def test_a_verdict_that_its_measurement_does_not_bear_out(gated):
 
 
 def test_a_working_tree_that_is_dirty(gated):
-    def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        subprocess.run(["git", *who, *arguments], cwd=gated.root, check=True, capture_output=True)
-
-    nets = (gated.root / "nets.py").read_bytes()
-    (gated.root / "nets.py").write_bytes(nets + b"# before\n")
-    git("init")
-    git("add", "nets.py", "models.toml")
-    git("commit", "-m", "a state that was not gated")
-    (gated.root / "nets.py").write_bytes(nets)
+    gated.commit_another_state()
     text = gated.refused()
     assert "the working tree is dirty: commit " in text
     assert "does not hold nets.py as it is here: commit, and release again" in text
@@ -137,7 +127,7 @@ def test_a_working_tree_that_is_dirty(gated):
     assert any("dirty" in told for told in allowed.told)
     assert "**Not as in that commit**: `nets.py`" in (allowed.folder / "README.md").read_text()
     shutil.rmtree(allowed.folder)
-    git("commit", "-a", "-m", "the state that was gated")
+    gated.git("commit", "-a", "-m", "the state that was gated")
     assert gated.release().metadata.source.dirty == ()
 
 

@@ -81,6 +81,7 @@ def test_a_stripped_file_gives_the_artefacts_bits(measured):
     assert (found.cases, found.differing, found.leaks) == (2, (), ())
     assert (found.architecture, found.parameters) == ("Net", 36)
     assert found.opsets == {"ai.onnx": 17}
+    assert found.oldest_onnxruntime == "1.12"
     assert found.producer.startswith("pytorch")
     assert found.removed["metadata_props"] == 0  # the TorchScript exporter writes none
     assert judge.release(found).findings == ()
