@@ -6,6 +6,7 @@
     ├── ManifestError         models.toml is wrong (every problem at once)
     ├── HistoryError          the history of latencies cannot be read or written
     ├── RecordError           the record of a run cannot be read
+    ├── ReleaseError          nothing is released, or a bundle is not what it was (every reason)
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -21,6 +22,8 @@ Every message says where, what, what was measured against what is allowed, and h
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 __all__ = [
     "BehaviourError",
     "CheckpointError",
@@ -31,6 +34,7 @@ __all__ = [
     "OnnxCheckError",
     "QuantizeError",
     "RecordError",
+    "ReleaseError",
     "RunError",
     "StageError",
     "TargetAbsent",
@@ -52,6 +56,18 @@ class HistoryError(OnnxCheckError):
 
 class RecordError(OnnxCheckError):
     """A file of `--onnxcheck-json` cannot be read."""
+
+
+class ReleaseError(OnnxCheckError):
+    """Why nothing is released, or why a bundle is not what it was; every reason, one a line.
+
+    Attributes:
+        reasons: The reasons.
+    """
+
+    def __init__(self, what: str, reasons: Iterable[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([f"{what}:", *(f"  - {reason}" for reason in self.reasons)]))
 
 
 class StageError(OnnxCheckError):

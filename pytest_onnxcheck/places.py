@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
-__all__ = ["HISTORY", "PACKAGE", "is_ours", "relative"]
+__all__ = ["HISTORY", "PACKAGE", "is_ours", "machine_paths", "relative"]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
@@ -23,3 +24,17 @@ def relative(path: Path, root: Path) -> str:
 def is_ours(file: str) -> bool:
     """Whether a source file, by its absolute path, belongs to this package."""
     return file.startswith(f"{PACKAGE}{os.sep}")
+
+
+def machine_paths(root: Path) -> tuple[str, ...]:
+    """Folders whose paths tell of this machine, the longest first.
+
+    Those of one name, as `/root`, are left out: nodes and layers are named so too.
+
+    Args:
+        root: The manifest's folder.
+    """
+    folders = [root, Path.cwd(), PACKAGE.parent, Path(sys.prefix), Path.home()]
+    every = {path for folder in folders for path in (folder, folder.resolve())}
+    telling = {str(path) for path in every if len(path.parts) > 2}
+    return tuple(sorted(telling, key=lambda path: (-len(path), path)))

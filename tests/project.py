@@ -21,7 +21,7 @@ from pytest_onnxcheck.manifest.terms import Check
 WARM = Warm()
 
 #: checks that a variant has only where an option or a table of the manifest asks for them
-ASKED_FOR = {"accuracy", "mutation", "recommend"}
+ASKED_FOR = {"accuracy", "mutation", "recommend", "release"}
 
 #: hypothesis' plugin imports hypothesis at the end of every run, which takes half a second
 LEAN = ("-p", "no:cacheprovider", "-p", "no:hypothesispytest")

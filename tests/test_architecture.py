@@ -20,6 +20,7 @@ LIBRARIES = {
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
+    "release": {"pydantic"},
     "report": {"jinja2", "markupsafe"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},

@@ -18,10 +18,12 @@ from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
 from pytest_onnxcheck.cli.printing import echo
+from pytest_onnxcheck.cli.release import release
 from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
 from pytest_onnxcheck.cli.table import table
 from pytest_onnxcheck.cli.validate import validate
+from pytest_onnxcheck.cli.verify import verify
 from pytest_onnxcheck.errors import OnnxCheckError
 
 __all__ = ["commands", "main"]
@@ -29,7 +31,7 @@ __all__ = ["commands", "main"]
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
-    *(report, table, compare, frontier, history, schema, doctor),
+    *(report, table, compare, frontier, release, verify, history, schema, doctor),
 )
 
 

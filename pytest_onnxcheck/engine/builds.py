@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +12,9 @@ from typing import TypeVar
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
 from pytest_onnxcheck.engine.artefacts.external import data_faults
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
+from pytest_onnxcheck.engine.artefacts.stripped import write_stripped
 from pytest_onnxcheck.engine.convert.export import export
-from pytest_onnxcheck.engine.convert.key import artefact_key, folder_name
+from pytest_onnxcheck.engine.convert.key import artefact_key, folder_name, own_code
 from pytest_onnxcheck.engine.convert.quantize import quantize
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData, load_calibration
 from pytest_onnxcheck.engine.oracle.evaluation import Evaluation, load_evaluation
@@ -149,6 +151,23 @@ class Builds:
             lambda path: quantize(reference, variant, source.path, path, calibration),
         )
 
+    def stripped(self, reference: Reference, variant: Variant) -> Artefact:
+        """The file of a variant that is released: its artefact, stripped.
+
+        Raises:
+            StageError: The artefact cannot be built; see `artefact`.
+        """
+        source = self.artefact(reference, variant)
+
+        def build(path: Path) -> Notes:
+            write_stripped(source.path, path)
+            return source.notes  # sessions cast at the boundary as the artefact's do
+
+        named = f"{own_code()} {source.sha256} {source.notes.narrowed}"
+        key = hashlib.sha256(named.encode()).hexdigest()
+        folder = f"{reference.model.name}/{variant.name}-release"
+        return self._built(folder, key, variant.precision, build, "stripping")
+
     def baseline(self, variant: Variant) -> Artefact | None:
         """The previous release's artefact, where the manifest names one.
 
@@ -187,11 +206,16 @@ class Builds:
         return dataclasses.replace(self._artefacts[str(path)], precision=precision)
 
     def _built(
-        self, folder: str, key: str, precision: str, build: Callable[[Path], Notes]
+        self,
+        folder: str,
+        key: str,
+        precision: str,
+        build: Callable[[Path], Notes],
+        doing: str | None = None,
     ) -> Artefact:
         def staged(path: Path) -> Notes:
-            doing = "exporting" if precision == "fp32" else "quantizing"
-            with stage(doing, *folder.split("/", 1)):
+            usual = "exporting" if precision == "fp32" else "quantizing"
+            with stage(doing or usual, *folder.split("/", 1)):
                 return build(path)
 
         if key not in self._artefacts:

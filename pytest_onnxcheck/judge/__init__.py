@@ -10,6 +10,7 @@ from pytest_onnxcheck.judge.mutation import mutation
 from pytest_onnxcheck.judge.quantization import quantization
 from pytest_onnxcheck.judge.recommend import recommend
 from pytest_onnxcheck.judge.regression import regression
+from pytest_onnxcheck.judge.release import release
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
 from pytest_onnxcheck.judge.vanished import changes, vanished
@@ -29,6 +30,7 @@ __all__ = [
     "quantization",
     "recommend",
     "regression",
+    "release",
     "structure",
     "target",
     "vanished",

@@ -9,6 +9,7 @@ from pytest_onnxcheck.judge.latency import latency
 from pytest_onnxcheck.judge.mutation import mutation
 from pytest_onnxcheck.judge.quantization import quantization
 from pytest_onnxcheck.judge.recommend import recommend
+from pytest_onnxcheck.judge.release import release
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
 from pytest_onnxcheck.manifest import Variant
@@ -21,6 +22,7 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     QuantizationMeasurement,
     RecommendMeasurement,
+    ReleaseMeasurement,
     StructureMeasurement,
     TargetMeasurement,
 )
@@ -61,3 +63,5 @@ def _judged(measured: Measurement, variant: Variant) -> Verdict:
             return latency(measured, variant.precision, variant.budget)
         case RecommendMeasurement():
             return recommend(measured)
+        case ReleaseMeasurement():
+            return release(measured)

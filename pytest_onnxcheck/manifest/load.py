@@ -22,6 +22,7 @@ from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import resolve
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
+from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.wording import meant
 
 __all__ = ["Manifest", "Problem", "carries_schema", "load_manifest", "parse_manifest"]
@@ -212,7 +213,7 @@ class _Loader:
     def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:
         """The models of one table; none where it, or what it inherits, is wrong."""
         where: KeyPath = ("models", name)
-        if not rules.MODEL_NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
             return
         section = self.validate(s.ModelSection, table, where)

@@ -11,7 +11,7 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.inheritance import matching, merged
 from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
-from pytest_onnxcheck.manifest.terms import WITHOUT_VNNI, Cpu
+from pytest_onnxcheck.manifest.terms import FRONTIER, WITHOUT_VNNI, Cpu
 
 __all__ = ["Model", "Variant", "latency_id"]
 
@@ -137,6 +137,7 @@ class Model:
     operator_libraries: tuple[str, ...] = ()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
+    release: s.Release | None = None
 
     @property
     def sizes(self) -> dict[str, range]:
@@ -172,6 +173,10 @@ class Model:
     def cpu(self) -> Target:
         """ONNX Runtime's CPU as it comes, whatever the manifest says of its target `cpu`."""
         return replace(CPU, libraries=self.operator_libraries)
+
+    def may_release(self, variant: Variant) -> bool:
+        """Whether a variant is the one that the manifest releases, or may turn out to be."""
+        return self.release is not None and self.release.variant in (FRONTIER, variant.name)
 
     def latency_points(self) -> dict[str, dict[str, int]]:
         """Where speed is measured, by id: `batch8` -> `{"batch": 8}`; one empty point without dims.

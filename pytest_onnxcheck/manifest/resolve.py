@@ -78,6 +78,7 @@ def resolve(
         example=section.example,
         calibration=section.calibration,
         accuracy=section.accuracy,
+        release=section.release,
         draws=levels.inherited("draws"),
         probe_seconds=levels.inherited("probe_seconds"),
         latency=merged(s.Latency, [defaults.latency, section.latency]),

@@ -1,10 +1,13 @@
-"""The names a manifest may use. Imports nothing."""
+"""The names a manifest may use. Imports nothing of ours."""
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 __all__ = [
+    "FRONTIER",
+    "NAME",
     "PLAIN_CONTAINERS",
     "WITHOUT_VNNI",
     "Check",
@@ -26,6 +29,7 @@ Check = Literal[
     "mutation",
     "latency",
     "recommend",
+    "release",
 ]
 #: CPUs that an artefact runs on, told apart by how they add up products of 8 bits
 Cpu = Literal["x86-vnni", "x86-avx2", "arm64"]
@@ -38,3 +42,7 @@ Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "mask", "constant", "file"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "mse"]
 Precision = Literal["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
+#: in place of a variant's name: the one that the budgets choose
+FRONTIER = "frontier"
+#: names that become node ids, folder names and globs
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")

@@ -48,6 +48,7 @@ from pytest_onnxcheck.measurement.quantization import (
     QuantizationMeasurement,
 )
 from pytest_onnxcheck.measurement.recommend import RecipeTrial, RecommendMeasurement
+from pytest_onnxcheck.measurement.release import ReleaseMeasurement
 from pytest_onnxcheck.measurement.structure import (
     Axis,
     MergedDims,
@@ -68,6 +69,7 @@ Measurement = (
     | MutationMeasurement
     | LatencyMeasurement
     | RecommendMeasurement
+    | ReleaseMeasurement
 )
 
 __all__ = [  # noqa: RUF022 - by check, in the order in which they run
@@ -125,5 +127,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     # recommend
     "RecipeTrial",
     "RecommendMeasurement",
+    # release
+    "ReleaseMeasurement",
     "RowMeasurement",
 ]

@@ -31,6 +31,7 @@ _MARKERS = {
     "accuracy": "the artefact is as good at its task as PyTorch, on labelled data",
     "mutation": "the checks notice faults put into the artefact",
     "latency": "the artefact is fast enough",
+    "release": "the file that is released gives the artefact's outputs, bit by bit",
     "recommend": "tries precisions that the manifest does not list",
 }
 

@@ -80,6 +80,8 @@ class OnnxChecks:
             members["test_target"] = None
         if model.accuracy is None:
             members["test_accuracy"] = None
+        if not model.may_release(variant):
+            members["test_release"] = None
         return type(cls.__name__, (cls,), members)
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -211,6 +213,27 @@ class OnnxChecks:
             measured = equivalence.searched(measured, subject, self.search_seconds, judge.failure)
             verdict = judge.equivalence(measured, self.variant.tolerance)
         onnxcheck_report(verdict, onnxcheck_diagnosed(measured, subject, verdict, judge.failure))
+
+    @pytest.mark.release
+    def test_release(
+        self,
+        onnxcheck_target: str,
+        onnxcheck_artefact: Artefact,
+        onnxcheck_reference: Reference,
+        onnxcheck_builds: Builds,
+        onnxcheck_report: Report,
+    ) -> None:
+        """The file that is released, without traces and paths, gives the artefact's own bits."""
+        from pytest_onnxcheck.engine.checks import release
+
+        measured = release.measure(
+            onnxcheck_builds.stripped(onnxcheck_reference, self.variant),
+            onnxcheck_artefact,
+            onnxcheck_reference,
+            self.variant,
+            self.model.target(onnxcheck_target),
+        )
+        onnxcheck_report(judge.release(measured), measured)
 
     @pytest.mark.accuracy
     def test_accuracy(

@@ -16,6 +16,7 @@ from pytest_onnxcheck.measurement import (
     MutationMeasurement,
     QuantizationMeasurement,
     RecommendMeasurement,
+    ReleaseMeasurement,
     StructureMeasurement,
     TargetMeasurement,
 )
@@ -35,6 +36,7 @@ MEASUREMENTS: dict[str, type[Any]] = {
     "mutation": MutationMeasurement,
     "latency": LatencyMeasurement,
     "recommend": RecommendMeasurement,
+    "release": ReleaseMeasurement,
 }
 
 _GRADES = {str(grade): grade for grade in Grade}

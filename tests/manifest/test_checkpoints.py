@@ -2,6 +2,7 @@
 
 import pytest
 
+from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import load_manifest
 
 IO = "[models.net.inputs.x]\nshape = [1]\n[models.net.outputs.y]\nshape = [1]\n"
@@ -82,3 +83,14 @@ def test_an_absolute_glob(names, tmp_path):
     (tmp_path / "far" / "1").mkdir(parents=True)
     (tmp_path / "far" / "1" / "n.pt").touch()
     assert names(f"{tmp_path.as_posix()}/far/*/n.pt").keys() == {"net-1"}
+
+
+def test_one_name_for_the_bundles_of_many_models_is_refused(names):
+    files = ("runs/a/best.pt", "runs/b/best.pt")
+    with pytest.raises(ManifestError) as raised:
+        names("runs/*/best.pt", *files, more='[models.net.release]\nname = "detector"\n')
+    assert (
+        "'detector' is the name of each of the models that the glob in `checkpoint` makes"
+        in str(raised.value)
+    )
+    assert len(names("runs/*/best.pt", *files, more='[models.net.release]\nversion = "1"\n')) == 2

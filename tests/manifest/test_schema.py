@@ -200,6 +200,11 @@ batch = 16
 max_drop = { fp32 = 0, int8-static = 0.005, "*-int4-weight" = 0.02 }
 confidence = 0.99
 
+[models.net.release]
+variant = "dynamo-op20-fp16"
+name = "net"
+version = "1.4.0"
+
 [models.net.latency]
 dims = [{ batch = 1 }, { batch = 8, time = 50 }]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, MODEL_NAME
+from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME
 from pytest_onnxcheck.manifest.rules.resolved import check_default_globs, check_resolved
 from pytest_onnxcheck.manifest.rules.targets import (
     check_target_names,
@@ -13,7 +13,6 @@ from pytest_onnxcheck.manifest.rules.written import check_defaults, check_model
 
 __all__ = [
     "BAD_MODEL_NAME",
-    "MODEL_NAME",
     "check_default_globs",
     "check_defaults",
     "check_model",

@@ -12,7 +12,6 @@ from pytest_onnxcheck.wording import meant
 
 __all__ = [
     "BAD_MODEL_NAME",
-    "MODEL_NAME",
     "TABLES",
     "Found",
     "check_import_path",
@@ -23,8 +22,6 @@ __all__ = [
 #: what a rule yields: the path of a key, and a sentence about it
 Found = Iterator[tuple[KeyPath, str]]
 
-#: model names become node ids, folder names and globs
-MODEL_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 BAD_MODEL_NAME = (
     "model name {name!r} may hold letters, digits and . _ + - only, and starts with a letter, "
     "a digit or _: it becomes a pytest node id and a folder name"

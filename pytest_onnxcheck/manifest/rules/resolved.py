@@ -18,6 +18,7 @@ from pytest_onnxcheck.manifest.rules.budget import (
 from pytest_onnxcheck.manifest.rules.quantization import check_options
 from pytest_onnxcheck.manifest.rules.tolerance import check_floor
 from pytest_onnxcheck.manifest.rules.translations import check_exporters, check_inherited
+from pytest_onnxcheck.manifest.terms import FRONTIER
 
 __all__ = ["check_default_globs", "check_resolved"]
 
@@ -53,6 +54,7 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     for key, tolerance in (section.tolerance or {}).items():
         yield from _tolerance(key, tolerance, chosen_by(key, model.variants))
     yield from _marks(section, model)
+    yield from _release(section, model)
     yield from check_exporters(section.translations or {}, model)
     for target in model.required_targets:
         if target not in model.targets:
@@ -126,6 +128,21 @@ def _marks(section: s.ModelSection, model: Model) -> Found:
             for pattern in mark.variants or ():
                 if not fnmatch.filter(names, pattern):
                     yield (kind, index, "variants"), no_variant(pattern, names)
+
+
+def _release(section: s.ModelSection, model: Model) -> Found:
+    """A variant that the model does not have; one name for all models of a glob."""
+    release, names = section.release, [variant.name for variant in model.variants]
+    if release is None:
+        return
+    if release.variant not in (FRONTIER, *names):
+        yield ("release", "variant"), no_variant(release.variant, [FRONTIER, *names])
+    if release.name is not None and model.name != model.section:
+        yield (
+            ("release", "name"),
+            f"{release.name!r} is the name of each of the models that the glob in `checkpoint` "
+            f"makes: leave it out, and each bundle has the name of its own, such as {model.name!r}",
+        )
 
 
 def _budget_targets(key: str, budget: s.Budget, model: Model) -> Found:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
-from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, MODEL_NAME, Found
+from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, Found
 from pytest_onnxcheck.manifest.rules.budget import PER_TARGET
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
+from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.wording import closest
 
 __all__ = ["check_target_names", "check_targets", "unknown_target"]
@@ -23,7 +24,7 @@ def check_targets(
     """What can be wrong in `[targets.NAME]`; `given` are targets a hook declares."""
     for name, table in tables.items():
         where: KeyPath = ("targets", name)
-        if not MODEL_NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
         if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
             close = _closest_target(name, BUILTIN_TARGETS)

@@ -18,6 +18,7 @@ from pytest_onnxcheck.manifest.sections.data import (
 )
 from pytest_onnxcheck.manifest.sections.file import Defaults, ManifestFile, ModelSection
 from pytest_onnxcheck.manifest.sections.quantization import BUILTIN_QUANTIZATION, Quantization
+from pytest_onnxcheck.manifest.sections.release import Release
 from pytest_onnxcheck.manifest.sections.runs import (
     SESSION_SETTINGS,
     Latency,
@@ -55,6 +56,7 @@ __all__ = [
     "ModelSection",
     "Output",
     "Quantization",
+    "Release",
     "Section",
     "SkippedProbe",
     "Span",

@@ -17,6 +17,7 @@ from pytest_onnxcheck.manifest.sections.data import (
     Sizes,
 )
 from pytest_onnxcheck.manifest.sections.quantization import Quantization
+from pytest_onnxcheck.manifest.sections.release import Release
 from pytest_onnxcheck.manifest.sections.runs import (
     Latency,
     Mark,
@@ -229,6 +230,9 @@ class ModelSection(Defaults):
         None,
         description="The previous release's `.onnx`, timed beside this one's for "
         "`max_regression`: one (of `fp32`), or one per precision or glob over variant names.",
+    )
+    release: Release | None = Field(
+        None, description="What leaves the gate as a bundle once it has passed."
     )
     xfail: Annotated[tuple[Mark, ...], Array] = Field(
         (), description="Checks expected to fail; one that passes is reported (strict)."

@@ -1,0 +1,272 @@
+"""Puts a bundle together: a folder with all it takes, or nothing and every reason."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pytest_onnxcheck.errors import ReleaseError
+from pytest_onnxcheck.files import file_sha256, write_atomically
+from pytest_onnxcheck.manifest import Model, load_manifest
+from pytest_onnxcheck.measurement import ReleaseMeasurement
+from pytest_onnxcheck.record.encoding import as_json
+from pytest_onnxcheck.record.record import ManifestFile, Record, load, write
+from pytest_onnxcheck.release import refusals
+from pytest_onnxcheck.release.card import model_card
+from pytest_onnxcheck.release.choice import Choice, choose
+from pytest_onnxcheck.release.contents import CARD, METADATA, RECORD, files_in, write_sums
+from pytest_onnxcheck.release.git import Source, source_of
+from pytest_onnxcheck.release.metadata import Metadata, describe
+from pytest_onnxcheck.release.scrub import scrubbed
+from pytest_onnxcheck.wording import several
+
+__all__ = ["Bundle", "bundle", "released_models"]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk.
+
+    Attributes:
+        folder: Where it is.
+        metadata: What is known of it.
+        files: Its files, by their path in the folder.
+        told: What should be told although it is no reason to refuse.
+    """
+
+    folder: Path
+    metadata: Metadata
+    files: tuple[str, ...]
+    told: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """Where it is, and what, on a line."""
+        known = self.metadata
+        return (
+            f"{self.folder}  {known.model}::{known.variant}, {known.size_bytes:,} bytes, "
+            f"{len(self.files)} files"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What a machine reads of it."""
+        return {**asdict(self), "folder": str(self.folder)}
+
+
+def released_models(manifest: Path) -> list[str]:
+    """The models of a manifest that have `[models.NAME.release]`, in its order.
+
+    Raises:
+        ManifestError: The manifest is wrong.
+    """
+    loaded = load_manifest(manifest)
+    loaded.check()
+    return [model.name for model in loaded.models.values() if model.release is not None]
+
+
+def bundle(
+    record: Path, manifest: Path, to: Path, model: str | None = None, *, allow_dirty: bool = False
+) -> Bundle:
+    """Makes the bundle of a model: `to/NAME-VERSION`.
+
+    A bundle that is there already and is the same to the byte is left as it is.
+
+    Args:
+        record: What the run of the gate left (`--onnxcheck-json`).
+        manifest: The manifest that it was run with.
+        to: The folder to make the bundle in; it is made too.
+        model: Which model; may be left out where only one is released.
+        allow_dirty: Release although a source is not in the commit as it is; the bundle says so.
+
+    Raises:
+        ReleaseError: It is not released; the text has every reason.
+        RecordError: The record cannot be read.
+        ManifestError: The manifest is wrong.
+        OSError: A file cannot be read or written.
+    """
+    found = load(record)
+    chosen = _model(manifest, model)
+    release = chosen.release
+    assert release is not None
+    written_as = _manifest_of(found, manifest, chosen.name)
+    entries = [entry for entry in found.checks if entry.manifest == written_as.path]
+    choice = choose(entries, chosen.name, release.variant)
+    source = _source(choice, chosen, manifest)
+    reasons = [
+        *refusals.of_run(found),
+        *refusals.of_record(choice),
+        *refusals.of_required_targets(choice, chosen),
+        *_of_files(choice, chosen),
+        *(() if allow_dirty else _of_source(source)),
+    ]
+    if reasons:
+        raise ReleaseError(f"{chosen.name}::{choice.row.variant} is not released", reasons)
+    to.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=to, prefix=".bundling-") as temporary:
+        work = Path(temporary) / "bundle"
+        work.mkdir()
+        known = _filled(work, record, written_as, chosen, choice, source)
+        folder = _placed(work, to / f"{known.name}-{known.version}")
+    return Bundle(folder, known, tuple(files_in(folder)), tuple(_told(known)))
+
+
+def _filled(
+    work: Path,
+    record: Path,
+    manifest: ManifestFile,
+    model: Model,
+    choice: Choice,
+    source: Source,
+) -> Metadata:
+    """Puts all files into a folder.
+
+    The metadata is made from the record that is in the bundle: whoever has that can make it again.
+    """
+    _copy_artefact(choice.stripped[0], work, model.name)
+    content = record.read_bytes()
+    write(scrubbed(json.loads(content), manifest.path, model.name, model.root), work / RECORD)
+    own, release = load(work / RECORD), model.release
+    assert release is not None
+    known = describe(
+        own,
+        choose(own.checks, model.name, choice.row.variant),
+        name=release.name or model.name,
+        version=release.version or "",
+        source=source,
+        run_id=hashlib.sha256(content).hexdigest()[:16],
+    )
+    write_atomically(work / METADATA, as_json(asdict(known)))
+    write_atomically(work / CARD, model_card(known))
+    write_sums(work)
+    return known
+
+
+def _model(manifest: Path, name: str | None) -> Model:
+    loaded = load_manifest(manifest)
+    loaded.check()
+    released = [model for model in loaded.models.values() if model.release is not None]
+    if not released:
+        raise ReleaseError(
+            f"{manifest} releases nothing",
+            ["no model has a table [models.NAME.release]: write one, and run the gate again"],
+        )
+    named = [model for model in released if name in (None, model.name)]
+    if len(named) == 1:
+        return named[0]
+    there = ", ".join(model.name for model in released)
+    why = (
+        f"the manifest releases several models ({there}): say which (--model NAME)"
+        if name is None
+        else f"it has no table [models.{name}.release] (models that have one: {there})"
+    )
+    raise ReleaseError(f"{name or manifest} is not released", [why])
+
+
+def _manifest_of(record: Record, manifest: Path, model: str) -> ManifestFile:
+    """How the record names a manifest, which must be the one that it was run with."""
+    sha256 = file_sha256(manifest)
+    for written in record.manifests:
+        if written.sha256 == sha256:
+            return written
+    recorded = several([f"{Path(one.path).name} {one.sha256[:12]}…" for one in record.manifests])
+    raise ReleaseError(
+        f"{model} is not released",
+        [
+            f"the record was made with another manifest: {manifest} has SHA-256 {sha256[:12]}…, "
+            f"recorded {recorded or 'none'}: run pytest --onnxcheck --onnxcheck-json=PATH again"
+        ],
+    )
+
+
+def _source(choice: Choice, model: Model, manifest: Path) -> Source:
+    names = [file.name for measured in choice.stripped[:1] for file in measured.sources]
+    return source_of(model.root, [*names, manifest.name])
+
+
+def _of_files(choice: Choice, model: Model) -> Iterator[str]:
+    """Sources and artefact that are not what they were when the record was made."""
+    for measured in choice.stripped[:1]:
+        changed = refusals.changed_files(measured.sources, model.root)
+        if changed:
+            yield (
+                f"made from other sources: {several(changed)}: run the gate again, or go back to "
+                "what the record was made from"
+            )
+        folder = Path(measured.file.path).parent
+        changed = refusals.changed_files(measured.file.files, folder)
+        if changed:
+            yield (
+                f"the artefact in {folder} is not the one that was checked: {several(changed)}: "
+                "run the gate again, which builds it anew"
+            )
+
+
+def _of_source(source: Source) -> Iterator[str]:
+    if source.dirty:
+        yield (
+            f"{_dirty(source)}: commit, and release again (or allow it, --allow-dirty, and the "
+            "bundle says so)"
+        )
+
+
+def _dirty(source: Source) -> str:
+    return (
+        f"the working tree is dirty: commit {str(source.commit)[:12]} does not hold "
+        f"{several(source.dirty)} as it is here"
+    )
+
+
+def _copy_artefact(measured: ReleaseMeasurement, work: Path, model: str) -> None:
+    """Copies the file and its data, and reads the copies back."""
+    folder = Path(measured.file.path).parent
+    for file in measured.file.files:
+        (work / file.name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(folder / file.name, work / file.name)
+    changed = refusals.changed_files(measured.file.files, work)
+    if changed:
+        raise ReleaseError(
+            f"{model} is not released",
+            [f"the copy of the artefact is not what was checked: {several(changed)}: try again"],
+        )
+
+
+def _placed(work: Path, folder: Path) -> Path:
+    """Gives the finished bundle its name, or finds the same one there.
+
+    Raises:
+        ReleaseError: Another one is there.
+    """
+    try:
+        if not folder.exists():
+            return work.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # it was not made by another process in between
+            raise
+    names = files_in(work)
+    if folder.is_dir() and files_in(folder) == names:
+        _, other, unread = filecmp.cmpfiles(work, folder, names, shallow=False)
+        if not other and not unread:
+            return folder
+        what = f"in {several(sorted([*other, *unread]))}"
+    else:
+        what = "with other files"
+    raise ReleaseError(
+        f"{folder} exists already {what}",
+        ["a bundle is never overwritten: give it another release.version, or delete it yourself"],
+    )
+
+
+def _told(known: Metadata) -> Iterator[str]:
+    if known.source.commit is None:
+        yield "the sources are in no git repository: the bundle names no commit"
+    if known.source.dirty:
+        yield f"{_dirty(known.source)}: the bundle says so"
+    if not known.run.latency:
+        yield "latency was not measured: the bundle says nothing of speed"

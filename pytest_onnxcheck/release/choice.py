@@ -1,0 +1,92 @@
+"""Which model and which variant of a record is released."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pytest_onnxcheck.errors import ReleaseError
+from pytest_onnxcheck.judge.frontier import Candidate, Frontier, frontiers
+from pytest_onnxcheck.manifest.terms import FRONTIER
+from pytest_onnxcheck.measurement import ReleaseMeasurement
+from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.record.rows import Row, rows
+
+__all__ = ["Choice", "choose"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The variant of a record that is to be released.
+
+    Attributes:
+        row: Its checks.
+        candidate: What they come to.
+        others: The checks of the model's other variants.
+    """
+
+    row: Row
+    candidate: Candidate
+    others: tuple[Entry, ...]
+
+    @property
+    def stripped(self) -> tuple[ReleaseMeasurement, ...]:
+        """What the check `release` measured, on each target that was there."""
+        return tuple(self.row.measured(ReleaseMeasurement))
+
+
+def choose(entries: Iterable[Entry], model: str, variant: str) -> Choice:
+    """The checks of the variant that is to be released.
+
+    Args:
+        entries: The checks of one manifest.
+        model: Name of the model.
+        variant: Name of the variant; `frontier` for the one that the budgets choose.
+
+    Raises:
+        ReleaseError: The record has no such model or variant, or the budgets choose none.
+    """
+    own = [entry for entry in entries if entry.model == model]
+    found = next(iter(frontiers(own)), None)
+    if found is None:
+        raise ReleaseError(
+            f"{model} is not released",
+            [f"the record has no check of it: run pytest --onnxcheck --onnxcheck-model={model}"],
+        )
+    candidate = _frontiers(found) if variant == FRONTIER else _named(found, variant)
+    row = next(row for row in rows(own) if row.variant == candidate.variant)
+    others = tuple(entry for entry in own if entry.variant != candidate.variant)
+    return Choice(row, candidate, others)
+
+
+def _named(found: Frontier, variant: str) -> Candidate:
+    for candidate in found.candidates:
+        if candidate.variant == variant:
+            return candidate
+    there = ", ".join(candidate.variant for candidate in found.candidates)
+    raise ReleaseError(
+        f"{found.model}::{variant} is not released",
+        [f"the record has no check of this variant (there are: {there}): run it whole, without -k"],
+    )
+
+
+def _frontiers(found: Frontier) -> Candidate:
+    if found.released is not None:
+        return found.released
+    if not found.whole:
+        why = (
+            "the run left out checks or variants of the model, and the budgets choose among all: "
+            "run it whole, without -k, -m and --lf"
+        )
+    else:
+        states = "; ".join(
+            f"{one.variant} {_blocked(one)}" for one in found.candidates if not one.passes
+        )
+        why = f"no variant passes: {states}"
+    raise ReleaseError(f"{found.model} is not released", [why])
+
+
+def _blocked(candidate: Candidate) -> str:
+    failed = f"fails {', '.join(candidate.failed)}" if candidate.failed else ""
+    unjudged = f"was not judged by {', '.join(candidate.unjudged)}" if candidate.unjudged else ""
+    return " and ".join(filter(None, (failed, unjudged)))

@@ -1,0 +1,133 @@
+"""Whether a folder is still the bundle that was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pytest_onnxcheck.errors import RecordError, ReleaseError
+from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.record.encoding import read
+from pytest_onnxcheck.record.record import Record, load
+from pytest_onnxcheck.release import refusals
+from pytest_onnxcheck.release.bundle import Bundle
+from pytest_onnxcheck.release.card import model_card
+from pytest_onnxcheck.release.choice import choose
+from pytest_onnxcheck.release.contents import CARD, METADATA, RECORD, SUMS, files_in, sums_of
+from pytest_onnxcheck.release.metadata import FORMAT, Metadata, describe
+from pytest_onnxcheck.wording import several
+
+__all__ = ["verify"]
+
+
+def verify(folder: Path) -> Bundle:
+    """Checks a bundle: its hashes, and that its parts say the same as the record in it.
+
+    Whoever changes a file and every hash of it, and the record to fit, is not found out so: that
+    takes a signature.
+
+    Raises:
+        ReleaseError: It is not what it was; the text has every reason.
+    """
+    reasons = [*_of_sums(folder)]
+    known = _metadata(folder, reasons)
+    record = _record(folder, reasons)
+    if known is not None:
+        reasons += _of_artefact(folder, known)
+    if known is not None and record is not None:
+        reasons += _of_record(known, record)
+    if known is not None and _text(folder / CARD) != model_card(known):
+        reasons.append(f"{CARD}: not the card that {METADATA} gives")
+    if reasons:
+        raise ReleaseError(f"{folder} is not the bundle that was made", dict.fromkeys(reasons))
+    assert known is not None
+    return Bundle(folder, known, tuple(files_in(folder)))
+
+
+def _of_sums(folder: Path) -> Iterator[str]:
+    """What is not as `SHA256SUMS` says: another hash, a file that is gone, or one too many."""
+    text = _text(folder / SUMS)
+    if text is None:
+        yield f"{SUMS}: missing or unreadable: this is no bundle, or not all of it"
+        return
+    try:
+        sums = sums_of(text)
+    except ValueError as error:
+        yield f"{SUMS}: {error}"
+        return
+    there = set(files_in(folder)) - {SUMS}
+    for name in sorted(there - set(sums)):
+        yield f"{name}: not in {SUMS}: it was added"
+    for name, sha256 in sums.items():
+        if name not in there:
+            yield f"{name}: missing"
+        elif (found := file_sha256(folder / name)) != sha256:
+            yield f"{name}: changed: SHA-256 {found[:12]}…, {SUMS} has {sha256[:12]}…"
+
+
+def _metadata(folder: Path, reasons: list[str]) -> Metadata | None:
+    try:
+        written: Any = json.loads(_text(folder / METADATA) or "")
+        if isinstance(written, dict) and written.get("format") != FORMAT:
+            reasons.append(
+                f"{METADATA}: format {written.get('format')!r}, and this version reads {FORMAT}: "
+                "verify it with the version that made it"
+            )
+            return None
+        return read(Metadata, written)
+    except ValueError as error:
+        reasons.append(f"{METADATA}: not what a bundle has: {error}")
+        return None
+
+
+def _record(folder: Path, reasons: list[str]) -> Record | None:
+    try:
+        return load(folder / RECORD)
+    except (OSError, RecordError) as error:
+        reasons.append(f"{RECORD}: {error}")
+        return None
+
+
+def _of_artefact(folder: Path, known: Metadata) -> Iterator[str]:
+    for text in refusals.changed_files(known.files, folder):
+        yield f"the artefact is not the one that {METADATA} names: {text}"
+    expected = {*(file.name for file in known.files), METADATA, RECORD, CARD, SUMS}
+    for name in files_in(folder):
+        if name not in expected:
+            yield f"{name}: no part of a bundle"
+
+
+def _of_record(known: Metadata, record: Record) -> Iterator[str]:
+    """What the record says against the release, or otherwise than the metadata."""
+    try:
+        choice = choose(record.checks, known.model, known.variant)
+    except ReleaseError as error:
+        yield from (f"{RECORD}: {reason}" for reason in error.reasons)
+        return
+    refused = [*refusals.of_run(record), *refusals.of_record(choice)]
+    yield from (f"{RECORD}: {reason}" for reason in refused)
+    if refused or not record.manifests:
+        return
+    again = asdict(
+        describe(
+            record,
+            choice,
+            name=known.name,
+            version=known.version,
+            source=known.source,
+            run_id=known.run.id,
+        )
+    )
+    other = [key for key, value in asdict(known).items() if value != again[key]]
+    if other:
+        yield f"{METADATA}: says otherwise than {RECORD} of {several(other)}"
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
