@@ -18,9 +18,9 @@ __all__ = ["report"]
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "markdown"]),
+    type=click.Choice(["text", "markdown", "html"]),
     default="text",
-    help="Default: text.",
+    help="Default: text. Of several, Markdown and HTML show the last beside the one before.",
 )
 @click.option("--output", type=FILE, help="Write it there.")
 @json_option
@@ -30,14 +30,19 @@ def report(records: tuple[Path, ...], form: str, output: Path | None, as_data: b
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.record.record import load
     from pytest_onnxcheck.report import summary
+    from pytest_onnxcheck.report.html import page
+    from pytest_onnxcheck.report.markdown import comment
 
     read = [(load(path), str(path)) for path in records]
     if as_data:
         parts = [as_json([summary.as_data(record, title) for record, title in read])]
     elif form == "text":
         parts = [summary.as_text(record, title, columns()) for record, title in read]
+    elif form == "markdown":
+        last, *earlier = reversed([record for record, _ in read])
+        parts = [comment(last, earlier[0] if earlier else None)]
     else:
-        parts = [summary.as_markdown(record, title) for record, title in read]
+        parts = [page([record for record, _ in read])]
     text = "\n".join(parts)
     if output is None:
         echo(text, nl=False)

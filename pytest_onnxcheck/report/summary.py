@@ -1,4 +1,4 @@
-"""What `onnxcheck report` prints: verdicts and what failed, as text or Markdown."""
+"""What `onnxcheck report` prints: verdicts and what failed, as text or JSON."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import rows
-from pytest_onnxcheck.report.table import file_size, made_on, markdown
+from pytest_onnxcheck.report.table import file_size, made_on
 from pytest_onnxcheck.wording import one_line
 
-__all__ = ["as_data", "as_markdown", "as_text"]
+__all__ = ["as_data", "as_text"]
 
 #: states of a check that make a run red
 _RED = ("failed", "xpassed")
@@ -32,20 +32,6 @@ def as_data(record: Record, title: str) -> dict[str, Any]:
         "told": told,
         "not_collected": [dataclasses.asdict(error) for error in record.errors],
     }
-
-
-def as_markdown(record: Record, title: str) -> str:
-    """A record as Markdown: the table, then what failed and what was warned about."""
-    parts = [f"# {title}", _counts(record), markdown(record.checks).strip()]
-    for state, heading in (("failed", "Failures"), ("warn", "Warnings")):
-        entries = [entry for entry in record.checks if entry.state == state]
-        if entries:
-            listed = "\n".join(f"- `{entry.nodeid}`: {entry.reason}" for entry in entries)
-            parts.append(f"## {heading}\n\n{listed}")
-    if record.errors:
-        listed = "\n".join(f"- `{error.nodeid}`: {error.error}" for error in record.errors)
-        parts.append(f"## Not collected\n\n{listed}")
-    return "\n\n".join([*parts, made_on(record)])
 
 
 def as_text(record: Record, title: str, width: int = 80) -> str:
