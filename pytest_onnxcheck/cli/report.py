@@ -22,6 +22,7 @@ __all__ = ["report"]
     default="text",
     help="Default: text. Of several, Markdown and HTML show the last beside the one before.",
 )
+@click.option("--html", "form", flag_value="html", help="The same as --format html.")
 @click.option("--output", type=FILE, help="Write it there.")
 @json_option
 def report(records: tuple[Path, ...], form: str, output: Path | None, as_data: bool) -> None:

@@ -101,6 +101,8 @@ def test_a_report_says_what_failed(changed: Callable[..., str], capsys: pytest.C
     assert "opset: 17, declared 20" in text
     assert main(["report", "a.json", name, "--format", "html", "--output", "r.html"]) == 0
     text = Path("r.html").read_text()
+    assert main(["report", "a.json", name, "--html"]) == 0
+    assert capsys.readouterr().out == text
     assert text.startswith("<!DOCTYPE html>")
     assert "opset: 17, declared 20" in text
 
