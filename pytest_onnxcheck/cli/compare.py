@@ -25,7 +25,7 @@ def compare(records: tuple[Path, ...], as_data: bool) -> int:
     """
     if len(records) < 2:
         raise click.UsageError("give two records or more, as --onnxcheck-json wrote them")
-    from pytest_onnxcheck.record.changes import changes
+    from pytest_onnxcheck.judge.changes import changes
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.record.record import load
     from pytest_onnxcheck.report.changes import change_lines

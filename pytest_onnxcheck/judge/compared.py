@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pytest_onnxcheck.record.entry import Entry
 
-__all__ = ["Change", "Changes", "compared"]
+__all__ = ["Change", "Changes", "compared", "rank"]
 
 #: the better, the lower
 _ORDER = {"passed": 0, "warn": 1, "xfailed": 2, "skipped": 3, "xpassed": 4, "failed": 5}
@@ -59,7 +59,7 @@ def compared(before: Iterable[Entry], after: Iterable[Entry]) -> Changes:
     now = {entry.nodeid: entry for entry in after}
     both = [(was[nodeid], now[nodeid]) for nodeid in now if nodeid in was]
     moved = [
-        (_rank(new) - _rank(old), Change(new.nodeid, new.model, old.state, new.state, new.reason))
+        (rank(new) - rank(old), Change(new.nodeid, new.model, old.state, new.state, new.reason))
         for old, new in both
     ]
     return Changes(
@@ -78,5 +78,6 @@ def compared(before: Iterable[Entry], after: Iterable[Entry]) -> Changes:
     )
 
 
-def _rank(entry: Entry) -> int:
+def rank(entry: Entry) -> int:
+    """How bad the outcome of a check is: the better, the lower."""
     return _ORDER.get(entry.state, len(_ORDER))

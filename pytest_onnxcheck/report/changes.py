@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from pytest_onnxcheck.record.changes import Change
+from pytest_onnxcheck.judge.changes import Change
 from pytest_onnxcheck.report.table import file_size
 
 __all__ = ["change_lines"]

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from pytest_onnxcheck.judge.compared import rank
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
 
 __all__ = ["Change", "changes"]
 
-#: outcomes from good to bad: later ones are worse
-_ORDER = ("passed", "warn", "xfailed", "skipped", "xpassed", "failed")
 #: an error that differs by less is the same on another machine
 _SAME_ERROR = 0.02
 
@@ -65,7 +64,7 @@ def _verdicts(old: Row, new: Row) -> Iterator[Change]:
             continue
         worse: bool | None = now is None or None
         if was is not None and now is not None:
-            worse = _ORDER.index(now.state) > _ORDER.index(was.state)
+            worse = rank(now) > rank(was)
         yield Change(new.model, new.variant, name, *states, worse, verdict=True)
 
 
