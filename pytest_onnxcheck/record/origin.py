@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Job", "Source", "command_line", "job", "source", "without_credentials"]
+__all__ = ["Job", "Source", "command_line", "git", "job", "source", "without_credentials"]
 
 #: seconds that git may take; a run does not wait for it longer
 _PATIENCE = 10.0
@@ -89,12 +89,12 @@ def source(folder: Path, environ: Mapping[str, str] | None = None) -> Source:
         environ: The environment's variables; default: this process's.
     """
     environ = os.environ if environ is None else environ
-    commit, named = _git(folder, "rev-parse", "HEAD"), _git(folder, "branch", "--show-current")
+    commit, named = git(folder, "rev-parse", "HEAD"), git(folder, "branch", "--show-current")
     if commit is None:
         return Source()
     told = (environ.get(variable) for variable in _BRANCHES)
     branch = named or next(filter(None, told), "")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
+    changed = git(folder, "status", "--porcelain", "--untracked-files=no")
     return Source(commit, branch, None if changed is None else bool(changed))
 
 
@@ -151,8 +151,12 @@ def without_credentials(text: str) -> str:
     return _CREDENTIALS.sub(f"{_HIDDEN}@", text)
 
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    """What git prints; None where it fails, is not there or takes too long."""
+def git(folder: Path, *arguments: str, seconds: float = _PATIENCE) -> str | None:
+    """What git prints of a folder, without the last line's end.
+
+    Returns:
+        None where it fails, is not there or takes longer than these seconds.
+    """
     environ = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     try:
         done = subprocess.run(
@@ -162,9 +166,9 @@ def _git(folder: Path, *arguments: str) -> str | None:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=_PATIENCE,
-            check=False,
+            timeout=seconds,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.rstrip("\n")

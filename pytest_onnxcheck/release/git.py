@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_onnxcheck.record.origin import git
+
 __all__ = ["Source", "source_of"]
 
-_SECONDS = 60
+#: how long git may take where many files are asked for
+_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -34,21 +36,12 @@ def source_of(root: Path, names: Sequence[str]) -> Source:
         names: The files' paths from there. What git ignores, and data and weights that were never
             added, are kept elsewhere on purpose: their hashes are in the bundle.
     """
-    commit = _git(root, "rev-parse", "--verify", "HEAD")
+    commit = git(root, "rev-parse", "--verify", "HEAD", seconds=_SECONDS)
     if commit is None:
         return Source()
-    status = _git(root, "status", "--porcelain", "-z", "--untracked-files=all", "--", *names)
+    asked = ("status", "--porcelain", "-z", "--untracked-files=all", "--", *names)
+    status = git(root, *asked, seconds=_SECONDS)
     lines = [line for line in (status or "").split("\0") if line]
     changed = [line[3:] for line in lines if not line.startswith("??")]
     new_code = [line[3:] for line in lines if line.startswith("??") and line.endswith(".py")]
-    return Source(commit.strip(), tuple(sorted({*changed, *new_code})))
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """What git prints; None where there is none, or it refuses."""
-    command = ["git", "-C", str(root), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout
+    return Source(commit, tuple(sorted({*changed, *new_code})))
