@@ -70,6 +70,21 @@ def test_public_names_exist_and_are_all_there_is():
     assert public == set(pytest_onnxcheck.__all__) - {"__version__"}
 
 
+@pytest.mark.parametrize(
+    "package",
+    [path.parent for path in MODULES if path.name == "__init__.py"],
+    ids=lambda path: str(path.relative_to(PACKAGE)),
+)
+def test_no_module_takes_the_place_of_a_name_of_its_package(package: Path):
+    # importing PACKAGE.NAME sets the attribute NAME: what was there under that name is gone
+    dotted = ".".join(("pytest_onnxcheck", *package.relative_to(PACKAGE).parts))
+    for node in ast.walk(ast.parse((package / "__init__.py").read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            for name in {alias.asname or alias.name for alias in node.names}:
+                if (package / f"{name}.py").exists():
+                    assert node.module in (f"{dotted}.{name}", dotted)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         pytest_onnxcheck.nothing  # noqa: B018

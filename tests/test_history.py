@@ -307,7 +307,7 @@ def told(tmp_path: Path, points: dict[str, Any], checks: Any, **more: Any) -> li
     history.accept({CHECK: point(sha256="a"), OTHER: point(sha256="b")})
     skipped = more.pop("skipped", {})
     gone = judge.vanished(history.baseline, points, {"models.toml": checks}, tmp_path, **more)
-    return [*gone.values(), *judge.changes(history.baseline, points, skipped)]
+    return [*gone.values(), *judge.unmatched(history.baseline, points, skipped)]
 
 
 def test_the_same_checks_need_no_word(tmp_path: Path):
@@ -356,7 +356,7 @@ def test_what_was_not_measured_is_told(tmp_path: Path):
 
 
 def test_without_a_baseline_nothing_is_new(tmp_path: Path):
-    assert list(judge.changes(History(tmp_path).baseline, {CHECK: point()}, {})) == []
+    assert list(judge.unmatched(History(tmp_path).baseline, {CHECK: point()}, {})) == []
 
 
 @pytest.fixture

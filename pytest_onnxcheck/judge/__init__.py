@@ -13,13 +13,12 @@ from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.release import release
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
-from pytest_onnxcheck.judge.vanished import changes, vanished
+from pytest_onnxcheck.judge.vanished import unmatched, vanished
 
 __all__ = [
     "VACUOUS",
     "Margin",
     "accuracy",
-    "changes",
     "equivalence",
     "export",
     "failure",
@@ -33,5 +32,6 @@ __all__ = [
     "release",
     "structure",
     "target",
+    "unmatched",
     "vanished",
 ]

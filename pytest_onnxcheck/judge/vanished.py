@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pytest_onnxcheck.measurement import SpeedPoint
 
-__all__ = ["changes", "vanished"]
+__all__ = ["unmatched", "vanished"]
 
 #: lines about checks that were not measured, of which a run may have many
 _MOST_LINES = 5
@@ -56,12 +56,12 @@ def vanished(
     return found
 
 
-def changes(
+def unmatched(
     baseline: Mapping[str, Sequence[SpeedPoint]],
     points: Mapping[str, SpeedPoint],
     skipped: Mapping[str, str],
 ) -> Iterator[str]:
-    """What differs between the baseline's checks and this run's, besides `vanished`.
+    """The checks that only the baseline or only this run measured, besides `vanished`, a line each.
 
     Args:
         baseline: The accepted points before this run, by check.

@@ -109,7 +109,7 @@ class Results:
         gone = judge.vanished(history.baseline, points, known, root, settings.targets)
         self._tell(*history.problems)
         if not settings.accept:
-            self._tell(*gone.values(), *judge.changes(history.baseline, points, skipped))
+            self._tell(*gone.values(), *judge.unmatched(history.baseline, points, skipped))
             if gone and settings.strict:
                 self._tell(
                     "--onnxcheck-strict: what vanished is a failure; --onnxcheck-accept takes it "
