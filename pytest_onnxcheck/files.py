@@ -8,7 +8,10 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "files_sha256", "hashed", "not_found", "write_atomically"]
+__all__ = [
+    *("content_sha256", "file_sha256", "files_sha256", "hashed"),
+    *("not_found", "write_atomically"),
+]
 
 _CHUNK = 1 << 20
 
@@ -36,6 +39,15 @@ def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
                     digest.update(chunk)
         each.append(digests[-1].hexdigest())
     return whole.hexdigest(), each
+
+
+def content_sha256(path: Path) -> str | None:
+    """Hex SHA-256 of a file's content, or of the names and contents in a folder; None without."""
+    if not path.is_dir():
+        return file_sha256(path) if path.is_file() else None
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    named = [f"{file.relative_to(path).as_posix()} {file_sha256(file)}" for file in files]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()
 
 
 def not_found(path: Path) -> str:

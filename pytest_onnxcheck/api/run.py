@@ -52,8 +52,17 @@ def run(
             [*command, *arguments], cwd=path.parent, env=env, capture_output=True, text=True
         )
         if not record.is_file() or done.returncode in (3, 4):  # an internal error, wrong usage
-            tail = "\n".join((done.stdout + done.stderr).splitlines()[-_TAIL:])
             raise OnnxCheckError(
-                f"{manifest}: pytest ended with {done.returncode} and ran nothing:\n{tail}"
+                f"{manifest}: pytest ended with {done.returncode} and ran nothing:\n{_tail(done)}"
             )
-        return load(record)
+        found = load(record)
+        if not found.finished:
+            raise OnnxCheckError(
+                f"{manifest}: pytest ended with {done.returncode} after {len(found.checks)} of "
+                f"{found.selected} checks:\n{_tail(done)}"
+            )
+        return found
+
+
+def _tail(done: subprocess.CompletedProcess[str]) -> str:
+    return "\n".join((done.stdout + done.stderr).splitlines()[-_TAIL:])

@@ -29,8 +29,12 @@ def compare(records: tuple[Path, ...], as_data: bool) -> int:
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.record.record import load
     from pytest_onnxcheck.report.changes import change_lines
+    from pytest_onnxcheck.report.unfinished import unfinished
 
     read = [load(path) for path in records]
+    for path, record in zip(records, read, strict=True):
+        if not record.finished:
+            echo(f"{path}: {unfinished(record)}", err=True)
     found = [changes(before, after) for before, after in pairwise(read)]
     if as_data:
         pairs = zip(pairwise(map(str, records)), found, strict=True)

@@ -41,6 +41,7 @@ from pytest_onnxcheck.manifest import (
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
 from pytest_onnxcheck.plugin.reports import WIDTH, failure_shown, outcome, put_number_first
+from pytest_onnxcheck.plugin.resume import RESUME, stage_text
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.progress import watched
 from pytest_onnxcheck.record.entry import Entry, Planned
@@ -268,6 +269,8 @@ class CheckItem(pytest.Function):
     def apply_marks(self) -> None:
         """Puts the manifest's xfail and skip on the item; one that is skipped is never set up."""
         self._stages: dict[str, float] = {}
+        self._told: pytest.TestReport | None = None
+        self.failed_stage: str | None = None
         for entry in self.parent.model.xfail:
             if self._selected(entry):
                 self.add_marker(pytest.mark.xfail(reason=terminal(entry.reason), strict=True))
@@ -292,9 +295,15 @@ class CheckItem(pytest.Function):
         return self.path, self.parent.model.line - 1, name
 
     def setup(self) -> None:
-        """Sets up the fixtures; a stage that fails there is no pytest error but a failure."""
+        """Sets up the fixtures; a stage that fails there is no pytest error but a failure.
+
+        A check that is told again (`resume`) needs none.
+        """
         self._setup_error: StageError | None = None
         self._stages.clear()
+        self._told = self.config.stash[RESUME].report_of(self)
+        if self._told is not None:
+            return
         try:
             with said_once(), watched(self._stages, "setup"):
                 super().setup()
@@ -303,6 +312,8 @@ class CheckItem(pytest.Function):
 
     def runtest(self) -> None:
         """Runs the check; a stage that fails is an outcome, not a crash."""
+        if self._told is not None:
+            return
         with said_once(), watched(self._stages, "check"), self._outcomes():
             if self._setup_error is not None:
                 raise self._setup_error
@@ -320,6 +331,8 @@ class CheckItem(pytest.Function):
                 raise pytest.fail.Exception(text, pytrace=False) from None
             raise pytest.skip.Exception(terminal(error)) from None
         except StageError as error:
+            if error.reported_by is None:
+                error.reported_by = self.config.stash[RESUME].owner(self, error)
             if error.reported_by not in (None, self.nodeid):
                 text = f"needs what failed in {error.reported_by}"
                 raise pytest.skip.Exception(text) from None
@@ -328,6 +341,7 @@ class CheckItem(pytest.Function):
             expected = self.get_closest_marker("xfail") is not None
             if not expected or isinstance(error, _OWN_STAGE.get(self.check, ())):
                 error.reported_by = self.nodeid
+                self.failed_stage = stage_text(error)
             text = failure_shown(self.config, error)
             raise pytest.fail.Exception(text, pytrace=False) from None
 
@@ -363,12 +377,19 @@ class CheckItem(pytest.Function):
 
     def complete(self, report: pytest.TestReport) -> None:
         """Adds to a report what the check found, which reaches the record also through xdist."""
+        if self._told is not None:
+            if report.when == self._told.when:
+                vars(report).clear()
+                vars(report).update(vars(self._told))
+            return
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         entry = self._entry(report)
         if report.failed:
             put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
+        if self.config.stash[SETTINGS].json is not None:
+            report.onnxcheck_basis = self.config.stash[RESUME].basis(self)  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]

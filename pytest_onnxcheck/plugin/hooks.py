@@ -13,8 +13,10 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.journaling import Journaling
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
+from pytest_onnxcheck.plugin.resume import RESUME, Resume
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
 
@@ -63,7 +65,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
-    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    config.stash[RESUME] = Resume.of(config)
+    journaling = Journaling(config)
+    if settings.wanted and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(config.stash[RESUME], "onnxcheck-resume")
+        config.pluginmanager.register(journaling, "onnxcheck-journal")
+    config.pluginmanager.register(Results(config, journaling), "onnxcheck-results")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -57,7 +57,10 @@ class Outputs:
         settings = self._settings
         written = record.to_json()
         self._config.hook.pytest_onnxcheck_update_record(config=self._config, record=written)
-        if settings.json is not None:
+        if settings.json is not None and not record.finished:
+            told = f"unfinished record: {settings.json} (--onnxcheck-resume goes on with it)"
+            self.told.append((told, True))
+        elif settings.json is not None:
             write_record(written, settings.json)
             self.told.append((f"record: {settings.json}", False))
         try:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.history import History
     from pytest_onnxcheck.manifest import Manifest
     from pytest_onnxcheck.measurement import SpeedPoint
+    from pytest_onnxcheck.plugin.journaling import Journaling
     from pytest_onnxcheck.record.entry import Entry
 
 __all__ = ["Results"]
@@ -27,8 +28,9 @@ __all__ = ["Results"]
 class Results:
     """A plugin of its own, so that its state lives and dies with the session."""
 
-    def __init__(self, config: pytest.Config) -> None:
+    def __init__(self, config: pytest.Config, journaling: Journaling) -> None:
         self.config = config
+        self.journaling = journaling
         self.entries: list[Entry] = []
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
@@ -72,6 +74,7 @@ class Results:
         from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
+        self.outputs.told += self.journaling.told()
         self.outputs.write(
             make(
                 self.entries,
@@ -80,6 +83,10 @@ class Results:
                 frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
                 history=[text for text, _ in self.told],
                 root=self.config.rootpath,
+                finished=not (
+                    self.journaling.started and exitstatus == pytest.ExitCode.INTERRUPTED
+                ),
+                selected=self.journaling.selected,
             )
         )
 

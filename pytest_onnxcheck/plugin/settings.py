@@ -45,6 +45,7 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    resume: bool
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -90,6 +91,7 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            resume=config.getoption("onnxcheck_resume"),
         )
 
 
@@ -134,6 +136,12 @@ def add_options(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
+    )
+    group.addoption(
+        "--onnxcheck-resume",
+        action="store_true",
+        help="Go on with the unfinished record of a run that was killed or interrupted: make only "
+        "the checks that it lacks, and those of what has changed since.",
     )
     _add_reports(group)
     group.addoption(

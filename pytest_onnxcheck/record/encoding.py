@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["as_json", "read"]
+__all__ = ["as_json", "as_line", "read"]
 
 T = TypeVar("T")
 
@@ -28,6 +28,11 @@ def as_json(value: object) -> str:
         TypeError: It holds something else.
     """
     return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
+
+
+def as_line(value: object) -> bytes:
+    """The same as one line, with its end, in UTF-8."""
+    return json.dumps(_plain(value), allow_nan=False).encode() + b"\n"
 
 
 def read(kind: type[T], value: object) -> T:

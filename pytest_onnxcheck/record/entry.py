@@ -92,6 +92,8 @@ class Entry:
         findings: The verdict's findings, the worst first.
         measurement: What was measured: the check's own class of `measurement`, or, of a check that
             a project has added, a dict. None when nothing was measured.
+        resumed: Whether it was found by an earlier run that was cut off, which this one went on
+            from.
     """
 
     nodeid: str
@@ -115,6 +117,7 @@ class Entry:
     reason: str = ""
     findings: tuple[Finding, ...] = ()
     measurement: object = None
+    resumed: bool = False
 
     @property
     def state(self) -> str:

@@ -19,6 +19,7 @@ from pytest_onnxcheck.machine import cpu_name
 from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.record.encoding import as_json, read
 from pytest_onnxcheck.record.entry import Entry
+from pytest_onnxcheck.record.journal import assembled
 from pytest_onnxcheck.record.origin import Job, Source, command_line, job, source
 from pytest_onnxcheck.record.rows import FrontierRow
 from pytest_onnxcheck.versions import installed_versions
@@ -32,6 +33,7 @@ __all__ = [
     "from_json",
     "load",
     "make",
+    "manifest_file",
     "write",
 ]
 
@@ -112,6 +114,9 @@ class Record:
         history: What was said of the history of latencies, one line each.
         source: The commit it ran on.
         job: The CI job it ran in.
+        finished: Whether the run came to its end. Of one that was killed or interrupted, or still
+            goes on, the record has what was finished until then, and is no JSON but lines of it.
+        selected: How many checks were to be made; None in records that do not say.
     """
 
     onnxcheck: str
@@ -125,6 +130,8 @@ class Record:
     history: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
     job: Job = field(default_factory=Job)
+    finished: bool = True
+    selected: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as a dict; NaN and infinity in it are still numbers."""
@@ -137,6 +144,8 @@ class Record:
             "job": asdict(self.job),
             "manifests": [asdict(manifest) for manifest in self.manifests],
             "exitstatus": self.exitstatus,
+            "finished": self.finished,
+            "selected": self.selected,
             "errors": [asdict(error) for error in self.errors],
             "frontier": [asdict(row) for row in self.frontier],
             "checks": [entry.to_json() for entry in self.checks],
@@ -152,6 +161,8 @@ def make(
     frontier: Iterable[FrontierRow] = (),
     history: Iterable[str] = (),
     root: Path | None = None,
+    finished: bool = True,
+    selected: int | None = None,
 ) -> Record:
     """The record of the run that is ending, on this machine and at this time.
 
@@ -162,6 +173,8 @@ def make(
         frontier: What each variant costs and loses.
         history: What was said of the history of latencies.
         root: A folder in the work tree whose commit is told; default: none is.
+        finished: Whether the run came to its end.
+        selected: How many checks were to be made.
     """
     paths = dict.fromkeys(entry.manifest for entry in checks)
     return Record(
@@ -170,12 +183,14 @@ def make(
         environment=_environment(),
         exitstatus=exitstatus,
         checks=tuple(checks),
-        manifests=tuple(_manifest(Path(path)) for path in paths),
+        manifests=tuple(manifest_file(Path(path)) for path in paths),
         errors=tuple(errors),
         frontier=tuple(frontier),
         history=tuple(history),
         source=Source() if root is None else source(root),
         job=job(),
+        finished=finished,
+        selected=selected,
     )
 
 
@@ -189,16 +204,20 @@ def write(record: Mapping[str, Any], path: Path) -> None:
 
 
 def load(path: Path) -> Record:
-    """Reads a record back; keys that a project added are left out.
+    """Reads a record back, also an unfinished one; keys that a project added are left out.
 
     Raises:
         OSError: There is no such file.
         RecordError: It is no record, of another format, or damaged.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes().decode()
     except ValueError:
-        content = None
+        return from_json(None, str(path))
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = assembled(text, str(path))
     return from_json(content, str(path))
 
 
@@ -247,5 +266,6 @@ def _environment() -> Environment:
     )
 
 
-def _manifest(path: Path) -> ManifestFile:
+def manifest_file(path: Path) -> ManifestFile:
+    """A manifest as a record has it."""
     return ManifestFile(str(path), file_sha256(path), load_manifest(path).seed)

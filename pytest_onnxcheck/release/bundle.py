@@ -95,6 +95,8 @@ def bundle(
     chosen = _model(manifest, model)
     release = chosen.release
     assert release is not None
+    if not found.finished:
+        raise ReleaseError(f"{chosen.name} is not released", refusals.of_run(found))
     written_as = _manifest_of(found, manifest, chosen.name)
     entries = [entry for entry in found.checks if entry.manifest == written_as.path]
     choice = choose(entries, chosen.name, release.variant)

@@ -35,7 +35,14 @@ _RED = ("failed", "xfailed", "xpassed")
 
 def of_run(record: Record) -> Iterator[str]:
     """A run that did not come to its end, or that could not collect everything."""
-    if record.exitstatus not in _ENDED:
+    if not record.finished:
+        of = "" if record.selected is None else f" of {record.selected}"
+        yield (
+            f"the record is unfinished: {len(record.checks)}{of} checks were made before the run "
+            "was cut off: go on with it, pytest --onnxcheck --onnxcheck-json=PATH "
+            "--onnxcheck-resume"
+        )
+    elif record.exitstatus not in _ENDED:
         yield (
             f"the run did not come to its end (pytest's exit status {record.exitstatus}), so that "
             f"checks may be missing: {_AGAIN}"

@@ -16,6 +16,7 @@ from pytest_onnxcheck.report.failures import Failure, failures
 from pytest_onnxcheck.report.resting import left_out
 from pytest_onnxcheck.report.table import made_on
 from pytest_onnxcheck.report.table import markdown as table
+from pytest_onnxcheck.report.unfinished import unfinished
 from pytest_onnxcheck.wording import listed
 
 __all__ = ["LONGEST", "comment", "counts", "headline"]
@@ -82,7 +83,10 @@ def headline(record: Record) -> str:
     if failed or broken:
         what = [f"{failed} of {len(record.checks)} checks failed"] if failed else []
         what += [f"{broken} could not be collected"] if broken else []
-        return f"❌ onnxcheck: {listed(what)}"
+        cut = f"; {unfinished(record)}" if not record.finished else ""
+        return f"❌ onnxcheck: {listed(what)}{cut}"
+    if not record.finished:
+        return f"❌ onnxcheck: {unfinished(record)}"
     if not record.checks:
         return "❌ onnxcheck: no model was checked"
     if record.exitstatus:

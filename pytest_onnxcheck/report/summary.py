@@ -10,6 +10,7 @@ from typing import Any
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import rows
 from pytest_onnxcheck.report.table import file_size, made_on
+from pytest_onnxcheck.report.unfinished import unfinished
 from pytest_onnxcheck.wording import one_line
 
 __all__ = ["as_data", "as_text"]
@@ -28,6 +29,7 @@ def as_data(record: Record, title: str) -> dict[str, Any]:
     return {
         "record": title,
         "exitstatus": record.exitstatus,
+        "finished": record.finished,
         "variants": [row.to_json() for row in rows(record.checks)],
         "told": told,
         "not_collected": [dataclasses.asdict(error) for error in record.errors],
@@ -68,4 +70,5 @@ def _counts(record: Record) -> str:
     named = {"failed": "failed", "xpassed": "unexpectedly passed", "warn": "warned"}
     named |= {"xfailed": "failed as expected", "skipped": "skipped", "passed": "passed"}
     counts = [f"{states.count(state)} {name}" for state, name in named.items() if state in states]
-    return f"{', '.join(counts) or 'no checks'}; exit status {record.exitstatus}"
+    ended = unfinished(record) or f"exit status {record.exitstatus}"
+    return f"{', '.join(counts) or 'no checks'}; {ended}"

@@ -12,6 +12,7 @@ from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
 from pytest_onnxcheck.report.escaping import cell, inline
+from pytest_onnxcheck.report.unfinished import unfinished
 
 __all__ = [
     *("HEADER", "cells", "decibels", "file_size", "made_on", "markdown", "number"),
@@ -136,7 +137,7 @@ def _over_fp32(row: Row) -> str:
 
 
 def made_on(record: Record) -> str:
-    """One line with versions, processor and date."""
+    """One line with versions, processor and date, and whether the record is unfinished."""
     packages, environment = record.environment.packages, record.environment
     shown = [name for name in packages if name in ("torch", "onnx") or "onnxruntime" in name]
     versions = ", ".join(f"{name} {packages[name]}" for name in shown)
@@ -144,4 +145,5 @@ def made_on(record: Record) -> str:
         f"onnxcheck {record.onnxcheck}, {versions}; {environment.cpu}, "
         f"{environment.cpus} CPUs; {record.created[:10]}."
     )
-    return f"{inline(line)}\n"
+    cut = unfinished(record)
+    return f"{f'{cut}. ' if cut else ''}{inline(line)}\n"

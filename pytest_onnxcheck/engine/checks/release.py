@@ -7,16 +7,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.artefacts.artefact import Artefact, artefact_files
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
 from pytest_onnxcheck.engine.artefacts.contents import oldest_onnxruntime
+from pytest_onnxcheck.engine.convert.made_from import made_from
 from pytest_onnxcheck.engine.graph.strip import found_paths, strip
 from pytest_onnxcheck.engine.inputs.cases import declared_cases
-from pytest_onnxcheck.engine.reference.imports import sources, sources_behind
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.files import file_sha256
-from pytest_onnxcheck.manifest import Model, Variant
+from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.targets import Target
 from pytest_onnxcheck.measurement import HashedFile, ReleaseMeasurement
 from pytest_onnxcheck.places import machine_paths
@@ -79,7 +79,7 @@ def measure(
         oldest_onnxruntime=oldest_onnxruntime(opsets, model.ir_version),
         architecture=_architecture(reference),
         parameters=sum(parameter.numel() for parameter in reference.module.parameters()),
-        sources=tuple(_hashed(_made_from(reference, variant), reference.model.root)),
+        sources=tuple(_hashed(made_from(reference, variant), reference.model.root)),
     )
 
 
@@ -98,40 +98,6 @@ def _architecture(reference: Reference) -> str:
     """The class of the module; of a TorchScript module the one that was scripted."""
     module = reference.module
     return str(getattr(module, "original_name", type(module).__name__))
-
-
-def _made_from(reference: Reference, variant: Variant) -> set[Path]:
-    """The user's files that have a part in the artefact: code, checkpoint and data."""
-    model = reference.model
-    if variant.file is not None:
-        return {*_code(reference, ()), *_weights(model), *artefact_files(variant.file)}
-    behind = [model.shapes, *model.translations_for(variant.exporter).values()]
-    files = [model.example, *(entry.file for entry in model.inputs.values())]
-    calibration = model.calibration if variant.traits.calibrated else None
-    if calibration is not None:
-        behind.append(calibration.source)
-        files += [calibration.file, calibration.folder]
-    data = {found for file in files if file for found in _inside(model.root / file)}
-    return {*_code(reference, behind), *_weights(model), *data}
-
-
-def _code(reference: Reference, behind: Iterable[str | None]) -> Iterator[Path]:
-    model = reference.model
-    yield from sources(reference.module, model.factory)
-    for path in (model.factory, *behind):
-        if path:
-            yield from sources_behind(path, model.root)
-
-
-def _weights(model: Model) -> Iterator[Path]:
-    for path in (model.checkpoint, model.pretrained):
-        if path is not None:
-            yield from _inside(path)
-
-
-def _inside(path: Path) -> list[Path]:
-    """The file, or the files in the folder."""
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
 
 
 def _hashed(paths: Iterable[Path], root: Path) -> Iterator[HashedFile]:

@@ -1,0 +1,236 @@
+"""A run that is killed leaves what it finished, and another goes on from there."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from xml.etree import ElementTree
+
+import pytest
+from project import Project, mlps
+
+from pytest_onnxcheck.cli import main
+from pytest_onnxcheck.record.record import load
+
+#: a conftest that counts measurements, and kills the process at a check
+COUNTING = """
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+COUNTED = Path(__file__).parent / "counted"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    before = COUNTED.read_text().splitlines() if COUNTED.exists() else []
+    at, after = os.environ.get("KILL_AT"), os.environ.get("KILL_AFTER")
+    if at == pyfuncitem.name or str(len(before)) == after:
+        os.kill(os.getpid(), int(os.environ["KILL_BY"]))
+    COUNTED.write_text("\\n".join([*before, pyfuncitem.nodeid.partition("::")[2]]))
+"""
+
+FP32 = "torchscript-op17-fp32"
+
+
+@pytest.fixture
+def counted(project: Project) -> Project:
+    """A project of two models, in which it is counted which checks are really run."""
+    project.on_clock(COUNTING)
+    project.manifest(mlps("one", "two"), "[defaults.latency]\nseconds = 0.1")
+    return project
+
+
+def run_checks(project: Project) -> list[str]:
+    """The checks that were run since it was asked last."""
+    path = project.path / "counted"
+    found = path.read_text().splitlines() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def killed(project: Project, check: str, *args: str, by: int = signal.SIGKILL) -> list[str]:
+    """The checks that a run makes before it is killed at the beginning of one."""
+    project.environ |= {"KILL_AT": check, "KILL_BY": str(int(by))}
+    assert project.run(*args).ret in (-by, 2)
+    del project.environ["KILL_AT"]
+    return run_checks(project)
+
+
+def steady(record: dict) -> list[dict]:
+    """The checks of a record without what is of a run, or measured by a clock."""
+    kept = ("nodeid", "outcome", "reason", "findings", "expected_failure")
+    return [{key: check.get(key) for key in kept} for check in record["checks"]]
+
+
+def junit(project: Project) -> list[tuple[str, list[str]]]:
+    """Name, and what is said besides, of each test in JUnit's file."""
+    cases = ElementTree.parse(project.path / "junit.xml").iter("testcase")
+    return [
+        (str(case.get("name")), sorted(f"{e.tag} {e.get('message')}" for e in case))
+        for case in cases
+    ]
+
+
+def test_a_killed_run_leaves_what_it_finished_and_another_makes_the_rest(counted: Project):
+    made = killed(counted, "test_equivalence[cpu]")
+    record = load(counted.path / "record.json")
+    assert [entry.nodeid.partition("::")[2] for entry in record.checks] == made != []
+    assert (record.finished, record.selected) == (False, 10)
+    result = counted.run("--onnxcheck-resume")
+    assert result.ret == 0
+    rest = run_checks(counted)
+    assert not set(made) & set(rest)
+    assert [*made, *rest] == list(counted.outcomes())
+    result.stdout.fnmatch_lines([f"resumed: {len(made)} of 10 checks are those of the run before"])
+    found = load(counted.path / "record.json")
+    assert [entry.resumed for entry in found.checks] == [True] * len(made) + [False] * len(rest)
+    assert found.finished
+    # a run that came to its end is none to go on with
+    result = counted.run("--onnxcheck-resume")
+    assert run_checks(counted) == [*made, *rest]
+    result.stdout.fnmatch_lines(["--onnxcheck-resume: no unfinished record at *: all is made"])
+
+
+#: a model for each way in which checks end: failed export and skips, failures, expected ones
+MIXED = (
+    mlps("good")
+    + mlps("bad").replace("nets.py:mlp", "nets.py:unexportable").replace("8]", "3, 3]", 1)
+    + mlps("wrong")
+    + "tolerance.fp32 = { policy = 'absolute', max_abs = 1e-12 }\n"
+    + mlps("known")
+    + "tolerance.fp32 = { policy = 'absolute', max_abs = 1e-12 }\n"
+    + '[[models.known.xfail]]\nchecks = ["equivalence"]\nreason = "it is"\n'
+    + '[[models.good.skip]]\nchecks = ["latency"]\nreason = "not now"\n'
+)
+
+
+def test_a_resumed_run_is_told_as_one_that_was_never_cut_off(counted: Project):
+    counted.manifest(MIXED, "[defaults.latency]\nseconds = 0.1")
+    report = "--junitxml=junit.xml"
+    whole = counted.run(report)
+    expected, cases = steady(counted.record), junit(counted)
+    every = run_checks(counted)
+    outcomes = {check["outcome"] for check in expected}
+    assert outcomes == {"passed", "failed", "skipped", "xfailed"}
+    summary = next(line for line in reversed(whole.outlines) if re.search(r" in \d", line))
+    for number in (1, 4, 7, 11, len(every) - 2):
+        counted.environ |= {"KILL_AFTER": str(number), "KILL_BY": "9"}
+        assert counted.run(report).ret == -9
+        counted.environ.clear()
+        made = run_checks(counted)
+        assert len(made) == number
+        again = counted.run("--onnxcheck-resume", report)
+        assert (again.ret, run_checks(counted)) == (1, every[number:])
+        assert steady(counted.record) == expected
+        assert junit(counted) == cases
+        last = next(line for line in reversed(again.outlines) if re.search(r" in \d", line))
+        assert last.partition(" in ")[0] == summary.partition(" in ")[0]
+
+
+def test_what_changed_since_is_made_anew(counted: Project):
+    made = killed(counted, "test_latency[cpu-batch3]")
+    assert {"one"} == {nodeid.partition("::")[0] for nodeid in made}
+    nets = counted.path / "nets.py"
+    nets.write_text(nets.read_text().replace("hidden=16", "hidden=17"))
+    assert counted.run("--onnxcheck-resume").ret == 0
+    assert len(run_checks(counted)) == 10
+    assert not any(check["resumed"] for check in counted.record["checks"])
+
+
+@pytest.mark.parametrize("option", ["--onnxcheck-mutants=1", "--onnxcheck-strict"])
+def test_other_settings_make_everything_anew(counted: Project, option: str):
+    made = killed(counted, "test_equivalence[cpu]", "--onnxcheck-model=one")
+    counted.run("--onnxcheck-resume", "--onnxcheck-model=one", option)
+    assert set(made) <= set(run_checks(counted))
+
+
+def test_a_change_of_one_model_leaves_the_other_alone(counted: Project):
+    exports = [f"{model}::{FP32}::test_export" for model in ("one", "two")]
+    assert killed(counted, "test_structure", "-k", "export or (two and structure)") == exports
+    text = (counted.path / "models.toml").read_text()
+    head, two, rest = text.partition("[models.two]")
+    (counted.path / "models.toml").write_text(f"{head}{two}\nkwargs.hidden = 8{rest}")
+    assert counted.run("--onnxcheck-resume", "-k", "export").ret == 0
+    assert run_checks(counted) == exports[1:]
+
+
+def test_an_interrupted_run_is_gone_on_with_too(counted: Project):
+    made = killed(counted, "test_equivalence[cpu]", by=signal.SIGINT)
+    assert not load(counted.path / "record.json").finished
+    assert counted.run("--onnxcheck-resume").ret == 0
+    assert not set(made) & set(run_checks(counted))
+
+
+def test_a_torn_last_line_is_left_out_and_a_damaged_one_is_refused(counted: Project):
+    made = killed(counted, "test_equivalence[cpu]")
+    path = counted.path / "record.json"
+    lines = path.read_text()
+    path.write_text(lines[:-40])
+    assert len(load(path).checks) == len(made) - 1
+    assert counted.run("--onnxcheck-resume").ret == 0
+    assert run_checks(counted)[0] == made[-1]
+    assert counted.record["finished"]
+
+    first, second, rest = lines.split("\n", 2)
+    path.write_text("\n".join([first, second[:-9], rest]))
+    result = counted.run("--onnxcheck-resume")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*--onnxcheck-resume: *record.json:2: a damaged record*"])
+
+
+def test_a_kill_of_a_resumed_run_loses_nothing_of_the_one_before(counted: Project):
+    made = killed(counted, "test_equivalence[cpu]")
+    made += killed(counted, "test_latency[cpu-batch3]", "--onnxcheck-resume")
+    record = load(counted.path / "record.json")
+    assert {entry.nodeid.partition("::")[2] for entry in record.checks} == set(made)
+    assert counted.run("--onnxcheck-resume").ret == 0
+    assert not set(made) & set(run_checks(counted))
+    assert len(counted.record["checks"]) == 10
+
+
+def test_a_check_whose_teardown_failed_is_made_again(counted: Project):
+    conftest = counted.path / "conftest.py"
+    conftest.write_text(
+        conftest.read_text() + "\n\n@pytest.fixture(autouse=True)\ndef torn(request):\n    yield\n"
+        "    assert 'structure' not in request.node.name or 'HEALED' in os.environ\n"
+    )
+    made = killed(counted, "test_equivalence[cpu]")
+    counted.environ["HEALED"] = "1"
+    assert counted.run("--onnxcheck-resume").ret == 0
+    again = run_checks(counted)
+    assert [name for name in made if name in again] == [f"one::{FP32}::test_structure"]
+
+
+def test_resuming_needs_the_name_of_a_record(counted: Project):
+    result = counted.pytest("--onnxcheck", "--onnxcheck-resume")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*name it, --onnxcheck-json=PATH*"])
+
+
+def test_an_unfinished_record_is_read_and_told_and_not_released(
+    counted: Project, capsys: pytest.CaptureFixture[str]
+):
+    hook = (
+        "\n\ndef pytest_onnxcheck_update_record(record):\n"
+        "    record['environment'].pop('command')\n"
+    )
+    conftest = counted.path / "conftest.py"
+    conftest.write_text(conftest.read_text() + hook)
+    manifest = counted.path / "models.toml"
+    manifest.write_text(manifest.read_text() + '[models.two.release]\nversion = "1"\n')
+    killed(counted, "test_equivalence[cpu]")
+    path = counted.path / "record.json"
+    assert "command" not in json.loads(path.read_text().splitlines()[0])["environment"]
+    told = "unfinished: 2 of 11 checks were made"
+    commands = (["report"], ["report", "--format=markdown"], ["report", "--html"], ["table"])
+    for command in (*commands, ["frontier"]):
+        assert main([*command, str(path)]) == 0
+        assert told in capsys.readouterr().out
+    main(["compare", str(path), str(path)])
+    assert f"{path}: {told}" in capsys.readouterr().err
+    assert main(["release", str(path), f"--manifest={manifest}"]) == 1
+    assert "the record is unfinished: 2 of 11 checks were made" in capsys.readouterr().err
