@@ -6,7 +6,9 @@
     ├── ManifestError         models.toml is wrong (every problem at once)
     ├── HistoryError          the history of latencies cannot be read or written
     ├── RecordError           the record of a run cannot be read
-    ├── ReleaseError          nothing is released, or a bundle is not what it was (every reason)
+    ├── ReasonsError          something was not done (every reason)
+    │   ├── ReleaseError      nothing is released, or a bundle is not what it was
+    │   └── MergeError        records are not the parts of one run
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -31,8 +33,10 @@ __all__ = [
     "HistoryError",
     "InputError",
     "ManifestError",
+    "MergeError",
     "OnnxCheckError",
     "QuantizeError",
+    "ReasonsError",
     "RecordError",
     "ReleaseError",
     "RunError",
@@ -58,8 +62,8 @@ class RecordError(OnnxCheckError):
     """A file of `--onnxcheck-json` cannot be read."""
 
 
-class ReleaseError(OnnxCheckError):
-    """Why nothing is released, or why a bundle is not what it was; every reason, one a line.
+class ReasonsError(OnnxCheckError):
+    """Why something was not done; every reason, one a line.
 
     Attributes:
         reasons: The reasons.
@@ -68,6 +72,14 @@ class ReleaseError(OnnxCheckError):
     def __init__(self, what: str, reasons: Iterable[str]) -> None:
         self.reasons = tuple(reasons)
         super().__init__("\n".join([f"{what}:", *(f"  - {reason}" for reason in self.reasons)]))
+
+
+class ReleaseError(ReasonsError):
+    """Why nothing is released, or why a bundle is not what it was."""
+
+
+class MergeError(ReasonsError):
+    """Why records, or what else runs left, are not the parts of one run."""
 
 
 class StageError(OnnxCheckError):

@@ -5,11 +5,14 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from collections.abc import Iterable
+import secrets
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
-    *("content_sha256", "file_sha256", "files_sha256", "hashed"),
+    *("building", "content_sha256", "file_sha256", "files_sha256", "hashed"),
     *("not_found", "write_atomically"),
 ]
 
@@ -63,3 +66,45 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+#: how the folders of what is being built begin
+_BUILDING = ".building-"
+
+
+@contextmanager
+def building(parent: Path) -> Iterator[Path]:
+    """A new folder for something that is put in its place when it is whole, and gone afterwards.
+
+    Folders that killed processes left behind in the same place are removed. A lock beside each
+    tells: the system opens it when its process ends, however it ends.
+
+    Args:
+        parent: Where the folder is made; it is there.
+    """
+    from filelock import FileLock
+
+    abandoned(parent)
+    folder = parent / f"{_BUILDING}{os.getpid()}-{secrets.token_hex(4)}"
+    lock = FileLock(f"{folder}.lock")
+    with lock:  # before there is a folder, which nobody takes for one that was left behind
+        folder.mkdir()
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.lock_file).unlink(missing_ok=True)
+
+
+def abandoned(parent: Path) -> None:
+    """Removes what builds of processes that are gone left in a folder."""
+    from filelock import FileLock, Timeout
+
+    for left in parent.glob(f"{_BUILDING}*"):
+        folder = left.with_suffix("") if left.suffix == ".lock" else left
+        try:
+            with FileLock(f"{folder}.lock", timeout=0):
+                shutil.rmtree(folder, ignore_errors=True)
+                Path(f"{folder}.lock").unlink(missing_ok=True)
+        except (Timeout, OSError):  # it is being built, or is another's
+            continue

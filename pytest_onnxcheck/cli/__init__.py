@@ -17,6 +17,7 @@ from pytest_onnxcheck.cli.frontier import frontier
 from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
+from pytest_onnxcheck.cli.merge import merge
 from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.release import release
 from pytest_onnxcheck.cli.report import report
@@ -31,7 +32,7 @@ __all__ = ["commands", "main"]
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
-    *(report, table, compare, frontier, release, verify, history, schema, doctor),
+    *(report, table, merge, compare, frontier, release, verify, history, schema, doctor),
 )
 
 

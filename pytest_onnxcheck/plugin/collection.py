@@ -27,6 +27,7 @@ from pytest_onnxcheck.errors import (
     ExportError,
     ManifestError,
     QuantizeError,
+    RecordError,
     StageError,
     TargetAbsent,
     Unsupported,
@@ -40,6 +41,7 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
+from pytest_onnxcheck.plugin.afar import at_home, send
 from pytest_onnxcheck.plugin.reports import WIDTH, failure_shown, outcome, put_number_first
 from pytest_onnxcheck.plugin.resume import RESUME, stage_text
 from pytest_onnxcheck.plugin.settings import SETTINGS
@@ -123,11 +125,24 @@ class ModelsFile(pytest.Module):
                 f"{' '.join(settings.models)} (there are: {', '.join(names)})"
             )
         self._check_targets([manifest.models[name] for name in chosen if name in manifest.models])
-        for name in chosen:
+        for name in self._of_shard(chosen):
             model = None if name in wrong else manifest.models[name]
             if model is not None and settings.targets:
                 model = dataclasses.replace(model, targets=settings.targets)
             yield ModelNode.build(self, name, model, wrong.get(name, []))
+
+    def _of_shard(self, names: list[str]) -> list[str]:
+        """The models of `--onnxcheck-shard`; all of them without it."""
+        settings = self.config.stash[SETTINGS]
+        if settings.shard is None:
+            return names
+        from pytest_onnxcheck.plugin.shards import models_of
+
+        try:
+            own = models_of(settings.shard, names, self.manifest, settings.durations)
+        except RecordError as error:
+            raise self.CollectError(f"--onnxcheck-durations: {terminal(error)}") from error
+        return [name for name in names if name in own]
 
     def _check_targets(self, models: list[Model]) -> None:
         """Refuses targets of the command line that nobody declares, or that nothing runs on."""
@@ -254,7 +269,8 @@ class CheckItem(pytest.Function):
     def target(self) -> str | None:
         """The target it runs on, if it runs on one."""
         callspec = getattr(self, "callspec", None)
-        return callspec.params.get("onnxcheck_target") if callspec else None
+        found = callspec.params.get("onnxcheck_target") if callspec else None
+        return found if isinstance(found, str) else None  # pytest's own where there is no point
 
     @property
     def point(self) -> str:
@@ -367,6 +383,7 @@ class CheckItem(pytest.Function):
             verdict = verdict.strict()
         if not dataclasses.is_dataclass(measurement):
             raise TypeError(f"onnxcheck_report: the measurement is no dataclass: {measurement!r}")
+        measurement = at_home(self.config, measurement)
         self.stash[REPORTED] = verdict, measurement
         self.user_properties += junit_properties(verdict, measurement)
         if verdict.grade is Grade.FAIL:
@@ -381,6 +398,9 @@ class CheckItem(pytest.Function):
             if report.when == self._told.when:
                 vars(report).clear()
                 vars(report).update(vars(self._told))
+            elif report.when == "teardown":  # JUnit's file takes them from here
+                report.user_properties = self._told.user_properties
+                report.sections = self._told.sections
             return
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
@@ -388,6 +408,7 @@ class CheckItem(pytest.Function):
         if report.failed:
             put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
+        send(self.config, report, entry.measurement)
         if self.config.stash[SETTINGS].json is not None:
             report.onnxcheck_basis = self.config.stash[RESUME].basis(self)  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):

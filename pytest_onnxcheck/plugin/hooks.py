@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
+from pytest_onnxcheck.plugin.afar import Afar
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
 from pytest_onnxcheck.plugin.journaling import Journaling
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
@@ -70,6 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.wanted and not hasattr(config, "workerinput"):
         config.pluginmanager.register(config.stash[RESUME], "onnxcheck-resume")
         config.pluginmanager.register(journaling, "onnxcheck-journal")
+        config.pluginmanager.register(Afar(config), "onnxcheck-afar")
     config.pluginmanager.register(Results(config, journaling), "onnxcheck-results")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported

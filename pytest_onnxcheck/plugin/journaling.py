@@ -23,7 +23,6 @@ class Journaling:
     """A plugin of the process that sees every report.
 
     Attributes:
-        started: Whether checks began to run, and are being written.
         resumed: How many checks were told again, and not run.
         selected: How many checks are to be made; None while that is not known.
         problem: Why it could not go on writing; empty where it could.
@@ -34,14 +33,10 @@ class Journaling:
         self._journal: Journal | None = None
         self._calls: dict[str, pytest.TestReport] = {}
         self._manifests: set[str] = set()
+        self._made: set[str] = set()
         self.resumed = 0
         self.selected: int | None = None
         self.problem = ""
-
-    @property
-    def started(self) -> bool:
-        """Whether checks began to run, and are being written."""
-        return self._journal is not None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -62,6 +57,7 @@ class Journaling:
             root=self._config.rootpath,
             finished=False,
             selected=self.selected,
+            shard=settings.shard,
         ).to_json()
         self._config.hook.pytest_onnxcheck_update_record(config=self._config, record=record)
         resuming = self._config.stash[RESUME].found
@@ -79,9 +75,23 @@ class Journaling:
         """Writes a check when it has been torn down: then it is finished."""
         if hasattr(report, "onnxcheck"):
             self._calls[report.nodeid] = report
+            self._made.add(report.nodeid)
             self.resumed += report.onnxcheck["resumed"]
         if report.when == "teardown" and report.nodeid in self._calls:
             self._finish(self._calls.pop(report.nodeid), again=report.failed)
+
+    def end(self, exitstatus: int) -> bool:
+        """Whether the run made all its checks; else the unfinished record stays, to be gone on with.
+
+        A worker of pytest-xdist that dies takes a check along, and `-x` leaves some out.
+        """
+        if self._journal is None:
+            return True
+        broken = (pytest.ExitCode.INTERRUPTED, pytest.ExitCode.INTERNAL_ERROR)
+        if exitstatus not in broken and len(self._made) >= (self.selected or 0):
+            return True
+        self._add(exitstatus=int(exitstatus))
+        return False
 
     def told(self) -> Iterator[tuple[str, bool]]:
         """What is to be said of it at the end, a line each, with whether that is a problem."""
@@ -105,7 +115,7 @@ class Journaling:
         """Writes a finished check; one whose teardown failed is to be made again."""
         from pytest_onnxcheck.record.record import manifest_file
 
-        entry: dict[str, Any] = report.onnxcheck  # type: ignore[attr-defined]
+        entry: dict[str, Any] = report.onnxcheck
         if entry["manifest"] not in self._manifests:
             self._manifests.add(entry["manifest"])
             self._add(manifests=[asdict(manifest_file(Path(entry["manifest"])))])

@@ -62,6 +62,11 @@ class Results:
         """Writes record and history in the process that saw every report."""
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
+        empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.errors
+        if empty and self.config.stash[SETTINGS].shard is not None:
+            exitstatus = session.exitstatus = (
+                pytest.ExitCode.OK
+            )  # there are more shards than models
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._write_record(exitstatus)
@@ -74,6 +79,7 @@ class Results:
         from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
+        finished = self.journaling.end(exitstatus)
         self.outputs.told += self.journaling.told()
         self.outputs.write(
             make(
@@ -83,10 +89,9 @@ class Results:
                 frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
                 history=[text for text, _ in self.told],
                 root=self.config.rootpath,
-                finished=not (
-                    self.journaling.started and exitstatus == pytest.ExitCode.INTERRUPTED
-                ),
+                finished=finished,
                 selected=self.journaling.selected,
+                shard=self.config.stash[SETTINGS].shard,
             )
         )
 
@@ -174,6 +179,8 @@ class Results:
         """Prints the summary, what the history says, and what was written."""
         if self.entries:
             self._print_summary(terminalreporter)
+        elif (shard := self.config.stash[SETTINGS].shard) is not None:
+            terminalreporter.write_line(f"shard {shard}: there is no model for it")
         elif self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
             terminalreporter.section("onnxcheck", red=True)
             terminalreporter.write_line("no model was checked", red=True)

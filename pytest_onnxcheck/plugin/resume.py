@@ -15,7 +15,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -23,13 +23,13 @@ from pytest_onnxcheck import places
 from pytest_onnxcheck.files import content_sha256, files_sha256
 from pytest_onnxcheck.machine import fingerprint
 from pytest_onnxcheck.plugin.settings import SETTINGS
-from pytest_onnxcheck.record.journal import Recorded, recorded
 from pytest_onnxcheck.versions import installed_versions
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import StageError
     from pytest_onnxcheck.plugin.collection import CheckItem
+    from pytest_onnxcheck.record.journal import Recorded
 
 __all__ = ["RESUME", "Resume", "serialised", "stage_text"]
 
@@ -68,14 +68,17 @@ class Resume:
         Raises:
             UsageError: There is no record to go on with by name, or it is damaged.
         """
-        from pytest_onnxcheck.errors import RecordError
-
         settings = config.stash[SETTINGS]
         given: str | None = getattr(config, "workerinput", {}).get(_INPUT)
+        if given is None and (not settings.resume or not settings.wanted):
+            return cls(config, None)
+        from pytest_onnxcheck.errors import RecordError
+        from pytest_onnxcheck.record.journal import Recorded, recorded
+
         if given is not None:
             found = {nodeid: Recorded(**each) for nodeid, each in json.loads(given).items()}
             return cls(config, found)
-        if not settings.resume or not settings.wanted or hasattr(config, "workerinput"):
+        if hasattr(config, "workerinput"):  # there was none for the process that sees all
             return cls(config, None)
         if settings.json is None:
             raise pytest.UsageError(
@@ -114,7 +117,7 @@ class Resume:
         """
         from pytest_onnxcheck.errors import StageError
 
-        reference: Reference | None = item.funcargs.get("onnxcheck_reference")
+        reference = cast("Reference | None", item.funcargs.get("onnxcheck_reference"))
         variant = item.parent.variant
         key = f"{item.parent.model.name}::{variant.name}"
         if key not in self._files:
@@ -140,8 +143,9 @@ class Resume:
         return None
 
     def _same(self, item: CheckItem, basis: Mapping[str, Any]) -> bool:
-        same = basis["key"] == self._key(item)
-        return same and basis["files"] == self._now(item, basis)
+        if basis["key"] != self._key(item):
+            return False
+        return bool(basis["files"] == self._now(item, basis))
 
     def _now(self, item: CheckItem, basis: Mapping[str, Any]) -> dict[str, str | None]:
         root = item.parent.model.root

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pytest_onnxcheck.places import HISTORY
+from pytest_onnxcheck.record.shard import Shard
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
+__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_shard"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class Settings:
     frontier: bool
     strict: bool
     resume: bool
+    shard: Shard | None
+    durations: Path | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -92,6 +95,8 @@ class Settings:
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
             resume=config.getoption("onnxcheck_resume"),
+            shard=config.getoption("onnxcheck_shard"),
+            durations=path("onnxcheck_durations"),
         )
 
 
@@ -143,6 +148,19 @@ def add_options(parser: pytest.Parser) -> None:
         help="Go on with the unfinished record of a run that was killed or interrupted: make only "
         "the checks that it lacks, and those of what has changed since.",
     )
+    group.addoption(
+        "--onnxcheck-shard",
+        metavar="I/N",
+        type=parse_shard,
+        help="Only the I-th of N parts of the models, for N jobs that share them; "
+        "`onnxcheck merge` joins their records.",
+    )
+    group.addoption(
+        "--onnxcheck-durations",
+        metavar="RECORD",
+        help="An earlier record, by whose seconds the shards are balanced (default: by the number "
+        "of checks; so it is where there is no such file).",
+    )
     _add_reports(group)
     group.addoption(
         "--onnxcheck-history",
@@ -191,6 +209,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
+    parser.addini("onnxcheck_durations", "Default of --onnxcheck-durations.")
     parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
@@ -230,3 +249,11 @@ def parse_count(text: str) -> int:
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 up")
     return int(text)
+
+
+def parse_shard(text: str) -> Shard:
+    """The `type` of `--onnxcheck-shard`: `2/4` is the second of four."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
+        raise argparse.ArgumentTypeError(f"{text!r}: write I/N, the I-th of N shards, e.g. 2/4")
+    return Shard(int(index), int(count))

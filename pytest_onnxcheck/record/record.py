@@ -22,6 +22,7 @@ from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.journal import assembled
 from pytest_onnxcheck.record.origin import Job, Source, command_line, job, source
 from pytest_onnxcheck.record.rows import FrontierRow
+from pytest_onnxcheck.record.shard import Shard
 from pytest_onnxcheck.versions import installed_versions
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Environment",
     "ManifestFile",
     "NotCollected",
+    "Part",
     "Record",
     "from_json",
     "load",
@@ -77,11 +79,14 @@ class ManifestFile:
         path: Where it is.
         sha256: Hash of the file.
         seed: Its seed.
+        models: The names of its models, whatever of them was checked; empty in records that do not
+            say.
     """
 
     path: str
     sha256: str
     seed: int
+    models: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,25 @@ class NotCollected:
 
     nodeid: str
     error: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """A record that others were merged with.
+
+    Attributes:
+        created: When it was written.
+        environment: What its run was on.
+        job: The CI job of its run.
+        shard: The part of the models that it has; None of one without shards.
+        checks: How many checks it has.
+    """
+
+    created: str
+    environment: Environment
+    job: Job
+    shard: Shard | None
+    checks: int
 
 
 @dataclass(frozen=True)
@@ -117,6 +141,8 @@ class Record:
         finished: Whether the run came to its end. Of one that was killed or interrupted, or still
             goes on, the record has what was finished until then, and is no JSON but lines of it.
         selected: How many checks were to be made; None in records that do not say.
+        shard: The part of the models that it took (`--onnxcheck-shard`); None of a whole run.
+        parts: The records that it was merged from; empty of a run's own.
     """
 
     onnxcheck: str
@@ -132,6 +158,8 @@ class Record:
     job: Job = field(default_factory=Job)
     finished: bool = True
     selected: int | None = None
+    shard: Shard | None = None
+    parts: tuple[Part, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The record as a dict; NaN and infinity in it are still numbers."""
@@ -146,6 +174,8 @@ class Record:
             "exitstatus": self.exitstatus,
             "finished": self.finished,
             "selected": self.selected,
+            "shard": None if self.shard is None else asdict(self.shard),
+            "parts": [asdict(part) for part in self.parts],
             "errors": [asdict(error) for error in self.errors],
             "frontier": [asdict(row) for row in self.frontier],
             "checks": [entry.to_json() for entry in self.checks],
@@ -163,6 +193,7 @@ def make(
     root: Path | None = None,
     finished: bool = True,
     selected: int | None = None,
+    shard: Shard | None = None,
 ) -> Record:
     """The record of the run that is ending, on this machine and at this time.
 
@@ -175,6 +206,7 @@ def make(
         root: A folder in the work tree whose commit is told; default: none is.
         finished: Whether the run came to its end.
         selected: How many checks were to be made.
+        shard: The part of the models that the run took.
     """
     paths = dict.fromkeys(entry.manifest for entry in checks)
     return Record(
@@ -191,6 +223,7 @@ def make(
         job=job(),
         finished=finished,
         selected=selected,
+        shard=shard,
     )
 
 
@@ -268,4 +301,6 @@ def _environment() -> Environment:
 
 def manifest_file(path: Path) -> ManifestFile:
     """A manifest as a record has it."""
-    return ManifestFile(str(path), file_sha256(path), load_manifest(path).seed)
+    found = load_manifest(path)
+    models = tuple(dict.fromkeys([*found.lines, *found.models]))
+    return ManifestFile(str(path), file_sha256(path), found.seed, models)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
-from pytest_onnxcheck.files import write_atomically
+from pytest_onnxcheck.files import abandoned, building, write_atomically
 
 __all__ = ["ArtefactStore"]
 
@@ -25,6 +24,8 @@ class ArtefactStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        for parent in {left.parent for left in root.glob("*/*/.building-*")}:
+            abandoned(parent)
 
     def get(self, folder: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
         """The artefact under a key, built if it is not there yet.
@@ -54,8 +55,8 @@ class ArtefactStore:
 
     def _build(self, home: Path, build: Callable[[Path], Notes]) -> Artefact:
         shutil.rmtree(home, ignore_errors=True)
-        with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
-            work = Path(temporary) / "work"
+        with building(home.parent) as temporary:
+            work = temporary / "work"
             work.mkdir()
             started = time.perf_counter()
             written = json.dumps(build(work / "model.onnx").to_json())

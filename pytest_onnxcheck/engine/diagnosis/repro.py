@@ -14,7 +14,6 @@ import os
 import platform
 import shlex
 import shutil
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +31,7 @@ from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.engine.subject import Subject
 from pytest_onnxcheck.errors import RunError
+from pytest_onnxcheck.files import building
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.excerpt import write_excerpt
 from pytest_onnxcheck.places import relative
@@ -85,8 +85,8 @@ def write_repro(
     model, variant = subject.model, subject.variant
     home = root / "repro" / _folder(root, model) / f"{variant.name}-{subject.target.name}"
     home.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
-        folder = Path(temporary) / "new"
+    with building(home.parent) as temporary:
+        folder = temporary / "new"
         folder.mkdir()
         _write_values(folder, subject, case)
         _write_state(folder, subject.reference)
@@ -101,7 +101,7 @@ def write_repro(
         shutil.copyfile(structures.__file__, folder / repro_script.STRUCTURES)
         shutil.copyfile(names.__file__, folder / repro_script.NAMES)
         _write_model(folder, subject, case, node)
-        _replace(home, folder, Path(temporary))
+        _replace(home, folder, temporary)
     return home
 
 

@@ -1,0 +1,49 @@
+"""Workers of pytest-xdist in another folder, as they are on another machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from project import Project, mlps
+
+from pytest_onnxcheck.record.record import load
+
+#: of which an artefact is not what PyTorch computes, in a check that is diagnosed
+MODELS = mlps("one", "two") + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-12 }\n"
+
+
+def test_records_and_repros_of_workers_elsewhere_are_as_if_made_here(project: Project):
+    project.manifest(MODELS, "[defaults.latency]\ndims = []")
+    project.pytest("--onnxcheck", "--onnxcheck-json=serial.json", "--onnxcheck-artifacts=serial")
+    hosts = [project.path.parent / f"{project.path.name}-host{n}" for n in (1, 2)]
+    tx = []
+    for host in hosts:
+        host.mkdir()
+        tx.append(f"--tx=popen//chdir={host}//python={sys.executable}")
+    result = project.run("--dist=loadscope", "--rsyncdir=.", *tx)
+    assert result.ret == 1
+    serial = json.loads((project.path / "serial.json").read_text())
+    outcomes = {check["nodeid"].partition("::")[2]: check["outcome"] for check in serial["checks"]}
+    assert project.outcomes() == outcomes
+    assert {"passed", "failed"} <= {*outcomes.values()}
+    # nothing is left of where the workers are
+    text = (project.path / "record.json").read_text()
+    assert not any(str(host) in text for host in hosts)
+    assert {entry.manifest for entry in load(project.path / "record.json").checks} == {
+        str(project.path / "models.toml")
+    }
+    # what reproduces the failure came along, and does it
+    failed = next(check for check in project.record["checks"] if check["outcome"] == "failed")
+    command = failed["measurement"]["diagnosis"]["repro"]
+    assert command == "python .onnxcheck/repro/two/torchscript-op17-fp32-cpu/repro.py"
+    assert any(command in line for line in result.outlines)
+    script = project.path / command.partition(" ")[2]
+    done = subprocess.run(
+        [sys.executable, script], cwd=project.path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1, done.stderr
+    assert "max_abs" in done.stdout
+    assert {path.name for path in Path(project.path, ".onnxcheck").iterdir()} == {"repro"}
