@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
-    *("building", "content_sha256", "file_sha256", "files_sha256", "hashed"),
-    *("not_found", "write_atomically"),
+    *("abandoned", "building", "content_sha256", "file_sha256", "files_sha256"),
+    *("hashed", "not_found", "write_atomically"),
 ]
 
 _CHUNK = 1 << 20

@@ -16,6 +16,7 @@ PACKAGE = Path(pytest_onnxcheck.__file__).parent
 #: imports whom is import-linter's to check: `[tool.importlinter]` in pyproject.toml.
 LIBRARIES = {
     "cli": {"click", "rich"},
+    "files": {"filelock"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},

@@ -189,6 +189,7 @@ def test_junit_files_are_joined(shards: list[str], capsys: pytest.CaptureFixture
         for tree in (one, joined)
     ]
     assert counts[0] == counts[1]
+    shutil.rmtree("merged")
     told = refused([*shards, *files, files[0]], capsys)
     assert "shard1.xml" in told
     assert "twice" in told

@@ -287,6 +287,7 @@ class CheckItem(pytest.Function):
         self._stages: dict[str, float] = {}
         self._told: pytest.TestReport | None = None
         self.failed_stage: str | None = None
+        self.lacked_target = False
         for entry in self.parent.model.xfail:
             if self._selected(entry):
                 self.add_marker(pytest.mark.xfail(reason=terminal(entry.reason), strict=True))
@@ -341,6 +342,7 @@ class CheckItem(pytest.Function):
         try:
             yield
         except (TargetAbsent, Unsupported) as error:
+            self.lacked_target = True
             asked = self._requires_target()
             if asked is not None and isinstance(error, TargetAbsent):
                 text = terminal(f"{error} {asked}")

@@ -49,6 +49,9 @@ def pytest_onnxcheck_targets(config: pytest.Config) -> dict[str, dict[str, Any]]
 def pytest_onnxcheck_update_record(config: pytest.Config, record: dict[str, Any]) -> None:
     """Change the record in place before it, and every report made from it, is written.
 
+    It is called before the first check too, with a record without checks: the unfinished record
+    begins with that.
+
     Add the build number::
 
         import os

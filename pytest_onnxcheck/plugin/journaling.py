@@ -81,7 +81,7 @@ class Journaling:
             self._finish(self._calls.pop(report.nodeid), again=report.failed)
 
     def end(self, exitstatus: int) -> bool:
-        """Whether the run made all its checks; else the unfinished record stays, to be gone on with.
+        """Whether the run made all its checks; else the unfinished record stays as it is.
 
         A worker of pytest-xdist that dies takes a check along, and `-x` leaves some out.
         """

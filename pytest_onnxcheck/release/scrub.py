@@ -29,7 +29,11 @@ def scrubbed(record: Mapping[str, Any], manifest: str, model: str, root: Path) -
     """
     own = {
         **record,
-        "manifests": [one for one in record.get("manifests", ()) if one["path"] == manifest],
+        "manifests": [
+            {**one, "models": [model]}
+            for one in record.get("manifests", ())
+            if one["path"] == manifest
+        ],
         "errors": [],
         "frontier": _of(record.get("frontier", ()), manifest, model),
         "checks": _of(record["checks"], manifest, model),

@@ -96,6 +96,7 @@ def test_an_entry_in_json():
                 "longer": False,
             }
         ],
+        "resumed": False,
     }
 
 

@@ -141,3 +141,14 @@ def test_two_processes_build_one_key_once(tmp_path):
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert log.read_text() == "built\n"
+
+
+def test_what_killed_builds_of_other_keys_left_is_removed(store):
+    store.get(FOLDER, "key", Builder())
+    (store.root / FOLDER / ".building-abc").mkdir()
+    elsewhere = store.root / "repro" / "net" / ".building-def"
+    elsewhere.mkdir(parents=True)
+    again = ArtefactStore(store.root)
+    assert leftovers(store) == ["key"]
+    assert not elsewhere.exists()
+    assert again.get(FOLDER, "key", Builder()).cached
