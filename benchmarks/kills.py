@@ -57,7 +57,7 @@ def pytest_pyfunc_call(pyfuncitem):
     with Path(os.environ["COUNTED"]).open("a") as file:
         file.write(pyfuncitem.nodeid + "\\n")
 """
-MODELS = 6
+MODELS = 4
 #: seconds after which what is left of a killed run is an orphan
 _PATIENCE = 15.0
 
@@ -132,16 +132,24 @@ def broken(folder: Path) -> Iterator[str]:
         yield f"left behind {left}"
 
 
-def kill(folder: Path, moment: float, chance: random.Random) -> str:
-    """Runs the gate and kills it; says who was killed."""
+def kill(folder: Path, after: int, delay: float, chance: random.Random) -> str | None:
+    """Runs the gate and kills it; says who was killed, None where it had ended by then.
+
+    Args:
+        folder: The project.
+        after: How many checks are begun before, on a machine of whatever speed.
+        delay: Seconds from then on.
+        chance: Says who is killed.
+    """
     running = start(folder, "first")
-    time.sleep(moment)
+    while len(lines(folder / "first")) < after and running.poll() is None:
+        time.sleep(0.01)
+    time.sleep(delay)
     workers = children(running.pid)
     whom = chance.choice(["pytest", "worker"]) if workers else "pytest"
-    if running.poll() is None:
-        os.kill(running.pid if whom == "pytest" else chance.choice(workers), signal.SIGKILL)
-    else:
-        whom = "nobody, it had ended"
+    if running.poll() is not None:
+        return None
+    os.kill(running.pid if whom == "pytest" else chance.choice(workers), signal.SIGKILL)
     running.wait()
     return whom
 
@@ -161,10 +169,14 @@ def main() -> None:
         expected = outcomes(load(whole / "record.json"))
         print(f"undisturbed: {len(expected)} checks in {seconds:.1f} s", flush=True)
         counts: Counter[str] = Counter()
-        for number in range(arguments.kills):
-            folder = project(root / f"kill{number}")
-            moment = chance.uniform(0, seconds)
-            whom = kill(folder, moment, chance)
+        number = 0
+        while number < arguments.kills:
+            folder = project(root / f"kill{number}-{chance.random()}")
+            after = chance.randrange(len(expected))
+            delay = chance.uniform(0, 0.5 if after else seconds / 2)
+            whom = kill(folder, after, delay, chance)
+            if whom is None:
+                continue
             deadline = time.monotonic() + _PATIENCE
             while processes(folder) and time.monotonic() < deadline:
                 time.sleep(0.1)
@@ -195,8 +207,9 @@ def main() -> None:
             counts["missing"] += len(missing)
             counts["corrupt or left behind"] += len(faults)
             for fault in (*twice, *wrong.items(), *missing, *faults):
-                print(textwrap.shorten(f"kill {number} ({whom}, {moment:.1f} s): {fault}", 200))
-            print(f"{number + 1}: {whom} at {moment:.1f} s, kept {len(finished)}", flush=True)
+                print(textwrap.shorten(f"kill {number} ({whom}): {fault}", 200))
+            number += 1
+            print(f"{number}: {whom} after {after} checks, kept {len(finished)}", flush=True)
         for what, count in counts.items():
             print(f"{count:6} {what}")
         bad = ("orphans", "unreadable records", "made twice", "other verdicts", "missing")

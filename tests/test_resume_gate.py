@@ -186,6 +186,22 @@ def test_a_torn_last_line_is_left_out_and_a_damaged_one_is_refused(counted: Proj
     result.stdout.fnmatch_lines(["*--onnxcheck-resume: *record.json:2: a damaged record*"])
 
 
+def test_what_somebody_changed_in_an_unfinished_record_is_made_anew(counted: Project):
+    made = killed(counted, "test_latency[cpu-batch1]")
+    path = counted.path / "record.json"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    of_checks = [line for line in lines if "report" in line]
+    of_checks[0]["report"]["when"] = {"no": "phase"}
+    of_checks[1]["checks"][0].pop("outcome")
+    of_checks[2]["basis"] = {}
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    assert counted.run("--onnxcheck-resume").ret == 0
+    assert len(made) == 3
+    assert len(run_checks(counted)) == 10
+    path.write_text(json.dumps(lines[0]) + '\n{"checks": [3]}\n')
+    assert counted.run("--onnxcheck-resume").ret == 4
+
+
 def test_a_kill_of_a_resumed_run_loses_nothing_of_the_one_before(counted: Project):
     made = killed(counted, "test_equivalence[cpu]")
     made += killed(counted, "test_latency[cpu-batch3]", "--onnxcheck-resume")

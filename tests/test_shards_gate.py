@@ -151,6 +151,7 @@ def test_what_is_double_is_red(shards: list[str], capsys: pytest.CaptureFixture[
         (lambda r: r["shard"].update(count=5), "shards of 4 and of 5"),
         (lambda r: r.update(exitstatus=3), "shard2.json: its run did not come to its end"),
         (lambda r: r.update(finished=False), "shard2.json is unfinished"),
+        (lambda r: r.pop("manifests"), "shard2.json does not say which manifest"),
     ],
 )
 def test_what_differs_is_told_with_the_record_that_does(

@@ -26,8 +26,19 @@ def apart(records: Sequence[Named], expected: ManifestFile | None = None) -> lis
         records: The records.
         expected: The manifest that they must be of, with all its models.
     """
+    unnamed = list(_without_manifest(records))
+    if unnamed:
+        return unnamed
     reasons = [*_unfinished(records), *_differing(records), *_shards(records)]
     return [*reasons, *_double(records), *_models(records, expected), *_checks(records)]
+
+
+def _without_manifest(records: Sequence[Named]) -> Iterator[str]:
+    """Records that do not say what their checks are of, as where a project's hook took it out."""
+    for name, record in records:
+        known = {manifest.path for manifest in record.manifests}
+        if any(entry.manifest not in known for entry in record.checks):
+            yield f"{name} does not say which manifest its checks are of (its key `manifests`)"
 
 
 def _unfinished(records: Sequence[Named]) -> Iterator[str]:

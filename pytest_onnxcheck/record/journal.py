@@ -99,8 +99,9 @@ def assembled(text: str, name: str) -> dict[str, Any] | None:
             checks.pop(entry["nodeid"], None)
             checks[entry["nodeid"]] = entry
         for key, value in line.items():
-            if isinstance(value, list):
-                record[key] = [*record.get(key, ()), *value]
+            known = record.get(key)
+            if isinstance(value, list) and isinstance(known, list):
+                record[key] = [*known, *value]
             elif key not in _ASIDE:
                 record[key] = value
     return record and {**record, "checks": list(checks.values())}
@@ -125,7 +126,7 @@ def recorded(path: Path) -> dict[str, Recorded] | None:
     for line in lines:
         for entry in line.get("checks", ()) if "format" not in line else ():
             found.pop(entry["nodeid"], None)
-            if "report" in line:
+            if "report" in line and "basis" in line:
                 found[entry["nodeid"]] = Recorded(entry, line["report"], line["basis"])
     return found
 
@@ -138,7 +139,7 @@ def _lines(text: str, name: str) -> Iterator[dict[str, Any]]:
             value = json.loads(line)
         except ValueError:
             value = None
-        if not isinstance(value, dict):
+        if not (isinstance(value, dict) and _is_line(value)):
             if number == 1:
                 return  # something else
             raise RecordError(
@@ -146,6 +147,15 @@ def _lines(text: str, name: str) -> Iterator[dict[str, Any]]:
                 "again without --onnxcheck-resume"
             )
         yield value
+
+
+def _is_line(value: dict[str, Any]) -> bool:
+    """Whether a line has what all have: checks are entries, and what is aside is a dict."""
+    checks = value.get("checks", [])
+    entries = isinstance(checks, list) and all(
+        isinstance(entry, dict) and isinstance(entry.get("nodeid"), str) for entry in checks
+    )
+    return entries and all(isinstance(value.get(key, {}), dict) for key in _ASIDE)
 
 
 def _cut_torn_line(path: Path) -> None:
