@@ -59,6 +59,29 @@ def test_a_workflow_runs_the_gate_with_options_that_exist(name: str):
     assert options <= set(re.findall(r"--onnxcheck[\w-]*", settings))
 
 
+@pytest.mark.parametrize("name", [name for name in WORKFLOWS if "sharded" in name])
+def test_shards_are_all_of_one_run_and_are_merged(name: str):
+    workflow = yaml.safe_load((ROOT / name).read_text())
+    jobs = workflow.get("jobs", workflow)
+    gate, merge = " ".join(strings(jobs["models"])), " ".join(strings(jobs["merge"]))
+    if "strategy" in jobs["models"]:
+        shards = jobs["models"]["strategy"]["matrix"]["shard"]
+        assert shards == list(range(1, len(shards) + 1))
+        assert "--onnxcheck-shard=${{ matrix.shard }}/${{ strategy.job-total }}" in gate
+        assert set(jobs["merge"]["needs"]) == {"models", "speed"}
+    else:
+        assert jobs["models"]["parallel"] > 1
+        assert "--onnxcheck-shard=$CI_NODE_INDEX/$CI_NODE_TOTAL" in gate
+    assert '-m "not latency"' in gate
+    assert "-m latency" in " ".join(strings(jobs["speed"]))
+    command = re.search(r"onnxcheck merge .*? --to \w+", merge)
+    assert command is not None
+    assert "--expect models.toml" in command[0]
+    options = set(re.findall(r"--[a-z]+", command[0]))
+    told = (ROOT / "tests" / "cli" / "snapshots" / "help-merge.txt").read_text()
+    assert options <= set(re.findall(r"--[a-z]+", told))
+
+
 def test_pre_commit_runs_what_lint_runs():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
     entries = {re.sub(r" --.*", "", hook["entry"]) for hook in hooks}
