@@ -54,6 +54,7 @@ Host {name}
   StrictHostKeyChecking accept-new
 """
 NAMES = ("one", "two")
+SPREAD = ("--dist=loadscope", "--max-worker-restart=0", "--rsyncdir=.")
 
 
 def free_port() -> int:
@@ -92,6 +93,7 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
 
 def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], project: Project):
     project.on_clock()
+    (project.path / "pytest.ini").write_text("[pytest]\n")  # the rootdir, wherever it is copied to
     project.manifest(
         mlps("first", "second", "third", "fourth")
         + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-12 }\n",
@@ -106,7 +108,7 @@ def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], proj
         for name, folder in hosts.items()
     ]
     checks = ("-m", "not latency", "--onnxcheck-json=checks.json")
-    result = project.pytest("--onnxcheck", *checks, "--dist=loadscope", "--rsyncdir=.", *tx)
+    result = project.pytest("--onnxcheck", *checks, *SPREAD, *tx)
     assert result.ret == 1
     for folder in hosts.values():  # each had a part
         assert list(folder.glob("gate/*/.onnxcheck/*/*/*/model.onnx"))
