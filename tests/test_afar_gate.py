@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +17,14 @@ MODELS = mlps("one", "two") + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e
 
 
 def test_records_and_repros_of_workers_elsewhere_are_as_if_made_here(project: Project):
-    (project.path / "pytest.ini").write_text("[pytest]\n")  # the rootdir, wherever it is copied to
     project.manifest(MODELS, "[defaults.latency]\ndims = []")
     project.pytest("--onnxcheck", "--onnxcheck-json=serial.json", "--onnxcheck-artifacts=serial")
     hosts = [project.path.parent / f"{project.path.name}-host{n}" for n in (1, 2)]
     tx = []
     for host in hosts:
-        host.mkdir()
+        shutil.copytree(project.path, host, ignore=shutil.ignore_patterns("serial*", ".*"))
         tx.append(f"--tx=popen//chdir={host}//python={sys.executable}")
-    result = project.run("--dist=loadscope", "--max-worker-restart=0", "--rsyncdir=.", *tx)
+    result = project.run("--dist=loadscope", "--max-worker-restart=0", *tx)
     assert result.ret == 1
     serial = json.loads((project.path / "serial.json").read_text())
     outcomes = {check["nodeid"].partition("::")[2]: check["outcome"] for check in serial["checks"]}

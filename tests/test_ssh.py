@@ -1,4 +1,4 @@
-"""Workers on two machines over ssh: `python -m tox run -e ssh`, with Debian's openssh-server.
+"""Workers on two machines over ssh: `python -m tox run -e ssh`, with Debian's openssh-server and rsync.
 
 The machines are two servers on this one, each with a work folder, keys and a port of its own.
 """
@@ -29,8 +29,8 @@ from records import check, differences
 REQUIRED = os.environ.get("ONNXCHECK_SSH") == "required"
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 
-if not REQUIRED and (SSHD is None or shutil.which("ssh") is None or os.geteuid() != 0):
-    pytest.skip("tox run -e ssh: needs openssh-server, and root", allow_module_level=True)
+if not REQUIRED and (SSHD is None or shutil.which("rsync") is None or os.geteuid() != 0):
+    pytest.skip("tox run -e ssh: needs openssh-server, rsync, and root", allow_module_level=True)
 
 SERVER = """
 Port {port}
@@ -54,7 +54,7 @@ Host {name}
   StrictHostKeyChecking accept-new
 """
 NAMES = ("one", "two")
-SPREAD = ("--dist=loadscope", "--max-worker-restart=0", "--rsyncdir=.")
+SPREAD = ("--dist=loadscope", "--max-worker-restart=0")
 
 
 def free_port() -> int:
@@ -93,7 +93,6 @@ def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Path]]
 
 def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], project: Project):
     project.on_clock()
-    (project.path / "pytest.ini").write_text("[pytest]\n")  # the rootdir, wherever it is copied to
     project.manifest(
         mlps("first", "second", "third", "fourth")
         + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-12 }\n",
@@ -101,6 +100,18 @@ def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], proj
     )
     assert project.pytest("--onnxcheck", "--onnxcheck-json=serial.json").ret == 1
     shutil.rmtree(project.path / ".onnxcheck")
+    for name, folder in hosts.items():
+        ssh = f"ssh -F {folder / 'config'}"
+        command = [
+            "rsync",
+            "-a",
+            "--exclude=.*",
+            "-e",
+            ssh,
+            f"{project.path}/",
+            f"{name}:{folder}/gate",
+        ]
+        subprocess.run(command, check=True)
     package = Path(pytest_onnxcheck.__file__).parent.parent
     tx = [
         f"--tx=ssh={name}//ssh_config={folder / 'config'}//python={sys.executable}"
@@ -111,7 +122,7 @@ def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], proj
     result = project.pytest("--onnxcheck", *checks, *SPREAD, *tx)
     assert result.ret == 1
     for folder in hosts.values():  # each had a part
-        assert list(folder.glob("gate/*/.onnxcheck/*/*/*/model.onnx"))
+        assert list(folder.glob("gate/.onnxcheck/*/*/*/model.onnx"))
     assert not list(project.path.glob(".onnxcheck/*/*/*/model.onnx"))
     repro = project.path / ".onnxcheck/repro/fourth/torchscript-op17-fp32-cpu/repro.py"
     again = subprocess.run([sys.executable, repro], cwd=project.path, check=False)
