@@ -1,4 +1,4 @@
-"""Workers on two machines over ssh: `python -m tox run -e ssh`, with Debian's openssh-server and rsync.
+"""Workers on two machines over ssh: `tox run -e ssh`, with Debian's openssh-server and rsync.
 
 The machines are two servers on this one, each with a work folder, keys and a port of its own.
 """
