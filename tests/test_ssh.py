@@ -102,20 +102,13 @@ def test_two_machines_and_a_serial_step_are_one_run(hosts: dict[str, Path], proj
     shutil.rmtree(project.path / ".onnxcheck")
     for name, folder in hosts.items():
         ssh = f"ssh -F {folder / 'config'}"
-        command = [
-            "rsync",
-            "-a",
-            "--exclude=.*",
-            "-e",
-            ssh,
-            f"{project.path}/",
-            f"{name}:{folder}/gate",
-        ]
+        to = f"{name}:{folder}/gate"
+        command = ["rsync", "-a", "--exclude=.*", "-e", ssh, f"{project.path}/", to]
         subprocess.run(command, check=True)
     package = Path(pytest_onnxcheck.__file__).parent.parent
+    python = f"env PYTHONPATH={package} OMP_NUM_THREADS=1 {sys.executable}"
     tx = [
-        f"--tx=ssh={name}//ssh_config={folder / 'config'}//python={sys.executable}"
-        f"//chdir={folder / 'gate'}//env:PYTHONPATH={package}//env:OMP_NUM_THREADS=1"
+        f"--tx=ssh={name}//ssh_config={folder / 'config'}//python={python}//chdir={folder / 'gate'}"
         for name, folder in hosts.items()
     ]
     checks = ("-m", "not latency", "--onnxcheck-json=checks.json")

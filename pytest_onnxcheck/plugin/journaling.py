@@ -76,7 +76,7 @@ class Journaling:
         if hasattr(report, "onnxcheck"):
             self._calls[report.nodeid] = report
             self._made.add(report.nodeid)
-            self.resumed += report.onnxcheck["resumed"]
+            self.resumed += report.onnxcheck.get("resumed", False)
         if report.when == "teardown" and report.nodeid in self._calls:
             self._finish(self._calls.pop(report.nodeid), again=report.failed)
 
