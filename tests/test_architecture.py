@@ -20,7 +20,7 @@ LIBRARIES = {
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
-    "release": {"pydantic"},
+    "release": {"mlflow", "pydantic", "requests"},
     "report": {"jinja2", "markupsafe"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},

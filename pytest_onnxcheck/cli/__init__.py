@@ -18,6 +18,7 @@ from pytest_onnxcheck.cli.history import history
 from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
 from pytest_onnxcheck.cli.printing import echo
+from pytest_onnxcheck.cli.register import register
 from pytest_onnxcheck.cli.release import release
 from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
@@ -31,7 +32,7 @@ __all__ = ["commands", "main"]
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
-    *(report, table, compare, frontier, release, verify, history, schema, doctor),
+    *(report, table, compare, frontier, release, verify, register, history, schema, doctor),
 )
 
 
