@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "files_sha256", "hashed", "not_found", "write_atomically"]
+__all__ = ["file_sha256", "files_sha256", "flush", "hashed", "not_found", "write_atomically"]
 
 _CHUNK = 1 << 20
 
@@ -51,3 +51,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk, or the list of what is in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
