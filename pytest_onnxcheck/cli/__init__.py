@@ -19,6 +19,7 @@ from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
 from pytest_onnxcheck.cli.printing import echo
 from pytest_onnxcheck.cli.publish import publish
+from pytest_onnxcheck.cli.register import register
 from pytest_onnxcheck.cli.release import release
 from pytest_onnxcheck.cli.releases import releases
 from pytest_onnxcheck.cli.report import report
@@ -33,7 +34,7 @@ __all__ = ["commands", "main"]
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
-    *(report, table, compare, frontier, release, verify, publish, releases),
+    *(report, table, compare, frontier, release, verify, publish, releases, register),
     *(history, schema, doctor),
 )
 
