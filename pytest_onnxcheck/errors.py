@@ -13,6 +13,7 @@
         ├── BehaviourError    the model's outputs are random, or depend on earlier calls
         ├── ExportError       PyTorch -> ONNX
         ├── QuantizeError     fp32 artefact -> another precision
+        ├── CacheError        an artefact cannot be kept: the disk is full, the folder read-only
         └── RunError          ONNX Runtime refused, crashed or fell back
             ├── TargetAbsent  this machine has no such target (a skip, not a failure)
             └── Unsupported   the target has no kernels for the precision asked for (a skip)
@@ -26,6 +27,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BehaviourError",
+    "CacheError",
     "CheckpointError",
     "ExportError",
     "HistoryError",
@@ -98,6 +100,10 @@ class ExportError(StageError):
 
 class QuantizeError(StageError):
     """The fp32 artefact could not be turned into the precision asked for."""
+
+
+class CacheError(StageError):
+    """What was built cannot be kept: the folder cannot be written to, or there is no room left."""
 
 
 class RunError(StageError):
