@@ -12,6 +12,7 @@ __all__ = [
     "contents_sha256",
     "file_sha256",
     "files_sha256",
+    "flush",
     "hashed",
     "not_found",
     "write_atomically",
@@ -64,3 +65,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk, or the list of what is in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
