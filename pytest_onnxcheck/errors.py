@@ -8,6 +8,7 @@
     ├── RecordError           the record of a run cannot be read
     ├── ReleaseError          nothing is released, or a bundle is not what it was (every reason)
     ├── StorageError          an object storage or a folder of releases cannot be read or written
+    │   └── ChangedError      an object is not what was stored
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -29,6 +30,7 @@ from collections.abc import Iterable
 __all__ = [
     "BehaviourError",
     "CacheError",
+    "ChangedError",
     "CheckpointError",
     "ExportError",
     "HistoryError",
@@ -76,6 +78,10 @@ class ReleaseError(OnnxCheckError):
 
 class StorageError(OnnxCheckError):
     """An object could not be stored, found or read; the text says where, why, and what to do."""
+
+
+class ChangedError(StorageError):
+    """An object has another hash than it was stored with, or was asked for."""
 
 
 class StageError(OnnxCheckError):

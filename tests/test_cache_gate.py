@@ -113,6 +113,39 @@ def test_what_was_altered_is_told_and_built_again(project: Project):
     assert path.read_bytes() == before
 
 
+def test_machines_share_builds_through_a_remote(project: Project):
+    project.manifest(MLP.format(name="net"))
+    remote = f"--onnxcheck-cache-remote={(project.path / 'store').as_uri()}"
+    assert project.run(remote, *LOOK).ret == 0
+    assert sources(project) == {"fp32 export": "built"}
+    shutil.rmtree(project.path / ".onnxcheck")
+    assert project.run(remote, *LOOK).ret == 0
+    assert sources(project) == {"fp32 export": "remote"}
+    assert project.run(remote, *LOOK).ret == 0
+    assert sources(project) == {"fp32 export": "local"}
+
+
+def test_a_remote_that_is_altered_or_down_changes_no_verdict(project: Project):
+    project.manifest(MLP.format(name="net"))
+    store = project.path / "store"
+    remote = f"--onnxcheck-cache-remote={store.as_uri()}"
+    assert project.run(remote, "-m", "export").ret == 0
+    for path in store.glob("objects/*"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    shutil.rmtree(project.path / ".onnxcheck")
+    result = project.run(remote, "-m", "export")
+    assert (result.ret, sources(project)) == (0, {"fp32 export": "built"})
+    (line,) = [line for line in result.outlines if line.startswith("cache  ")]
+    assert "model.onnx has other contents than were built: not used, but built again" in line
+    shutil.rmtree(store)
+    store.write_text("no folder")
+    shutil.rmtree(project.path / ".onnxcheck")
+    result = project.run(remote, "-m", "export")
+    assert (result.ret, sources(project)) == (0, {"fp32 export": "built"})
+    (line,) = [line for line in result.outlines if line.startswith("cache  ")]
+    assert line.endswith("Artefacts are built here; it is not asked again in this run")
+
+
 @pytest.mark.parametrize("workers", [(), ("-p", "xdist", "-n", "2")])
 def test_a_folder_that_cannot_be_used_is_told_once(project: Project, workers: tuple[str, ...]):
     project.manifest(MLP.format(name="one") + MLP.format(name="two"))
@@ -147,6 +180,8 @@ def test_the_size_is_kept_to_and_may_stand_in_the_ini_file(project: Project):
         ("", ["--onnxcheck-cache-size=much"], "argument --onnxcheck-cache-size: 'much' is no size"),
         ("onnxcheck_cache_size = -1", [], "onnxcheck_cache_size: '-1' is no size: write 500MB"),
         ("", ["--onnxcheck-cache="], "--onnxcheck-cache=: no path is given"),
+        ("", ["--onnxcheck-cache-remote="], "--onnxcheck-cache-remote: the address is empty"),
+        ("onnxcheck_cache_remote = ftp://host/x", [], "ftp://… is no store that is known here"),
     ],
 )
 def test_a_size_or_folder_that_is_none_is_wrong_usage(

@@ -6,11 +6,14 @@ import errno
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from pytest_onnxcheck.cache.entry import AlteredError, Build
 from pytest_onnxcheck.cache.folder import Folder, home_of
-from pytest_onnxcheck.errors import CacheError
+from pytest_onnxcheck.cache.remote import Remote
+from pytest_onnxcheck.errors import CacheError, StorageError
+from pytest_onnxcheck.progress import stage
+from pytest_onnxcheck.storage import Address
 
 __all__ = ["BuildCache", "Found", "Source"]
 
@@ -46,6 +49,23 @@ class _Wanted:
     check: Callable[[Path, Build], None]
 
 
+class _Behind(Protocol):
+    """Where a build may be copied from: a folder, or the remote."""
+
+    @property
+    def name(self) -> str:
+        """Its path or address."""
+        ...
+
+    def copy(self, place: str, key: str, to: Path) -> Build | None:
+        """Copies a build into a folder, and checks it there; None where there is none."""
+        ...
+
+    def reject(self, key: str) -> None:
+        """Says that what was copied is not what was built."""
+        ...
+
+
 class BuildCache:
     """Builds under keys: found, or made and kept.
 
@@ -56,16 +76,27 @@ class BuildCache:
         own: The run's own folder.
         shared: A folder that others use too; None where there is none.
         limit: Bytes that the folder in use is held to, see `Folder`.
+        remote: The store that is asked for what is in no folder, and is given what is built. One
+            that does not answer is not asked again.
 
     Attributes:
         told: What the user should know, each once.
     """
 
-    def __init__(self, own: Path, shared: Path | None = None, *, limit: int | None = None) -> None:
+    def __init__(
+        self,
+        own: Path,
+        shared: Path | None = None,
+        *,
+        limit: int | None = None,
+        remote: Address | None = None,
+    ) -> None:
         self.told: list[str] = []
         self._own = Folder(own, limit if shared is None else None)
         self._shared = None if shared is None else Folder(shared, limit)
         self._read_only: Folder | None = None
+        self._remote = None if remote is None else Remote(remote)
+        self._stores = self._remote is not None
         self._damage_told = False
 
     def get(
@@ -120,7 +151,10 @@ class BuildCache:
         try:
             with folder.held(wanted.place, wanted.key) as home:
                 found = self._kept(folder, home, wanted)
-                return found or Found(home, folder.fill(home, made), "built")
+                if found is None:
+                    found = Found(home, folder.fill(home, made), "built")
+                    self._store(found, wanted.place)
+                return found
         except Exception as error:
             causes = [*_of_the_system(error)]
             if failed or not causes:
@@ -133,14 +167,41 @@ class BuildCache:
             build = folder.read(home, wanted.key)
             if build is not None:
                 wanted.check(home, build)
+                return Found(home, build, "local")
         except AlteredError as error:
-            build = None
             self._tell_damage(folder, wanted, error)
-        if build is None and self._read_only is not None:
+        if self._read_only is not None:
             build = self._copied(self._read_only, folder, home, wanted)
-        return None if build is None else Found(home, build, "local")
+            if build is not None:
+                return Found(home, build, "local")
+        build = self._fetched(folder, home, wanted)
+        return None if build is None else Found(home, build, "remote")
 
-    def _copied(self, source: Folder, folder: Folder, home: Path, wanted: _Wanted) -> Build | None:
+    def _fetched(self, folder: Folder, home: Path, wanted: _Wanted) -> Build | None:
+        if self._remote is None:
+            return None
+        try:
+            with stage("asking the remote cache", *wanted.place.split("/", 1)):
+                return self._copied(self._remote, folder, home, wanted)
+        except StorageError as error:
+            self.told.append(
+                f"{error}. Artefacts are built here; it is not asked again in this run"
+            )
+            self._remote = None
+            return None
+
+    def _store(self, found: Found, place: str) -> None:
+        """Gives a build to the remote. Whoever may only read it goes on reading."""
+        if self._remote is None or not self._stores:
+            return
+        try:
+            with stage("storing in the remote cache", *place.split("/", 1)):
+                self._remote.keep(found.build, found.home)
+        except StorageError as error:
+            self.told.append(f"{error}. What is built here is not stored there")
+            self._stores = False
+
+    def _copied(self, source: _Behind, folder: Folder, home: Path, wanted: _Wanted) -> Build | None:
         def copy(work: Path) -> Build:
             build = source.copy(wanted.place, wanted.key, work)
             if build is None:
@@ -152,15 +213,16 @@ class BuildCache:
             return folder.fill(home, copy)
         except AlteredError as error:
             self._tell_damage(source, wanted, error)
+            source.reject(wanted.key)
         except _NotThereError:
             pass
         return None
 
-    def _tell_damage(self, folder: Folder, wanted: _Wanted, error: AlteredError) -> None:
+    def _tell_damage(self, where: _Behind, wanted: _Wanted, error: AlteredError) -> None:
         """Tells of the first entry that is not what was built: on a bad disk all are."""
         if not self._damage_told:
             name = home_of(wanted.place, wanted.key)
-            self.told.append(f"{folder.root}: {name}: {error}: not used, but built again")
+            self.told.append(f"{where.name}: {name}: {error}: not used, but built again")
         self._damage_told = True
 
 

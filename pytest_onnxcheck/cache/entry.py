@@ -13,7 +13,7 @@ from typing import Any
 from pytest_onnxcheck.files import hashed, write_atomically
 from pytest_onnxcheck.measurement import HashedFile
 
-__all__ = ["KEY", "RECORD", "AlteredError", "Build", "described", "read", "seal"]
+__all__ = ["KEY", "LONGEST", "RECORD", "AlteredError", "Build", "described", "read", "seal"]
 
 #: the file that an entry is described by; it is written last
 RECORD = "build.json"
@@ -25,7 +25,7 @@ KEY = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 #: bytes of the largest `build.json` that is read: ours have some kilobytes
-_LONGEST = 1 << 20
+LONGEST = 1 << 20
 
 
 class AlteredError(Exception):
@@ -114,7 +114,7 @@ def described(home: Path) -> Build:
     try:
         if not stat.S_ISDIR(home.lstat().st_mode):
             raise AlteredError("no folder, but a link or a file")
-        _regular(home / RECORD, 0, _LONGEST)
+        _regular(home / RECORD, 0, LONGEST)
         return Build.from_json((home / RECORD).read_bytes())
     except OSError as error:
         raise AlteredError(f"{RECORD}: {error.strerror}") from None

@@ -69,6 +69,11 @@ class Folder:
         self._left: int | None = None
         self._users = Users(root)
 
+    @property
+    def name(self) -> str:
+        """Its path."""
+        return str(self.root)
+
     @contextlib.contextmanager
     def held(self, place: str, key: str) -> Iterator[Path]:
         """An entry's folder; in the meantime no other process reads, builds or removes it.
@@ -105,7 +110,9 @@ class Folder:
             make: Writes the files into the folder that it is given.
         """
         _remove(home)
-        with tempfile.TemporaryDirectory(dir=home.parent, prefix=".building-") as temporary:
+        with tempfile.TemporaryDirectory(
+            dir=home.parent, prefix=".building-", ignore_cleanup_errors=True
+        ) as temporary:
             work = Path(temporary) / "work"
             work.mkdir()
             build = make(work)
@@ -138,6 +145,9 @@ class Folder:
             if error.errno not in _UNREADABLE or not str(error.filename).startswith(str(home)):
                 raise
             raise AlteredError(f"{Path(error.filename).name}: {error.strerror}") from None
+
+    def reject(self, key: str) -> None:
+        """Nothing: what may not be written to stays as it is."""
 
     def entries(self) -> list[Kept]:
         """All entries, damaged ones included, those that were not used for longest first."""

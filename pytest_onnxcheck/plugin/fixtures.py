@@ -62,7 +62,12 @@ def onnxcheck_builds(pytestconfig: pytest.Config) -> Builds:
     from pytest_onnxcheck.plugin.settings import SETTINGS
 
     settings = pytestconfig.stash[SETTINGS]
-    cache = BuildCache(settings.artifacts, settings.cache, limit=settings.cache_size)
+    cache = BuildCache(
+        settings.artifacts,
+        settings.cache,
+        limit=settings.cache_size,
+        remote=settings.cache_remote,
+    )
     return Builds(settings.artifacts, cache)
 
 

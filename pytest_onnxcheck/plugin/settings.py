@@ -6,11 +6,15 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_onnxcheck.digits import byte_count
 from pytest_onnxcheck.places import HISTORY
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.storage import Address
 
 __all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_size"]
 
@@ -36,6 +40,7 @@ class Settings:
     artifacts: Path
     cache: Path | None
     cache_size: int | None
+    cache_remote: Address | None
     json: Path | None
     html: Path | None
     codequality: Path | None
@@ -83,6 +88,7 @@ class Settings:
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
             cache=path("onnxcheck_cache"),
             cache_size=_cache_size(config),
+            cache_remote=_cache_remote(config),
             json=path("onnxcheck_json"),
             html=path("onnxcheck_html"),
             codequality=path("onnxcheck_codequality"),
@@ -190,6 +196,7 @@ def add_options(parser: pytest.Parser) -> None:
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
     parser.addini("onnxcheck_cache_size", "Default of --onnxcheck-cache-size.")
+    parser.addini("onnxcheck_cache_remote", "Default of --onnxcheck-cache-remote.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
     parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
@@ -209,6 +216,26 @@ def _add_cache(group: pytest.OptionGroup) -> None:
         type=parse_size,
         help="Hold that folder to a size, as 20GB: what was not used for longest is removed.",
     )
+    group.addoption(
+        "--onnxcheck-cache-remote",
+        metavar="URI",
+        help="Fetch artefacts from there, and store there what is built: s3://BUCKET/PREFIX or "
+        "file:///FOLDER.",
+    )
+
+
+def _cache_remote(config: pytest.Config) -> Address | None:
+    option: str | None = config.getoption("onnxcheck_cache_remote")
+    text = config.getini("onnxcheck_cache_remote") if option is None else option
+    if option is None and not text:
+        return None
+    from pytest_onnxcheck.errors import StorageError
+    from pytest_onnxcheck.storage import parse
+
+    try:
+        return parse(text)
+    except StorageError as error:
+        raise pytest.UsageError(f"--onnxcheck-cache-remote: {error}") from None
 
 
 def _cache_size(config: pytest.Config) -> int | None:
