@@ -390,7 +390,7 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
         *("--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept"),
         *("--onnxcheck-strict", "--onnxcheck-json=record.json", "--onnxcheck-history=history"),
         *("--onnxcheck-artifacts=built", "--onnxcheck-manifest=models.toml"),
-        *("--onnxcheck-model=n*", "--onnxcheck-target=cpu"),
+        *("--onnxcheck-model=n*", "--onnxcheck-target=cpu", "--onnxcheck-ahead=1"),
     ],
 )
 def test_an_option_without_the_gate_is_refused(project: Project, option: str):

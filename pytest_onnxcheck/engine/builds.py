@@ -44,7 +44,13 @@ class Builds:
         root: The artefacts' folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, opened: bool = True) -> None:
+        """Builds nothing yet.
+
+        Args:
+            root: The artefacts' folder; it need not be there.
+            opened: Whether sessions will be opened here too: the sandbox's child starts at once.
+        """
         self.root = root
         self._store = ArtefactStore(root)
         self._last: Reference | None = None
@@ -55,7 +61,8 @@ class Builds:
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
         logging.getLogger("torch.__trace").addFilter(_nothing)
-        sandbox.start()
+        if opened:
+            sandbox.start()
 
     def reference(self, model: Model) -> Reference:
         """The PyTorch reference of a model.

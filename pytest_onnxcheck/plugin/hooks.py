@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from importlib.util import find_spec
@@ -68,7 +69,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        divide_threads(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1)))
+        divide_threads(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1 + settings.ahead)))
+    spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+    if settings.ahead and not spread:
+        _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():
             raise pytest.UsageError(
@@ -78,6 +82,14 @@ def pytest_configure(config: pytest.Config) -> None:
                 "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+
+
+def _build_ahead(config: pytest.Config, settings: Settings) -> None:
+    if not hasattr(signal, "SIGSTOP"):
+        raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
+    from pytest_onnxcheck.plugin.ahead import Ahead
+
+    config.pluginmanager.register(Ahead(settings.ahead, settings.artifacts), "onnxcheck-ahead")
 
 
 def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:

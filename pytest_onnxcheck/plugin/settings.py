@@ -45,6 +45,7 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    ahead: int
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -90,6 +91,7 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            ahead=config.getoption("onnxcheck_ahead"),
         )
 
 
@@ -166,6 +168,13 @@ def add_options(parser: pytest.Parser) -> None:
         type=parse_amount,
         default=0.0,
         help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
+    )
+    group.addoption(
+        "--onnxcheck-ahead",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Build later models in N child processes while checks run; none under pytest-xdist.",
     )
     group.addoption(
         "--onnxcheck-frontier",

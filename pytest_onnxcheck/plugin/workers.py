@@ -15,7 +15,7 @@ from pytest_onnxcheck.plugin.schedule import earlier_seconds, pieces, seconds_of
 __all__ = ["ModelScheduling"]
 
 
-class ModelScheduling(LoadScopeScheduling):
+class ModelScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist is not typed
     """Gives a worker that is free the piece of work that takes longest; see `schedule.pieces`."""
 
     def _split_scope(self, nodeid: str) -> str:
