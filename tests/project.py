@@ -177,6 +177,15 @@ class Project:
             check["nodeid"].partition("::")[2]: check["outcome"] for check in self.record["checks"]
         }
 
+    def hashes(self) -> dict[str, str]:
+        """Node id without the manifest's name -> hash of the artefact, from the record."""
+        measured = {
+            check["nodeid"].partition("::")[2]: check.get("measurement") or {}
+            for check in self.record["checks"]
+        }
+        files = {name: found["file"] for name, found in measured.items() if "file" in found}
+        return {name: file["sha256"] for name, file in files.items()}
+
     def reason(self, nodeid: str) -> str:
         """The reason the record gives for a check."""
         checks = {check["nodeid"].partition("::")[2]: check for check in self.record["checks"]}

@@ -49,7 +49,14 @@ class Builds:
         root: The artefacts' folder.
     """
 
-    def __init__(self, root: Path, cache: BuildCache | None = None) -> None:
+    def __init__(self, root: Path, cache: BuildCache | None = None, *, opened: bool = True) -> None:
+        """Builds nothing yet.
+
+        Args:
+            root: The artefacts' folder; it need not be there.
+            cache: Where builds are kept; in `root` where none is given.
+            opened: Whether sessions will be opened here too: the sandbox's child starts at once.
+        """
         self.root = root
         self._cache = BuildCache(root) if cache is None else cache
         self._store = ArtefactStore(self._cache)
@@ -61,7 +68,8 @@ class Builds:
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
         logging.getLogger("torch.__trace").addFilter(_nothing)
-        sandbox.start()
+        if opened:
+            sandbox.start()
 
     @property
     def told(self) -> list[str]:

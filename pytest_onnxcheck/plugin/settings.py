@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,18 @@ from pytest_onnxcheck.digits import byte_count
 from pytest_onnxcheck.places import HISTORY
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.cache.builds import BuildCache
     from pytest_onnxcheck.storage import Address
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_size"]
+__all__ = [
+    "SETTINGS",
+    "Settings",
+    "add_options",
+    "build_cache",
+    "parse_amount",
+    "parse_count",
+    "parse_size",
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    ahead: int
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -101,6 +113,7 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            ahead=config.getoption("onnxcheck_ahead"),
         )
 
 
@@ -178,6 +191,13 @@ def add_options(parser: pytest.Parser) -> None:
         type=parse_amount,
         default=0.0,
         help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
+    )
+    group.addoption(
+        "--onnxcheck-ahead",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Build later models in N child processes while checks run; none under pytest-xdist.",
     )
     group.addoption(
         "--onnxcheck-frontier",
@@ -264,6 +284,19 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         "--onnxcheck-no-github",
         action="store_true",
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
+    )
+
+
+def build_cache(settings: Settings) -> Callable[[], BuildCache]:
+    """What opens the place where artefacts are kept; it can be pickled."""
+    from pytest_onnxcheck.cache.builds import BuildCache
+
+    return partial(
+        BuildCache,
+        settings.artifacts,
+        settings.cache,
+        limit=settings.cache_size,
+        remote=settings.cache_remote,
     )
 
 
