@@ -23,7 +23,6 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processe
 #: has the first check wait for something that a child does; the end of the wait is no verdict
 CONFTEST = """
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,6 @@ import os
 import signal
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 from nets import mlp
