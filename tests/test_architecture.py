@@ -15,6 +15,7 @@ PACKAGE = Path(pytest_onnxcheck.__file__).parent
 #: layer or room -> the third-party packages it may import, inside functions too. Who of our own
 #: imports whom is import-linter's to check: `[tool.importlinter]` in pyproject.toml.
 LIBRARIES = {
+    "cache": {"filelock"},
     "cli": {"click", "rich"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
@@ -26,7 +27,7 @@ LIBRARIES = {
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
-    "engine.artefacts": {"filelock", "onnx", "onnx_ir"},
+    "engine.artefacts": {"onnx", "onnx_ir"},
     "engine.mutants": {"numpy", "onnx"},
     "engine.oracle": {"hypothesis", "numpy", "sklearn", "torch"},
     "engine.runtime": {"numpy", "onnx", "onnxruntime", "torch"},

@@ -369,6 +369,8 @@ class CheckItem(pytest.Function):
         if report.failed:
             put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
+        builds = self.funcargs.get("onnxcheck_builds")
+        report.onnxcheck_cache = list(getattr(builds, "told", ()))  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]

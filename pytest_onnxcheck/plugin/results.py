@@ -33,6 +33,7 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.cache: dict[str, None] = {}  # what workers say of it, each text once
         self.outputs = Outputs(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -42,6 +43,7 @@ class Results:
             from pytest_onnxcheck.record.entry import Entry
 
             self.entries.append(Entry.from_json(written))
+            self.cache |= dict.fromkeys(getattr(report, "onnxcheck_cache", ()))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keeps what could not be collected: a wrong manifest or model."""
@@ -189,6 +191,8 @@ class Results:
         if shown.verbosity >= 0:
             terminalreporter.section("onnxcheck")
         lines = [*summary(self.entries, shown)]
+        for text in self.cache:
+            lines += told(f"cache  {text}", shown.width, {"yellow": True})
         for text, markup in self.told:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:

@@ -6,12 +6,17 @@ import argparse
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_onnxcheck.digits import byte_count
 from pytest_onnxcheck.places import HISTORY
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
+if TYPE_CHECKING:
+    from pytest_onnxcheck.storage import Address
+
+__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_size"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,9 @@ class Settings:
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
     artifacts: Path
+    cache: Path | None
+    cache_size: int | None
+    cache_remote: Address | None
     json: Path | None
     html: Path | None
     codequality: Path | None
@@ -78,6 +86,9 @@ class Settings:
             targets=tuple(config.getoption("onnxcheck_target") or ()),
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
+            cache=path("onnxcheck_cache"),
+            cache_size=_cache_size(config),
+            cache_remote=_cache_remote(config),
             json=path("onnxcheck_json"),
             html=path("onnxcheck_html"),
             codequality=path("onnxcheck_codequality"),
@@ -132,6 +143,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="Where artefacts are built and kept (default: .onnxcheck in the rootdir).",
     )
+    _add_cache(group)
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
     )
@@ -182,10 +194,59 @@ def add_options(parser: pytest.Parser) -> None:
     )
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
+    parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
+    parser.addini("onnxcheck_cache_size", "Default of --onnxcheck-cache-size.")
+    parser.addini("onnxcheck_cache_remote", "Default of --onnxcheck-cache-remote.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
     parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
+
+
+def _add_cache(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-cache",
+        metavar="DIR",
+        help="Keep artefacts there, where other jobs and checkouts find them too (default: in the "
+        "folder of --onnxcheck-artifacts).",
+    )
+    group.addoption(
+        "--onnxcheck-cache-size",
+        metavar="SIZE",
+        type=parse_size,
+        help="Hold that folder to a size, as 20GB: what was not used for longest is removed.",
+    )
+    group.addoption(
+        "--onnxcheck-cache-remote",
+        metavar="URI",
+        help="Fetch artefacts from there, and store there what is built: s3://BUCKET/PREFIX or "
+        "file:///FOLDER.",
+    )
+
+
+def _cache_remote(config: pytest.Config) -> Address | None:
+    option: str | None = config.getoption("onnxcheck_cache_remote")
+    text = config.getini("onnxcheck_cache_remote") if option is None else option
+    if option is None and not text:
+        return None
+    from pytest_onnxcheck.errors import StorageError
+    from pytest_onnxcheck.storage import parse
+
+    try:
+        return parse(text)
+    except StorageError as error:
+        raise pytest.UsageError(f"--onnxcheck-cache-remote: {error}") from None
+
+
+def _cache_size(config: pytest.Config) -> int | None:
+    option: int | None = config.getoption("onnxcheck_cache_size")
+    ini = config.getini("onnxcheck_cache_size")
+    if option is not None or not ini:
+        return option
+    try:
+        return parse_size(ini)
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"onnxcheck_cache_size: {error}") from None
 
 
 def _add_reports(group: pytest.OptionGroup) -> None:
@@ -215,6 +276,14 @@ def parse_amount(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
     return number
+
+
+def parse_size(text: str) -> int:
+    """The `type` of options that take a number of bytes."""
+    try:
+        return byte_count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_count(text: str) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.errors import StorageError
+from pytest_onnxcheck.errors import ChangedError, StorageError
 from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.storage.address import Address, checked_key
 from pytest_onnxcheck.storage.failures import code_of, told
@@ -61,7 +61,7 @@ class S3Store:
             sha256 = _sha256(source)
         headers = {**(metadata or {}), _SHA256: sha256}
         there = self.head(key)
-        if there is not None and there.metadata == headers:
+        if there is not None and headers.items() <= there.metadata.items():
             return
         with self._told(key):
             size = len(source) if isinstance(source, bytes) else source.stat().st_size
@@ -75,7 +75,7 @@ class S3Store:
                 return
             upload(self._client, self._object(key), source, headers, sha256)
         there = self.head(key)
-        if there is None or there.metadata != headers or there.size != size:
+        if there is None or there.size != size or not headers.items() <= there.metadata.items():
             raise StorageError(
                 f"{self.uri(key)} is not what was sent: another process stores it too: try again"
             )
@@ -128,7 +128,7 @@ class S3Store:
                 self._client.download_file(*self._object(key).values(), str(temporary))
                 found, expected = file_sha256(temporary), sha256 or there.sha256
                 if expected not in (None, found):
-                    raise StorageError(
+                    raise ChangedError(
                         f"{self.uri(key)} was changed: it has SHA-256 {found[:12]}…, and should "
                         f"have {str(expected)[:12]}…"
                     )
