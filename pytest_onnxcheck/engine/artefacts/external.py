@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.graph.faults import tensor_bytes
 from pytest_onnxcheck.engine.graph.walk import tensors
+from pytest_onnxcheck.places import leads_out
 
 if TYPE_CHECKING:
     import onnx
@@ -140,7 +141,7 @@ def _of_file(path: Path, location: str, parts: list[_Part]) -> Iterator[str]:
 
 def _file_fault(path: Path, location: str) -> str | None:
     """Why a data file may not be opened, or is not there; nothing outside is looked at."""
-    if _leads_out(location):
+    if leads_out(location):
         return (
             "lies outside of the artefact's folder: it is lost when the folder is shipped, and "
             "ONNX forbids it"
@@ -157,12 +158,6 @@ def _file_fault(path: Path, location: str) -> str | None:
         return None if real.is_file() else "is no regular file"
     except (OSError, ValueError, RuntimeError) as error:  # too long, of NUL, a circle of links
         return f"cannot be opened: {error}"
-
-
-def _leads_out(location: str) -> bool:
-    if PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive:
-        return True
-    return ".." in PureWindowsPath(location).parts
 
 
 def _of_part(part: _Part, size: int) -> str | None:
