@@ -12,6 +12,7 @@ from typing import TypeVar
 from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
 from pytest_onnxcheck.engine.artefacts.external import data_faults
+from pytest_onnxcheck.engine.artefacts.reading import read_model
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 from pytest_onnxcheck.engine.artefacts.stripped import write_stripped
 from pytest_onnxcheck.engine.convert.export import export
@@ -207,17 +208,14 @@ class Builds:
         def load() -> Artefact:
             if not path.is_file():
                 raise ExportError(f"artefact {not_found(path)} ({missing})")
-            try:
-                faults = data_faults(path)
-                artefact = Artefact.given(path)
-            except Exception as error:
-                raise ExportError(f"{path}: not an ONNX file: {error}") from error
+            read_model(path)  # says what is wrong with a file that is none
+            faults = data_faults(path)
             if faults:
                 raise ExportError(
                     f"{path}: external data: {'; '.join(faults)}. Ship the .onnx with the data "
                     "that was written with it, all of it, in one folder"
                 )
-            return artefact
+            return Artefact.given(path)
 
         if str(path) not in self._artefacts:
             with stage("reading the file", path.name):
