@@ -70,9 +70,9 @@ class HangError(NoAnswerError):
 
 
 class Child:
-    """A Python process that is sent messages and sends some; or answers one question after another.
+    """A Python process that is sent messages and sends some, or answers one question at a time.
 
-    It is started when it is first needed, and again after it ended. One thread may use it at a time.
+    It is started when it is first needed, and again after it ended. One thread uses it at a time.
     """
 
     def __init__(self, *arguments: str, folder: Path | None = None, silent: bool = True) -> None:
@@ -213,7 +213,7 @@ class Child:
 
 
 def ended(code: int) -> str:
-    """How a process ended, from its exit status as `subprocess` gives it: a signal's is negative."""
+    """How a process ended, from its status as `subprocess` gives it: a signal's is negative."""
     if code >= 0:
         return f"exit status {code}"
     try:

@@ -32,7 +32,7 @@ class Stage:
     what: str
 
 
-#: is called with the innermost stage whenever another begins or ends; with None after the outermost.
+#: is called with the innermost stage whenever another begins or ends; with None after the last.
 #: What it raises when a stage begins takes the place of the stage
 Listener = Callable[[Stage | None], None]
 

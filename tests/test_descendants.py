@@ -39,7 +39,9 @@ print(json.dumps([child.pid, found, memory(found), end_all(child.pid), descendan
 
 
 def test_all_of_them_end():
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT], capture_output=True, text=True, timeout=60
+    )
     child, found, held, others, left = json.loads(done.stdout)
     assert child in found
     assert len(found) == 3

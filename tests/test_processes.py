@@ -121,7 +121,7 @@ def test_what_is_no_message_is_told():
 
 
 def test_one_may_send_several_messages_and_is_given_time_to_end(tmp_path):
-    script = "import json\nfor line in iter(input, '2'):\n  print(line, flush=True)\n  print(7, flush=True)"
+    script = "for line in iter(input, '2'):\n  print(line, flush=True)\n  print(7, flush=True)"
     script += f"\nopen({str(tmp_path / 'ended')!r}, 'w')"
     child = Child("-c", script)
     child.send(1)

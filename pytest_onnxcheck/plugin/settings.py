@@ -11,7 +11,9 @@ import pytest
 
 from pytest_onnxcheck.places import HISTORY
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
+__all__ = [
+    *("SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_positive"),
+]
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    isolate: bool
+    timeout: float | None
+    memory_mb: float | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -90,6 +95,9 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            isolate=config.getoption("onnxcheck_isolate"),
+            timeout=config.getoption("onnxcheck_timeout"),
+            memory_mb=config.getoption("onnxcheck_memory"),
         )
 
 
@@ -180,6 +188,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
+    _add_limits(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
@@ -204,6 +213,37 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
     )
+
+
+def _add_limits(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-isolate",
+        action="store_true",
+        help="Check each model in a process of its own, which may crash; for models whose "
+        "manifest does not say (`isolate`).",
+    )
+    group.addoption(
+        "--onnxcheck-timeout",
+        metavar="SECONDS",
+        type=parse_positive,
+        help="End a stage of a check that takes longer; for models whose manifest does not say "
+        "(`timeout`).",
+    )
+    group.addoption(
+        "--onnxcheck-memory",
+        metavar="MB",
+        type=parse_positive,
+        help="End a check whose processes hold more; for models whose manifest does not say "
+        "(`memory_mb`).",
+    )
+
+
+def parse_positive(text: str) -> float:
+    """The `type` of options that take a number above 0."""
+    number = parse_amount(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return number
 
 
 def parse_amount(text: str) -> float:
