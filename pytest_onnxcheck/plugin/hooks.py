@@ -14,6 +14,7 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.isolation import Isolation
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
@@ -65,7 +66,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
-    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
+        config.pluginmanager.register(Results(config), "onnxcheck-results")
+        if settings.wanted:
+            config.pluginmanager.register(Isolation(config), "onnxcheck-isolation")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -20,13 +20,8 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.storage import Address
 
 __all__ = [
-    "SETTINGS",
-    "Settings",
-    "add_options",
-    "build_cache",
-    "parse_amount",
-    "parse_count",
-    "parse_size",
+    *("SETTINGS", "Settings", "add_options", "build_cache"),
+    *("parse_amount", "parse_count", "parse_positive", "parse_size"),
 ]
 
 
@@ -65,6 +60,9 @@ class Settings:
     frontier: bool
     strict: bool
     ahead: int
+    isolate: bool
+    timeout: float | None
+    memory_mb: float | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -114,6 +112,9 @@ class Settings:
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
             ahead=config.getoption("onnxcheck_ahead"),
+            isolate=config.getoption("onnxcheck_isolate"),
+            timeout=config.getoption("onnxcheck_timeout"),
+            memory_mb=config.getoption("onnxcheck_memory"),
         )
 
 
@@ -212,6 +213,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
+    _add_limits(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
@@ -298,6 +300,37 @@ def build_cache(settings: Settings) -> Callable[[], BuildCache]:
         limit=settings.cache_size,
         remote=settings.cache_remote,
     )
+
+
+def _add_limits(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-isolate",
+        action="store_true",
+        help="Check each model in a process of its own, which may crash; for models whose "
+        "manifest does not say (`isolate`).",
+    )
+    group.addoption(
+        "--onnxcheck-timeout",
+        metavar="SECONDS",
+        type=parse_positive,
+        help="End a stage of a check that takes longer; for models whose manifest does not say "
+        "(`timeout`).",
+    )
+    group.addoption(
+        "--onnxcheck-memory",
+        metavar="MB",
+        type=parse_positive,
+        help="End a check whose processes hold more; for models whose manifest does not say "
+        "(`memory_mb`).",
+    )
+
+
+def parse_positive(text: str) -> float:
+    """The `type` of options that take a number above 0."""
+    number = parse_amount(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return number
 
 
 def parse_amount(text: str) -> float:
