@@ -29,6 +29,8 @@ _ABSENT = frozenset({"NoSuchKey", "404"})
 #: of a condition that the server does not know
 _UNKNOWN = frozenset({"NotImplemented", "501"})
 _TRIES = 5
+#: how long a connection may take, and an answer; boto3 then tries again (`AWS_MAX_ATTEMPTS`)
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 
 
 class S3Store:
@@ -222,7 +224,10 @@ def _client() -> Any:
         from boto3.session import Session
     except ImportError as error:
         raise StorageError("s3:// needs boto3: pip install 'pytest-onnxcheck[s3]'") from error
-    return Session().client("s3")
+    from botocore.config import Config
+
+    patience = Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
+    return Session().client("s3", config=patience)
 
 
 def _sha256(content: Path | bytes) -> str:

@@ -111,6 +111,23 @@ def test_an_upload_that_another_ends_meanwhile(store: Store, server, bucket, lar
     assert store.head("large").size == large.stat().st_size
 
 
+def test_what_another_aborts_first_is_no_error(store, server, bucket, large, cut, monkeypatch):
+    from botocore.exceptions import ClientError
+
+    with pytest.raises(StorageError):
+        store.put("large", large)
+    s3_server.client(server).create_multipart_upload(Bucket=bucket, Key="some/prefix/large")
+    abort = store._client.abort_multipart_upload
+
+    def abort_twice(**arguments):
+        abort(**arguments)
+        raise ClientError({"Error": {"Code": "NoSuchUpload"}}, "AbortMultipartUpload")
+
+    monkeypatch.setattr(store._client, "abort_multipart_upload", abort_twice)
+    store.put("large", large)
+    assert uploads(server, bucket) == []
+
+
 def test_a_large_file_that_changed_meanwhile_is_refused(store: Store, server, bucket, large):
     with pytest.raises(
         StorageError, match=r"large: the source has changed while it was stored: try again"
