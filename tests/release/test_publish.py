@@ -101,7 +101,8 @@ def test_the_same_bundle_finds_itself(made: Bundle, uri: str):
     assert (again.uri, again.release, again.current) == (first.uri, first.release, first.version)
     assert {one.key: one.modified for one in open_store(uri).listed()} == before
     assert list(again.told) == [
-        f"published already, {first.release.published}: nothing was written"
+        f"published already, {first.release.published}, by publisher {first.release.publisher}: "
+        "left as it is"
     ]
 
 

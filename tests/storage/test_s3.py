@@ -204,6 +204,7 @@ def test_a_condition_that_a_server_does_not_know(store: Store, monkeypatch):
             r"clock and that of http://127.* are too far apart: set the clock",
         ),
         ("AccessDenied", r"does not allow it to these credentials: ask for the right"),
+        ("PermanentRedirect", r"the bucket is in another region: set AWS_REGION"),
         ("QuotaExceeded", r"the quota is used up: make room"),
         ("Odd", r"http://127.* answered Odd: strange"),
     ],
