@@ -45,9 +45,10 @@ def large():
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.section("publishing")
-    for line in TALLY.lines():
-        terminalreporter.write_line(line)
+    if TALLY.publishes:
+        terminalreporter.section("publishing")
+        for line in TALLY.lines():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
