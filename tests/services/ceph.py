@@ -12,6 +12,9 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+import s3_server
 
 PROGRAMS = ("ceph-mon", "ceph-osd", "ceph", "monmaptool", "radosgw", "radosgw-admin")
 _SECONDS = 120
@@ -101,6 +104,18 @@ class Ceph:
         else:
             self.admin("quota", "set", *user, f"--max-size={size}")
             self.admin("quota", "enable", *user)
+
+    def environment(self, url: str | None = None) -> dict[str, str]:
+        """What the standard places of AWS say of it, or of a proxy before it."""
+        keys = {"AWS_ACCESS_KEY_ID": self.access_key, "AWS_SECRET_ACCESS_KEY": self.secret_key}
+        return {**s3_server.environment(url or self.url), **keys}
+
+    def client(self) -> Any:
+        """boto3's client, beside the code that is tested."""
+        from boto3.session import Session
+
+        session = Session(self.access_key, self.secret_key, region_name="us-east-1")
+        return session.client("s3", endpoint_url=self.url)
 
     def stop(self) -> None:
         for process in reversed(self._processes):

@@ -85,29 +85,16 @@ def way(server: Ceph) -> Iterator[Proxy]:
 def bucket(server: Ceph) -> str:
     """A bucket for all."""
     name = f"bucket-{secrets.token_hex(4)}"
-    client_of(server).create_bucket(Bucket=name)
+    server.client().create_bucket(Bucket=name)
     return name
 
 
 @pytest.fixture
 def uri(bucket: str, server: Ceph, monkeypatch: pytest.MonkeyPatch) -> str:
     """A place of its own on Ceph; the environment has server and credentials."""
-    for name, value in environment(server).items():
+    for name, value in server.environment().items():
         monkeypatch.setenv(name, value)
     return f"s3://{bucket}/{secrets.token_hex(4)}"
-
-
-def environment(server: Ceph, url: str | None = None) -> dict[str, str]:
-    """What the standard places of AWS say."""
-    keys = {"AWS_ACCESS_KEY_ID": server.access_key, "AWS_SECRET_ACCESS_KEY": server.secret_key}
-    return {**s3_server.environment(url or server.url), **keys}
-
-
-def client_of(server: Ceph):
-    from boto3.session import Session
-
-    session = Session(server.access_key, server.secret_key, region_name="us-east-1")
-    return session.client("s3", endpoint_url=server.url)
 
 
 @pytest.fixture

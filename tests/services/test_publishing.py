@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 from services.ceph import Ceph
-from services.conftest import client_of, environment
 from services.proxy import Proxy
 from services.tally import Tally
 
@@ -35,7 +34,7 @@ def done(made: Bundle, uri: str, tally: Tally) -> Published:
 def uploads(server: Ceph, uri: str) -> list[str]:
     """Keys of the uploads in parts that nobody has ended."""
     _, _, bucket, prefix = uri.split("/", 3)
-    found = client_of(server).list_multipart_uploads(Bucket=bucket, Prefix=prefix)
+    found = server.client().list_multipart_uploads(Bucket=bucket, Prefix=prefix)
     return [upload["Key"] for upload in found.get("Uploads", ())]
 
 
@@ -55,7 +54,7 @@ def test_a_bundle_is_published_and_comes_back(made, uri, server, tally, tmp_path
     assert (tmp_path / "0" / f"net-{found.version}" / "model.onnx").read_bytes() == (
         made.folder / "model.onnx"
     ).read_bytes()
-    client, key = client_of(server), f"{found.uri.split('/', 3)[3]}/model.onnx"
+    client, key = server.client(), f"{found.uri.split('/', 3)[3]}/model.onnx"
     known = client.head_object(Bucket=uri.split("/")[2], Key=key)
     assert known["ETag"].endswith('-3"'), "it went in parts"
     assert known["Metadata"]["sha256"] == made.metadata.files[0].sha256
@@ -110,10 +109,10 @@ _WHOLE: dict[str, int] = {}
 
 def whole(made: Bundle, server: Ceph, way: Proxy, monkeypatch) -> dict[str, int]:
     """Sends through the proxy from now on; the bytes of a whole publish, each way."""
-    for name, value in environment(server, way.url).items():
+    for name, value in server.environment(way.url).items():
         monkeypatch.setenv(name, value)
     if not _WHOLE:
-        (bucket,) = (one["Name"] for one in client_of(server).list_buckets()["Buckets"])
+        (bucket,) = (one["Name"] for one in server.client().list_buckets()["Buckets"])
         way.reset()
         publish(made.folder, f"s3://{bucket}/measured")
         _WHOLE.update(sent=way.sent, answered=way.answered)
@@ -248,7 +247,7 @@ def test_a_publisher_that_is_killed(made, place, server, tally, tmp_path, monkey
     chance, seconds = random.Random(0), writing_seconds(made, f"{place}/measured")
     for number in range(KILLS):
         uri = f"{place}/{number}"
-        process = subprocess.Popen([*COMMAND, "publish", made.folder, "--to", uri])
+        process = started(made, uri)
         wait_until_writing(uri, process)
         time.sleep(chance.uniform(0, 1.1 * seconds))
         process.send_signal(signal.SIGKILL)
@@ -264,6 +263,12 @@ def test_a_publisher_that_is_killed(made, place, server, tally, tmp_path, monkey
         assert left_behind(server, uri) == []
 
 
+def started(made: Bundle, uri: str) -> subprocess.Popen[bytes]:
+    """A publisher in a process of its own."""
+    command = [*COMMAND, "publish", str(made.folder), "--to", uri]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+
+
 def wait_until_writing(uri: str, process: subprocess.Popen[bytes]) -> None:
     """Until the first object is there."""
     from pytest_onnxcheck.storage import open_store
@@ -274,7 +279,7 @@ def wait_until_writing(uri: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def writing_seconds(made: Bundle, uri: str) -> float:
-    process = subprocess.Popen([*COMMAND, "publish", made.folder, "--to", uri])
+    process = started(made, uri)
     wait_until_writing(uri, process)
     start = time.monotonic()
     assert process.wait() == 0
