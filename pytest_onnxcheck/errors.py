@@ -7,6 +7,7 @@
     ├── HistoryError          the history of latencies cannot be read or written
     ├── RecordError           the record of a run cannot be read
     ├── ReleaseError          nothing is released, or a bundle is not what it was (every reason)
+    ├── StorageError          an object storage or a folder of releases cannot be read or written
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
@@ -37,6 +38,7 @@ __all__ = [
     "ReleaseError",
     "RunError",
     "StageError",
+    "StorageError",
     "TargetAbsent",
     "Unsupported",
 ]
@@ -68,6 +70,10 @@ class ReleaseError(OnnxCheckError):
     def __init__(self, what: str, reasons: Iterable[str]) -> None:
         self.reasons = tuple(reasons)
         super().__init__("\n".join([f"{what}:", *(f"  - {reason}" for reason in self.reasons)]))
+
+
+class StorageError(OnnxCheckError):
+    """An object could not be stored, found or read; the text says where, why, and what to do."""
 
 
 class StageError(OnnxCheckError):

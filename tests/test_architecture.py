@@ -22,6 +22,7 @@ LIBRARIES = {
     "record": {"pydantic"},
     "release": {"cryptography", "model_signing", "pydantic"},
     "report": {"jinja2", "markupsafe"},
+    "storage": {"boto3", "botocore"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
