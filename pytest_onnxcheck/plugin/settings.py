@@ -13,6 +13,12 @@ from pytest_onnxcheck.places import HISTORY
 
 __all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count"]
 
+#: options with a path that may stand in the ini file
+_IN_INI = (
+    *("onnxcheck_manifest", "onnxcheck_artifacts", "onnxcheck_json", "onnxcheck_html"),
+    *("onnxcheck_codequality", "onnxcheck_history"),
+)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -45,6 +51,8 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    release: str | None
+    sign: Path | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -56,7 +64,7 @@ class Settings:
                 if not option:
                     raise pytest.UsageError(f"--{name.replace('_', '-')}=: no path is given")
                 return config.invocation_params.dir / option
-            ini = config.getini(name)
+            ini = config.getini(name) if name in _IN_INI else ""
             return config.rootpath / ini if ini else None
 
         manifest = path("onnxcheck_manifest")
@@ -90,6 +98,8 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            release=_place(config.getoption("onnxcheck_release"), config.invocation_params.dir),
+            sign=path("onnxcheck_sign"),
         )
 
 
@@ -180,12 +190,9 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
-    parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
-    parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
-    parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
-    parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
-    parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
-    parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
+    _add_release(group)
+    for name in _IN_INI:
+        parser.addini(name, f"Default of --{name.replace('_', '-')}.")
 
 
 def _add_reports(group: pytest.OptionGroup) -> None:
@@ -204,6 +211,28 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
     )
+
+
+def _add_release(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-release",
+        metavar="TO",
+        help="If every check passed, make the bundles of the models that the manifest releases, in "
+        "this folder.",
+    )
+    group.addoption(
+        "--onnxcheck-sign",
+        metavar="KEY",
+        help="Sign them with this private key: elliptic, in PEM; its password, if it has one, in "
+        "ONNXCHECK_SIGN_PASSWORD.",
+    )
+
+
+def _place(to: str | None, folder: Path) -> str | None:
+    """Where to release to; a path starts from the folder."""
+    if to == "":
+        raise pytest.UsageError("--onnxcheck-release=: no place is given")
+    return None if to is None else str(folder / to)
 
 
 def parse_amount(text: str) -> float:

@@ -1,0 +1,189 @@
+"""What passed is released at the end of the run, `--onnxcheck-release`, and nothing else is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from project import Project, Result, mlps
+
+import pytest_onnxcheck
+from pytest_onnxcheck import ReleaseError, release_model
+from pytest_onnxcheck.api import release as module
+from pytest_onnxcheck.record.record import load
+from pytest_onnxcheck.release import verify
+
+RELEASED = mlps("net") + 'release.version = "1.0"\nlatency.dims = []\n'
+OTHER = mlps("other") + 'release.version = "2.0"\nlatency.dims = []\n'
+
+
+@pytest.fixture
+def gated(project: Project) -> Project:
+    project.on_clock()
+    project.manifest(RELEASED)
+    return project
+
+
+def release(project: Project, *args: str, to: str = "dist") -> Result:
+    return project.pytest("--onnxcheck", f"--onnxcheck-release={to}", *args)
+
+
+def released(project: Project, to: str = "dist") -> list[str]:
+    folder = project.path / to
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+def test_what_passed_is_released_without_a_record_being_asked_for(gated):
+    result = release(gated)
+    assert result.ret == 0
+    line = f"release  net::torchscript-op17-fp32  {gated.path}/dist/net-1.0"
+    result.stdout.fnmatch_lines([line, "*latency was not measured: the bundle says nothing*"])
+    assert released(gated) == ["net-1.0"]
+    assert not (gated.path / "record.json").exists()
+    verify(gated.path / "dist" / "net-1.0")
+
+
+def test_of_several_models_all_are_released_or_those_that_are_asked_for(gated):
+    gated.manifest(RELEASED + OTHER + mlps("kept"))
+    assert release(gated, "--onnxcheck-model=oth*", to="one").ret == 0
+    assert released(gated, "one") == ["other-2.0"]
+    result = release(gated, "--onnxcheck-json=record.json")
+    assert result.ret == 0
+    assert released(gated) == ["net-1.0", "other-2.0"]
+    of_the_run = json.loads((gated.path / "record.json").read_text())["created"]
+    known = verify(gated.path / "dist" / "net-1.0").metadata
+    assert known.run.date == of_the_run
+
+
+def test_a_signed_release(gated):
+    pytest.importorskip("model_signing", reason="the extra [sign] is not installed")
+    from keys import elliptic
+
+    key = elliptic(gated.path / "key.pem", password="sesame 7 open")
+    result = release(gated, "--onnxcheck-sign=key.pem")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(["*--onnxcheck-release: nothing is signed:*", "*key.pem is encr*"])
+    gated.environ["ONNXCHECK_SIGN_PASSWORD"] = "sesame 7 open"
+    result = release(gated, "--onnxcheck-sign=key.pem")
+    assert result.ret == 0
+    signed = verify(gated.path / "dist" / "net-1.0", key.with_suffix(".pub")).signed_with
+    result.stdout.fnmatch_lines([f"release  net::*net-1.0, signed with {signed[:12]}…"])
+    assert not any("sesame" in line for line in result.outlines)
+
+
+def test_nothing_is_released_of_a_run_in_which_anything_failed(gated):
+    (gated.path / "test_own.py").write_text("def test_own():\n    assert False\n")
+    result = release(gated, "models.toml", "test_own.py")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  nothing is released: the run did not pass"])
+    assert released(gated) == []
+
+
+def test_of_a_part_of_the_checks_nothing_is_released_though_all_are_green(gated):
+    result = release(gated, "-k", "structure or export")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(
+        ["release  net is not released:*", "  - the run left out checks or variants of the model*"]
+    )
+    assert released(gated) == []
+
+
+def test_an_expected_failure_is_green_and_not_released(gated):
+    mark = '[[models.net.xfail]]\nreason = "known"\nchecks = ["structure"]\n'
+    named = RELEASED.replace(
+        "release.version", 'release.variant = "torchscript-op17-fp32"\nrelease.version'
+    )
+    gated.manifest(named.replace('["batch", 4]', '["batch", 5]') + mark)
+    result = release(gated)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  *is not released:", "*which is no pass*"])
+    assert released(gated) == []
+
+
+def test_every_reason_of_every_model_is_told(gated):
+    gated.manifest(RELEASED + OTHER)
+    result = release(gated, "-k", "structure or export")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  nothing is released:", "  - net *", "  - other *"])
+
+
+def test_a_place_that_cannot_be_written_fails_the_green_run_with_the_reason(gated):
+    (gated.path / "taken").touch()
+    result = release(gated, to="taken")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  *File exists: *taken*", "*passed*"])
+
+
+def test_under_xdist_the_controller_releases_once(gated):
+    result = release(gated, "-n", "2", "--dist", "loadscope", "--onnxcheck-json=record.json")
+    assert result.ret == 0
+    (timed,) = [check for check in gated.record["checks"] if check["check"] == "latency"]
+    assert (timed["outcome"], timed["target"]) == ("skipped", None)  # latency.dims = []
+    assert sum(line.startswith("release  net::") for line in result.outlines) == 1
+    assert released(gated) == ["net-1.0"]
+
+
+@pytest.mark.parametrize(
+    ("args", "told"),
+    [
+        (["--onnxcheck", "--onnxcheck-sign=k"], "--onnxcheck-sign does nothing without*"),
+        (["--onnxcheck", "--onnxcheck-release="], "--onnxcheck-release=: no place is given"),
+        (["--onnxcheck-release=dist"], "--onnxcheck-release does nothing without --onnxcheck*"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_run(gated, args, told):
+    result = gated.pytest(*args)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines([f"*{told}"])
+    assert not (gated.path / ".onnxcheck").exists()
+
+
+def test_a_manifest_that_releases_nothing_is_told_before_anything_is_run(gated):
+    gated.manifest(mlps("net"))
+    result = release(gated)
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(
+        ["*--onnxcheck-release: *models.toml releases nothing:", "*no model has a table*"]
+    )
+    assert not (gated.path / ".onnxcheck").exists()
+
+
+def test_collecting_releases_nothing(gated):
+    assert release(gated, "--collect-only", "-q").ret == 0
+    assert released(gated) == []
+
+
+def test_from_python(gated):
+    found = release_model(gated.path / "models.toml", to=gated.path / "dist")
+    assert found.uri == str(gated.path / "dist" / "net-1.0")
+    assert (found.version, found.metadata.model, found.signed_with) == ("1.0", "net", None)
+    assert json.loads(json.dumps(found.to_json()))["uri"] == found.uri
+    assert verify(Path(found.uri)).metadata == found.metadata
+    assert pytest_onnxcheck.release_model is release_model
+
+
+def test_from_python_it_is_told_why_not(gated, monkeypatch):
+    manifest, to = gated.path / "models.toml", gated.path / "dist"
+    with pytest.raises(ReleaseError, match=r"no table \[models.nte.release\] .*: net\)"):
+        release_model(manifest, "nte", to=to)
+    gated.manifest(RELEASED + OTHER)
+    with pytest.raises(ReleaseError, match=r"several models \(net, other\): say which"):
+        release_model(manifest, to=to)
+    assert gated.run("--onnxcheck-model=net").ret == 0
+    written = gated.record
+    written["exitstatus"] = 1
+
+    def failed(*_, **__):
+        (gated.path / "record.json").write_text(json.dumps(written))
+        return load(gated.path / "record.json")
+
+    monkeypatch.setattr(module, "gate", failed)
+    with pytest.raises(ReleaseError, match="pytest ended with exit status 1"):
+        release_model(manifest, "net", to=to)
+    written["checks"][0].update(outcome="failed", reason="opset: 17, declared 20")
+    written["errors"] = [{"nodeid": "models.toml", "error": "cannot be read"}]
+    with pytest.raises(ReleaseError, match="failed: opset: 17, declared 20") as raised:
+        release_model(manifest, "net", to=to)
+    assert "models.toml could not be collected: cannot be read" in str(raised.value)
+    assert not to.exists()
