@@ -20,7 +20,7 @@ LIBRARIES = {
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark"},
     "record": {"pydantic"},
-    "release": {"cryptography", "model_signing", "pydantic"},
+    "release": {"cryptography", "mlflow", "model_signing", "pydantic", "requests"},
     "report": {"jinja2", "markupsafe"},
     "storage": {"boto3", "botocore"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
