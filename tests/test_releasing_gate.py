@@ -6,13 +6,15 @@ import json
 from pathlib import Path
 
 import pytest
+import s3_server
 from project import Project, Result, mlps
 
 import pytest_onnxcheck
 from pytest_onnxcheck import ReleaseError, release_model
 from pytest_onnxcheck.api import release as module
+from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.record.record import load
-from pytest_onnxcheck.release import verify
+from pytest_onnxcheck.release import fetch, releases, verify
 
 RELEASED = mlps("net") + 'release.version = "1.0"\nlatency.dims = []\n'
 OTHER = mlps("other") + 'release.version = "2.0"\nlatency.dims = []\n'
@@ -144,7 +146,7 @@ def test_a_manifest_that_releases_nothing_is_told_before_anything_is_run(gated):
     result = release(gated)
     assert result.ret == 4
     result.stdout.fnmatch_lines(
-        ["*--onnxcheck-release: *models.toml releases nothing:", "*no model has a table*"]
+        ["*--onnxcheck-release: *models.toml: nothing is released:", "*has a table*: write one"]
     )
     assert not (gated.path / ".onnxcheck").exists()
 
@@ -154,11 +156,100 @@ def test_collecting_releases_nothing(gated):
     assert released(gated) == []
 
 
+@pytest.fixture
+def registry(gated: Project) -> str:
+    """MLflow's settings for a store of files, which stands in for a server."""
+    uri = (gated.path / "mlflow").as_uri()
+    gated.environ |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
+    gated.manifest(RELEASED + 'registered_model = "detector"\nalias = "candidate"\n')
+    return uri
+
+
+def test_gate_bundle_signature_store_and_registry_in_one_step(gated, registry, monkeypatch):
+    mlflow = pytest.importorskip("mlflow", reason="the registry needs mlflow-skinny")
+    pytest.importorskip("model_signing", reason="the extra [sign] is not installed")
+    from keys import elliptic
+
+    key = elliptic(gated.path / "key.pem")
+    with s3_server.moto_server() as server:
+        s3_server.use(monkeypatch, server)
+        gated.environ |= s3_server.environment(server)
+        to = f"s3://{s3_server.new_bucket(server)}/onnx"
+        result = release(gated, "--onnxcheck-sign=key.pem", to=to)
+        assert result.ret == 0
+        (published,) = releases(to).released
+        found = fetch(f"{to}/net", gated.path / "downloaded", key.with_suffix(".pub"))
+    uri, signed = f"{to}/net/{published.version}", f"signed with {found.signed_with[:12]}…"
+    line = f"release  net::torchscript-op17-fp32  {uri}, {signed}, models:/detector/1 (candidate)"
+    assert line in result.outlines
+    assert not any(s3_server.SECRET_KEY in line for line in result.outlines)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    client = mlflow.MlflowClient(tracking_uri=registry)
+    assert client.get_model_version_by_alias("detector", "candidate").source == uri
+    assert not (gated.path / ".onnxcheck" / "bundles").exists()
+
+
+def lost(project: Project, folder: str) -> str:
+    """A test that passes, after the checks, and puts a file in a folder's place."""
+    text = f"import shutil\ndef test_own():\n    shutil.rmtree({folder!r}, True)\n"
+    (project.path / "test_own.py").write_text(f"{text}    open({folder!r}, 'w').close()\n")
+    return "test_own.py"
+
+
+def test_a_place_that_is_lost_meanwhile_fails_the_green_run_and_the_bundle_is_kept(gated):
+    to = (gated.path / "published").as_uri()
+    result = release(gated, "models.toml", lost(gated, "published"), to=to)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  net passed and is not published:", "*passed in*"])
+    (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
+    command = told.partition(": onnxcheck ")[2].split()
+    (gated.path / "published").unlink()
+    assert main(command) == 0
+    assert [one.name for one in releases(to).released] == ["net"]
+
+
+def test_a_registry_that_is_lost_meanwhile_fails_the_green_run(gated, registry, monkeypatch):
+    pytest.importorskip("mlflow", reason="the registry needs mlflow-skinny")
+    to = (gated.path / "published").as_uri()
+    result = release(gated, "models.toml", lost(gated, "mlflow"), to=to)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"release  net is published, {to}/net/v*, and not registered:"])
+    (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
+    command = told.partition(": onnxcheck ")[2].split()
+    assert command[-4:] == ["--name", "detector", "--alias", "candidate"]
+    (gated.path / "mlflow").unlink()
+    for name, value in gated.environ.items():
+        monkeypatch.setenv(name, value)
+    assert main(command) == 0
+
+
+def test_what_cannot_be_published_is_told_before_anything_is_run(gated, registry):
+    (gated.path / "taken").touch()
+    for to, told in (
+        (f"file://{gated.path}/taken", "*taken*"),
+        ("ftp://there", "*ftp://* is no store*"),
+        ("s3://user:secret@bucket", "*credentials come from the environment*"),
+    ):
+        result = release(gated, to=to)
+        assert result.ret == 4
+        result.stdout.fnmatch_lines([f"*--onnxcheck-release: {told}"])
+    del gated.environ["MLFLOW_TRACKING_URI"]
+    result = release(gated, to=f"file://{gated.path}/published")
+    assert result.ret == 4
+    result.stdout.fnmatch_lines(
+        ["*nothing can be registered as 'detector':", "*MLFLOW_TRACKING_URI*"]
+    )
+    assert not (gated.path / ".onnxcheck").exists()
+
+
 def test_from_python(gated):
     found = release_model(gated.path / "models.toml", to=gated.path / "dist")
     assert found.uri == str(gated.path / "dist" / "net-1.0")
     assert (found.version, found.metadata.model, found.signed_with) == ("1.0", "net", None)
-    assert json.loads(json.dumps(found.to_json()))["uri"] == found.uri
+    assert found.metrics["size_bytes"] == found.metadata.size_bytes
+    assert found.record.exitstatus == 0
+    said = json.loads(json.dumps(found.to_json()))
+    assert (said["uri"], said["metrics"], said["registered"]) == (found.uri, found.metrics, None)
     assert verify(Path(found.uri)).metadata == found.metadata
     assert pytest_onnxcheck.release_model is release_model
 

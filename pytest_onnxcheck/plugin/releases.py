@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import fnmatch
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
-from pytest_onnxcheck.errors import ManifestError, OnnxCheckError, ReleaseError
+from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings
-
-if TYPE_CHECKING:
-    from pytest_onnxcheck.release import Bundle
 
 __all__ = ["Releases", "refuse_early"]
 
@@ -27,17 +23,18 @@ def refuse_early(config: pytest.Config, settings: Settings) -> None:
         return
     if hasattr(config, "workerinput") or config.option.collectonly:
         return
-    from pytest_onnxcheck.api.release import ready
+    from pytest_onnxcheck.api.release import check, wanted
 
     folder = config.invocation_params.dir
     named = [folder / argument.partition("::")[0] for argument in config.args]
     manifests = [path for path in named if path.suffix == ".toml" and path.is_file()]
     try:
-        ready(manifests, settings.sign)
-    except ReleaseError as error:
-        raise pytest.UsageError(f"--onnxcheck-release: {error}") from None
+        models = wanted(manifests, settings.models or ("*",)) if manifests else []
+        check(models, settings.release, settings.sign)
     except ManifestError:
         return  # it is collected, which tells every mistake
+    except OnnxCheckError as error:
+        raise pytest.UsageError(f"--onnxcheck-release: {error}") from None
 
 
 class Releases:
@@ -74,37 +71,24 @@ class Releases:
         return True
 
     def _release(self, record: Mapping[str, Any]) -> None:
-        from pytest_onnxcheck.api.release import deliver
-
-        for bundle in self._bundles(record):
-            released = deliver(bundle)
-            self._tell(released.summary)
-            for text in released.told:
-                self._tell(text)
-
-    def _bundles(self, record: Mapping[str, Any]) -> list[Bundle]:
-        from pytest_onnxcheck.api.release import bundle_all
+        from pytest_onnxcheck.api.release import release_all, wanted
         from pytest_onnxcheck.record.record import write
 
+        settings = self._settings
         manifests = [Path(one["path"]) for one in record["manifests"]]
         with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
             path = Path(folder) / "record.json"
             write(record, path)
-            return bundle_all(
+            for released in release_all(
                 path,
-                {manifest: list(self._models(manifest)) for manifest in manifests},
-                Path(str(self._settings.release)),
-                key=self._settings.sign,
-            )
-
-    def _models(self, manifest: Path) -> Iterator[str]:
-        """The models to release: those that the run was asked for."""
-        from pytest_onnxcheck.release import released_models
-
-        patterns = self._settings.models or ("*",)
-        for name in released_models(manifest):
-            if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
-                yield name
+                wanted(manifests, settings.models or ("*",)),
+                str(settings.release),
+                kept=settings.artifacts / "bundles",
+                key=settings.sign,
+            ):
+                self._tell(released.summary)
+                for text in released.told:
+                    self._tell(text)
 
     def _tell(self, text: str, *, problem: bool = False) -> None:
         first, *more = text.splitlines()

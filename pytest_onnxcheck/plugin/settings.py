@@ -217,8 +217,8 @@ def _add_release(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--onnxcheck-release",
         metavar="TO",
-        help="If every check passed, make the bundles of the models that the manifest releases, in "
-        "this folder.",
+        help="If every check passed, publish the models that the manifest releases, to "
+        "s3://BUCKET/PREFIX or file:///FOLDER; or make their bundles in a folder.",
     )
     group.addoption(
         "--onnxcheck-sign",
@@ -232,7 +232,7 @@ def _place(to: str | None, folder: Path) -> str | None:
     """Where to release to; a path starts from the folder."""
     if to == "":
         raise pytest.UsageError("--onnxcheck-release=: no place is given")
-    return None if to is None else str(folder / to)
+    return to if to is None or "://" in to else str(folder / to)
 
 
 def parse_amount(text: str) -> float:

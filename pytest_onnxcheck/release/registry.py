@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["STAGES", "Registered", "register"]
+__all__ = ["STAGES", "Registered", "check_registry", "register"]
 
 #: the stages that MLflow has
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -123,6 +123,28 @@ def register(
     return Registered(
         name, int(version.version), source, version.run_id, alias, stage, created, tuple(told)
     )
+
+
+def check_registry(name: str, to: str, alias: str | None = None) -> None:
+    """Looks whether something that is published could be registered; writes nothing.
+
+    Args:
+        name: The registered model.
+        to: Where it will be published.
+        alias: An alias that will be moved to the version.
+
+    Raises:
+        ReleaseError: It could not; the text has every reason.
+    """
+    what = f"nothing can be registered as {name!r}"
+    reasons = [*_of_name(name), *_of_source(to), *_of_alias(alias)]
+    if reasons:
+        raise ReleaseError(what, reasons)
+    with registry(what) as client:
+        reasons = [*_of_folder(to, registry_uri())]
+        if reasons:
+            raise ReleaseError(what, reasons)
+        client.search_registered_models(max_results=1)
 
 
 class _Registration:
