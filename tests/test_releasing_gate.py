@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,9 @@ def test_every_reason_of_every_model_is_told(gated):
     gated.manifest(RELEASED + OTHER)
     result = release(gated, "-k", "structure or export")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["release  nothing is released:", "  - net *", "  - other *"])
+    result.stdout.fnmatch_lines(
+        ["release  several models are not released:", "  - net *", "  - other *"]
+    )
 
 
 def test_a_place_that_cannot_be_written_fails_the_green_run_with_the_reason(gated):
@@ -161,7 +164,9 @@ def registry(gated: Project) -> str:
     """MLflow's settings for a store of files, which stands in for a server."""
     uri = (gated.path / "mlflow").as_uri()
     gated.environ |= {"MLFLOW_TRACKING_URI": uri, "MLFLOW_ALLOW_FILE_STORE": "true"}
-    gated.manifest(RELEASED + 'registered_model = "detector"\nalias = "candidate"\n')
+    gated.manifest(
+        RELEASED + 'release.registered_model = "detector"\nrelease.alias = "candidate"\n'
+    )
     return uri
 
 
@@ -200,9 +205,9 @@ def test_a_place_that_is_lost_meanwhile_fails_the_green_run_and_the_bundle_is_ke
     to = (gated.path / "published").as_uri()
     result = release(gated, "models.toml", lost(gated, "published"), to=to)
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["release  net passed and is not published:", "*passed in*"])
+    result.stdout.fnmatch_lines(["release  net passed and is not published:", "*5 passed*"])
     (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
-    command = told.partition(": onnxcheck ")[2].split()
+    command = shlex.split(told.partition(": onnxcheck ")[2])
     (gated.path / "published").unlink()
     assert main(command) == 0
     assert [one.name for one in releases(to).released] == ["net"]
@@ -215,7 +220,7 @@ def test_a_registry_that_is_lost_meanwhile_fails_the_green_run(gated, registry, 
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"release  net is published, {to}/net/v*, and not registered:"])
     (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
-    command = told.partition(": onnxcheck ")[2].split()
+    command = shlex.split(told.partition(": onnxcheck ")[2])
     assert command[-4:] == ["--name", "detector", "--alias", "candidate"]
     (gated.path / "mlflow").unlink()
     for name, value in gated.environ.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -254,25 +255,29 @@ def _handed_on(one: Wanted, made: Bundle, to: str) -> Release:
     try:
         published = publish(folder, to)
     except (OnnxCheckError, OSError) as error:
-        again = f"the bundle is kept, to try again: onnxcheck publish {folder} --to {to}"
         raise ReleaseError(
-            f"{known.model} passed and is not published", [*_reasons(error), again]
+            f"{known.model} passed and is not published",
+            [*_reasons(error), _kept("publish", str(folder), "--to", to)],
         ) from error
     told, registered = [*made.told, *published.told], None
     if one.registered_model is not None:
         try:
             registered = register(folder, published.uri, one.registered_model, alias=one.alias)
         except (OnnxCheckError, OSError) as error:
-            again = f"onnxcheck register {folder} --source {published.uri} --name "
-            again += one.registered_model + ("" if one.alias is None else f" --alias {one.alias}")
+            where = ("--source", published.uri, "--name", one.registered_model)
+            alias = () if one.alias is None else ("--alias", one.alias)
             raise ReleaseError(
                 f"{known.model} is published, {published.uri}, and not registered",
-                [*_reasons(error), f"the bundle is kept, to try again: {again}"],
+                [*_reasons(error), _kept("register", str(folder), *where, *alias)],
             ) from error
         told += registered.told
     return Release(
         published.uri, published.version, known, made.signed_with, registered, told=tuple(told)
     )
+
+
+def _kept(*arguments: str) -> str:
+    return f"the bundle is kept, to try again: {shlex.join(['onnxcheck', *arguments])}"
 
 
 def _reasons(error: Exception) -> Sequence[str]:
