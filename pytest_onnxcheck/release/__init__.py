@@ -5,7 +5,7 @@ from pytest_onnxcheck.release.fetch import fetch
 from pytest_onnxcheck.release.metadata import Metadata
 from pytest_onnxcheck.release.publish import Published, publish
 from pytest_onnxcheck.release.published import ReleaseFile
-from pytest_onnxcheck.release.registry import Registered, register
+from pytest_onnxcheck.release.registry import Registered, refuse_names, register
 from pytest_onnxcheck.release.releases import Releases, releases, rollback
 from pytest_onnxcheck.release.verify import verify
 
@@ -19,6 +19,7 @@ __all__ = [
     "bundle",
     "fetch",
     "publish",
+    "refuse_names",
     "register",
     "released_models",
     "releases",

@@ -1,36 +1,30 @@
-"""What a registry is told of a bundle: tags, metrics, and what the bundle is known by."""
+"""What a registry is told of a bundle: tags and metrics."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
-from pytest_onnxcheck.files import file_sha256
-from pytest_onnxcheck.release.contents import SUMS
 from pytest_onnxcheck.release.metadata import Latency, Metadata
 
-__all__ = ["identity", "metrics", "tags", "time_of"]
+__all__ = ["metrics", "tags", "time_of"]
 
 #: what registries allow in a part of a metric's name
 _NOT_IN_NAMES = re.compile(r"[^\w.-]", re.ASCII)
 
 
-def identity(folder: Path) -> str:
-    """By what a bundle is known: the SHA-256 of its list of hashes, and so of all it holds."""
-    return file_sha256(folder / SUMS)
-
-
-def tags(known: Metadata) -> dict[str, str]:
+def tags(known: Metadata, verdict: str) -> dict[str, str]:
     """What a version is looked for by.
 
-    `verdict` is always `pass`: nothing else becomes a bundle.
+    Args:
+        known: What is known of the bundle.
+        verdict: What the table of the record says: `pass`, `warn` or `partial`.
     """
     found = {
         "framework": known.framework,
         "format": "onnx",
-        "verdict": "pass",
+        "verdict": verdict,
         "model": known.model,
         "variant": known.variant,
         "release": known.name,

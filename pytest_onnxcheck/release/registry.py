@@ -10,16 +10,19 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.release.contents import METADATA
-from pytest_onnxcheck.release.metadata import Metadata
-from pytest_onnxcheck.release.registration import identity, metrics, tags, time_of
+from pytest_onnxcheck.record.record import load
+from pytest_onnxcheck.release.bundle import Bundle
+from pytest_onnxcheck.release.choice import choose
+from pytest_onnxcheck.release.contents import METADATA, RECORD
+from pytest_onnxcheck.release.published import bundle_sha256, hashed_files
+from pytest_onnxcheck.release.registration import metrics, tags, time_of
 from pytest_onnxcheck.release.tracking import code_of, registry, registry_uri
 from pytest_onnxcheck.release.verify import verify
 
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["STAGES", "Registered", "check_registry", "register"]
+__all__ = ["STAGES", "Registered", "check_registry", "refuse_names", "register"]
 
 #: the stages that MLflow has
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -104,17 +107,15 @@ def register(
         ReleaseError: It is not registered; the text has every reason.
         OSError: A file cannot be read.
     """
-    known = verify(folder).metadata
+    bundle = verify(folder)
     what = f"{folder} is not registered as {name!r}"
     source = source.rstrip("/")
-    reasons = [*_of_name(name), *_of_source(source), *_of_alias(alias), *_of_stage(stage)]
-    if reasons:
-        raise ReleaseError(what, reasons)
+    refuse_names(what, name, alias, stage, _of_source(source))
     with registry(what) as client:
         reasons = [*_of_folder(source, registry_uri())]
         if reasons:
             raise ReleaseError(what, reasons)
-        registration = _Registration(client, folder, known, source, name, what)
+        registration = _Registration(client, bundle, source, name, what)
         version, created = registration.version()
         told = [
             *(() if alias is None else registration.give_alias(version, alias)),
@@ -137,9 +138,7 @@ def check_registry(name: str, to: str, alias: str | None = None) -> None:
         ReleaseError: It could not; the text has every reason.
     """
     what = f"nothing can be registered as {name!r}"
-    reasons = [*_of_name(name), *_of_source(to), *_of_alias(alias)]
-    if reasons:
-        raise ReleaseError(what, reasons)
+    refuse_names(what, name, alias, None, _of_source(to))
     with registry(what) as client:
         reasons = [*_of_folder(to, registry_uri())]
         if reasons:
@@ -147,25 +146,45 @@ def check_registry(name: str, to: str, alias: str | None = None) -> None:
         client.search_registered_models(max_results=1)
 
 
+def refuse_names(
+    what: str, name: str, alias: str | None, stage: str | None, more: Iterable[str] = ()
+) -> None:
+    """Refuses what no registry takes, without asking one.
+
+    Args:
+        what: What is not done then.
+        name: The registered model.
+        alias: The alias.
+        stage: The stage.
+        more: Other reasons, told beside these.
+
+    Raises:
+        ReleaseError: One of them is none; the text has every reason.
+    """
+    reasons = [*_of_name(name), *more, *_of_alias(alias), *_of_stage(stage)]
+    if reasons:
+        raise ReleaseError(what, reasons)
+
+
 class _Registration:
     """One bundle under one name, step by step. Every step may be made again."""
 
     def __init__(
-        self,
-        client: MlflowClient,
-        folder: Path,
-        known: Metadata,
-        source: str,
-        name: str,
-        what: str,
+        self, client: MlflowClient, bundle: Bundle, source: str, name: str, what: str
     ) -> None:
         self.client = client
-        self.folder = folder
-        self.known = known
+        self.folder = bundle.folder
+        self.known = bundle.metadata
         self.source = source
         self.name = name
         self.what = what
-        self.bundle = identity(folder)
+        self.bundle = bundle_sha256(hashed_files(bundle.folder, bundle.files))
+
+    @property
+    def _tags(self) -> dict[str, str]:
+        record = load(self.folder / RECORD)
+        row = choose(record.checks, self.known.model, self.known.variant).row
+        return {**tags(self.known, row.verdict()), _BUNDLE: self.bundle}
 
     def version(self) -> tuple[ModelVersion, bool]:
         """The version of the bundle, and whether it was made here."""
@@ -251,7 +270,7 @@ class _Registration:
             self.name,
             self.source,
             run_id=run,
-            tags={**tags(self.known), _BUNDLE: self.bundle},
+            tags=self._tags,
             description=f"{self.known.name} {self.known.version}: {self.known.variant}",
             await_creation_for=0,
         )
@@ -276,7 +295,7 @@ class _Registration:
             return left[0]
         return self.client.create_run(
             experiment,
-            tags={**tags(self.known), _BUNDLE: self.bundle, _REGISTERED: self.name},
+            tags={**self._tags, _REGISTERED: self.name},
             run_name=f"{self.known.name}-{self.known.version}",
         )
 

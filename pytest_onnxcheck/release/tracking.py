@@ -122,7 +122,7 @@ def _of_request(error: Exception, server: str) -> str:
     from requests import exceptions
 
     seconds = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
-    if isinstance(error, exceptions.Timeout):
+    if any(isinstance(one, (TimeoutError, exceptions.Timeout)) for one in _chain(error)):
         return (
             f"{server} does not answer within {seconds} s: is it up? (a slow one: "
             "MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES)"

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from pytest_onnxcheck.errors import StorageError
+from pytest_onnxcheck.errors import ChangedError, StorageError
 from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.storage.address import Address, checked_key
 from pytest_onnxcheck.storage.probe import probe
@@ -99,7 +99,7 @@ class LocalStore:
         with self._told(key), _incoming(to.parent) as temporary:
             found = _fill(temporary, path)
             if sha256 not in (None, found):
-                raise StorageError(
+                raise ChangedError(
                     f"{self.uri(key)} was changed: it has SHA-256 {found[:12]}…, and should have "
                     f"{str(sha256)[:12]}…"
                 )

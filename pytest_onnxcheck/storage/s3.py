@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.errors import StorageError
+from pytest_onnxcheck.errors import ChangedError, StorageError
 from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.storage.address import Address, checked_key
 from pytest_onnxcheck.storage.failures import code_of, told
@@ -128,7 +128,7 @@ class S3Store:
                 self._client.download_file(*self._object(key).values(), str(temporary))
                 found, expected = file_sha256(temporary), sha256 or there.sha256
                 if expected not in (None, found):
-                    raise StorageError(
+                    raise ChangedError(
                         f"{self.uri(key)} was changed: it has SHA-256 {found[:12]}…, and should "
                         f"have {str(expected)[:12]}…"
                     )

@@ -92,6 +92,9 @@ class Store(Protocol):
             key: The key.
             to: The file; its folder is there. One that is there already is replaced.
             sha256: Hex SHA-256 to hold it to; default: what it was stored with.
+
+        Raises:
+            ChangedError: It has another.
         """
         ...
 

@@ -61,7 +61,7 @@ def test_a_version_has_source_tags_metrics_metadata_and_alias(folder, client):
     assert (made.uri, made.created, made.told) == ("models:/net/1", True, ())
     assert (version.version, version.source, version.run_id) == (1, SOURCE, made.run_id)
     known = json.loads((folder / "metadata.json").read_text())
-    expected = {"framework": "pytorch", "format": "onnx", "verdict": "pass"}
+    expected = {"framework": "pytorch", "format": "onnx", "verdict": "warn"}
     expected |= {"precision": "int8-dynamic", "opset": "17", "sha256": known["sha256"]}
     assert version.tags.items() >= expected.items()
     run = client.get_run(made.run_id)
@@ -230,6 +230,34 @@ def test_the_command(folder, store, client, capsys):
     assert "no name of a registered model" in capsys.readouterr().err
 
 
+def test_publishing_registers_too(folder, client, capsys, tmp_path):
+    arguments = ["publish", str(folder), "--to", str(tmp_path / "published")]
+    asked = ["--register", "net", "--alias", "candidate"]
+    assert main([*arguments, *asked]) == 0
+    published, registered = capsys.readouterr().out.splitlines()
+    uri = published.split()[0]
+    assert registered == f"models:/net/1  registered, alias candidate: {uri}"
+    version = client.get_model_version_by_alias("net", "candidate")
+    release = json.loads((Path(uri.removeprefix("file://")) / "release.json").read_text())
+    assert (version.source, version.tags["bundle_sha256"]) == (uri, release["sha256"])
+    assert main([*arguments, *asked, "--json"]) == 0
+    said = capsys.readouterr()
+    written = json.loads(said.out)
+    assert (written["already"], written["registered"]["created"]) == (True, False)
+    assert "published already" in said.err
+
+
+def test_what_no_registry_takes_is_told_before_anything_is_published(folder, capsys, tmp_path):
+    arguments = ["publish", str(folder), "--to", str(tmp_path / "published")]
+    assert main([*arguments, "--register", "a/b", "--stage", "Canary"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"{folder} is not published:\n  - 'a/b' is no name of a registered")
+    assert "stage 'Canary': MLflow has None, Staging" in said
+    assert main([*arguments, "--alias", "candidate"]) == 2
+    assert "--alias and --stage are of --register NAME" in capsys.readouterr().err
+    assert not (tmp_path / "published").exists()
+
+
 def test_names_of_metrics_are_what_registries_allow(gated):
     import dataclasses
 
@@ -240,5 +268,5 @@ def test_names_of_metrics_are_what_registries_allow(gated):
     found = metrics(known)
     assert "max_abs/cpu/layer_0_out" in found
     assert "floors/cpu/layer_0_out" not in found
-    assert tags(known)["verdict"] == "pass"
+    assert tags(known, "pass")["verdict"] == "pass"
     assert abs(time_of(known) / 1e3 - time.time()) < 86400
