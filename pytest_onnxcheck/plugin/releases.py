@@ -21,7 +21,11 @@ def refuse_early(config: pytest.Config, settings: Settings) -> None:
         if settings.sign is not None:
             raise pytest.UsageError("--onnxcheck-sign does nothing without --onnxcheck-release=TO")
         return
-    if hasattr(config, "workerinput") or config.option.collectonly:
+    if (
+        hasattr(config, "workerinput")
+        or config.pluginmanager.has_plugin("onnxcheck-isolated")
+        or config.option.collectonly
+    ):
         return
     from pytest_onnxcheck.api.release import check, wanted
 

@@ -217,8 +217,8 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
-    _add_release(group)
     _add_limits(group)
+    _add_release(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
@@ -293,7 +293,27 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
     )
 
-    _add_release(group)
+
+def _add_release(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-release",
+        metavar="TO",
+        help="If every check passed, publish the models that the manifest releases, to "
+        "s3://BUCKET/PREFIX or file:///FOLDER; or make their bundles in a folder.",
+    )
+    group.addoption(
+        "--onnxcheck-sign",
+        metavar="KEY",
+        help="Sign them with this private key: elliptic, in PEM; its password, if it has one, in "
+        "ONNXCHECK_SIGN_PASSWORD.",
+    )
+
+
+def _place(to: str | None, folder: Path) -> str | None:
+    """Where to release to; a path starts from the folder."""
+    if to == "":
+        raise pytest.UsageError("--onnxcheck-release=: no place is given")
+    return to if to is None or "://" in to else str(folder / to)
 
 
 def build_cache(settings: Settings) -> Callable[[], BuildCache]:
