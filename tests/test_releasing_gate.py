@@ -113,6 +113,16 @@ def test_every_reason_of_every_model_is_told(gated):
     )
 
 
+def test_of_two_models_one_of_which_is_refused_none_is_published(gated):
+    """The other was run whole, and is bundled; where a folder is asked for, that is told."""
+    gated.manifest(RELEASED + OTHER)
+    to = (gated.path / "published").as_uri()
+    result = release(gated, "-k", "net or structure", to=to)
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["release  other is not released:*", "*net-1.0 was made all the*"])
+    assert releases(to).released == ()
+
+
 def test_a_place_that_cannot_be_written_fails_the_green_run_with_the_reason(gated):
     (gated.path / "taken").touch()
     result = release(gated, to="taken")

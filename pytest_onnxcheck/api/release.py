@@ -230,6 +230,7 @@ def release_all(
 def _bundled(
     record: Path, models: Iterable[Wanted], folder: Path, key: Path | None, allow_dirty: bool
 ) -> list[tuple[Wanted, Bundle]]:
+    """Makes all bundles; those that were made stay where others are refused, which is told."""
     made: list[tuple[Wanted, Bundle]] = []
     refused: list[ReleaseError] = []
     for one in models:
@@ -241,12 +242,13 @@ def _bundled(
             refused.append(error)
         else:
             made.append((one, found))
+    if not refused:
+        return made
+    stays = [f"{found.folder} was made all the same" for _, found in made]
     if len(refused) == 1:
-        raise refused[0]
-    if refused:
-        reasons = (f"{error.what}: {reason}" for error in refused for reason in error.reasons)
-        raise ReleaseError("several models are not released", reasons)
-    return made
+        raise ReleaseError(refused[0].what, [*refused[0].reasons, *stays])
+    reasons = [f"{error.what}: {reason}" for error in refused for reason in error.reasons]
+    raise ReleaseError("several models are not released", [*reasons, *stays])
 
 
 def _handed_on(one: Wanted, made: Bundle, to: str) -> Release:
