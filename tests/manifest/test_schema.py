@@ -207,6 +207,8 @@ confidence = 0.99
 variant = "dynamo-op20-fp16"
 name = "net"
 version = "1.4.0"
+registered_model = "detector"
+alias = "candidate"
 
 [models.net.latency]
 dims = [{ batch = 1 }, { batch = 8, time = 50 }]
