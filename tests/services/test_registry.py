@@ -82,9 +82,9 @@ def registered(folder: Path, name: str) -> Registered:
     return register(folder, source(name), name, alias="candidate", stage="Staging")
 
 
-def refused(folder: Path, name: str) -> str:
+def refused(folder: Path, name: str, alias: str = "candidate") -> str:
     with pytest.raises(ReleaseError) as raised:
-        register(folder, source(name), name, alias="candidate")
+        register(folder, source(name), name, alias=alias)
     return str(raised.value)
 
 
@@ -237,7 +237,7 @@ def test_credentials_are_asked_for_and_seen_by_nobody(folder, tmp_path, monkeypa
         ).raise_for_status()
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-        text = refused(folder, "net")
+        text = refused(folder, "net", "mine")
         assert "does not allow it (403): " in text
     said = "".join(capfd.readouterr()) + caplog.text + text
     assert "sesame" not in said + str(made.to_json())
