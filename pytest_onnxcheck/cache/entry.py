@@ -38,6 +38,7 @@ class Build:
 
     Attributes:
         key: Hash of all it is made of, a SHA-256 in hex.
+        place: Where it belongs, for people: `MODEL/VARIANT`.
         sha256: Hash of the contents of `files`, one after the other.
         files: Its files.
         seconds: What building it took.
@@ -45,6 +46,7 @@ class Build:
     """
 
     key: str
+    place: str
     sha256: str
     files: tuple[HashedFile, ...]
     seconds: float
@@ -82,6 +84,8 @@ def _faults(build: Build) -> list[str]:
     found = []
     if not (isinstance(build.seconds, float | int) and 0 <= build.seconds < math.inf):
         found.append(f"seconds {build.seconds!r}")
+    if not isinstance(build.place, str):
+        found.append(f"place {build.place!r}")
     if not isinstance(build.notes, dict):
         found.append(f"notes {build.notes!r}")
     hashes = [build.key, build.sha256, *(file.sha256 for file in build.files)]

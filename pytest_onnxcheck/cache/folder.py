@@ -24,6 +24,9 @@ __all__ = ["Folder", "Kept", "home_of"]
 #: the folder of an entry is called by the beginning of its key
 _HOME = re.compile(r"[0-9a-f]{16}")
 
+#: the file by which git ignores the folder, and how it begins
+_MARK, _OURS = ".gitignore", "# made by pytest-onnxcheck"
+
 #: what the system says of a file that may not, or cannot, be read
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -34,15 +37,13 @@ class Kept:
 
     Attributes:
         name: Where it belongs, and the beginning of its key: `MODEL/VARIANT/0123456789abcdef`.
-        home: Its folder.
         size_bytes: Bytes of what is in it.
-        used: When it was last used, in seconds since 1970.
+        used: When it was last used, or stored in a remote, in seconds since 1970.
         in_use: Whether a living process uses it.
         build: What it says of itself; None where that is damaged.
     """
 
     name: str
-    home: Path
     size_bytes: int
     used: float
     in_use: bool
@@ -152,9 +153,7 @@ class Folder:
     def entries(self) -> list[Kept]:
         """All entries, damaged ones included, those that were not used for longest first."""
         used = self._users.used()
-        found = [
-            _kept(home, home.relative_to(self.root).as_posix(), used) for home in self._homes()
-        ]
+        found = [_kept(self.root, home, used) for home in self._homes()]
         return sorted(found, key=lambda kept: (kept.used, kept.name))
 
     def verify(self) -> dict[str, str]:
@@ -162,10 +161,11 @@ class Folder:
         found = {}
         for kept in self.entries():
             try:
-                key = entry.described(kept.home).key
-                entry.read(kept.home, key if key.startswith(kept.home.name) else kept.home.name)
+                home = self.root / kept.name
+                key = entry.described(home).key
+                entry.read(home, key if key.startswith(home.name) else home.name)
             except AlteredError as error:
-                if os.path.lexists(kept.home):  # not removed in the meantime
+                if os.path.lexists(home):  # not removed in the meantime
                     found[kept.name] = str(error)
         return found
 
@@ -182,7 +182,7 @@ class Folder:
         entries = self.entries()
         total = sum(kept.size_bytes for kept in entries)
         for kept in sorted(entries, key=lambda kept: kept.build is not None):
-            if (kept.build is None or total > limit) and self._evict(kept):
+            if (kept.build is None or total > limit) and self._evict(kept.name):
                 removed.append(kept)
                 total -= kept.size_bytes
         return removed
@@ -199,13 +199,14 @@ class Folder:
         else:
             self._left -= added
 
-    def _evict(self, kept: Kept) -> bool:
+    def _evict(self, name: str) -> bool:
+        home = self.root / name
         try:
-            with _lock(kept.home, timeout=0):
-                if kept.name in self._users.used():
+            with _lock(home, timeout=0):
+                if name in self._users.used():
                     return False
-                _remove(kept.home)
-                return not os.path.lexists(kept.home)
+                _remove(home)
+                return not os.path.lexists(home)
         except Timeout:
             return False
 
@@ -215,10 +216,18 @@ class Folder:
             for variant in _folders(model):
                 yield from (home for home in _folders(variant) if _HOME.fullmatch(home.name))
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is there, and was made for builds: nothing is removed from another folder."""
+        try:
+            return (self.root / _MARK).read_text(encoding="utf-8").startswith(_OURS)
+        except (OSError, UnicodeDecodeError):
+            return False
+
     def _prepare(self, folder: Path) -> None:
-        ignore = self.root / ".gitignore"
-        if not ignore.exists():
-            write_atomically(ignore, "# made by pytest-onnxcheck; may be deleted at any time\n*\n")
+        mark = self.root / _MARK
+        if not mark.exists():
+            write_atomically(mark, f"{_OURS}; may be deleted at any time\n*\n")
         if not self._inside(folder):
             raise OSError(f"{folder} leads out of {self.root} by a link")
         folder.mkdir(parents=True, exist_ok=True)
@@ -246,14 +255,14 @@ def _folders(path: Path) -> Iterator[Path]:
                 yield Path(each.path)
 
 
-def _kept(home: Path, name: str, used: set[str]) -> Kept:
-    build, size, when = None, 0, 0.0
+def _kept(root: Path, home: Path, used: set[str]) -> Kept:
+    name, build, size, when = home.relative_to(root).as_posix(), None, 0, 0.0
     with contextlib.suppress(AlteredError):
         build = entry.described(home)
     with contextlib.suppress(OSError):
         size = sum(path.lstat().st_size for path in home.iterdir())
         when = (home / RECORD).lstat().st_mtime
-    return Kept(name, home, size, when, name in used, build)
+    return Kept(name, size, when, name in used, build)
 
 
 def _remove(home: Path) -> None:

@@ -10,6 +10,7 @@ import click
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.cli.bench import bench
+from pytest_onnxcheck.cli.cache import cache
 from pytest_onnxcheck.cli.compare import compare
 from pytest_onnxcheck.cli.doctor import doctor
 from pytest_onnxcheck.cli.export import export
@@ -35,7 +36,7 @@ __all__ = ["commands", "main"]
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
     *(report, table, compare, frontier, release, verify, publish, releases, register),
-    *(history, schema, doctor),
+    *(history, cache, schema, doctor),
 )
 
 

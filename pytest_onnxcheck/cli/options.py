@@ -14,7 +14,7 @@ else:  # generic since click 8.2
     _Type = click.ParamType
 
 __all__ = [
-    *("FILE", "SHAPE", "Named", "json_option", "recipe_options"),
+    *("FILE", "SHAPE", "SIZE", "Named", "json_option", "recipe_options"),
     *("registry_options", "shapes", "trust_option", "variant_options"),
 ]
 
@@ -58,7 +58,21 @@ class _Shape(_Type):
         return name.strip(), shape
 
 
+class _Size(_Type):
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """`20GB` as bytes."""
+        from pytest_onnxcheck.digits import byte_count
+
+        try:
+            return byte_count(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 SHAPE = _Shape()
+SIZE = _Size()
 
 
 def shapes(given: Sequence[tuple[str, tuple[int | str, ...]]]) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Maker:
             files.append(HashedFile(name, len(content), hashlib.sha256(content).hexdigest()))
         self.then(work)
         whole = hashlib.sha256(b"".join(self.contents.values())).hexdigest()
-        return Build(self.key, whole, tuple(files), 1.5, {"options": {}})
+        return Build(self.key, PLACE, whole, tuple(files), 1.5, {"options": {}})
 
     def get(self, cache: BuildCache):
         return cache.get(PLACE, self.key, self)

@@ -107,6 +107,7 @@ ALTERED = {
     "a hash that is none": (lambda at: rewrite(at, sha256=None), "hash None"),
     "another version": (lambda at: rewrite(at, layout=2), "build.json is not what was written"),
     "no time": (lambda at: rewrite(at, seconds=float("nan")), "seconds nan"),
+    "no place": (lambda at: rewrite(at, place=1), "place 1"),
     "no notes": (lambda at: rewrite(at, notes=[]), "notes []"),
     "no files": (lambda at: rewrite(at, files=[]), "no file"),
     "a name that leads out": (

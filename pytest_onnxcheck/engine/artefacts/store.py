@@ -43,7 +43,7 @@ class ArtefactStore:
             seconds = round(time.perf_counter() - started, 3)
             made = Artefact.of(work / _FILE, seconds=seconds, source="built", notes=notes)
             written = json.loads(json.dumps(notes.to_json()))  # as a later run reads them
-            return Build(key, made.sha256, made.files, seconds, written)
+            return Build(key, place, made.sha256, made.files, seconds, written)
 
         found = self._cache.get(place, key, make, _check)
         kept = found.build
