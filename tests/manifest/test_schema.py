@@ -41,6 +41,7 @@ trust = true
 prefix = "model."
 marks = ["release"]
 operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
+depends = ["*.toml"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 
 [defaults.tolerance.fp16]
