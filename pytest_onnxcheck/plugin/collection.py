@@ -245,6 +245,11 @@ class CheckItem(pytest.Function):
     parent: VariantNode
 
     @property
+    def model(self) -> Model:
+        """The model it is a check of."""
+        return self.parent.model
+
+    @property
     def check(self) -> str:
         """The check's name without `test_` and parameters."""
         return self.originalname.removeprefix("test_")
@@ -264,6 +269,17 @@ class CheckItem(pytest.Function):
         """Group, name and full name of its pytest-benchmark entries."""
         variant = f"{self.parent.model.name}::{self.parent.variant.name}"
         return f"{variant} {self.point}".strip(), f"{variant}-{self.point}".strip("-"), self.nodeid
+
+    def fail_elsewhere(self, error: StageError, seconds: Mapping[str, float]) -> None:
+        """Fails it as what failed in another process, without running anything.
+
+        Args:
+            error: Why.
+            seconds: Stage -> how long it took there.
+        """
+        self._stages.update(seconds)
+        with self._outcomes():
+            raise error
 
     def apply_marks(self) -> None:
         """Puts the manifest's xfail and skip on the item; one that is skipped is never set up."""

@@ -57,18 +57,11 @@ def onnxcheck_variant(request: pytest.FixtureRequest) -> Variant:
 @pytest.fixture(scope="session")
 def onnxcheck_builds(pytestconfig: pytest.Config) -> Builds:
     """What builds references and artefacts, each once."""
-    from pytest_onnxcheck.cache.builds import BuildCache
     from pytest_onnxcheck.engine.builds import Builds
-    from pytest_onnxcheck.plugin.settings import SETTINGS
+    from pytest_onnxcheck.plugin.settings import SETTINGS, build_cache
 
     settings = pytestconfig.stash[SETTINGS]
-    cache = BuildCache(
-        settings.artifacts,
-        settings.cache,
-        limit=settings.cache_size,
-        remote=settings.cache_remote,
-    )
-    return Builds(settings.artifacts, cache)
+    return Builds(settings.artifacts, build_cache(settings)())
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
 from pytest_onnxcheck.plugin.outputs import Outputs
 from pytest_onnxcheck.plugin.reports import SIGNS, terminal_width
+from pytest_onnxcheck.plugin.schedule import keep_seconds
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.report.escaping import terminal
 
@@ -62,6 +63,7 @@ class Results:
         """Writes record and history in the process that saw every report."""
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
+        keep_seconds(self.config, self.entries)
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._write_record(exitstatus)

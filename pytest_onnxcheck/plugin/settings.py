@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,9 +16,13 @@ from pytest_onnxcheck.digits import byte_count
 from pytest_onnxcheck.places import HISTORY
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.cache.builds import BuildCache
     from pytest_onnxcheck.storage import Address
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_size"]
+__all__ = [
+    *("SETTINGS", "Settings", "add_options", "build_cache"),
+    *("parse_amount", "parse_count", "parse_positive", "parse_size"),
+]
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,10 @@ class Settings:
     recommend_seconds: float
     frontier: bool
     strict: bool
+    ahead: int
+    isolate: bool
+    timeout: float | None
+    memory_mb: float | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
@@ -101,6 +111,10 @@ class Settings:
             recommend_seconds=config.getoption("onnxcheck_recommend"),
             frontier=config.getoption("onnxcheck_frontier"),
             strict=config.getoption("onnxcheck_strict"),
+            ahead=config.getoption("onnxcheck_ahead"),
+            isolate=config.getoption("onnxcheck_isolate"),
+            timeout=config.getoption("onnxcheck_timeout"),
+            memory_mb=config.getoption("onnxcheck_memory"),
         )
 
 
@@ -180,6 +194,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
     )
     group.addoption(
+        "--onnxcheck-ahead",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Build later models in N child processes while checks run; none under pytest-xdist.",
+    )
+    group.addoption(
         "--onnxcheck-frontier",
         action="store_true",
         help="Print what every variant costs and loses, and which others beat it.",
@@ -192,6 +213,7 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
+    _add_limits(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
@@ -265,6 +287,50 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
     )
+
+
+def build_cache(settings: Settings) -> Callable[[], BuildCache]:
+    """What opens the place where artefacts are kept; it can be pickled."""
+    from pytest_onnxcheck.cache.builds import BuildCache
+
+    return partial(
+        BuildCache,
+        settings.artifacts,
+        settings.cache,
+        limit=settings.cache_size,
+        remote=settings.cache_remote,
+    )
+
+
+def _add_limits(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-isolate",
+        action="store_true",
+        help="Check each model in a process of its own, which may crash; for models whose "
+        "manifest does not say (`isolate`).",
+    )
+    group.addoption(
+        "--onnxcheck-timeout",
+        metavar="SECONDS",
+        type=parse_positive,
+        help="End a stage of a check that takes longer; for models whose manifest does not say "
+        "(`timeout`).",
+    )
+    group.addoption(
+        "--onnxcheck-memory",
+        metavar="MB",
+        type=parse_positive,
+        help="End a check whose processes hold more; for models whose manifest does not say "
+        "(`memory_mb`).",
+    )
+
+
+def parse_positive(text: str) -> float:
+    """The `type` of options that take a number above 0."""
+    number = parse_amount(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return number
 
 
 def parse_amount(text: str) -> float:

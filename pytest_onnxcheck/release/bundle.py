@@ -58,13 +58,17 @@ class Bundle:
     signed_with: str | None = None
 
     @property
-    def summary(self) -> str:
-        """Where it is, and what, on a line."""
+    def what(self) -> str:
+        """What it is, on a line."""
         known = self.metadata
         return (
-            f"{self.folder}  {known.model}::{known.variant}, {known.size_bytes:,} bytes, "
-            f"{len(self.files)} files"
+            f"{known.model}::{known.variant}, {known.size_bytes:,} bytes, {len(self.files)} files"
         )
+
+    @property
+    def summary(self) -> str:
+        """Where it is, and what, on a line."""
+        return f"{self.folder}  {self.what}"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine reads of it."""

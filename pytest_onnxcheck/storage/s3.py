@@ -61,7 +61,7 @@ class S3Store:
             sha256 = _sha256(source)
         headers = {**(metadata or {}), _SHA256: sha256}
         there = self.head(key)
-        if there is not None and there.metadata == headers:
+        if there is not None and headers.items() <= there.metadata.items():
             return
         with self._told(key):
             size = len(source) if isinstance(source, bytes) else source.stat().st_size
@@ -75,7 +75,7 @@ class S3Store:
                 return
             upload(self._client, self._object(key), source, headers, sha256)
         there = self.head(key)
-        if there is None or there.metadata != headers or there.size != size:
+        if there is None or there.size != size or not headers.items() <= there.metadata.items():
             raise StorageError(
                 f"{self.uri(key)} is not what was sent: another process stores it too: try again"
             )

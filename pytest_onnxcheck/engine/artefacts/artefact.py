@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.artefacts.external import locations
+from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.files import hashed
 from pytest_onnxcheck.measurement import CalibrationMeasurement, HashedFile
 
@@ -102,6 +102,5 @@ class Artefact:
 
 
 def artefact_files(path: Path) -> list[Path]:
-    """The `.onnx` file and the external data files it names that exist."""
-    data = [path.parent / name for name in locations(path)]
-    return [path, *(file for file in data if file.is_file())]
+    """The `.onnx` file and the external data files it names that exist, in its folder."""
+    return [path, *data_files(path)]

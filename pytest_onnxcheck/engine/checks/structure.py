@@ -87,7 +87,9 @@ def measure_model(
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
         random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
         unused_inputs=unused,
-        ignored_inputs=tuple(name for name in unused if ignores(reference, name)),
+        ignored_inputs=tuple(
+            name for name in unused if name in reference.shapes and ignores(reference, name)
+        ),
         unreached_outputs=unreached,
         constant_outputs=constant_outputs(reference, unreached),
     )
