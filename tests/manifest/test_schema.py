@@ -44,6 +44,7 @@ isolate = true
 timeout = { "*" = 600, "opening a session" = 60.0, exporting = 900 }
 memory_mb = 8000
 operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
+depends = ["*.toml"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 
 [defaults.tolerance.fp16]
