@@ -221,12 +221,11 @@ class Isolation:
     def _fail(
         self, item: CheckItem, error: StageError, phase: str, seconds: Mapping[str, float]
     ) -> None:
-        from _pytest.skipping import evaluate_xfail_marks, xfailed_key
-
         if phase == "teardown":  # what the check found is known already
             self._report(item, lambda: pytest.fail(str(error), pytrace=False), "teardown")
             return
-        item.stash[xfailed_key] = evaluate_xfail_marks(item)
+        skipping = self._config.pluginmanager.getplugin("skipping")  # has done so in the child
+        item.stash[skipping.xfailed_key] = skipping.evaluate_xfail_marks(item)
         self._report(item, lambda: item.fail_elsewhere(error, seconds), "call")
         self._report(item, lambda: None, "teardown")
 
