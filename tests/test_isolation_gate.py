@@ -18,6 +18,16 @@ def bad(project):
     return misbehaving(project)
 
 
+#: conftest of a project
+WARNING = """
+
+def pytest_runtest_call(item):
+    import warnings
+
+    warnings.warn("said by a check", FutureWarning)
+"""
+
+
 def test_a_crash_and_a_hang_in_a_given_file_are_failed_checks(bad):
     """A process of its own is what such a file has by default."""
     bad.manifest(
@@ -39,12 +49,14 @@ def test_a_crash_and_a_hang_in_a_given_file_are_failed_checks(bad):
 
 
 def test_results_are_those_of_this_process(project):
+    """Its warnings are too."""
     project.manifest(mlps("net"))
-    project.on_clock()
+    project.on_clock(WARNING)
     project.run("--benchmark-json=here.json")
     here, saved = project.record, json.loads((project.path / "here.json").read_text())
     result = project.run("--benchmark-json=there.json", "--onnxcheck-isolate")
     assert result.ret == 0
+    result.stdout.fnmatch_lines(["*conftest.py:*: FutureWarning: said by a check"])
     there, moved = project.record, json.loads((project.path / "there.json").read_text())
     assert [check["nodeid"] for check in there["checks"]] == [
         check["nodeid"] for check in here["checks"]

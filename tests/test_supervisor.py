@@ -12,6 +12,7 @@ import pytest
 from isolation import marked, none_left
 
 from pytest_onnxcheck.plugin.limits import Clock, Death, Limits
+from pytest_onnxcheck.plugin.supervisor import _innermost
 from pytest_onnxcheck.progress import Stage
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
@@ -183,6 +184,16 @@ def test_its_child_ends_with_it(talk):
         pass
     talk.process.send_signal(signal.SIGKILL)
     assert none_left(talk.mark)
+
+
+def test_where_it_is_is_the_users_line_or_that_of_a_library(tmp_path):
+    own = f'  File "{tmp_path}/nets.py", line 3 in forward\n'
+    library = '  File "/env/lib/python3.11/site-packages/onnxruntime/capi/c.py", line 9 in run\n'
+    others = '  File "/usr/lib/python3.11/threading.py", line 327 in wait\n'
+    others += '  File "/env/lib/python3.11/site-packages/pytest_onnxcheck/a.py", line 1 in run\n'
+    assert _innermost(others + library + own, tmp_path) == "nets.py:3 in forward"
+    assert _innermost(others + library, tmp_path) == "onnxruntime/capi/c.py:9 in run"
+    assert _innermost(others, tmp_path) == ""
 
 
 def test_a_clock_counts_a_stage_without_the_stages_inside_it(monkeypatch):
