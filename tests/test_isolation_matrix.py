@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from isolation import BAD, MODEL, REASONS, marked, misbehaving, models, none_left
+from isolation import BAD, MODEL, NETS, REASONS, marked, misbehaving, models, none_left
 from project import LEAN, mlps
 
 if os.environ.get("ONNXCHECK_ISOLATION") != "required":
@@ -120,4 +120,37 @@ def test_the_first_failure_ends_the_run_where_that_is_asked_for(bad):
     result = bad.run("-x", "-m", "export")
     assert list(bad.outcomes().values()) == ["failed"]
     result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+    assert none_left(str(bad.path))
+
+
+def test_the_process_that_opens_sessions_may_hang_too(bad):
+    """It is stopped, as one is that waits for a driver; what it was asked is not answered."""
+    (bad.path / "conftest.py").write_text(
+        "import os\nimport signal\n\n\ndef pytest_runtest_call(item):\n"
+        "    from pytest_onnxcheck.engine.runtime import sandbox\n\n"
+        "    if 'test_equivalence' in item.nodeid:\n"
+        "        os.kill(sandbox._child.start().pid, signal.SIGSTOP)\n"
+    )
+    keys = 'factory = "nets.py:mlp"\ntimeout = { "opening a session" = 1 }'
+    bad.manifest(MODEL.format(name="net", keys=keys))
+    bad.run("-m", "export or equivalence or latency")
+    [(nodeid, reason)] = fell(bad).items()
+    assert nodeid == "net::torchscript-op17-fp32::test_equivalence[cpu]"
+    assert re.match(r"opening a session \S+model\.onnx::cpu did not end within the 1 s", reason)
+    skipped = [check["reason"] for check in bad.record["checks"] if check["check"] == "latency"]
+    assert {reason.partition(" in ")[0] for reason in skipped} == {"needs what failed"}
+    assert none_left(str(bad.path))
+
+
+def test_what_a_model_leaves_running_is_ended_and_told(bad):
+    (bad.path / "bad.py").write_text(
+        NETS.replace(
+            "def eats():",
+            "def leaves():\n    os.fork() or time.sleep(600)\n    return mlp()\n\n\ndef eats():",
+        )
+    )
+    bad.manifest(MODEL.format(name="net", keys='factory = "bad.py:leaves"\nisolate = true'))
+    result = bad.run("-m", "export")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["*the model left processes behind, which were ended: 1"])
     assert none_left(str(bad.path))

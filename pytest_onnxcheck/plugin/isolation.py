@@ -110,8 +110,9 @@ class Isolation:
     @property
     def _debugger(self) -> str | None:
         """The option that starts one, which needs pytest's own terminal."""
-        option = self._config.option
-        return "--pdb" if option.usepdb else "--trace" if option.trace else None
+        options = {"--pdb": "usepdb", "--trace": "trace"}
+        given = (name for name, key in options.items() if self._config.getoption(key, False))
+        return next(given, None)
 
     def _limited(self, item: pytest.Item) -> Limits | None:
         """What a check is held to in a process of its own; None for one in this process."""
@@ -198,7 +199,7 @@ class Isolation:
                 pass
             if message["ended"]:
                 path, line, _ = item.location
-                text = f"the model left {message['ended']} processes behind, which were ended"
+                text = f"the model left processes behind, which were ended: {message['ended']}"
                 self._warn(text, "UserWarning", path, (line or 0) + 1, item.nodeid, None)
         except NoAnswerError:
             self._server = None
