@@ -55,7 +55,14 @@ _OPTIONS: dict[str, Any] = {
     **{"setuponly": False, "setupplan": False, "benchmark_json": None, "benchmark_save": None},
     **{"benchmark_autosave": False, "benchmark_compare": None, "benchmark_compare_fail": []},
     # pytest-xdist's
-    **{"dist": "no", "tx": [], "numprocesses": None, "maxprocesses": None, "looponfail": False},
+    **{
+        "onnxcheck_ahead": 0,
+        "dist": "no",
+        "tx": [],
+        "numprocesses": None,
+        "maxprocesses": None,
+        "looponfail": False,
+    },
 }
 
 
