@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # what the tests share
 
-from guard import Guard  # noqa: E402
+from guard import Guard
 
-from pytest_onnxcheck.errors import OnnxCheckError  # noqa: E402
+from pytest_onnxcheck.errors import OnnxCheckError
 
 #: subject -> the module that makes and tries its inputs
 _MODULES = {"onnx": "onnx_files", "baselines": "histories"}
