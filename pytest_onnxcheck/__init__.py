@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import (
         BehaviourError,
+        CacheError,
         CheckpointError,
         ExportError,
         HistoryError,
@@ -47,6 +48,7 @@ _HOMES = {
     "validate_onnx": "api.validate_onnx",
     "validate": "api.validate",
     "BehaviourError": "errors",
+    "CacheError": "errors",
     "CheckpointError": "errors",
     "ExportError": "errors",
     "HistoryError": "errors",
@@ -82,6 +84,7 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "validate_onnx",
     # errors
     "BehaviourError",
+    "CacheError",
     "CheckpointError",
     "ExportError",
     "HistoryError",

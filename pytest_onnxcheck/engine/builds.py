@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
 from pytest_onnxcheck.engine.artefacts.external import data_faults
 from pytest_onnxcheck.engine.artefacts.reading import read_model
@@ -41,13 +42,25 @@ class Builds:
     and only the first reports it (`StageError.reported_by`). What is built is a stage
     (`progress.stage`): the terminal shows it, the record has its seconds.
 
+    Args:
+        root: The artefacts' folder.
+        cache: Where artefacts are kept; default: in that folder.
+
     Attributes:
         root: The artefacts' folder.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, cache: BuildCache | None = None, *, opened: bool = True) -> None:
+        """Builds nothing yet.
+
+        Args:
+            root: The artefacts' folder; it need not be there.
+            cache: Where builds are kept; in `root` where none is given.
+            opened: Whether sessions will be opened here too: the sandbox's child starts at once.
+        """
         self.root = root
-        self._store = ArtefactStore(root)
+        self._cache = BuildCache(root) if cache is None else cache
+        self._store = ArtefactStore(self._cache)
         self._last: Reference | None = None
         self._oracle: Oracle | None = None
         self._evaluation: Evaluation | None = None
@@ -56,7 +69,13 @@ class Builds:
         self._failures: dict[str, StageError] = {}
         # torch.export writes hundreds of empty debug records, which pytest shows with a failure
         logging.getLogger("torch.__trace").addFilter(_nothing)
-        sandbox.start()
+        if opened:
+            sandbox.start()
+
+    @property
+    def told(self) -> list[str]:
+        """What the user should know of the cache, each once."""
+        return self._cache.told
 
     def reference(self, model: Model) -> Reference:
         """The PyTorch reference of a model.

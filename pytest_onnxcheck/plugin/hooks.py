@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Generator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.isolation import Isolation
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
-from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
+from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
+from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
 
 if TYPE_CHECKING:
@@ -63,10 +66,17 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
-    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
+        config.pluginmanager.register(Results(config), "onnxcheck-results")
+        if settings.wanted:
+            config.pluginmanager.register(Isolation(config), "onnxcheck-isolation")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        divide_threads(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1 + settings.ahead)))
+    spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+    if settings.ahead and not spread:
+        _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         if not settings.manifest.is_file():
             raise pytest.UsageError(
@@ -76,6 +86,15 @@ def pytest_configure(config: pytest.Config) -> None:
                 "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+
+
+def _build_ahead(config: pytest.Config, settings: Settings) -> None:
+    if not hasattr(signal, "SIGSTOP"):
+        raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
+    from pytest_onnxcheck.plugin.ahead import Ahead
+
+    ahead = Ahead(settings.ahead, settings.artifacts, build_cache(settings))
+    config.pluginmanager.register(ahead, "onnxcheck-ahead")
 
 
 def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
@@ -110,6 +129,16 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelsFile
     from pytest_onnxcheck.plugin.collection import collect_manifest
 
     return collect_manifest(file_path, parent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands models out to pytest-xdist's workers, unless `--dist` says how."""
+    if config.option.dist != "load" or not only_models(config):
+        return None
+    from pytest_onnxcheck.plugin.workers import ModelScheduling
+
+    return ModelScheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -10,6 +10,7 @@ from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
 from pytest_onnxcheck.plugin.outputs import Outputs
 from pytest_onnxcheck.plugin.reports import SIGNS, terminal_width
+from pytest_onnxcheck.plugin.schedule import keep_seconds
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.report.escaping import terminal
 
@@ -33,6 +34,7 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.cache: dict[str, None] = {}  # what workers say of it, each text once
         self.outputs = Outputs(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -42,6 +44,7 @@ class Results:
             from pytest_onnxcheck.record.entry import Entry
 
             self.entries.append(Entry.from_json(written))
+            self.cache |= dict.fromkeys(getattr(report, "onnxcheck_cache", ()))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keeps what could not be collected: a wrong manifest or model."""
@@ -60,6 +63,7 @@ class Results:
         """Writes record and history in the process that saw every report."""
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
+        keep_seconds(self.config, self.entries)
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         self._write_record(exitstatus)
@@ -189,6 +193,8 @@ class Results:
         if shown.verbosity >= 0:
             terminalreporter.section("onnxcheck")
         lines = [*summary(self.entries, shown)]
+        for text in self.cache:
+            lines += told(f"cache  {text}", shown.width, {"yellow": True})
         for text, markup in self.told:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:

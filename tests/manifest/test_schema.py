@@ -40,6 +40,9 @@ probe_seconds = 0.5
 trust = true
 prefix = "model."
 marks = ["release"]
+isolate = true
+timeout = { "*" = 600, "opening a session" = 60.0, exporting = 900 }
+memory_mb = 8000
 operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from gated import Gated, gate
 
 import pytest_onnxcheck
+from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.places import machine_paths
 from pytest_onnxcheck.release import bundle, verify
@@ -152,13 +154,13 @@ def test_the_metadata_is_what_its_schema_says_and_what_was_measured(twice):
     assert any("no git repository" in told for told in made.told)
 
 
-def test_the_schema_is_shipped():
+def test_the_schema_is_shipped_and_printed(capsys):
     shipped = PACKAGE / "release" / "metadata.schema.json"
-    how = (
-        "python -c 'from pytest_onnxcheck.release.schema import metadata_schema as made; "
-        f'print(made(), end="")\' > {shipped}'
-    )
-    assert shipped.read_text() == metadata_schema(), how
+    assert main(["schema", "--metadata"]) == 0
+    printed = capsys.readouterr().out
+    assert shipped.read_text() == printed, f"onnxcheck schema --metadata > {shipped}"
+    assert main(["schema", "--metadata", "--record"]) == 2
+    assert "give one of --markdown" in capsys.readouterr().err
 
 
 def test_the_card_has_what_hugging_face_reads_and_a_script_that_runs(twice):
@@ -170,6 +172,7 @@ def test_the_card_has_what_hugging_face_reads_and_a_script_that_runs(twice):
     assert front["library_name"] == "onnx"
     assert front["tags"] == ["onnx", "onnxruntime", "pytorch", "fp32"]
     assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "accuracy"
+    assert "Loads in ONNX Runtime 1.18 and newer, by its opsets and IR version." in card
     script = card.split("```python\n")[1].split("```")[0] + "print(outputs[0].shape)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=made.folder, capture_output=True, text=True, check=True
@@ -248,3 +251,27 @@ def test_a_copy_that_fails_leaves_nothing(gated, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         bundle(gated.path, gated.root / "models.toml", gated.root / "dist", "net")
     assert list((gated.root / "dist").iterdir()) == []
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(gated, monkeypatch):
+    flushed: list[Path] = []
+
+    def fsync(opened: int) -> None:
+        path = Path(f"/proc/self/fd/{opened}").readlink()
+        flushed.append(path)
+        assert (path.name == "dist") == (gated.root / "dist" / "net-1.0").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    made = gated.release()
+    *inside, folder, dist = flushed
+    assert sorted(path.name for path in inside) == sorted(made.files)
+    assert (folder.name, dist) == ("net-1.0", gated.root / "dist")
+    assert folder.parent.name.startswith(".bundling-")
+
+
+def test_what_a_killed_process_left_is_gone(gated):
+    left = gated.root / "dist" / ".bundling-left" / "bundle"
+    left.mkdir(parents=True)
+    (left / "model.onnx").write_bytes(b"half")
+    gated.release()
+    assert [path.name for path in (gated.root / "dist").iterdir()] == ["net-1.0"]

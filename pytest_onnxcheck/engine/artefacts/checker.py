@@ -34,6 +34,7 @@ def check_file(artefact: Artefact) -> FileCheck:
         unsorted=unsorted,
         files=artefact.files,
         unread=unread_bytes(artefact.path),
+        source=artefact.source,
     )
 
 
