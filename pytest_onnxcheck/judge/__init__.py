@@ -13,7 +13,7 @@ from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.release import release
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
-from pytest_onnxcheck.judge.vacuity import VACUOUS
+from pytest_onnxcheck.judge.vacuity import VACUOUS, unchecked
 from pytest_onnxcheck.judge.vanished import unmatched, vanished
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "release",
     "structure",
     "target",
+    "unchecked",
     "unmatched",
     "vanished",
 ]

@@ -6,7 +6,7 @@ Each is a warning, and inconclusive: a failure with `--onnxcheck-strict`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 
 from pytest_onnxcheck.judge.bounds import graded
 from pytest_onnxcheck.manifest import sections as s
@@ -15,9 +15,10 @@ from pytest_onnxcheck.measurement import (
     FloorMeasurement,
     OutputMeasurement,
 )
+from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.verdict import Finding, Grade
 
-__all__ = ["VACUOUS", "vacuous"]
+__all__ = ["VACUOUS", "unchecked", "vacuous"]
 
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
@@ -39,6 +40,29 @@ def vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterato
         if finding.what not in told:  # of several reasons the first
             yield finding
         told.add(finding.what)
+
+
+def unchecked(
+    entries: Iterable[Entry], excused: Callable[[Entry], Collection[str]]
+) -> dict[str, str]:
+    """The models of which every check was skipped: a sentence each, by name.
+
+    Args:
+        entries: What the checks of a run found.
+        excused: The reasons for which the manifest itself skips checks of an entry's model; a model
+            that is skipped for these alone is left out.
+    """
+    models: dict[tuple[str, str], list[Entry]] = {}
+    for entry in entries:
+        models.setdefault((entry.manifest, entry.model), []).append(entry)
+    found = {}
+    for (_, model), checks in models.items():
+        reasons = [entry.reason for entry in checks]
+        if any(entry.outcome != "skipped" for entry in checks):
+            continue
+        if not set(reasons) <= set(excused(checks[0])):
+            found[model] = f"all {len(checks)} checks were skipped, the first because: {reasons[0]}"
+    return found
 
 
 def _of_outputs(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
