@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -36,6 +37,7 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.unchecked: list[str] = []
         self.cache: dict[str, None] = {}  # what workers say of it, each text once
         self.outputs = Outputs(config)
         self.releases = Releases(config)
@@ -67,6 +69,8 @@ class Results:
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
         keep_seconds(self.config, self.entries)
+        if not self._looked_at() and not exitstatus:
+            exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if not (
@@ -91,6 +95,26 @@ class Results:
             history=[text for text, _ in self.told],
             root=self.config.rootpath,
         )
+
+    def _looked_at(self) -> bool:
+        """Notes models of which nothing was checked; false makes the run fail."""
+        from pytest_onnxcheck import judge
+        from pytest_onnxcheck.manifest import load_manifest
+
+        def excused(entry: Entry) -> set[str]:
+            path = Path(entry.manifest)
+            manifest = self.manifests.get(entry.manifest) or load_manifest(path)
+            model = manifest.models.get(entry.model)
+            return set() if model is None else {mark.reason for mark in model.skip}
+
+        settings = self.config.stash[SETTINGS]
+        found = judge.unchecked(self.entries, excused)
+        self.unchecked = [f"{model}: {text}" for model, text in found.items()]
+        if not settings.strict or (self.entries and not found):
+            return True
+        what = "a model of which every check was skipped" if self.entries else "no model checked"
+        self.unchecked.append(f"--onnxcheck-strict: {what} is a failure")
+        return False
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
@@ -179,6 +203,8 @@ class Results:
         elif self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
             terminalreporter.section("onnxcheck", red=True)
             terminalreporter.write_line("no model was checked", red=True)
+            for text in self.unchecked:
+                terminalreporter.write_line(text, red=True)
         for line, problem in (*self.outputs.told, *self.releases.told):
             if problem or self.config.get_verbosity() >= 0:
                 terminalreporter.write_line(terminal(line), yellow=problem)
@@ -200,6 +226,8 @@ class Results:
         lines = [*summary(self.entries, shown)]
         for text in self.cache:
             lines += told(f"cache  {text}", shown.width, {"yellow": True})
+        for text in self.unchecked:
+            lines += told(f"nothing checked  {text}", shown.width, {"red": True})
         for text, markup in self.told:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:

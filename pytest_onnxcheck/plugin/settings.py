@@ -180,8 +180,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--onnxcheck-strict",
         action="store_true",
-        help="Fail where a measurement could not tell: too close to a limit, or nothing to "
-        "compare with.",
+        help="Fail where a pass would say nothing: too close to a limit, nothing to compare with, "
+        "nothing checked.",
     )
     group.addoption(
         "--onnxcheck-mutants",

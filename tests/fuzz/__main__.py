@@ -30,6 +30,9 @@ COUNTS = {
     "checkpoints": 1_000,
 }
 
+#: what fuzzing must notice: no part of a run
+_FAULTY = {"faulty": 9}
+
 #: failures of one subject that are shown
 _SHOWN = 20
 
@@ -118,7 +121,7 @@ def tried(subject: str, seed: int, numbers: range, limit: float) -> tuple[Counte
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python tests/fuzz")
-    parser.add_argument("subjects", nargs="*", choices=[*COUNTS, []], metavar="SUBJECT")
+    parser.add_argument("subjects", nargs="*", choices=[*COUNTS, *_FAULTY, []], metavar="SUBJECT")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, help="inputs a subject")
     parser.add_argument("--start", type=int, default=0, help="number of the first input")
@@ -132,7 +135,7 @@ def main() -> int:
         return replay(options.subjects[0], options.seed, options.only, options.keep)
     failed = 0
     for subject in options.subjects or COUNTS:
-        stop = options.start + (options.count or COUNTS[subject])
+        stop = options.start + (options.count or (COUNTS | _FAULTY)[subject])
         began = time.perf_counter()
         numbers = range(options.start, stop)
         outcomes, failures = tried(subject, options.seed, numbers, options.limit)
