@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Generator
 from pathlib import Path
@@ -20,7 +19,7 @@ from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
-from pytest_onnxcheck.plugin.usage import refuse_wrong_usage
+from pytest_onnxcheck.plugin.usage import refuse
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import ModelsFile
@@ -55,7 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
-    refuse_wrong_usage(config, settings)
+    refuse(config, settings)
     if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
         config.pluginmanager.register(Results(config), "onnxcheck-results")
         if settings.wanted:
@@ -68,20 +67,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.ahead and not spread:
         _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
-        if not settings.manifest.is_file():
-            raise pytest.UsageError(
-                f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
-                "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
-                "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
-                "takes a bare path to an existing file for a hint where the rootdir is)"
-            )
         config.args = [str(settings.manifest)]
     refuse_early(config, settings)
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:
-    if not hasattr(signal, "SIGSTOP"):
-        raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
     from pytest_onnxcheck.plugin.ahead import Ahead
 
     ahead = Ahead(settings.ahead, settings.artifacts, build_cache(settings))

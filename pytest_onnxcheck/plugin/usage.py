@@ -1,18 +1,23 @@
-"""Wrong usage, which is told before anything is collected."""
+"""Options that make no sense, refused before anything is collected."""
 
 from __future__ import annotations
 
+import signal
 from importlib.util import find_spec
 
 import pytest
 
 from pytest_onnxcheck.plugin.settings import Settings
 
-__all__ = ["refuse_wrong_usage"]
+__all__ = ["refuse"]
 
 
-def refuse_wrong_usage(config: pytest.Config, settings: Settings) -> None:
-    """Raises a UsageError for options that do nothing, or that cannot do what they are for."""
+def refuse(config: pytest.Config, settings: Settings) -> None:
+    """Raises where what was asked for cannot be, or would do nothing.
+
+    Raises:
+        pytest.UsageError: With what to write in its place.
+    """
     if settings.wanted and settings.history.is_file():
         raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
     if settings.unused_option:
@@ -24,6 +29,16 @@ def refuse_wrong_usage(config: pytest.Config, settings: Settings) -> None:
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
+        )
+    if settings.ahead and not hasattr(signal, "SIGSTOP"):
+        raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
+    given = config.args_source is pytest.Config.ArgsSource.ARGS
+    if settings.enabled and not given and not settings.manifest.is_file():
+        raise pytest.UsageError(
+            f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
+            "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
+            "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
+            "takes a bare path to an existing file for a hint where the rootdir is)"
         )
 
 
