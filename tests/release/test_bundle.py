@@ -286,7 +286,8 @@ main(["release", "record.json", "--model", "net"])
 
 
 @pytest.mark.parametrize(("nth", "placed"), [(1, False), (6, False), (7, True)])
-def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed):
+def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed, monkeypatch):
+    monkeypatch.chdir(gated.root)  # the record's paths are told from there
     done = subprocess.run([sys.executable, "-c", KILLED, str(nth)], cwd=gated.root)
     assert done.returncode == -signal.SIGKILL
     assert list((gated.root / "dist").glob(".bundling-*"))
