@@ -39,7 +39,7 @@ class LocalStore:
 
     A file gets its name when it is complete and on the disk: by `rename`, or by `link` where
     nothing may be replaced. What a killed process left unfinished in a folder is removed by the
-    next that writes there. No metadata is kept.
+    next that reads or writes there. No metadata is kept.
     """
 
     def __init__(self, address: Address) -> None:
@@ -107,9 +107,11 @@ class LocalStore:
 
     def read(self, key: str) -> Content | None:
         """See `Store.read`."""
+        path = self._path(key)
         with self._told(key):
+            _sweep(path.parent)
             try:
-                data = self._path(key).read_bytes()
+                data = path.read_bytes()
             except FileNotFoundError:
                 return None
             return Content(data, hashlib.sha256(data).hexdigest())
