@@ -154,3 +154,21 @@ def test_what_a_model_leaves_running_is_ended_and_told(bad):
     assert result.ret == 0
     result.stdout.fnmatch_lines(["*the model left processes behind, which were ended: 1"])
     assert none_left(str(bad.path))
+
+
+def test_another_server_takes_the_place_of_one_that_was_killed(bad):
+    """Between two checks nobody notices; the model's process ends with it."""
+    (bad.path / "conftest.py").write_text(
+        "import os\nimport signal\n\n\ndef pytest_runtest_logfinish(nodeid):\n"
+        "    if 'first' in nodeid and 'PARENT' not in os.environ:\n"
+        "        os.environ['PARENT'] = 'done'\n"
+        "        from pathlib import Path\n\n"
+        "        [child] = Path('/proc/self/task', str(os.getpid()), 'children').read_text().split()\n"
+        "        os.kill(int(child), signal.SIGKILL)\n"
+        "        os.waitid(os.P_PID, int(child), os.WEXITED | os.WNOWAIT)\n"
+    )
+    bad.manifest(mlps("first", "last"), defaults="isolate = true")
+    result = bad.run("-m", "export or structure", fresh=True)
+    assert result.ret == 0
+    assert set(bad.outcomes().values()) == {"passed"}
+    assert none_left(str(bad.path))

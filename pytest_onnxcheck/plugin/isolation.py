@@ -27,7 +27,6 @@ from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.progress import Stage
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.plugin.collection import CheckItem
 
 __all__ = ["Isolation"]
@@ -116,10 +115,9 @@ class Isolation:
 
     def limits_of(self, item: pytest.Item) -> Limits | None:
         """What a check is held to in a process of its own; None for one in this process."""
-        # only our items have it; nothing is imported
-        model: Model | None = getattr(item, "model", None)
-        if model is None:
+        if not hasattr(item, "fail_elsewhere"):  # only our items have it; nothing is imported
             return None
+        model = cast("CheckItem", item).model
         given = any(variant.file is not None for variant in model.variants)
         settings = self._settings
         seconds = {} if settings.timeout is None else {"*": settings.timeout}
@@ -168,7 +166,10 @@ class Isolation:
             progress.relay(None)
 
     def _started(self) -> Child:
-        """The server."""
+        """The server; another one where it was ended from outside."""
+        if self._server is not None and not self._server.alive:
+            self._server.close()
+            self._server = None
         if self._server is None:
             config = self._config
             self._server = Child(
