@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import pytest
@@ -159,13 +160,18 @@ def test_what_a_model_leaves_running_is_ended_and_told(bad):
 def test_another_server_takes_the_place_of_one_that_was_killed(bad):
     """Between two checks nobody notices; the model's process ends with it."""
     (bad.path / "conftest.py").write_text(
-        "import os\nimport signal\n\n\ndef pytest_runtest_logfinish(nodeid):\n"
-        "    if 'first' in nodeid and 'PARENT' not in os.environ:\n"
-        "        os.environ['PARENT'] = 'done'\n"
-        "        from pathlib import Path\n\n"
-        "        [child] = Path('/proc/self/task', str(os.getpid()), 'children').read_text().split()\n"
-        "        os.kill(int(child), signal.SIGKILL)\n"
-        "        os.waitid(os.P_PID, int(child), os.WEXITED | os.WNOWAIT)\n"
+        textwrap.dedent("""
+            import os, signal, sys
+            from pathlib import Path
+
+            def pytest_runtest_logfinish(nodeid):
+                here = "torch" not in sys.modules  # and not in the model's process
+                if here and "first" in nodeid and "test_export" in nodeid:
+                    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+                    [server] = map(int, found.split())
+                    os.kill(server, signal.SIGKILL)
+                    os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
+        """)
     )
     bad.manifest(mlps("first", "last"), defaults="isolate = true")
     result = bad.run("-m", "export or structure", fresh=True)
