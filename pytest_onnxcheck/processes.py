@@ -146,6 +146,11 @@ class Child:
         except ValueError:
             raise self._crash(process, line) from None
 
+    @property
+    def alive(self) -> bool:
+        """Whether it has been started, and runs."""
+        return self._process is not None and self._process.poll() is None
+
     def start(self) -> subprocess.Popen[bytes]:
         """The running process; started if there is none."""
         if self._process is not None and self._process.poll() is not None:

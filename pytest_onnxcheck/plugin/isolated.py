@@ -154,7 +154,7 @@ def _check(session: pytest.Session, requests: int, messages: int) -> None:
         for line in lines:
             request = json.loads(line)
             reporter.refuse(request["refused"])
-            item, following = (items.get(request[key] or "") for key in ("run", "next"))
+            item, following = (_named(request[key], items) for key in ("run", "next"))
             if item is None:
                 raise LookupError(f"not collected in the process of its own: {request['run']}")
             before = reporter.benchmarks()
@@ -163,6 +163,13 @@ def _check(session: pytest.Session, requests: int, messages: int) -> None:
             reporter.send({"done": item.nodeid})
     session._setupstate.teardown_exact(None)
     atexit._run_exitfuncs()
+
+
+def _named(nodeid: str | None, items: Mapping[str, pytest.Item]) -> pytest.Item | None:
+    """The item of a node id, to which `--dist loadgroup` adds the name of a group."""
+    if nodeid is None:
+        return None
+    return items.get(nodeid) or items.get(nodeid.rpartition("@")[0])
 
 
 class _Reporter:

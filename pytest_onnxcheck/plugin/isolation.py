@@ -27,7 +27,6 @@ from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.progress import Stage
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.plugin.collection import CheckItem
 
 __all__ = ["Isolation"]
@@ -71,7 +70,7 @@ class Isolation:
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
         """Says that a debugger keeps models in this process."""
         option = self._debugger
-        if option is None or not any(self._limited(item) for item in items):
+        if option is None or not any(self.limits_of(item) for item in items):
             return None
         return f"{option}: models are checked in this process, without limits"
 
@@ -80,7 +79,7 @@ class Isolation:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool | None:
         """Runs a check of an isolated model in the model's process."""
-        limits = self._limited(item)
+        limits = self.limits_of(item)
         if limits is None or self._debugger is not None:
             return None
         node, following = _node(item), None if nextitem is None else _node(nextitem)
@@ -114,12 +113,11 @@ class Isolation:
         given = (name for name, key in options.items() if self._config.getoption(key, False))
         return next(given, None)
 
-    def _limited(self, item: pytest.Item) -> Limits | None:
+    def limits_of(self, item: pytest.Item) -> Limits | None:
         """What a check is held to in a process of its own; None for one in this process."""
-        # only our items have it; nothing is imported
-        model: Model | None = getattr(item, "model", None)
-        if model is None:
+        if not hasattr(item, "fail_elsewhere"):  # only our items have it; nothing is imported
             return None
+        model = cast("CheckItem", item).model
         given = any(variant.file is not None for variant in model.variants)
         settings = self._settings
         seconds = {} if settings.timeout is None else {"*": settings.timeout}
@@ -168,7 +166,10 @@ class Isolation:
             progress.relay(None)
 
     def _started(self) -> Child:
-        """The server."""
+        """The server; another one where it was ended from outside."""
+        if self._server is not None and not self._server.alive:
+            self._server.close()
+            self._server = None
         if self._server is None:
             config = self._config
             self._server = Child(
