@@ -18,7 +18,7 @@ LIBRARIES = {
     "cli": {"click", "rich"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
-    "plugin": {"pytest", "pytest_benchmark"},
+    "plugin": {"pytest", "pytest_benchmark", "xdist"},
     "record": {"pydantic"},
     "release": {"pydantic"},
     "report": {"jinja2", "markupsafe"},
@@ -33,6 +33,7 @@ LIBRARIES = {
     "engine.speed": {"numpy", "onnxruntime", "torch"},
     "engine.checks": {"numpy", "onnx"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
+    "engine.ahead": {"onnxscript", "torch"},
     "engine.guess": {"onnx", "torch"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},
 }
