@@ -7,12 +7,15 @@
     ├── HistoryError          the history of latencies cannot be read or written
     ├── RecordError           the record of a run cannot be read
     ├── ReleaseError          nothing is released, or a bundle is not what it was (every reason)
+    ├── StorageError          an object storage or a folder of releases cannot be read or written
+    │   └── ChangedError      an object is not what was stored
     └── StageError            one stage of one model could not be carried out
         ├── CheckpointError   factory, checkpoint or reference module
         ├── InputError        a case could not be made, or the model does not take it
         ├── BehaviourError    the model's outputs are random, or depend on earlier calls
         ├── ExportError       PyTorch -> ONNX
         ├── QuantizeError     fp32 artefact -> another precision
+        ├── CacheError        an artefact cannot be kept: the disk is full, the folder read-only
         └── RunError          ONNX Runtime refused, crashed or fell back
             ├── TargetAbsent  this machine has no such target (a skip, not a failure)
             └── Unsupported   the target has no kernels for the precision asked for (a skip)
@@ -26,6 +29,8 @@ from collections.abc import Iterable
 
 __all__ = [
     "BehaviourError",
+    "CacheError",
+    "ChangedError",
     "CheckpointError",
     "ExportError",
     "HistoryError",
@@ -37,6 +42,7 @@ __all__ = [
     "ReleaseError",
     "RunError",
     "StageError",
+    "StorageError",
     "TargetAbsent",
     "Unsupported",
 ]
@@ -62,12 +68,21 @@ class ReleaseError(OnnxCheckError):
     """Why nothing is released, or why a bundle is not what it was; every reason, one a line.
 
     Attributes:
+        what: What is not as it should be.
         reasons: The reasons.
     """
 
     def __init__(self, what: str, reasons: Iterable[str]) -> None:
-        self.reasons = tuple(reasons)
+        self.what, self.reasons = what, tuple(reasons)
         super().__init__("\n".join([f"{what}:", *(f"  - {reason}" for reason in self.reasons)]))
+
+
+class StorageError(OnnxCheckError):
+    """An object could not be stored, found or read; the text says where, why, and what to do."""
+
+
+class ChangedError(StorageError):
+    """An object has another hash than it was stored with, or was asked for."""
 
 
 class StageError(OnnxCheckError):
@@ -98,6 +113,10 @@ class ExportError(StageError):
 
 class QuantizeError(StageError):
     """The fp32 artefact could not be turned into the precision asked for."""
+
+
+class CacheError(StageError):
+    """What was built cannot be kept: the folder cannot be written to, or there is no room left."""
 
 
 class RunError(StageError):

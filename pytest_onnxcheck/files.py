@@ -8,7 +8,15 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["file_sha256", "files_sha256", "hashed", "not_found", "write_atomically"]
+__all__ = [
+    "contents_sha256",
+    "file_sha256",
+    "files_sha256",
+    "flush",
+    "hashed",
+    "not_found",
+    "write_atomically",
+]
 
 _CHUNK = 1 << 20
 
@@ -21,6 +29,12 @@ def file_sha256(path: Path) -> str:
 def files_sha256(paths: Iterable[Path]) -> str:
     """Hex SHA-256 of the contents of several files, one after the other."""
     return hashed(paths)[0]
+
+
+def contents_sha256(paths: Iterable[Path]) -> str:
+    """Hex SHA-256 of the contents of several files, wherever they lie and whatever their order."""
+    each = sorted(file_sha256(path) for path in paths)
+    return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
@@ -51,3 +65,12 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk, or the list of what is in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

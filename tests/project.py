@@ -121,6 +121,8 @@ class Project:
         """Writes the manifest; models are exported by the tracer, which is ten times faster."""
         head = {"exporters": '["torchscript"]', "opsets": "[17]"}
         written = textwrap.dedent(defaults)
+        if "onnx =" in models:  # a process of its own imports everything anew
+            head["isolate"] = "false"
         lines = [f"{key} = {value}" for key, value in head.items() if key not in written]
         text = "\n".join(["schema = 1", "[defaults]", *lines, written, textwrap.dedent(models)])
         (self.path / name).write_text(text)

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from project import LEAN, Project, mlps
 
+from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.plugin.ahead import Ahead
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="processes cannot pause")
@@ -160,7 +162,7 @@ def busy():
     ("check", "during"), [("latency", "T"), ("recommend", "T"), ("equivalence", "R")]
 )
 def test_children_are_stopped_while_something_is_timed(busy, check: str, during: str):
-    ahead = Ahead(1, Path())
+    ahead = Ahead(1, Path(), partial(BuildCache, Path()))
     ahead._running.add(busy)
     item = SimpleNamespace(check=check, nodeid="models.toml::net::v::test_it")
     call = ahead.pytest_runtest_call(item)
@@ -173,7 +175,7 @@ def test_children_are_stopped_while_something_is_timed(busy, check: str, during:
 
 
 def test_a_model_that_a_child_is_at_is_waited_for_before_it_is_timed():
-    ahead, order = Ahead(1, Path()), []
+    ahead, order = Ahead(1, Path(), partial(BuildCache, Path())), []
     job = SimpleNamespace(done=threading.Event())
     ahead._taken["models.toml::net"] = job
     item = SimpleNamespace(check="latency", nodeid="models.toml::net::v::test_latency[cpu]")

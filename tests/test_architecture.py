@@ -15,17 +15,20 @@ PACKAGE = Path(pytest_onnxcheck.__file__).parent
 #: layer or room -> the third-party packages it may import, inside functions too. Who of our own
 #: imports whom is import-linter's to check: `[tool.importlinter]` in pyproject.toml.
 LIBRARIES = {
+    "cache": {"filelock"},
     "cli": {"click", "rich"},
     "history": {"filelock"},
     "manifest": {"pydantic", "pydantic_core"},
     "plugin": {"pytest", "pytest_benchmark", "xdist"},
     "record": {"pydantic"},
-    "release": {"pydantic"},
+    "release": {"cryptography", "mlflow", "model_signing", "pydantic", "requests"},
     "report": {"jinja2", "markupsafe"},
+    "storage": {"boto3", "botocore"},
+    "engine.ahead": {"onnxscript", "torch"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},
     "engine.inputs": {"numpy", "torch"},
-    "engine.artefacts": {"filelock", "onnx", "onnx_ir"},
+    "engine.artefacts": {"onnx", "onnx_ir"},
     "engine.mutants": {"numpy", "onnx"},
     "engine.oracle": {"hypothesis", "numpy", "sklearn", "torch"},
     "engine.runtime": {"numpy", "onnx", "onnxruntime", "torch"},

@@ -1,8 +1,9 @@
 """A child process that builds artefacts before they are needed, while checks run elsewhere.
 
-A question is `{"path", "root", "model", "variants"}`: Python's module path, the artefacts' folder,
-the manifest's model, pickled, and the names of its variants. The answer, null, says that they are
-built as far as they can be: what fails here fails again, and is told, where the check builds it.
+A question is `{"path", "root", "pickled", "variants"}`: Python's module path, the artefacts'
+folder, the manifest's model and what opens the cache, pickled, and the names of the variants. The
+answer, null, says that they are built as far as they can be: what fails here fails again, and is
+told, where the check builds it.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import os
 import pickle
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.processes import serve
@@ -27,22 +29,26 @@ __all__ = ["question"]
 _PR_SET_PDEATHSIG = 1
 
 
-def question(model: Model, variants: Iterable[str], root: Path) -> dict[str, Any]:
+def question(
+    model: Model, variants: Iterable[str], root: Path, cache: Callable[[], BuildCache]
+) -> dict[str, Any]:
     """What asks for the artefacts of a model.
 
     Args:
         model: The model.
         variants: The names of those that are wanted.
         root: The artefacts' folder.
+        cache: Opens where they are kept.
     """
-    pickled = base64.b64encode(pickle.dumps(model)).decode("ascii")
-    return {"path": sys.path, "root": str(root), "model": pickled, "variants": list(variants)}
+    pickled = base64.b64encode(pickle.dumps((model, cache))).decode("ascii")
+    return {"path": sys.path, "root": str(root), "pickled": pickled, "variants": list(variants)}
 
 
 def _answer(question: dict[str, Any]) -> None:
     sys.path[:] = question["path"]
-    model: Model = pickle.loads(base64.b64decode(question["model"]))  # our parent's
-    builds = Builds(Path(question["root"]), opened=False)
+    model: Model
+    model, cache = pickle.loads(base64.b64decode(question["pickled"]))  # our parent's
+    builds = Builds(Path(question["root"]), cache(), opened=False)
     with contextlib.suppress(Exception):
         reference = builds.reference(model)
         for variant in model.variants:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ from pytest_onnxcheck.processes import Child, NoAnswerError
 if TYPE_CHECKING:
     import subprocess
 
+    from pytest_onnxcheck.cache.builds import BuildCache
     from pytest_onnxcheck.manifest import Model
 
 __all__ = ["Ahead"]
@@ -51,15 +52,17 @@ class Ahead:
     Args:
         count: How many children.
         artifacts: The artefacts' folder.
+        cache: Opens where artefacts are kept; is pickled.
     """
 
-    def __init__(self, count: int, artifacts: Path) -> None:
+    def __init__(self, count: int, artifacts: Path, cache: Callable[[], BuildCache]) -> None:
         self._count = count
         self._artifacts = artifacts
+        self._cache = cache
         self._lock = threading.Lock()
         self._waiting: dict[str, _Job] = {}
         self._taken: dict[str, _Job] = {}
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._threads: list[threading.Thread] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -122,7 +125,7 @@ class Ahead:
 
         child, deaths = Child("-m", ahead.__name__, str(os.getpid())), 0
         while deaths < _DEATHS and (job := self._next(child)) is not None:
-            question = ahead.question(job.model, job.variants, self._artifacts)
+            question = ahead.question(job.model, job.variants, self._artifacts, self._cache)
             try:
                 child.ask(question, timeout=_LONGEST)
             except NoAnswerError:  # the check builds it itself, and tells

@@ -245,15 +245,23 @@ class CheckItem(pytest.Function):
     parent: VariantNode
 
     @property
+    def model(self) -> Model:
+        """The model it is a check of."""
+        return self.parent.model
+
+    @property
     def check(self) -> str:
         """The check's name without `test_` and parameters."""
         return self.originalname.removeprefix("test_")
 
     @property
     def target(self) -> str | None:
-        """The target it runs on, if it runs on one."""
+        """The target it runs on, if it runs on one; of no points pytest makes a placeholder."""
         callspec = getattr(self, "callspec", None)
-        return callspec.params.get("onnxcheck_target") if callspec else None
+        target = callspec.params.get("onnxcheck_target") if callspec else None
+        return (
+            target if isinstance(target, str) else None
+        )  # of no points pytest makes a placeholder
 
     @property
     def point(self) -> str:
@@ -264,6 +272,17 @@ class CheckItem(pytest.Function):
         """Group, name and full name of its pytest-benchmark entries."""
         variant = f"{self.parent.model.name}::{self.parent.variant.name}"
         return f"{variant} {self.point}".strip(), f"{variant}-{self.point}".strip("-"), self.nodeid
+
+    def fail_elsewhere(self, error: StageError, seconds: Mapping[str, float]) -> None:
+        """Fails it as what failed in another process, without running anything.
+
+        Args:
+            error: Why.
+            seconds: Stage -> how long it took there.
+        """
+        self._stages.update(seconds)
+        with self._outcomes():
+            raise error
 
     def apply_marks(self) -> None:
         """Puts the manifest's xfail and skip on the item; one that is skipped is never set up."""
@@ -369,6 +388,8 @@ class CheckItem(pytest.Function):
         if report.failed:
             put_number_first(report, self.stash.get(REPORTED, (None, None))[0])
         report.onnxcheck = entry.to_json()  # type: ignore[attr-defined]
+        builds = self.funcargs.get("onnxcheck_builds")
+        report.onnxcheck_cache = list(getattr(builds, "told", ()))  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]

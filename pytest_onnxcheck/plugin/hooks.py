@@ -14,10 +14,12 @@ import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.isolation import Isolation
+from pytest_onnxcheck.plugin.releases import refuse_early
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
-from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
+from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
 
 if TYPE_CHECKING:
@@ -65,7 +67,10 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
         )
-    config.pluginmanager.register(Results(config), "onnxcheck-results")
+    if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
+        config.pluginmanager.register(Results(config), "onnxcheck-results")
+        if settings.wanted:
+            config.pluginmanager.register(Isolation(config), "onnxcheck-isolation")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -82,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+    refuse_early(config, settings)
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:
@@ -89,7 +95,8 @@ def _build_ahead(config: pytest.Config, settings: Settings) -> None:
         raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
     from pytest_onnxcheck.plugin.ahead import Ahead
 
-    config.pluginmanager.register(Ahead(settings.ahead, settings.artifacts), "onnxcheck-ahead")
+    ahead = Ahead(settings.ahead, settings.artifacts, build_cache(settings))
+    config.pluginmanager.register(ahead, "onnxcheck-ahead")
 
 
 def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
