@@ -36,7 +36,6 @@ LIBRARIES = {
     "engine.speed": {"numpy", "onnxruntime", "torch"},
     "engine.checks": {"numpy", "onnx"},
     "engine.advice": {"numpy", "onnx", "onnxruntime"},
-    "engine.ahead": {"onnxscript", "torch"},
     "engine.guess": {"onnx", "torch"},
     "engine.diagnosis": {"numpy", "onnx", "onnxruntime", "torch"},
 }

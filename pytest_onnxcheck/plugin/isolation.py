@@ -71,7 +71,7 @@ class Isolation:
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
         """Says that a debugger keeps models in this process."""
         option = self._debugger
-        if option is None or not any(self._limited(item) for item in items):
+        if option is None or not any(self.limits(item) for item in items):
             return None
         return f"{option}: models are checked in this process, without limits"
 
@@ -80,7 +80,7 @@ class Isolation:
         self, item: pytest.Item, nextitem: pytest.Item | None
     ) -> bool | None:
         """Runs a check of an isolated model in the model's process."""
-        limits = self._limited(item)
+        limits = self.limits(item)
         if limits is None or self._debugger is not None:
             return None
         node, following = _node(item), None if nextitem is None else _node(nextitem)
@@ -114,7 +114,7 @@ class Isolation:
         given = (name for name, key in options.items() if self._config.getoption(key, False))
         return next(given, None)
 
-    def _limited(self, item: pytest.Item) -> Limits | None:
+    def limits(self, item: pytest.Item) -> Limits | None:
         """What a check is held to in a process of its own; None for one in this process."""
         # only our items have it; nothing is imported
         model: Model | None = getattr(item, "model", None)
