@@ -157,21 +157,45 @@ def busy():
         process.kill()
 
 
+def checked(check: str, *, isolated: bool = False) -> SimpleNamespace:
+    """A check of a model, in a process of its own or not."""
+    isolation = SimpleNamespace(limits_of=lambda item: object() if isolated else None)
+    plugins = SimpleNamespace(getplugin=lambda name: isolation)
+    config = SimpleNamespace(pluginmanager=plugins)
+    return SimpleNamespace(check=check, nodeid="models.toml::net::v::test_it", config=config)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.parametrize(
-    ("check", "during"), [("latency", "T"), ("recommend", "T"), ("equivalence", "R")]
+    ("hook", "item", "during"),
+    [
+        ("pytest_runtest_call", checked("latency"), "T"),
+        ("pytest_runtest_call", checked("recommend"), "T"),
+        ("pytest_runtest_call", checked("equivalence"), "R"),
+        ("pytest_runtest_protocol", checked("latency", isolated=True), "T"),
+        ("pytest_runtest_protocol", checked("latency"), "R"),
+        ("pytest_runtest_protocol", checked("equivalence", isolated=True), "R"),
+    ],
 )
-def test_children_are_stopped_while_something_is_timed(busy, check: str, during: str):
+def test_children_are_stopped_while_something_is_timed(busy, hook, item, during):
     ahead = Ahead(1, Path(), partial(BuildCache, Path()))
     ahead._running.add(busy)
-    item = SimpleNamespace(check=check, nodeid="models.toml::net::v::test_it")
-    call = ahead.pytest_runtest_call(item)
+    call = getattr(ahead, hook)(item)
     assert wait(lambda: state(busy.pid) == "R")
     next(call)
     assert wait(lambda: state(busy.pid) == during)
     with pytest.raises(StopIteration):
         call.send(None)
     assert wait(lambda: state(busy.pid) == "R")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone isolates")
+def test_a_model_that_is_isolated_is_left_to_its_own_process(project: Project):
+    project.manifest(mlps("net", "other").replace("nets.py:mlp", "odd.py:net"))
+    (project.path / "odd.py").write_text(NETS.format(inside="pass"))
+    outcomes = run(project, "--onnxcheck-ahead=1", "--onnxcheck-isolate", "-k", "structure")
+    assert set(outcomes.values()) == {"passed"}
+    assert not (project.path / "child").exists()
 
 
 def test_a_model_that_a_child_is_at_is_waited_for_before_it_is_timed():

@@ -72,7 +72,9 @@ class Ahead:
         if session.config.option.collectonly:
             return
         for item in session.items:
-            if isinstance(item, CheckItem):
+            if isinstance(item, CheckItem) and not _isolated(
+                item
+            ):  # whose limits are not held here
                 job = self._waiting.setdefault(_key(item), _Job(item.parent.model))
                 if item.parent.variant.name not in job.variants:
                     job.variants.append(item.parent.variant.name)
@@ -88,6 +90,14 @@ class Ahead:
         """What is checked now, the check itself builds, unless a child is at it."""
         with self._lock:
             self._waiting.pop(_key(item), None)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """The same as `pytest_runtest_call` for a check that another process sets up and calls."""
+        if getattr(item, "check", None) not in _TIMED or not _isolated(item):
+            return (yield)
+        with self._stopped():
+            return (yield)
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_call(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -143,6 +153,12 @@ class Ahead:
             self._taken[key] = job
             self._running.add(child.start())
             return job
+
+
+def _isolated(item: pytest.Item) -> bool:
+    """Whether a check runs in a process of its model's own."""
+    isolation = item.config.pluginmanager.getplugin("onnxcheck-isolation")
+    return isolation is not None and isolation.limits_of(item) is not None
 
 
 def _key(item: pytest.Item) -> str:
