@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.api.benchmark import benchmark
     from pytest_onnxcheck.api.export import export_model
     from pytest_onnxcheck.api.inspect import inspect
+    from pytest_onnxcheck.api.release import release_model
     from pytest_onnxcheck.api.run import run
     from pytest_onnxcheck.api.validate import validate
     from pytest_onnxcheck.api.validate_onnx import validate_onnx
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
         OnnxCheckError,
         QuantizeError,
         RecordError,
+        ReleaseError,
         RunError,
         StageError,
         TargetAbsent,
@@ -44,6 +46,7 @@ _HOMES = {
     "export_model": "api.export",
     "benchmark": "api.benchmark",
     "inspect": "api.inspect",
+    "release_model": "api.release",
     "run": "api.run",
     "validate_onnx": "api.validate_onnx",
     "validate": "api.validate",
@@ -57,6 +60,7 @@ _HOMES = {
     "OnnxCheckError": "errors",
     "QuantizeError": "errors",
     "RecordError": "errors",
+    "ReleaseError": "errors",
     "RunError": "errors",
     "StageError": "errors",
     "TargetAbsent": "errors",
@@ -79,6 +83,7 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "benchmark",
     "export_model",
     "inspect",
+    "release_model",
     "run",
     "validate",
     "validate_onnx",
@@ -93,6 +98,7 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "OnnxCheckError",
     "QuantizeError",
     "RecordError",
+    "ReleaseError",
     "RunError",
     "StageError",
     "TargetAbsent",

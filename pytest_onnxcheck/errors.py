@@ -68,11 +68,12 @@ class ReleaseError(OnnxCheckError):
     """Why nothing is released, or why a bundle is not what it was; every reason, one a line.
 
     Attributes:
+        what: What is not as it should be.
         reasons: The reasons.
     """
 
     def __init__(self, what: str, reasons: Iterable[str]) -> None:
-        self.reasons = tuple(reasons)
+        self.what, self.reasons = what, tuple(reasons)
         super().__init__("\n".join([f"{what}:", *(f"  - {reason}" for reason in self.reasons)]))
 
 

@@ -75,17 +75,25 @@ class Child:
     It is started when it is first needed, and again after it ended. One thread uses it at a time.
     """
 
-    def __init__(self, *arguments: str, folder: Path | None = None, silent: bool = True) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        folder: Path | None = None,
+        silent: bool = True,
+        patience: float = 0.0,
+    ) -> None:
         """Starts nothing yet.
 
         Args:
             *arguments: Of the Python interpreter, e.g. `-m` and a module that calls `serve`.
             folder: Where it runs; default: this process's folder.
             silent: Whether what it writes to stderr is kept for its last words; else it is shown.
+            patience: Seconds that it has to end by itself, once its input has ended.
         """
         self._arguments = arguments
         self._folder = folder
         self._silent = silent
+        self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[str] | None = None
         self._questions: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -165,18 +173,14 @@ class Child:
                 thread.start()
         return self._process
 
-    def close(self, patience: float = 0.0) -> None:
-        """Ends the process.
-
-        Args:
-            patience: Seconds that it has to end by itself, when its input has ended.
-        """
+    def close(self) -> None:
+        """Ends the process."""
         process, self._process = self._process, None
         if process is not None:
             self._questions.put(None)
-            if patience:
+            if self._patience:
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(patience)
+                    process.wait(self._patience)
             process.kill()  # it holds nothing, and an orderly end takes it half a second
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(_END_SECONDS)

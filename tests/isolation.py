@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from project import Project
+
 NETS = '''
 import ctypes
 import os
@@ -107,6 +109,19 @@ REASONS = {
 }
 
 
+def misbehaving(project: Project) -> Project:
+    """Puts these models into a project, and a mark on all of its processes."""
+    project.environ["ONNXCHECK_TEST"] = str(project.path)
+    (project.path / "bad.py").write_text(NETS)
+    endless(project.path / "endless.onnx")
+    return project
+
+
+def models(*names: str) -> str:
+    """Manifest text of models of `BAD`."""
+    return "".join(MODEL.format(name=name, keys=BAD[name]) for name in names)
+
+
 def endless(path: Path) -> None:
     """Writes a model that has the right shape and a loop in C that does not end."""
     import onnx
@@ -142,11 +157,6 @@ def endless(path: Path) -> None:
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.save(model, path)
-
-
-def mark(project) -> str:
-    """Has every process of its runs carry a mark, by which it is found; returns it."""
-    return project.environ.setdefault("ONNXCHECK_TEST", str(project.path))
 
 
 def marked(mark: str) -> list[str]:

@@ -28,6 +28,13 @@ def moto_server() -> Iterator[str]:
         server.stop()
 
 
+@cache
+def _loader(search_path: str | None = None) -> Any:
+    from botocore.loaders import create_loader
+
+    return create_loader(search_path)
+
+
 def new_bucket(endpoint: str) -> str:
     """Makes a bucket with a name of its own."""
     name = f"bucket-{secrets.token_hex(4)}"
@@ -37,6 +44,8 @@ def new_bucket(endpoint: str) -> str:
 
 def use(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     """Has the standard places of AWS name a server and credentials, and nothing else."""
+    # reading what AWS offers takes a tenth of a second, and every client would do it anew
+    monkeypatch.setattr("botocore.session.create_loader", _loader)
     for name, value in environment(endpoint).items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("AWS_PROFILE", raising=False)

@@ -97,6 +97,57 @@ def test_checkouts_in_other_folders_find_each_others_builds(tmp_path: Path):
     assert sources(other)["fp32 export"] == "built"
 
 
+#: reads a file by itself, whose contents end up neither in weights nor in attributes
+SCALED = """
+import json
+from pathlib import Path
+
+from torch import nn
+
+
+class Scaled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x):
+        folder = Path(__file__).parent / "data"
+        return self.linear(x) * json.loads((folder / "scale.json").read_text())
+
+
+def net():
+    return Scaled().eval()
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "defaults", "again"),
+    [
+        ('depends = ["data/*.json"]', "", "built"),
+        ("", 'depends = ["data/*"]', "built"),
+        ("", "", "local"),
+    ],
+)
+def test_files_that_code_reads_by_itself_are_part_of_the_key(
+    project: Project, model: str, defaults: str, again: str
+):
+    (project.path / "scaled.py").write_text(SCALED)
+    (project.path / "data").mkdir()
+    text = MLP.format(name="net").replace("nets.py:mlp", "scaled.py:net")
+    project.manifest(text.replace("dims", f"{model}\ndims", 1), defaults)
+    scale = project.path / "data" / "scale.json"
+    found = []
+    for number in ("2.0", "2.0", "3.0"):
+        scale.write_text(number)
+        project.run("-m", "export or equivalence")
+        found.append(sources(project)["fp32 export"])
+    assert found == ["built", "local", again]
+    record = json.loads((project.path / "record.json").read_text())
+    (outcome,) = {e["outcome"] for e in record["checks"] if e["check"] == "equivalence"}
+    # a stale artefact is measured all the same, and fails: results are never cached
+    assert outcome == ("passed" if again == "built" else "failed")
+
+
 def test_what_was_altered_is_told_and_built_again(project: Project):
     project.manifest(MLP.format(name="net"))
     share = "--onnxcheck-cache=shared"

@@ -123,11 +123,11 @@ def test_what_is_no_message_is_told():
 def test_one_may_send_several_messages_and_is_given_time_to_end(tmp_path):
     script = "for line in iter(input, '2'):\n  print(line, flush=True)\n  print(7, flush=True)"
     script += f"\nopen({str(tmp_path / 'ended')!r}, 'w')"
-    child = Child("-c", script)
+    child = Child("-c", script, patience=60)
     child.send(1)
     assert [child.receive(60), child.receive(60)] == [1, 7]
     child.send(2)
-    child.close(patience=60)
+    child.close()
     assert (tmp_path / "ended").exists()
 
 

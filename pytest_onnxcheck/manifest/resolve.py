@@ -93,6 +93,7 @@ def resolve(
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
         operator_libraries=levels.operator_libraries(),
+        depends=tuple(dict.fromkeys([*(defaults.depends or ()), *(section.depends or ())])),
         translations={**(defaults.translations or {}), **(section.translations or {})},
         inherited_translations=frozenset(
             (defaults.translations or {}).keys() - (section.translations or {}).keys()

@@ -62,7 +62,7 @@ class Ahead:
         self._lock = threading.Lock()
         self._waiting: dict[str, _Job] = {}
         self._taken: dict[str, _Job] = {}
-        self._running: set[subprocess.Popen[str]] = set()
+        self._running: set[subprocess.Popen[bytes]] = set()
         self._threads: list[threading.Thread] = []
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:

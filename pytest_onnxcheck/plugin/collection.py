@@ -256,9 +256,12 @@ class CheckItem(pytest.Function):
 
     @property
     def target(self) -> str | None:
-        """The target it runs on, if it runs on one."""
+        """The target it runs on, if it runs on one; of no points pytest makes a placeholder."""
         callspec = getattr(self, "callspec", None)
-        return callspec.params.get("onnxcheck_target") if callspec else None
+        target = callspec.params.get("onnxcheck_target") if callspec else None
+        return (
+            target if isinstance(target, str) else None
+        )  # of no points pytest makes a placeholder
 
     @property
     def point(self) -> str:

@@ -15,6 +15,7 @@ import pytest
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
 from pytest_onnxcheck.plugin.isolation import Isolation
+from pytest_onnxcheck.plugin.releases import refuse_early
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
@@ -86,6 +87,7 @@ def pytest_configure(config: pytest.Config) -> None:
                 "takes a bare path to an existing file for a hint where the rootdir is)"
             )
         config.args = [str(settings.manifest)]
+    refuse_early(config, settings)
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:

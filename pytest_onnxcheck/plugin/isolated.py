@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import IO, Any
@@ -54,7 +55,14 @@ _OPTIONS: dict[str, Any] = {
     **{"setuponly": False, "setupplan": False, "benchmark_json": None, "benchmark_save": None},
     **{"benchmark_autosave": False, "benchmark_compare": None, "benchmark_compare_fail": []},
     # pytest-xdist's
-    **{"dist": "no", "tx": [], "numprocesses": None, "maxprocesses": None, "looponfail": False},
+    **{
+        "onnxcheck_ahead": 0,
+        "dist": "no",
+        "tx": [],
+        "numprocesses": None,
+        "maxprocesses": None,
+        "looponfail": False,
+    },
 }
 
 
@@ -123,6 +131,7 @@ class _Server:
             _check(session, requests, messages)
 
         def ended(*_: object) -> None:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
             raise SystemExit
 
         signal.signal(signal.SIGTERM, ended)
@@ -211,6 +220,28 @@ class _Reporter:
     def pytest_runtest_teardown(self) -> None:
         """Sends where in the check it is."""
         self.send({"phase": "teardown"})
+
+    def pytest_warning_recorded(
+        self,
+        warning_message: warnings.WarningMessage,
+        when: str,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        """Sends a warning of a check; what was warned of before is the parent's too."""
+        if when == "runtest":
+            self.send(
+                {
+                    "warning": {
+                        "message": str(warning_message.message),
+                        "category": warning_message.category.__name__,
+                        "filename": warning_message.filename,
+                        "lineno": warning_message.lineno,
+                        "nodeid": nodeid,
+                        "location": location,
+                    }
+                }
+            )
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Sends a report."""

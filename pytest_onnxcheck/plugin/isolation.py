@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -93,7 +94,7 @@ class Isolation:
         else:
             self._run(cast("CheckItem", item), nextitem if node is following else None, limits)
         item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
-        if node is not following:
+        if node is not following or item.session.shouldfail or item.session.shouldstop:
             self._end(item)
         # what checks of other models before it left set up in this process
         item.session._setupstate.teardown_exact(nextitem)
@@ -102,15 +103,16 @@ class Isolation:
     def pytest_sessionfinish(self) -> None:
         """Ends the server, and with it all that came from it."""
         if self._server is not None:
-            self._server.close(_END)
+            self._server.close()
 
     pytest_unconfigure = pytest_sessionfinish
 
     @property
     def _debugger(self) -> str | None:
         """The option that starts one, which needs pytest's own terminal."""
-        option = self._config.option
-        return "--pdb" if option.usepdb else "--trace" if option.trace else None
+        options = {"--pdb": "usepdb", "--trace": "trace"}
+        given = (name for name, key in options.items() if self._config.getoption(key, False))
+        return next(given, None)
 
     def _limited(self, item: pytest.Item) -> Limits | None:
         """What a check is held to in a process of its own; None for one in this process."""
@@ -147,6 +149,8 @@ class Isolation:
                     progress.relay(None if stage is None else Stage(**stage))
                 elif "report" in message:
                     self._replay(item, message["report"])
+                elif "warning" in message:
+                    self._warn(**message["warning"])
                 elif "benchmarks" in message:
                     add_entries(self._config, message["benchmarks"])
                 elif "died" in message:
@@ -172,6 +176,7 @@ class Isolation:
                 *("-P", "-m", "pytest_onnxcheck.plugin.isolated"),
                 folder=config.invocation_params.dir,
                 silent=config.getoption("capture") != "no",
+                patience=_END,  # in which it ends all that came from it
             )
             self._server.send(
                 {
@@ -190,8 +195,12 @@ class Isolation:
             return
         try:
             self._server.send({"end": True})
-            while "ended" not in self._server.receive():
+            while "ended" not in (message := self._server.receive()):
                 pass
+            if message["ended"]:
+                path, line, _ = item.location
+                text = f"the model left processes behind, which were ended: {message['ended']}"
+                self._warn(text, "UserWarning", path, (line or 0) + 1, item.nodeid, None)
         except NoAnswerError:
             self._server = None
 
@@ -201,6 +210,27 @@ class Isolation:
         )
         report.nodeid = item.nodeid
         item.ihook.pytest_runtest_logreport(report=report)
+
+    def _warn(
+        self,
+        message: str,
+        category: str,
+        filename: str,
+        lineno: int,
+        nodeid: str,
+        location: tuple[str, int, str] | None,
+    ) -> None:
+        """Has a warning of the model's process shown with those of this one."""
+        # the class may be of a module that only that process has imported; its name is shown
+        kind = type(category, (UserWarning,), {})
+        self._config.hook.pytest_warning_recorded.call_historic(
+            kwargs={
+                "warning_message": warnings.WarningMessage(message, kind, filename, lineno),
+                "when": "runtest",
+                "nodeid": nodeid,
+                "location": location,
+            }
+        )
 
     def _died(self, item: CheckItem, death: Death, limits: Limits) -> None:
         """Fails a check whose process ended, and keeps others from the stage that ended it."""
@@ -221,12 +251,12 @@ class Isolation:
     def _fail(
         self, item: CheckItem, error: StageError, phase: str, seconds: Mapping[str, float]
     ) -> None:
-        from _pytest.skipping import evaluate_xfail_marks, xfailed_key
-
         if phase == "teardown":  # what the check found is known already
             self._report(item, lambda: pytest.fail(str(error), pytrace=False), "teardown")
             return
-        item.stash[xfailed_key] = evaluate_xfail_marks(item)
+        skipping = self._config.pluginmanager.getplugin("skipping")  # has done so in the child
+        if skipping is not None:
+            item.stash[skipping.xfailed_key] = skipping.evaluate_xfail_marks(item)
         self._report(item, lambda: item.fail_elsewhere(error, seconds), "call")
         self._report(item, lambda: None, "teardown")
 

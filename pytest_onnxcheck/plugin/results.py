@@ -10,6 +10,7 @@ import pytest
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
 from pytest_onnxcheck.plugin.outputs import Outputs
+from pytest_onnxcheck.plugin.releases import Releases
 from pytest_onnxcheck.plugin.reports import SIGNS, terminal_width
 from pytest_onnxcheck.plugin.schedule import keep_seconds
 from pytest_onnxcheck.plugin.settings import SETTINGS
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Manifest
     from pytest_onnxcheck.measurement import SpeedPoint
     from pytest_onnxcheck.record.entry import Entry
+    from pytest_onnxcheck.record.record import Record
 
 __all__ = ["Results"]
 
@@ -38,6 +40,7 @@ class Results:
         self.unchecked: list[str] = []
         self.cache: dict[str, None] = {}  # what workers say of it, each text once
         self.outputs = Outputs(config)
+        self.releases = Releases(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
@@ -70,25 +73,27 @@ class Results:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._write_record(exitstatus)
-
-    def _write_record(self, exitstatus: int) -> None:
-        if not self.outputs.wanted:  # the ini's must outlive a run of other tests
+        if not (
+            self.outputs.wanted or self.releases.wanted
+        ):  # the ini's must outlive a run of other tests
             return
+        written = self.outputs.write(self._record(exitstatus))
+        if self.releases.wanted and not self.releases.make(written, exitstatus) and not exitstatus:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _record(self, exitstatus: int) -> Record:
         from pytest_onnxcheck.judge.frontier import frontiers
         from pytest_onnxcheck.record.record import NotCollected, make
         from pytest_onnxcheck.record.rows import FrontierRow
         from pytest_onnxcheck.report.frontier import data
 
-        self.outputs.write(
-            make(
-                self.entries,
-                errors=[NotCollected(*error) for error in self.errors],
-                exitstatus=int(exitstatus),
-                frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
-                history=[text for text, _ in self.told],
-                root=self.config.rootpath,
-            )
+        return make(
+            self.entries,
+            errors=[NotCollected(*error) for error in self.errors],
+            exitstatus=int(exitstatus),
+            frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
+            history=[text for text, _ in self.told],
+            root=self.config.rootpath,
         )
 
     def _looked_at(self) -> bool:
@@ -200,7 +205,7 @@ class Results:
             terminalreporter.write_line("no model was checked", red=True)
             for text in self.unchecked:
                 terminalreporter.write_line(text, red=True)
-        for line, problem in self.outputs.told:
+        for line, problem in (*self.outputs.told, *self.releases.told):
             if problem or self.config.get_verbosity() >= 0:
                 terminalreporter.write_line(terminal(line), yellow=problem)
         for command in self.outputs.commands:

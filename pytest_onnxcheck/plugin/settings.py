@@ -63,18 +63,20 @@ class Settings:
     isolate: bool
     timeout: float | None
     memory_mb: float | None
+    release: str | None
+    sign: Path | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
         """Reads the options of a run; touches no file."""
 
-        def path(name: str) -> Path | None:
+        def path(name: str, *, in_ini: bool = True) -> Path | None:
             option: str | None = config.getoption(name)
             if option is not None:
                 if not option:
                     raise pytest.UsageError(f"--{name.replace('_', '-')}=: no path is given")
                 return config.invocation_params.dir / option
-            ini = config.getini(name)
+            ini = config.getini(name) if in_ini else ""
             return config.rootpath / ini if ini else None
 
         manifest = path("onnxcheck_manifest")
@@ -115,6 +117,8 @@ class Settings:
             isolate=config.getoption("onnxcheck_isolate"),
             timeout=config.getoption("onnxcheck_timeout"),
             memory_mb=config.getoption("onnxcheck_memory"),
+            release=_place(config.getoption("onnxcheck_release"), config.invocation_params.dir),
+            sign=path("onnxcheck_sign", in_ini=False),
         )
 
 
@@ -214,6 +218,7 @@ def add_options(parser: pytest.Parser) -> None:
         "target, and say which is best.",
     )
     _add_limits(group)
+    _add_release(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
     parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
@@ -287,6 +292,28 @@ def _add_reports(group: pytest.OptionGroup) -> None:
         action="store_true",
         help="In GitHub Actions: no job summary, and no annotations at lines of the manifest.",
     )
+
+
+def _add_release(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-release",
+        metavar="TO",
+        help="If every check passed, publish the models that the manifest releases, to "
+        "s3://BUCKET/PREFIX or file:///FOLDER; or make their bundles in a folder.",
+    )
+    group.addoption(
+        "--onnxcheck-sign",
+        metavar="KEY",
+        help="Sign them with this private key: elliptic, in PEM; its password, if it has one, in "
+        "ONNXCHECK_SIGN_PASSWORD.",
+    )
+
+
+def _place(to: str | None, folder: Path) -> str | None:
+    """Where to release to; a path starts from the folder."""
+    if to == "":
+        raise pytest.UsageError("--onnxcheck-release=: no place is given")
+    return to if to is None or "://" in to else str(folder / to)
 
 
 def build_cache(settings: Settings) -> Callable[[], BuildCache]:

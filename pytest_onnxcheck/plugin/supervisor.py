@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from pytest_onnxcheck.descendants import descendants, end_all, end_with_parent, memory
+from pytest_onnxcheck.places import PACKAGE
 from pytest_onnxcheck.plugin.limits import Clock, Death, Limits
 from pytest_onnxcheck.processes import LONGEST_LINE, ended
 from pytest_onnxcheck.progress import Stage
@@ -170,6 +171,7 @@ class Supervisor:
         except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # the parent is gone
             pass
         finally:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing keeps it from that
             self._sweep()
 
     def _run(self, request: Mapping[str, Any], line: bytes) -> None:
@@ -294,11 +296,18 @@ class Supervisor:
 
 
 def _innermost(trace: str, root: Path) -> str:
-    """The innermost line of the user's that ran, else of all: `nets.py:12 in forward`."""
-    frames = _FRAME.findall(trace)
-    libraries = (sys.prefix, sys.base_prefix)
-    for path, line, function in frames:
-        own = Path(path).is_relative_to(root) and not path.startswith(libraries)
-        if own:
+    """The innermost line of the user's that ran: `nets.py:12 in forward`.
+
+    Else of a library that is not of Python itself, and not what runs checks; empty without any.
+    """
+    libraries = ""
+    for path, line, function in _FRAME.findall(trace):
+        _, packages, inside = path.rpartition("/site-packages/")
+        if packages:
+            if not libraries and not inside.startswith(
+                ("_pytest/", "pluggy/", "pytest_onnxcheck/")
+            ):
+                libraries = f"{inside}:{line} in {function}"
+        elif Path(path).is_relative_to(root) and not path.startswith((sys.prefix, str(PACKAGE))):
             return f"{Path(path).relative_to(root)}:{line} in {function}"
-    return "{}:{} in {}".format(*frames[0]) if frames else ""
+    return libraries

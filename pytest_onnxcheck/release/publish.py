@@ -66,7 +66,10 @@ class Published:
     def told(self) -> Iterator[str]:
         """What should be told besides."""
         if self.already:
-            yield f"published already, {self.release.published}: nothing was written"
+            yield (
+                f"published already, {self.release.published}, by publisher "
+                f"{self.release.publisher}: left as it is"
+            )
         if self.current != self.version:
             yield (
                 f"current is {self.current}: this one was current before, and publishing it again "

@@ -14,10 +14,12 @@ from typing import Any
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.errors import StorageError
 from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.record.encoding import as_json, read
 from pytest_onnxcheck.release.metadata import Metadata
 from pytest_onnxcheck.storage import Store
+from pytest_onnxcheck.storage.address import checked_key
 
 __all__ = [
     *("RELEASE", "ReleaseFile", "as_bytes", "bundle_sha256", "hashed_files"),
@@ -119,12 +121,29 @@ def read_release(store: Store, key: str) -> ReleaseFile | None:
                 f"{store.uri(key)}: format {found.get('format')!r}, and this version reads "
                 f"{_FORMAT}: use the version of pytest-onnxcheck that published it"
             )
-        return read(ReleaseFile, found)
+        return _sound(read(ReleaseFile, found))
     except ValueError as error:
         raise StorageError(
             f"{store.uri(key)} was changed, or is of something else: {error}: move it away, and "
             "publish again"
         ) from error
+
+
+def _sound(release: ReleaseFile) -> ReleaseFile:
+    """The same, if all names in it lead into its own folder.
+
+    Raises:
+        ValueError: One may not.
+    """
+    for name in (release.name, release.version):
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name")
+    for file in release.files:
+        try:
+            checked_key(file.name)
+        except StorageError as error:
+            raise ValueError(f"files: {error}") from error
+    return release
 
 
 def hashed_files(folder: Path, names: Sequence[str]) -> list[HashedFile]:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
-__all__ = ["STAGES", "Registered", "refuse_names", "register"]
+__all__ = ["STAGES", "Registered", "check_registry", "refuse_names", "register"]
 
 #: the stages that MLflow has
 STAGES = ("None", "Staging", "Production", "Archived")
@@ -124,6 +124,26 @@ def register(
     return Registered(
         name, int(version.version), source, version.run_id, alias, stage, created, tuple(told)
     )
+
+
+def check_registry(name: str, to: str, alias: str | None = None) -> None:
+    """Looks whether something that is published could be registered; writes nothing.
+
+    Args:
+        name: The registered model.
+        to: Where it will be published.
+        alias: An alias that will be moved to the version.
+
+    Raises:
+        ReleaseError: It could not; the text has every reason.
+    """
+    what = f"nothing can be registered as {name!r}"
+    refuse_names(what, name, alias, None, _of_source(to))
+    with registry(what) as client:
+        reasons = [*_of_folder(to, registry_uri())]
+        if reasons:
+            raise ReleaseError(what, reasons)
+        client.search_registered_models(max_results=1)
 
 
 def refuse_names(

@@ -86,8 +86,16 @@ def releases(uri: str | Path, name: str | None = None) -> Releases:
             problems.append(str(error))
             folders.discard("/".join(parts[:2]))
             continue
-        if release is not None:
-            found.append(release)
+        if release is None:  # removed meanwhile
+            continue
+        if [release.name, release.version] != parts[:2]:
+            problems.append(
+                f"{store.uri(one.key)} is of {release.name}/{release.version}: a release that was "
+                "copied or renamed is none: publish the bundle there"
+            )
+            folders.discard("/".join(parts[:2]))
+            continue
+        found.append(release)
     for known in sorted({release.name for release in found}):
         try:
             pointer = read_current(store, known)

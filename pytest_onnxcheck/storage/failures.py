@@ -32,6 +32,8 @@ _ANSWERS = {
     "read, list and write below s3://{bucket}",
     "RequestTimeTooSkewed": "this machine's clock and that of {endpoint} are too far apart: set "
     "the clock (timedatectl set-ntp true), and try again",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION to that",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION to that",
     "QuotaExceeded": "the quota is used up: make room, and try again",
     "BadDigest": "what arrived is not what was sent: try again",
     "XAmzContentSHA256Mismatch": "what arrived is not what was sent: try again",

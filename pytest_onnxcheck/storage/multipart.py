@@ -48,7 +48,7 @@ def upload(
         if _is_there(client, where, headers):
             break  # else it was begun with other headers, or another process gave it up
     for other in _unfinished(client, where):
-        client.abort_multipart_upload(**where, UploadId=other)
+        _abort(client, where, other)
 
 
 def _start(client: Any, where: Mapping[str, str], headers: Mapping[str, str]) -> str:
@@ -73,9 +73,19 @@ def _send(client: Any, where: Mapping[str, str], known: str, source: Path, sha25
         named = {key: part[key] for key in ("ETag", "ChecksumSHA256") if part.get(key)}
         parts.append({"PartNumber": number, **named})
     if whole.hexdigest() != sha256:
-        client.abort_multipart_upload(**where, UploadId=known)
+        _abort(client, where, known)
         raise StorageError(f"{source}: the source has changed while it was stored: try again")
     client.complete_multipart_upload(**where, UploadId=known, MultipartUpload={"Parts": parts})
+
+
+def _abort(client: Any, where: Mapping[str, str], known: str) -> None:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.abort_multipart_upload(**where, UploadId=known)
+    except ClientError as error:
+        if code_of(error) not in _GONE:  # another process aborted it
+            raise
 
 
 def _pieces(source: Path) -> Iterator[bytes]:

@@ -29,6 +29,8 @@ _ABSENT = frozenset({"NoSuchKey", "404"})
 #: of a condition that the server does not know
 _UNKNOWN = frozenset({"NotImplemented", "501"})
 _TRIES = 5
+#: how long a connection may take, and an answer; boto3 then tries again (`AWS_MAX_ATTEMPTS`)
+CONNECT_SECONDS, ANSWER_SECONDS = 10, 60
 
 
 class S3Store:
@@ -95,27 +97,29 @@ class S3Store:
         return self._put_on_condition(key, content, IfMatch=etag.strip('"'))
 
     def _put_on_condition(self, key: str, content: bytes, **condition: Any) -> bool:
+        """Whether it was stored; False where something else is there, or nothing to replace."""
         from botocore.exceptions import ClientError
 
-        refusals = _REFUSED | _CONFLICT
-        for attempt in range(_TRIES):
+        replacing = "IfMatch" in condition
+        for _ in range(_TRIES):
             with self._told(key):
                 try:
                     self._put(key, content, **condition)
                     return True
                 except ClientError as error:
                     code = code_of(error)
-                    if "IfMatch" in condition and code in _UNKNOWN:
+                    if replacing and code in _UNKNOWN:
                         self._put(key, content)
                         return True
-                    if code in _CONFLICT and attempt + 1 < _TRIES:
-                        continue
-                    if code not in refusals | (_ABSENT if "IfMatch" in condition else set()):
+                    if code not in _REFUSED | _CONFLICT | (_ABSENT if replacing else set()):
                         raise
-            break
-        # it may have been this very request that stored it, sent again after a lost answer
-        there = self.read(key)
-        return there is not None and there.data == content
+            # it may have been this very request that stored it, sent again after a lost answer
+            there = self.read(key)
+            if there is not None and there.data == content:
+                return True
+            if code in _REFUSED | _ABSENT and (replacing or there is not None):
+                return False
+        raise StorageError(f"{self.uri(key)}: others write it at the same time: try again")
 
     def get(self, key: str, to: Path, sha256: str | None = None) -> None:
         """See `Store.get`."""
@@ -222,7 +226,10 @@ def _client() -> Any:
         from boto3.session import Session
     except ImportError as error:
         raise StorageError("s3:// needs boto3: pip install 'pytest-onnxcheck[s3]'") from error
-    return Session().client("s3")
+    from botocore.config import Config
+
+    patience = Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)
+    return Session().client("s3", config=patience)
 
 
 def _sha256(content: Path | bytes) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -269,9 +270,26 @@ def test_all_of_it_is_on_the_disk_before_it_has_its_name(gated, monkeypatch):
     assert folder.parent.name.startswith(".bundling-")
 
 
-def test_what_a_killed_process_left_is_gone(gated):
-    left = gated.root / "dist" / ".bundling-left" / "bundle"
-    left.mkdir(parents=True)
-    (left / "model.onnx").write_bytes(b"half")
-    gated.release()
+#: releases the model, and is killed when something is to be put on the disk for the nth time
+KILLED = """
+import os, signal, sys
+from pytest_onnxcheck.cli import main
+left = int(sys.argv[1])
+def fsync(opened):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = fsync
+main(["release", "record.json", "--model", "net"])
+"""
+
+
+@pytest.mark.parametrize(("nth", "placed"), [(1, False), (6, False), (7, True)])
+def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed):
+    done = subprocess.run([sys.executable, "-c", KILLED, str(nth)], cwd=gated.root)
+    assert done.returncode == -signal.SIGKILL
+    assert list((gated.root / "dist").glob(".bundling-*"))
+    assert (gated.root / "dist" / "net-1.0").exists() == placed
+    verify(gated.release().folder)
     assert [path.name for path in (gated.root / "dist").iterdir()] == ["net-1.0"]

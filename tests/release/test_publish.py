@@ -101,7 +101,8 @@ def test_the_same_bundle_finds_itself(made: Bundle, uri: str):
     assert (again.uri, again.release, again.current) == (first.uri, first.release, first.version)
     assert {one.key: one.modified for one in open_store(uri).listed()} == before
     assert list(again.told) == [
-        f"published already, {first.release.published}: nothing was written"
+        f"published already, {first.release.published}, by publisher {first.release.publisher}: "
+        "left as it is"
     ]
 
 
@@ -278,6 +279,12 @@ def test_a_release_file_of_another_bundle_is_told(made, uri, tmp_path):
         ({"sha256": "0" * 64}, r"release.json lists other files than its own hash is of"),
         ({"format": 2}, r"release.json: format 2, and this version reads 1: use the version"),
         ({"files": 1}, r"release.json was changed, or is of something else: files: "),
+        ({"name": "../up"}, r"release.json was changed, .*: '../up' is no name: move it away"),
+        ({"version": "/tmp/v"}, r"'/tmp/v' is no name"),
+        (
+            {"files": [{"name": "../../up", "size_bytes": 1, "sha256": "0"}]},
+            r"files: '../../up' cannot be stored",
+        ),
     ):
         store.put("release.json", json.dumps({**known, **change}).encode())
         with pytest.raises(OnnxCheckError, match=message):
@@ -293,6 +300,17 @@ def test_a_release_file_that_cannot_be_read_does_not_hide_the_others(made, anoth
     assert [one.version for one in found.released] == [second.version]
     assert len(found.problems) == 2
     assert "current.json was changed" in found.problems[1]
+
+
+def test_a_release_that_was_copied_is_none(made: Bundle, uri: str):
+    found, store = publish(made.folder, uri), open_store(uri)
+    store.put("net/copy/release.json", store.read(f"net/{found.version}/release.json").data)
+    listed = releases(uri)
+    assert listed.released == (found.release,)
+    assert listed.problems == (
+        f"{uri}/net/copy/release.json is of net/{found.version}: a release that was copied or "
+        "renamed is none: publish the bundle there",
+    )
 
 
 def test_the_pattern_names_the_folder(made: Bundle, uri: str):

@@ -132,7 +132,7 @@ def _marks(section: s.ModelSection, model: Model) -> Found:
 
 
 def _release(section: s.ModelSection, model: Model) -> Found:
-    """A variant that the model does not have; one name for all models of a glob."""
+    """A variant that the model does not have; one name for all models of a glob; a lone alias."""
     release, names = section.release, [variant.name for variant in model.variants]
     if release is None:
         return
@@ -143,6 +143,17 @@ def _release(section: s.ModelSection, model: Model) -> Found:
             ("release", "name"),
             f"{release.name!r} is the name of each of the models that the glob in `checkpoint` "
             f"makes: leave it out, and each bundle has the name of its own, such as {model.name!r}",
+        )
+    if release.registered_model is not None and model.name != model.section:
+        yield (
+            ("release", "registered_model"),
+            f"{release.registered_model!r} holds versions of one model, and the glob in "
+            "`checkpoint` makes several: leave it out, and register each with `onnxcheck register`",
+        )
+    if release.alias is not None and release.registered_model is None:
+        yield (
+            ("release", "alias"),
+            f"{release.alias!r} is of a version in the registry: give `registered_model` too",
         )
 
 

@@ -149,6 +149,12 @@ class Defaults(Section):
         description="ONNX Runtime's libraries of custom operators: files relative to the manifest "
         "(`build/libmyops.so`), or modules with `get_library_path()` (`onnxruntime_extensions`).",
     )
+    depends: UniqueNames | None = Field(
+        None,
+        description="Files that the model's code reads by itself when it is built, relative to the "
+        "manifest, which artefacts are then built anew for: globs, such as `data/*.json`, each of "
+        "which matches a file. A model adds to `[defaults]`.",
+    )
     isolate: bool | None = Field(
         None,
         description="Whether the model is checked in a process of its own, so that a crash is a "

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import re
 
 import onnx
 import pytest
@@ -10,6 +11,7 @@ from builders import FOLDER, KEY, OTHER_KEY, Builder, get_together, graph
 from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
+from pytest_onnxcheck.files import hashed
 
 
 @pytest.fixture
@@ -147,3 +149,66 @@ def test_two_processes_build_one_key_once(tmp_path):
         process.join(120)
     assert [process.exitcode for process in processes] == [0, 0]
     assert log.read_text() == "built\n"
+
+
+def resealed(home, **changes):
+    """Writes hashes and sizes that fit what is there now, as whoever may write there can."""
+    record = json.loads((home / "build.json").read_text())
+    names = [file["name"] for file in record["files"]]
+    names = [name for name in names if (home / name).is_file()]
+    whole, each = hashed(home / name for name in names)
+    files = [
+        {"name": name, "size_bytes": (home / name).stat().st_size, "sha256": digest}
+        for name, digest in zip(names, each, strict=True)
+    ]
+    record |= {"sha256": whole, "files": files, **changes}
+    (home / "build.json").write_text(json.dumps(record))
+
+
+def read_from(home, location):
+    model = onnx.load(home / "model.onnx", load_external_data=False)
+    (tensor,) = model.graph.initializer
+    for noted in tensor.external_data:
+        if noted.key == "location":
+            noted.value = location
+    (home / "model.onnx").write_bytes(model.SerializeToString())
+
+
+HOSTILE = {
+    "weights from a file outside": (
+        lambda home: read_from(home, "../../../../secret"),
+        r"it reads model\.onnx, \.\./\.\./\.\./\.\./secret, which are not its files",
+    ),
+    "weights from any file": (
+        lambda home: read_from(home, "/etc/passwd"),
+        r"it reads model\.onnx, /etc/passwd, which are not its files",
+    ),
+    "weights that were left out": (
+        lambda home: (home / "model.onnx.data").unlink(),
+        r"it reads model\.onnx, model\.onnx\.data, which are not its files",
+    ),
+    "no ONNX": (
+        lambda home: (home / "model.onnx").write_bytes(b"garbage"),
+        "it is no artefact: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", HOSTILE)
+def test_hashes_that_fit_do_not_make_an_artefact(root, how):
+    first = ArtefactStore(BuildCache(root)).get(FOLDER, KEY, Builder(external=True))
+    spoil, told = HOSTILE[how]
+    spoil(first.path.parent)
+    resealed(first.path.parent)
+    cache = BuildCache(root)
+    again = ArtefactStore(cache).get(FOLDER, KEY, Builder(external=True))
+    assert (again.source, again.sha256) == ("built", first.sha256)
+    assert re.search(told, cache.told[0])
+
+
+def test_notes_that_are_none_of_ours_are_not_read(store, root):
+    first = store.get(FOLDER, KEY, Builder())
+    resealed(first.path.parent, notes={"options": {}})
+    cache = BuildCache(root)
+    assert ArtefactStore(cache).get(FOLDER, KEY, Builder()).source == "built"
+    assert "it is no artefact: 'calibration': not used, but built again" in cache.told[0]
