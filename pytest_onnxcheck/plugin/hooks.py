@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Generator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
+from pytest_onnxcheck.plugin.usage import refuse
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import ModelsFile
@@ -55,18 +54,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
-    if settings.wanted and settings.history.is_file():
-        raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
-    if settings.unused_option:
-        raise pytest.UsageError(
-            f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
-            "argument"
-        )
-    _refuse_two_manifests(config, settings)
-    if settings.search_seconds and find_spec("hypothesis") is None:
-        raise pytest.UsageError(
-            "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
-        )
+    refuse(config, settings)
     if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
         config.pluginmanager.register(Results(config), "onnxcheck-results")
         if settings.wanted:
@@ -79,41 +67,15 @@ def pytest_configure(config: pytest.Config) -> None:
     if settings.ahead and not spread:
         _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
-        if not settings.manifest.is_file():
-            raise pytest.UsageError(
-                f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
-                "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
-                "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
-                "takes a bare path to an existing file for a hint where the rootdir is)"
-            )
         config.args = [str(settings.manifest)]
     refuse_early(config, settings)
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:
-    if not hasattr(signal, "SIGSTOP"):
-        raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
     from pytest_onnxcheck.plugin.ahead import Ahead
 
     ahead = Ahead(settings.ahead, settings.artifacts, build_cache(settings))
     config.pluginmanager.register(ahead, "onnxcheck-ahead")
-
-
-def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
-    """An argument says what is run: another manifest as an option would not be looked at."""
-    option: str | None = config.getoption("onnxcheck_manifest")
-    if option is None or config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return
-    folder = config.invocation_params.dir
-    files = [argument.partition("::")[0] for argument in config.args]
-    manifests = [file for file in files if file.endswith(".toml")]
-    if manifests and settings.manifest.resolve() not in {
-        (folder / manifest).resolve() for manifest in manifests
-    }:
-        raise pytest.UsageError(
-            f"--onnxcheck-manifest={option} does nothing beside the argument {manifests[0]}, which "
-            "is what is checked: leave out one of them, or give both as arguments"
-        )
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
