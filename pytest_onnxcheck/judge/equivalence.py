@@ -9,7 +9,7 @@ from pytest_onnxcheck.judge.masks import masks
 from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
 from pytest_onnxcheck.judge.sizes import grouped_by_size, not_run
-from pytest_onnxcheck.judge.vacuity import vacuous
+from pytest_onnxcheck.judge.vacuity import given_alone, vacuous
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
@@ -59,6 +59,7 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *_rowless(measured, tolerance),
             *vacuous(measured, tolerance),
             *notes,
+            *given_alone(measured),
         ]
     )
 

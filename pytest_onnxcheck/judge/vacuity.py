@@ -18,7 +18,7 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.verdict import Finding, Grade
 
-__all__ = ["VACUOUS", "unchecked", "vacuous"]
+__all__ = ["VACUOUS", "given_alone", "unchecked", "vacuous"]
 
 #: An output no larger than this on any case says nothing about the artefact: whatever is compared
 #: with it agrees. Randomly initialised MobileNets give 1e-31.
@@ -34,7 +34,6 @@ def vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterato
     """Judges whether the outputs, and what they are held to, can tell a wrong artefact at all."""
     yield from _always_empty(measured)
     yield from _all_nan(measured)
-    yield from _given_alone(measured)
     told = set()
     for finding in _of_outputs(measured, tolerance):
         if finding.what not in told:  # of several reasons the first
@@ -83,7 +82,8 @@ def _says_nothing(name: str, why: str) -> Finding:
     return Finding(_WARN, f"output {name!r}", f"vacuous: {why}", inconclusive=True)
 
 
-def _given_alone(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+def given_alone(measured: EquivalenceMeasurement) -> Iterator[Finding]:
+    """Judges whether anything was compared that the manifest does not give itself."""
     held = measured.held_to
     if held is not None and not (held.drawn or held.probes or held.sizes):
         cases = f"{held.cases} case" + "s" * (held.cases != 1)
@@ -117,11 +117,11 @@ def _wide(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[
     found: dict[str, list[OutputMeasurement]] = {}
     for case in measured.declared:
         for output in case.outputs:
-            if output.highest is not None and output.expected_dtype.startswith("float"):
+            if output.expected_dtype.startswith("float"):
                 found.setdefault(output.name, []).append(output)
     for name, outputs in found.items():
-        lowest = min(output.lowest for output in outputs if output.lowest is not None)
-        highest = max(output.highest for output in outputs if output.highest is not None)
+        lowest = min((each.lowest for each in outputs if each.lowest is not None), default=0.0)
+        highest = max((each.highest for each in outputs if each.highest is not None), default=0.0)
         span = highest - lowest
         if span > 0 and all(_passes(output, span, tolerance) for output in outputs):
             yield _says_nothing(

@@ -44,7 +44,9 @@ def test_an_output_near_zero_and_one_that_is_empty_are_red_when_strict():
     verdict = judge.equivalence(measured(zero), NOISE_FLOOR)
     assert "vacuous: |PyTorch| is at most 1e-31" in inconclusive(verdict).text
     empty = output(name="boxes", elements=0, expected_shape=(0, 2), actual_shape=(0, 2))
-    both = CaseMeasurement("draw0", (output(), dataclasses.replace(empty, lowest=None)))
+    both = CaseMeasurement(
+        "draw0", (output(), dataclasses.replace(empty, lowest=None, highest=None, floor=None))
+    )
     whole = dataclasses.replace(measured(), cases=(both,))
     assert "nothing was compared" in inconclusive(judge.equivalence(whole, NOISE_FLOOR)).text
 

@@ -52,7 +52,11 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
 
 def _of_texts(message: Any) -> Iterator[str]:
     """Texts that are no UTF-8, which protobuf gives as bytes."""
-    for field, value in message.ListFields():
+    if message.DESCRIPTOR.name == "TensorProto":  # to list its fields copies its data
+        fields = [(message.DESCRIPTOR.fields_by_name["name"], message.name)]
+    else:
+        fields = message.ListFields()
+    for field, value in fields:
         if field.type == field.TYPE_STRING:
             for text in [value] if isinstance(value, str | bytes) else value:
                 if isinstance(text, bytes):

@@ -176,10 +176,10 @@ def _cut_short(how: str) -> str:
 
 
 def _zip(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):
-        size = f"{path.stat().st_size:,} bytes"
-        return _cut_short(f"an archive without its end, {size}")
     try:
+        if not zipfile.is_zipfile(path):
+            size = f"{path.stat().st_size:,} bytes"
+            return _cut_short(f"an archive without its end, {size}")
         names = [member.filename for member in _members(path)]
     except _DAMAGED as error:
         return f"is a damaged archive ({error}): copy or download it again"

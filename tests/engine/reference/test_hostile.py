@@ -47,11 +47,21 @@ def test_an_archive_that_is_packed_as_any_other_is_read(archive):
     assert load_checkpoint(packed, packed.parent, trust=False).content["weight"].sum() == 16
 
 
-def test_a_damaged_table_of_contents_is_told(archive):
+#: where an archive is damaged -> what is said of it; the second is met while its end is looked for
+DAMAGED = {
+    b"PK\x01\x02": "Bad magic number for central directory",
+    b"PK\x06\x07": "zipfiles that span multiple disks are not supported",
+}
+
+
+@pytest.mark.parametrize("magic", DAMAGED)
+def test_a_damaged_table_of_contents_is_told(archive, magic):
     data = bytearray(archive.read_bytes())
-    data[data.rindex(b"PK\x01\x02")] ^= 1
+    at = data.rindex(magic)
+    data[at if magic[2] == 1 else at + 16] ^= 6
     archive.write_bytes(data)
-    assert "cannot be read: it is a damaged archive (Bad magic number" in refused(archive)
+    assert f"cannot be read: it is a damaged archive ({DAMAGED[magic]})" in refused(archive)
+    assert DAMAGED[magic] in checkpoint_problem(archive, archive.parent)
 
 
 @pytest.mark.parametrize("where", ["above", "absolute", "of Windows"])
