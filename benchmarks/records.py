@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 #: what says where, when or how fast: seconds, paths, whether the cache had it
-VOLATILE = {"seconds", "stages", "cached", "path", "manifest", "resumed"}
+VOLATILE = {"seconds", "stages", "cached", "source", "path", "manifest", "resumed"}
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.api.benchmark import benchmark
     from pytest_onnxcheck.api.export import export_model
     from pytest_onnxcheck.api.inspect import inspect
+    from pytest_onnxcheck.api.release import release_model
     from pytest_onnxcheck.api.run import run
     from pytest_onnxcheck.api.validate import validate
     from pytest_onnxcheck.api.validate_onnx import validate_onnx
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import (
         BehaviourError,
+        CacheError,
         CheckpointError,
         ExportError,
         HistoryError,
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
         OnnxCheckError,
         QuantizeError,
         RecordError,
+        ReleaseError,
         RunError,
         StageError,
         TargetAbsent,
@@ -43,10 +46,12 @@ _HOMES = {
     "export_model": "api.export",
     "benchmark": "api.benchmark",
     "inspect": "api.inspect",
+    "release_model": "api.release",
     "run": "api.run",
     "validate_onnx": "api.validate_onnx",
     "validate": "api.validate",
     "BehaviourError": "errors",
+    "CacheError": "errors",
     "CheckpointError": "errors",
     "ExportError": "errors",
     "HistoryError": "errors",
@@ -55,6 +60,7 @@ _HOMES = {
     "OnnxCheckError": "errors",
     "QuantizeError": "errors",
     "RecordError": "errors",
+    "ReleaseError": "errors",
     "RunError": "errors",
     "StageError": "errors",
     "TargetAbsent": "errors",
@@ -77,11 +83,13 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "benchmark",
     "export_model",
     "inspect",
+    "release_model",
     "run",
     "validate",
     "validate_onnx",
     # errors
     "BehaviourError",
+    "CacheError",
     "CheckpointError",
     "ExportError",
     "HistoryError",
@@ -90,6 +98,7 @@ __all__ = [  # noqa: RUF022 - grouped for the reader
     "OnnxCheckError",
     "QuantizeError",
     "RecordError",
+    "ReleaseError",
     "RunError",
     "StageError",
     "TargetAbsent",

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 __all__ = [
-    *("abandoned", "building", "content_sha256", "file_sha256", "files_sha256"),
-    *("hashed", "not_found", "write_atomically"),
+    *("abandoned", "building", "contents_sha256", "file_sha256", "files_sha256", "flush"),
+    *("hashed", "not_found", "path_sha256", "write_atomically"),
 ]
 
 _CHUNK = 1 << 20
@@ -27,6 +27,12 @@ def file_sha256(path: Path) -> str:
 def files_sha256(paths: Iterable[Path]) -> str:
     """Hex SHA-256 of the contents of several files, one after the other."""
     return hashed(paths)[0]
+
+
+def contents_sha256(paths: Iterable[Path]) -> str:
+    """Hex SHA-256 of the contents of several files, wherever they lie and whatever their order."""
+    each = sorted(file_sha256(path) for path in paths)
+    return hashlib.sha256("".join(each).encode()).hexdigest()
 
 
 def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
@@ -44,7 +50,7 @@ def hashed(paths: Iterable[Path]) -> tuple[str, list[str]]:
     return whole.hexdigest(), each
 
 
-def content_sha256(path: Path) -> str | None:
+def path_sha256(path: Path) -> str | None:
     """Hex SHA-256 of a file's content, or of the names and contents in a folder; None without."""
     if not path.is_dir():
         return file_sha256(path) if path.is_file() else None
@@ -66,6 +72,15 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
+
+
+def flush(path: Path) -> None:
+    """Waits until a file is on the disk, or the list of what is in a folder."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 #: how the folders of what is being built begin
@@ -102,6 +117,8 @@ def abandoned(parent: Path) -> None:
 
     for left in parent.glob(f"{_BUILDING}*"):
         folder = left.with_suffix("") if left.suffix == ".lock" else left
+        if Path(f"{folder}.lock").is_symlink():  # what it leads to would be opened, and cut
+            continue
         try:
             with FileLock(f"{folder}.lock", timeout=0):
                 shutil.rmtree(folder, ignore_errors=True)

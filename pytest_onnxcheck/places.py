@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["HISTORY", "PACKAGE", "is_ours", "machine_paths", "relative"]
+__all__ = ["HISTORY", "PACKAGE", "is_ours", "leads_out", "machine_paths", "relative"]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
@@ -19,6 +19,16 @@ HISTORY = ".benchmarks/onnxcheck/history"
 def relative(path: Path, root: Path) -> str:
     """A path as a manifest in the folder `root` names it: relative where it is inside."""
     return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
+
+
+def leads_out(name: str) -> bool:
+    """Whether a file's name, by its text alone, leads out of the folder it is looked for in.
+
+    That of Windows counts on every system: a file is not to mean one thing here and another there.
+    """
+    if PurePosixPath(name).is_absolute() or PureWindowsPath(name).drive:
+        return True
+    return ".." in PureWindowsPath(name).parts
 
 
 def is_ours(file: str) -> bool:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
-__all__ = ["Listener", "Stage", "listen", "stage", "staged", "watched"]
+__all__ = ["Listener", "Stage", "listen", "relay", "stage", "staged", "watched"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,7 +32,8 @@ class Stage:
     what: str
 
 
-#: is called with the innermost stage whenever another begins or ends; with None after the outermost
+#: is called with the innermost stage whenever another begins or ends; with None after the last.
+#: What it raises when a stage begins takes the place of the stage
 Listener = Callable[[Stage | None], None]
 
 _listener: Listener | None = None
@@ -46,6 +47,12 @@ def listen(listener: Listener | None) -> None:
     _listener = listener
 
 
+def relay(stage: Stage | None) -> None:
+    """Tells the listener what another process does in the place of this one."""
+    if _listener is not None:
+        _listener(stage)
+
+
 @contextmanager
 def stage(doing: str, *what: str) -> Iterator[None]:
     """Says what is being done, while it is, and counts its seconds if somebody watches.
@@ -55,9 +62,9 @@ def stage(doing: str, *what: str) -> Iterator[None]:
         what: The names of what it is done to: a model, a variant, a target.
     """
     _stages.append(Stage(doing, "::".join(what)))
-    _tell()
     seconds = _SECONDS.get()
     try:
+        _tell()
         if seconds is None:
             yield
         else:
@@ -111,5 +118,4 @@ def watched(seconds: dict[str, float], rest: str) -> Iterator[None]:
 
 
 def _tell() -> None:
-    if _listener is not None:
-        _listener(_stages[-1] if _stages else None)
+    relay(_stages[-1] if _stages else None)

@@ -6,10 +6,13 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 
 FOLDER = "net/dynamo-op20-fp32"
+KEY = "0123456789abcdef" * 4
+OTHER_KEY = "fedcba9876543210" * 4
 
 
 def graph(value=1.0, size=4):
@@ -55,4 +58,4 @@ def get_together(root, log, start):
         return Builder()(path)
 
     start.wait()
-    ArtefactStore(root).get(FOLDER, "key", build)
+    ArtefactStore(BuildCache(root)).get(FOLDER, KEY, build)

@@ -121,6 +121,8 @@ class Project:
         """Writes the manifest; models are exported by the tracer, which is ten times faster."""
         head = {"exporters": '["torchscript"]', "opsets": "[17]"}
         written = textwrap.dedent(defaults)
+        if "onnx =" in models:  # a process of its own imports everything anew
+            head["isolate"] = "false"
         lines = [f"{key} = {value}" for key, value in head.items() if key not in written]
         text = "\n".join(["schema = 1", "[defaults]", *lines, written, textwrap.dedent(models)])
         (self.path / name).write_text(text)
@@ -176,6 +178,15 @@ class Project:
         return {
             check["nodeid"].partition("::")[2]: check["outcome"] for check in self.record["checks"]
         }
+
+    def hashes(self) -> dict[str, str]:
+        """Node id without the manifest's name -> hash of the artefact, from the record."""
+        measured = {
+            check["nodeid"].partition("::")[2]: check.get("measurement") or {}
+            for check in self.record["checks"]
+        }
+        files = {name: found["file"] for name, found in measured.items() if "file" in found}
+        return {name: file["sha256"] for name, file in files.items()}
 
     def reason(self, nodeid: str) -> str:
         """The reason the record gives for a check."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import textwrap
@@ -353,11 +354,11 @@ def test_nothing_is_written_by_collecting(project: Project):
     assert sorted(after) == before
 
 
-def test_under_xdist_a_variant_stays_on_one_worker_and_latency_is_skipped(project: Project):
+def test_under_xdist_a_model_stays_on_one_worker_and_all_is_as_without(project: Project):
     project.manifest(mlps("net", "other"), 'precisions = ["fp32", "int8-static"]')
-    result = project.run("-n", "2", "--dist", "loadscope", "-rs")
+    result = project.run("-n", "2", "-rs", "-v")
     assert result.ret == 0
-    outcomes = project.outcomes()
+    outcomes, hashes = project.outcomes(), project.hashes()
     assert {o for nodeid, o in outcomes.items() if "latency" in nodeid} == {"skipped"}
     assert {o for nodeid, o in outcomes.items() if "latency" not in nodeid} == {"passed"}
     result.stdout.fnmatch_lines(["SKIPPED*timing is off: --benchmark-disable, or pytest-xdist*"])
@@ -367,6 +368,13 @@ def test_under_xdist_a_variant_stays_on_one_worker_and_latency_is_skipped(projec
         *("net", "torchscript-op17-fp32", "torchscript-op17-int8-static"),
         *("other", "torchscript-op17-fp32", "torchscript-op17-int8-static"),
     ]
+    ran = [re.match(r"\[(gw\d)\].* models\.toml::(\w+)::", line) for line in result.outlines]
+    assert len({found.groups() for found in ran if found}) == 2
+    assert len({found[1] for found in ran if found}) == 2
+
+    project.run("-n", "0", "--benchmark-disable", "--onnxcheck-artifacts=apart")
+    assert project.outcomes() == outcomes
+    assert project.hashes() == hashes
 
 
 @pytest.mark.parametrize("plugin", ["xdist", "cacheprovider", "terminal"])
@@ -382,7 +390,7 @@ def test_it_works_without_plugins_it_does_not_need(project: Project, plugin: str
         *("--onnxcheck-recommend=5", "--onnxcheck-frontier", "--onnxcheck-accept"),
         *("--onnxcheck-strict", "--onnxcheck-json=record.json", "--onnxcheck-history=history"),
         *("--onnxcheck-artifacts=built", "--onnxcheck-manifest=models.toml"),
-        *("--onnxcheck-model=n*", "--onnxcheck-target=cpu"),
+        *("--onnxcheck-model=n*", "--onnxcheck-target=cpu", "--onnxcheck-ahead=1"),
     ],
 )
 def test_an_option_without_the_gate_is_refused(project: Project, option: str):

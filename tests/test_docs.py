@@ -51,9 +51,12 @@ def options() -> set[str]:
 def test_every_manifest_shown_is_valid(tmp_path: Path, page: str, text: str):
     if "[models." not in text:
         text += '[models.m]\nfactory = "a:b"\ninputs.x.shape = [1]\noutputs.y.shape = [1]\n'
-    for pattern in re.findall(r'^checkpoint = "(.*\*.*)"', text, re.MULTILINE):
+    named = re.findall(r'^checkpoint = "(.*\*.*)"', text, re.MULTILINE)
+    for listed in re.findall(r"^depends = \[(.*)\]", text, re.MULTILINE):
+        named += re.findall('"([^"]+)"', listed)
+    for pattern in named:
         matching = tmp_path / pattern.replace("*", "one")
-        matching.parent.mkdir(parents=True)
+        matching.parent.mkdir(parents=True, exist_ok=True)
         matching.touch()
     (tmp_path / "models.toml").write_text(text)
     load_manifest(tmp_path / "models.toml").check()

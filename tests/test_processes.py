@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import pytest
@@ -94,6 +96,41 @@ def test_half_a_line_is_no_answer():
         child.ask("anything")
 
 
+def test_one_that_was_killed_between_two_questions_is_replaced(child: Child):
+    _, pid = child.ask("first")
+    process = child.start()
+    os.kill(pid, signal.SIGKILL)
+    process.wait()
+    question, other = child.ask("second")
+    assert (question, other == pid) == ("second", False)
+
+
+def test_a_line_has_a_longest_length(monkeypatch):
+    monkeypatch.setattr("pytest_onnxcheck.processes.LONGEST_LINE", 2**20)
+    child = Child("-c", "import sys\nwhile True: sys.stdout.write('x' * 65536)")
+    process = child.start()
+    with pytest.raises(CrashError, match="it wrote a line of more than 1 MiB"):
+        child.ask("anything")
+    assert process.poll() is not None
+
+
+def test_what_is_no_message_is_told():
+    child = Child("-c", "input(); print('Traceback')")
+    with pytest.raises(CrashError, match="it wrote what is no message"):
+        child.ask("anything")
+
+
+def test_one_may_send_several_messages_and_is_given_time_to_end(tmp_path):
+    script = "for line in iter(input, '2'):\n  print(line, flush=True)\n  print(7, flush=True)"
+    script += f"\nopen({str(tmp_path / 'ended')!r}, 'w')"
+    child = Child("-c", script, patience=60)
+    child.send(1)
+    assert [child.receive(60), child.receive(60)] == [1, 7]
+    child.send(2)
+    child.close()
+    assert (tmp_path / "ended").exists()
+
+
 def test_one_that_does_not_start_is_told():
     with pytest.raises(CrashError, match="exit status 1") as caught:
         Child("-m", "no_such_module").ask("anything")
@@ -107,7 +144,7 @@ def test_an_interrupted_question_is_not_answered_later(child: Child, monkeypatch
         monkeypatch.undo()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("threading.Thread.join", interrupted)
+    monkeypatch.setattr("queue.Queue.get", interrupted)
     with pytest.raises(KeyboardInterrupt):
         child.ask("second")
     question, other = child.ask("third")

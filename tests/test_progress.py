@@ -9,11 +9,14 @@ import sys
 import termios
 import threading
 import types
+from typing import get_args
 
 import pytest
 from project import LEAN, Project, mlps
 
 from pytest_onnxcheck import progress
+from pytest_onnxcheck.manifest.terms import StageWord
+from pytest_onnxcheck.places import PACKAGE
 from pytest_onnxcheck.plugin import ticker
 from pytest_onnxcheck.progress import Stage, stage, staged, watched
 
@@ -191,3 +194,19 @@ def test_what_is_written_to_a_file_has_nothing_of_it(project: Project):
     result = project.run("-m", "export")
     assert result.ret == 0
     assert not any("exporting" in line or "\x1b" in line for line in result.outlines)
+
+
+def test_every_stage_of_a_check_may_have_a_limit():
+    engine = PACKAGE / "engine"
+    sources = {path: path.read_text() for path in engine.rglob("*.py")}
+    named = {
+        word
+        for text in sources.values()
+        for word in re.findall(r"""\bstaged?\(\s*"([^"]+)\"""", text)
+    }
+    words = set(get_args(StageWord))
+    assert named - words == set()
+    outside = {"*", "setup", "check", "teardown"}
+    assert {
+        word for word in words - outside if f'"{word}"' not in "".join(sources.values())
+    } == set()

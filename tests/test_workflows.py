@@ -14,6 +14,7 @@ import yaml
 ROOT = Path(__file__).parent.parent
 WORKFLOWS = {
     "docs/ci/github-actions.yml": "vendor.github-workflows",
+    "docs/ci/github-release.yml": "vendor.github-workflows",
     "docs/ci/github-sharded.yml": "vendor.github-workflows",
     "docs/ci/gitlab-ci.yml": "vendor.gitlab-ci",
     "docs/ci/gitlab-sharded.yml": "vendor.gitlab-ci",

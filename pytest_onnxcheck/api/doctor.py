@@ -23,11 +23,14 @@ __all__ = ["Diagnosis", "doctor"]
 _PACKAGES = (
     *("pytest", "pytest-benchmark", "torch", "numpy", "safetensors", "onnx", "onnx-ir"),
     *("onnxscript", "onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino"),
-    *("hypothesis", "scikit-learn"),
+    *("boto3", "hypothesis", "mlflow-skinny", "model-signing", "scikit-learn"),
 )
 #: package -> what is not there without it
 _OPTIONAL = {
+    "boto3": "s3://: pip install 'pytest-onnxcheck[s3]'",
+    "mlflow-skinny": "onnxcheck register: pip install 'pytest-onnxcheck[mlflow]'",
     "hypothesis": "--onnxcheck-search: pip install 'pytest-onnxcheck[search]'",
+    "model-signing": "release --sign, verify --key: pip install 'pytest-onnxcheck[sign]'",
     "scikit-learn": "metrics of [models.NAME.accuracy]: pip install 'pytest-onnxcheck[metrics]'",
 }
 _RUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino")

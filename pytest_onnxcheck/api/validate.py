@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.errors import ManifestError, OnnxCheckError, StageError
+from pytest_onnxcheck.errors import ExportError, ManifestError, OnnxCheckError, StageError
 from pytest_onnxcheck.manifest import Model, Problem, Target, load_manifest
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.wording import one_line
@@ -159,14 +159,16 @@ def _artefacts(model: Model) -> Found:
 
 def _artefact_problem(path: Path) -> str | None:
     from pytest_onnxcheck.engine.artefacts.external import data_faults
+    from pytest_onnxcheck.engine.artefacts.reading import read_model
     from pytest_onnxcheck.files import not_found
 
     if not path.is_file():
         return not_found(path)
     try:
-        faults = data_faults(path)
-    except Exception as error:
-        return f"{path}: not an ONNX file: {one_line(error)}"
+        read_model(path)
+    except ExportError as error:
+        return str(error)
+    faults = data_faults(path)
     return f"{path}: external data: {'; '.join(faults)}" if faults else None
 
 

@@ -10,6 +10,7 @@ import click
 
 from pytest_onnxcheck import __version__
 from pytest_onnxcheck.cli.bench import bench
+from pytest_onnxcheck.cli.cache import cache
 from pytest_onnxcheck.cli.compare import compare
 from pytest_onnxcheck.cli.doctor import doctor
 from pytest_onnxcheck.cli.export import export
@@ -19,7 +20,10 @@ from pytest_onnxcheck.cli.init import init
 from pytest_onnxcheck.cli.inspect import inspect
 from pytest_onnxcheck.cli.merge import merge
 from pytest_onnxcheck.cli.printing import echo
+from pytest_onnxcheck.cli.publish import publish
+from pytest_onnxcheck.cli.register import register
 from pytest_onnxcheck.cli.release import release
+from pytest_onnxcheck.cli.releases import releases
 from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
 from pytest_onnxcheck.cli.table import table
@@ -32,7 +36,8 @@ __all__ = ["commands", "main"]
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, bench),
-    *(report, table, merge, compare, frontier, release, verify, history, schema, doctor),
+    *(report, table, merge, compare, frontier, release, verify, publish, releases, register),
+    *(history, cache, schema, doctor),
 )
 
 

@@ -14,8 +14,8 @@ else:  # generic since click 8.2
     _Type = click.ParamType
 
 __all__ = [
-    *("FILE", "SHAPE", "Named", "json_option", "recipe_options", "shapes"),
-    *("trust_option", "variant_options"),
+    *("FILE", "SHAPE", "SIZE", "Named", "json_option", "recipe_options"),
+    *("registry_options", "shapes", "trust_option", "variant_options"),
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -58,7 +58,21 @@ class _Shape(_Type):
         return name.strip(), shape
 
 
+class _Size(_Type):
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """`20GB` as bytes."""
+        from pytest_onnxcheck.digits import byte_count
+
+        try:
+            return byte_count(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 SHAPE = _Shape()
+SIZE = _Size()
 
 
 def shapes(given: Sequence[tuple[str, tuple[int | str, ...]]]) -> dict[str, Any]:
@@ -96,6 +110,20 @@ def json_option(command: _F) -> _F:
     """`--json`, as `as_data`."""
     decorate = click.option("--json", "as_data", is_flag=True, help="Print the result as JSON.")
     return decorate(command)
+
+
+def registry_options(command: _F) -> _F:
+    """What becomes of a version in the registry: `alias` and `stage`."""
+    for option in (
+        click.option(
+            "--stage",
+            metavar="STAGE",
+            help="Put the version into a stage, which MLflow has deprecated.",
+        ),
+        click.option("--alias", metavar="NAME", help="Move an alias to the version: candidate."),
+    ):
+        command = option(command)
+    return command
 
 
 def trust_option(command: _F) -> _F:

@@ -36,9 +36,23 @@ __all__ = ["release"]
     is_flag=True,
     help="Release although a source is not committed as it is; the bundle says so.",
 )
+@click.option(
+    "--sign",
+    "key",
+    type=FILE,
+    metavar="KEY",
+    help="Sign it with this private key: elliptic, in PEM; its password, if it has one, in "
+    "ONNXCHECK_SIGN_PASSWORD.",
+)
 @json_option
 def release(
-    record: Path, manifest: Path, to: Path, model: str | None, allow_dirty: bool, as_data: bool
+    record: Path,
+    manifest: Path,
+    to: Path,
+    model: str | None,
+    allow_dirty: bool,
+    key: Path | None,
+    as_data: bool,
 ) -> None:
     """Make a bundle of the model that passed.
 
@@ -48,7 +62,7 @@ def release(
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.release import bundle
 
-    made = bundle(record, manifest, to, model, allow_dirty=allow_dirty)
+    made = bundle(record, manifest, to, model, allow_dirty=allow_dirty, key=key)
     if as_data:
         echo(as_json(made.to_json()), nl=False)
     else:

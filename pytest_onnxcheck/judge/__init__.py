@@ -1,7 +1,7 @@
 """Measurement against tolerance or budget gives a verdict. Pure: no model runs here."""
 
 from pytest_onnxcheck.judge.accuracy import accuracy
-from pytest_onnxcheck.judge.equivalence import VACUOUS, equivalence
+from pytest_onnxcheck.judge.equivalence import equivalence
 from pytest_onnxcheck.judge.export import export
 from pytest_onnxcheck.judge.failure import failure
 from pytest_onnxcheck.judge.latency import latency
@@ -13,6 +13,7 @@ from pytest_onnxcheck.judge.regression import regression
 from pytest_onnxcheck.judge.release import release
 from pytest_onnxcheck.judge.structure import structure
 from pytest_onnxcheck.judge.target import target
+from pytest_onnxcheck.judge.vacuity import VACUOUS, unchecked
 from pytest_onnxcheck.judge.vanished import unmatched, vanished
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "release",
     "structure",
     "target",
+    "unchecked",
     "unmatched",
     "vanished",
 ]

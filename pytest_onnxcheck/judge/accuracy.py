@@ -134,6 +134,7 @@ def _vacuous(measured: AccuracyMeasurement) -> Iterator[Finding]:
             f"PyTorch itself scores {_shown(measured, measured.torch)}, and always answering "
             f"{answer} {_shown(measured, baseline)}: nothing can be lost that is not there. Look "
             "at the checkpoint, and at the order and numbering of the labels",
+            inconclusive=True,
         )
 
 

@@ -9,24 +9,17 @@ from pytest_onnxcheck.judge.masks import masks
 from pytest_onnxcheck.judge.rows import company, examples
 from pytest_onnxcheck.judge.saturation import portability, saturation
 from pytest_onnxcheck.judge.sizes import grouped_by_size, not_run
+from pytest_onnxcheck.judge.vacuity import given_alone, vacuous
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.measurement import (
     CaseMeasurement,
     EquivalenceMeasurement,
-    FloorMeasurement,
     OutputMeasurement,
 )
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 from pytest_onnxcheck.wording import several
 
-__all__ = ["VACUOUS", "equivalence"]
-
-#: An output no larger than this on any case says nothing about the artefact: whatever is compared
-#: with it agrees. Randomly initialised MobileNets give 1e-31.
-VACUOUS = 1e-12
-
-#: A floor that is this part of the output hides everything.
-_BLIND = 8.0
+__all__ = ["equivalence"]
 
 _NONFINITE = "NaN or infinity"
 
@@ -64,8 +57,9 @@ def equivalence(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Ver
             *_uncompared(measured),
             *not_run(measured.sweeps),
             *_rowless(measured, tolerance),
-            *_vacuous(measured, tolerance),
+            *vacuous(measured, tolerance),
             *notes,
+            *given_alone(measured),
         ]
     )
 
@@ -287,82 +281,3 @@ def _exact(output: OutputMeasurement) -> tuple[Grade, str, str]:
         f"{text}, but the floats that decide these tie: PyTorch itself gives other values when its "
         f"arithmetic is moved by {output.margin:g} rounding{'s' * (output.margin != 1)}",
     )
-
-
-def _vacuous(measured: EquivalenceMeasurement, tolerance: s.Tolerance) -> Iterator[Finding]:
-    scales: dict[str, float] = {}
-    for case in measured.cases:
-        for output in case.outputs:
-            if output.elements:
-                scales[output.name] = max(scales.get(output.name, 0.0), output.scale)
-    yield from _always_empty(measured)
-    yield from _all_nan(measured)
-    if tolerance.policy == "noise-floor":  # otherwise only what is suspicious has a floor
-        yield from _unchecked(measured)
-    for name, scale in scales.items():
-        if scale <= VACUOUS:
-            yield Finding(
-                _WARN,
-                f"output {name!r}",
-                f"vacuous: |PyTorch| is at most {scale:.3g} in every case, so that whatever is "
-                "compared with it agrees. Use a trained checkpoint, or calibrate BatchNorm",
-            )
-
-
-def _always_empty(measured: EquivalenceMeasurement) -> Iterator[Finding]:
-    """Outputs without elements in every case, although no size of theirs is declared to be 0."""
-    found: dict[str, int] = {}
-    for case in (case for case in measured.cases if not case.lenient):
-        for output in case.outputs:
-            if not output.without_elements:
-                found[output.name] = found.get(output.name, 0) + output.elements
-    for name in [name for name, elements in found.items() if not elements]:
-        yield Finding(
-            _WARN,
-            f"output {name!r}",
-            "nothing was compared: it is empty in every case. Give a case of your own (`cases`) "
-            "in which it is not, such as an image with something to detect, or sizes above 0",
-        )
-
-
-def _all_nan(measured: EquivalenceMeasurement) -> Iterator[Finding]:
-    """Outputs in which PyTorch gives nothing but NaN, whatever the manifest declares."""
-    found: dict[str, list[bool]] = {}
-    for case in measured.declared:
-        for output in case.outputs:
-            if output.elements and not output.given_nan:
-                found.setdefault(output.name, []).append(output.expected_nan == output.elements)
-    for name, nothing in found.items():
-        if all(nothing):
-            yield Finding(
-                _FAIL,
-                f"output {name!r}",
-                "nothing was compared: PyTorch itself gives NaN in all elements of every declared "
-                "case. Look for inputs in another order than forward takes them, a mask the other "
-                "way round (`masked`), or a range that the model is not made for",
-            )
-
-
-def _unchecked(measured: EquivalenceMeasurement) -> Iterator[Finding]:
-    """Outputs whose floor leaves nothing to compare in any case."""
-    floors: dict[str, list[tuple[OutputMeasurement, FloorMeasurement]]] = {}
-    for case in measured.cases:
-        for output in case.outputs:
-            if output.floor is not None and output.scale > VACUOUS:
-                floors.setdefault(output.name, []).append((output, output.floor))
-    for name, found in floors.items():
-        if all(floor.unstable == output.elements for output, floor in found):
-            yield Finding(
-                _FAIL,
-                f"output {name!r}",
-                "nothing was compared: in every case rounding alone, or float64 in place of "
-                "float32, makes all its elements finite or not",
-            )
-        elif all(_BLIND * floor.floor_worst >= output.scale for output, floor in found):
-            yield Finding(
-                _WARN,
-                f"output {name!r}",
-                "vacuous: in every case rounding alone may move it by its own size, so that "
-                "almost anything agrees with it. The model is ill-conditioned, or behaves "
-                "differently in float64",
-            )

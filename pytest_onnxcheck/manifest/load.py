@@ -18,6 +18,7 @@ from pytest_onnxcheck.errors import ManifestError
 from pytest_onnxcheck.manifest import rules
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.checkpoints import checkpoints
+from pytest_onnxcheck.manifest.depends import fault_of
 from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import resolve
@@ -174,6 +175,8 @@ class _Loader:
         file = self.validate(s.ManifestFile, {**header, "models": {}}, ())
         if file is not None and self.note(rules.check_defaults(file.defaults), ("defaults",)):
             file = None
+        if file is not None and self.depends(file.defaults, ("defaults",)):
+            file = None
         if file is not None:
             self.targets = resolve_targets(self.given, file.targets)
             self.note(rules.check_targets(file.targets, self.given), ())
@@ -224,6 +227,8 @@ class _Loader:
             return
         if self.note(rules.check_target_names(section, self.targets), where):
             return
+        if self.depends(section, where):
+            return
         files = checkpoints(section, name, self.path.parent)
         if not files:
             self.problem(
@@ -261,6 +266,11 @@ class _Loader:
                 missing = all(text.startswith("missing") for text in texts)
                 self.problem(path, ("; " if missing else "; or ").join(texts))
             return None
+
+    def depends(self, section: s.Defaults, where: KeyPath) -> bool:
+        """Records which patterns of `depends` match no file; True when there was one."""
+        faults = [fault_of(pattern, self.path.parent) for pattern in section.depends or ()]
+        return self.note(((("depends",), fault) for fault in faults if fault), where)
 
     def note(self, found: Iterable[tuple[KeyPath, str]], where: KeyPath) -> bool:
         """Records what the rules found; True when there was something."""

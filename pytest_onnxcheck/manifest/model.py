@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.manifest.depends import files_behind
 from pytest_onnxcheck.manifest.inheritance import matching, merged
 from pytest_onnxcheck.manifest.precisions import PRECISIONS, Traits
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
@@ -135,9 +136,13 @@ class Model:
     translations: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
     inherited_translations: frozenset[str] = frozenset()
     operator_libraries: tuple[str, ...] = ()
+    depends: tuple[str, ...] = ()
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
     release: s.Release | None = None
+    isolate: bool | None = None
+    timeout: Mapping[str, float] = field(default_factory=dict)
+    memory_mb: float | None = None
 
     @property
     def sizes(self) -> dict[str, range]:
@@ -151,6 +156,10 @@ class Model:
     def exporters(self) -> tuple[str, ...]:
         """The exporters of its variants."""
         return tuple(dict.fromkeys(variant.exporter for variant in self.variants))
+
+    def depended(self) -> dict[str, Path]:
+        """The files of `depends` as they are now, by their path from the manifest's folder."""
+        return files_behind(self.depends, self.root)
 
     def translations_for(self, exporter: str) -> dict[str, str]:
         """Custom operator -> the path of the function that translates it for an exporter."""

@@ -93,11 +93,15 @@ def resolve(
         variants=tuple(levels.variant(*recipe) for recipe in levels.recipes()),
         make_variant=levels.variant,
         operator_libraries=levels.operator_libraries(),
+        depends=tuple(dict.fromkeys([*(defaults.depends or ()), *(section.depends or ())])),
         translations={**(defaults.translations or {}), **(section.translations or {})},
         inherited_translations=frozenset(
             (defaults.translations or {}).keys() - (section.translations or {}).keys()
         ),
         declared=targets,
+        isolate=levels.optional("isolate"),
+        timeout=dict([*(defaults.timeout or {}).items(), *(section.timeout or {}).items()]),
+        memory_mb=levels.optional("memory_mb"),
     )
 
 
@@ -134,11 +138,15 @@ class _Levels:
 
     def inherited(self, field: str) -> Any:
         """A key of the strongest level that has it."""
-        for level in (self.section, self.defaults, BUILTIN_DEFAULTS):
-            value = getattr(level, field)
-            if value is not None:
-                return value
-        raise AssertionError(f"no built-in default for {field}")
+        value = self.optional(field)
+        assert value is not None, f"no built-in default for {field}"
+        return value
+
+    def optional(self, field: str) -> Any:
+        """The same; None where no level has it."""
+        levels = (self.section, self.defaults, BUILTIN_DEFAULTS)
+        values = (getattr(level, field) for level in levels)
+        return next((value for value in values if value is not None), None)
 
     def prefix(self) -> str | None:
         """What names begin with in the checkpoint; that of `[defaults]` only where there is one."""

@@ -17,6 +17,7 @@ __all__ = [
     "Fill",
     "Metric",
     "Precision",
+    "StageWord",
 ]
 
 Check = Literal[
@@ -42,6 +43,29 @@ Exporter = Literal["dynamo", "torchscript"]
 Fill = Literal["normal", "uniform", "integers", "mask", "constant", "file"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "mse"]
 Precision = Literal["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
+#: what may have a limit of time: the stages by the words that the terminal and the record have for
+#: them, what is outside of all of them, and all that are not named
+StageWord = Literal[
+    "*",
+    "setup",
+    "loading the checkpoint",
+    "reading calibration data",
+    "exporting",
+    "quantizing",
+    "stripping",
+    "reading the file",
+    "opening a session",
+    "running PyTorch",
+    "comparing",
+    "searching",
+    "diagnosing",
+    "scoring PyTorch",
+    "scoring",
+    "injecting faults",
+    "trying",
+    "check",
+    "teardown",
+]
 #: in place of a variant's name: the one that the budgets choose
 FRONTIER = "frontier"
 #: names that become node ids, folder names and globs

@@ -193,6 +193,7 @@ class HeldTo:
         unprobed: Why there are no probes, or where there are, none of values; empty otherwise.
         sizes: Sizes that dims were run at besides, without those that PyTorch refuses.
         skipped: What the manifest leaves out of both by name.
+        drawn: Whether the manifest has inputs drawn, rather than all of them given.
     """
 
     cases: int
@@ -201,6 +202,7 @@ class HeldTo:
     unprobed: str = ""
     sizes: int = 0
     skipped: tuple[SkippedProbes, ...] = ()
+    drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,8 @@ class EquivalenceMeasurement:
         company: A quiet example beside loud ones; None where one is not changed by another.
         small_constants: float16 constants too small for it, as `NAME (1e-09, here 5.96e-08)`.
         sweeps: The dims whose sizes were swept.
+        unvarying: Outputs that are computed from inputs, and that PyTorch gives alike, bit by bit,
+            whatever it is fed with.
     """
 
     target: str
@@ -234,6 +238,7 @@ class EquivalenceMeasurement:
     company: CaseMeasurement | None = None
     small_constants: tuple[str, ...] = ()
     sweeps: tuple[SweepMeasurement, ...] = ()
+    unvarying: tuple[str, ...] = ()
 
     def case(self, name: str) -> CaseMeasurement | None:
         """The case of this name, the one in company too; None where none was run."""

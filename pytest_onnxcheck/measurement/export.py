@@ -36,6 +36,9 @@ class FileCheck:
         files: The `.onnx` file, then its external data by name; empty in an earlier version's
             record.
         unread: Bytes at the end of data files that no weight is read from, by file.
+        source: `built` by this run, `local`, which an earlier run or another job has built,
+            `remote`, which came from the remote cache, or `given`; empty in an earlier version's
+            record.
     """
 
     path: str
@@ -46,6 +49,7 @@ class FileCheck:
     unsorted: bool = False
     files: tuple[HashedFile, ...] = ()
     unread: dict[str, int] = field(default_factory=dict)
+    source: str = ""
 
 
 @dataclass(frozen=True)

@@ -134,6 +134,8 @@ class OutputMeasurement:
         given_nan: Whether NaN is in the case's inputs.
         rows: The examples on which relative metrics are worst; none without a batch of several.
         without_elements: Whether the manifest declares a fixed size of 0.
+        lowest: The smallest finite e; None without one.
+        highest: The largest finite e; None without one.
     """
 
     name: str
@@ -165,6 +167,8 @@ class OutputMeasurement:
     given_nan: bool = False
     rows: tuple[RowMeasurement, ...] = ()
     without_elements: bool = False
+    lowest: float | None = None
+    highest: float | None = None
 
     @property
     def sqnr_db(self) -> float | None:

@@ -6,6 +6,7 @@ Its reports are given the paths of the process that sees all, and bring these fo
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import io
 import os
@@ -67,7 +68,8 @@ def send(config: pytest.Config, report: pytest.TestReport, measurement: object) 
         with tarfile.open(fileobj=packed, mode="w:gz") as archive:
             archive.add(folder, arcname=".")
         place = folder.relative_to(artefacts).as_posix()
-        report.onnxcheck_repro = (place, packed.getvalue())  # type: ignore[attr-defined]
+        text = base64.b64encode(packed.getvalue()).decode()  # a report may become JSON
+        report.onnxcheck_repro = (place, text)  # type: ignore[attr-defined]
 
 
 class Afar:
@@ -95,7 +97,7 @@ class Afar:
             _unpack(self._config.stash[SETTINGS].artifacts, *repro)
 
 
-def _unpack(artefacts: Path, place: str, packed: bytes) -> None:
+def _unpack(artefacts: Path, place: str, packed: str) -> None:
     """Puts a folder below the artefacts' in place of what is there."""
     from pytest_onnxcheck.files import building
 
@@ -105,7 +107,7 @@ def _unpack(artefacts: Path, place: str, packed: bytes) -> None:
     home.parent.mkdir(parents=True, exist_ok=True)
     with building(home.parent) as temporary:
         folder = temporary / "new"
-        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as archive:
             archive.extractall(folder, filter="data")
         shutil.rmtree(home, ignore_errors=True)
         folder.rename(home)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.engine.speed.timing import Rounds
     from pytest_onnxcheck.measurement import LatencyMeasurement
 
-__all__ = ["Benchmarks", "hide_tables"]
+__all__ = ["Benchmarks", "add_entries", "entries_since", "hide_tables"]
 
 #: pytest-benchmark's options that are about what it shows
 _DISPLAY = tuple(
@@ -86,6 +86,52 @@ class Benchmarks:
             entry = getattr(self, backend)
             entry.extra_info.update(info, backend=backend)
             entry.stats.stats.data[:] = rounds.samples(side)
+
+
+#: what an entry of pytest-benchmark's is made of, besides its times
+_FIELDS = ("name", "fullname", "group", "param", "params", "extra_info", "iterations")
+
+
+def entries_since(config: pytest.Config, before: int) -> list[dict[str, Any]]:
+    """The entries of pytest-benchmark behind the first ones, as plain data.
+
+    Args:
+        config: pytest's.
+        before: How many are left out.
+    """
+    session = getattr(config, "_benchmarksession", None)  # absent with -p no:benchmark
+    return [
+        {
+            **{name: getattr(entry, name) for name in _FIELDS},
+            "options": {
+                name: getattr(value, "__name__", repr(value)) if callable(value) else value
+                for name, value in entry.options.items()
+            },
+            "data": entry.stats.data,
+            "has_error": entry.has_error,
+        }
+        for entry in (session.benchmarks[before:] if session else ())
+    ]
+
+
+def add_entries(config: pytest.Config, written: Iterable[Mapping[str, Any]]) -> None:
+    """Gives pytest-benchmark entries that were measured in another process.
+
+    Args:
+        config: pytest's.
+        written: What `entries_since` gave there.
+    """
+    from types import SimpleNamespace
+
+    from pytest_benchmark.stats import Metadata
+
+    for each in written:
+        fixture = SimpleNamespace(**each, cprofile_stats=None)
+        entry: Any = Metadata(  # type: ignore[no-untyped-call]
+            fixture, iterations=each["iterations"], options=each["options"]
+        )
+        entry.stats.data[:] = each["data"]
+        config._benchmarksession.benchmarks.append(entry)  # type: ignore[attr-defined]
 
 
 def hide_tables(config: pytest.Config) -> None:

@@ -261,16 +261,21 @@ class CheckItem(pytest.Function):
     parent: VariantNode
 
     @property
+    def model(self) -> Model:
+        """The model it is a check of."""
+        return self.parent.model
+
+    @property
     def check(self) -> str:
         """The check's name without `test_` and parameters."""
         return self.originalname.removeprefix("test_")
 
     @property
     def target(self) -> str | None:
-        """The target it runs on, if it runs on one."""
+        """The target it runs on, if it runs on one; of no points pytest makes a placeholder."""
         callspec = getattr(self, "callspec", None)
         found = callspec.params.get("onnxcheck_target") if callspec else None
-        return found if isinstance(found, str) else None  # pytest's own where there is no point
+        return found if isinstance(found, str) else None
 
     @property
     def point(self) -> str:
@@ -282,12 +287,23 @@ class CheckItem(pytest.Function):
         variant = f"{self.parent.model.name}::{self.parent.variant.name}"
         return f"{variant} {self.point}".strip(), f"{variant}-{self.point}".strip("-"), self.nodeid
 
+    def fail_elsewhere(self, error: StageError, seconds: Mapping[str, float]) -> None:
+        """Fails it as what failed in another process, without running anything.
+
+        Args:
+            error: Why.
+            seconds: Stage -> how long it took there.
+        """
+        self._stages.update(seconds)
+        with self._outcomes():
+            raise error
+
     def apply_marks(self) -> None:
         """Puts the manifest's xfail and skip on the item; one that is skipped is never set up."""
         self._stages: dict[str, float] = {}
         self._told: pytest.TestReport | None = None
         self.failed_stage: str | None = None
-        self.lacked_target = False
+        self.transient = False
         for entry in self.parent.model.xfail:
             if self._selected(entry):
                 self.add_marker(pytest.mark.xfail(reason=terminal(entry.reason), strict=True))
@@ -342,13 +358,14 @@ class CheckItem(pytest.Function):
         try:
             yield
         except (TargetAbsent, Unsupported) as error:
-            self.lacked_target = True
+            self.transient = error.transient
             asked = self._requires_target()
             if asked is not None and isinstance(error, TargetAbsent):
                 text = terminal(f"{error} {asked}")
                 raise pytest.fail.Exception(text, pytrace=False) from None
             raise pytest.skip.Exception(terminal(error)) from None
         except StageError as error:
+            self.transient = error.transient
             if error.reported_by is None:
                 error.reported_by = self.config.stash[RESUME].owner(self, error)
             if error.reported_by not in (None, self.nodeid):
@@ -413,6 +430,8 @@ class CheckItem(pytest.Function):
         send(self.config, report, entry.measurement)
         if self.config.stash[SETTINGS].json is not None:
             report.onnxcheck_basis = self.config.stash[RESUME].basis(self)  # type: ignore[attr-defined]
+        builds = self.funcargs.get("onnxcheck_builds")
+        report.onnxcheck_cache = list(getattr(builds, "told", ()))  # type: ignore[attr-defined]
         if report.skipped and not hasattr(report, "wasxfail"):
             # skipped for the manifest's reasons, not at some line of this module
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]

@@ -58,9 +58,10 @@ def onnxcheck_variant(request: pytest.FixtureRequest) -> Variant:
 def onnxcheck_builds(pytestconfig: pytest.Config) -> Builds:
     """What builds references and artefacts, each once."""
     from pytest_onnxcheck.engine.builds import Builds
-    from pytest_onnxcheck.plugin.settings import SETTINGS
+    from pytest_onnxcheck.plugin.settings import SETTINGS, build_cache
 
-    return Builds(pytestconfig.stash[SETTINGS].artifacts)
+    settings = pytestconfig.stash[SETTINGS]
+    return Builds(settings.artifacts, build_cache(settings)())
 
 
 @pytest.fixture

@@ -5,21 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Generator
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.afar import Afar
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
+from pytest_onnxcheck.plugin.isolation import Isolation
 from pytest_onnxcheck.plugin.journaling import Journaling
+from pytest_onnxcheck.plugin.releases import refuse_early
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.resume import RESUME, Resume
-from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options
+from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
+from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
+from pytest_onnxcheck.plugin.usage import refuse
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import ModelsFile
@@ -54,54 +57,34 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in _MARKERS.items():
         config.addinivalue_line("markers", f"{name}: {text}")
     settings = config.stash[SETTINGS] = Settings.of(config)
-    if settings.wanted and settings.history.is_file():
-        raise pytest.UsageError(f"--onnxcheck-history={settings.history}: a file, not a folder")
-    if settings.unused_option:
-        raise pytest.UsageError(
-            f"{settings.unused_option} does nothing without --onnxcheck, or a manifest as an "
-            "argument"
-        )
-    _refuse_two_manifests(config, settings)
-    if settings.search_seconds and find_spec("hypothesis") is None:
-        raise pytest.UsageError(
-            "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
-        )
-    config.stash[RESUME] = Resume.of(config)
-    journaling = Journaling(config)
-    if settings.wanted and not hasattr(config, "workerinput"):
-        config.pluginmanager.register(config.stash[RESUME], "onnxcheck-resume")
-        config.pluginmanager.register(journaling, "onnxcheck-journal")
-        config.pluginmanager.register(Afar(config), "onnxcheck-afar")
-    config.pluginmanager.register(Results(config, journaling), "onnxcheck-results")
+    refuse(config, settings)
+    resume = config.stash[RESUME] = Resume.of(config)
+    if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
+        journaling = Journaling(config)
+        config.pluginmanager.register(Results(config, journaling), "onnxcheck-results")
+        if settings.wanted:
+            config.pluginmanager.register(Isolation(config), "onnxcheck-isolation")
+        if settings.wanted and not hasattr(config, "workerinput"):
+            config.pluginmanager.register(resume, "onnxcheck-resume")
+            config.pluginmanager.register(journaling, "onnxcheck-journal")
+            config.pluginmanager.register(Afar(config), "onnxcheck-afar")
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        divide_threads(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1 + settings.ahead)))
+    spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
+    if settings.ahead and not spread:
+        _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
-        if not settings.manifest.is_file():
-            raise pytest.UsageError(
-                f"--onnxcheck: no manifest at {settings.manifest}: let `onnxcheck init` "
-                "draft one, or name it with --onnxcheck-manifest=PATH. The folder is pytest's "
-                "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
-                "takes a bare path to an existing file for a hint where the rootdir is)"
-            )
         config.args = [str(settings.manifest)]
+    refuse_early(config, settings)
 
 
-def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:
-    """An argument says what is run: another manifest as an option would not be looked at."""
-    option: str | None = config.getoption("onnxcheck_manifest")
-    if option is None or config.args_source is not pytest.Config.ArgsSource.ARGS:
-        return
-    folder = config.invocation_params.dir
-    files = [argument.partition("::")[0] for argument in config.args]
-    manifests = [file for file in files if file.endswith(".toml")]
-    if manifests and settings.manifest.resolve() not in {
-        (folder / manifest).resolve() for manifest in manifests
-    }:
-        raise pytest.UsageError(
-            f"--onnxcheck-manifest={option} does nothing beside the argument {manifests[0]}, which "
-            "is what is checked: leave out one of them, or give both as arguments"
-        )
+def _build_ahead(config: pytest.Config, settings: Settings) -> None:
+    from pytest_onnxcheck.plugin.ahead import Ahead
+
+    ahead = Ahead(settings.ahead, settings.artifacts, build_cache(settings))
+    config.pluginmanager.register(ahead, "onnxcheck-ahead")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -119,6 +102,16 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> ModelsFile
     from pytest_onnxcheck.plugin.collection import collect_manifest
 
     return collect_manifest(file_path, parent)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands models out to pytest-xdist's workers, unless `--dist` says how."""
+    if config.option.dist != "load" or not only_models(config):
+        return None
+    from pytest_onnxcheck.plugin.workers import ModelScheduling
+
+    return ModelScheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)

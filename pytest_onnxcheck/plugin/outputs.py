@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -47,8 +47,8 @@ class Outputs:
         paths = (settings.json, settings.html, settings.codequality)
         return settings.wanted and (any(paths) or self._summary is not None or self._annotates)
 
-    def write(self, record: Record) -> None:
-        """Writes what is asked for, from the record as the project's hook leaves it."""
+    def write(self, record: Record) -> dict[str, Any]:
+        """Writes what is asked for, from the record as the project's hook leaves it; gives that."""
         from pytest_onnxcheck.errors import RecordError
         from pytest_onnxcheck.record.encoding import as_json
         from pytest_onnxcheck.record.record import from_json
@@ -67,8 +67,9 @@ class Outputs:
             record = from_json(json.loads(as_json(written)), "pytest_onnxcheck_update_record")
         except RecordError as error:
             self.told.append((f"no other report is written: {error}", True))
-            return
-        self.told += self._reports(record)
+        else:
+            self.told += self._reports(record)
+        return written
 
     def _reports(self, record: Record) -> Iterator[tuple[str, bool]]:
         from pytest_onnxcheck.files import write_atomically

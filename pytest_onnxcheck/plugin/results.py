@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -9,7 +10,9 @@ import pytest
 from pytest_onnxcheck.errors import HistoryError
 from pytest_onnxcheck.plugin.benchmarks import hide_tables
 from pytest_onnxcheck.plugin.outputs import Outputs
+from pytest_onnxcheck.plugin.releases import Releases
 from pytest_onnxcheck.plugin.reports import SIGNS, terminal_width
+from pytest_onnxcheck.plugin.schedule import keep_seconds
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.report.escaping import terminal
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.measurement import SpeedPoint
     from pytest_onnxcheck.plugin.journaling import Journaling
     from pytest_onnxcheck.record.entry import Entry
+    from pytest_onnxcheck.record.record import Record
 
 __all__ = ["Results"]
 
@@ -35,7 +39,10 @@ class Results:
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
         self.told: list[tuple[str, dict[str, bool]]] = []
+        self.unchecked: list[str] = []
+        self.cache: dict[str, None] = {}  # what workers say of it, each text once
         self.outputs = Outputs(config)
+        self.releases = Releases(config)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Keeps what a check found."""
@@ -44,6 +51,7 @@ class Results:
             from pytest_onnxcheck.record.entry import Entry
 
             self.entries.append(Entry.from_json(written))
+            self.cache |= dict.fromkeys(getattr(report, "onnxcheck_cache", ()))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """Keeps what could not be collected: a wrong manifest or model."""
@@ -62,18 +70,23 @@ class Results:
         """Writes record and history in the process that saw every report."""
         if hasattr(self.config, "workerinput") or self.config.option.collectonly:
             return
-        empty = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.errors
-        if empty and self.config.stash[SETTINGS].shard is not None:
-            exitstatus = session.exitstatus = (
-                pytest.ExitCode.OK
-            )  # there are more shards than models
+        keep_seconds(self.config, self.entries)
+        idle = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and not self.errors
+        if idle and self.config.stash[SETTINGS].shard is not None:  # more shards than models
+            exitstatus = session.exitstatus = pytest.ExitCode.OK
+        elif not self._looked_at() and not exitstatus:
+            exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        self._write_record(exitstatus)
-
-    def _write_record(self, exitstatus: int) -> None:
-        if not self.outputs.wanted:  # the ini's must outlive a run of other tests
+        if not (
+            self.outputs.wanted or self.releases.wanted
+        ):  # the ini's must outlive a run of other tests
             return
+        written = self.outputs.write(self._record(exitstatus))
+        if self.releases.wanted and not self.releases.make(written, exitstatus) and not exitstatus:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _record(self, exitstatus: int) -> Record:
         from pytest_onnxcheck.judge.frontier import frontiers
         from pytest_onnxcheck.record.record import NotCollected, make
         from pytest_onnxcheck.record.rows import FrontierRow
@@ -81,19 +94,37 @@ class Results:
 
         finished = self.journaling.end(exitstatus)
         self.outputs.told += self.journaling.told()
-        self.outputs.write(
-            make(
-                self.entries,
-                errors=[NotCollected(*error) for error in self.errors],
-                exitstatus=int(exitstatus),
-                frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
-                history=[text for text, _ in self.told],
-                root=self.config.rootpath,
-                finished=finished,
-                selected=self.journaling.selected,
-                shard=self.config.stash[SETTINGS].shard,
-            )
+        return make(
+            self.entries,
+            errors=[NotCollected(*error) for error in self.errors],
+            exitstatus=int(exitstatus),
+            frontier=[FrontierRow(**row) for row in data(frontiers(self.entries))],
+            history=[text for text, _ in self.told],
+            root=self.config.rootpath,
+            finished=finished,
+            selected=self.journaling.selected,
+            shard=self.config.stash[SETTINGS].shard,
         )
+
+    def _looked_at(self) -> bool:
+        """Notes models of which nothing was checked; false makes the run fail."""
+        from pytest_onnxcheck import judge
+        from pytest_onnxcheck.manifest import load_manifest
+
+        def excused(entry: Entry) -> set[str]:
+            path = Path(entry.manifest)
+            manifest = self.manifests.get(entry.manifest) or load_manifest(path)
+            model = manifest.models.get(entry.model)
+            return set() if model is None else {mark.reason for mark in model.skip}
+
+        settings = self.config.stash[SETTINGS]
+        found = judge.unchecked(self.entries, excused)
+        self.unchecked = [f"{model}: {text}" for model, text in found.items()]
+        if not settings.strict or (self.entries and not found):
+            return True
+        what = "a model of which every check was skipped" if self.entries else "no model checked"
+        self.unchecked.append(f"--onnxcheck-strict: {what} is a failure")
+        return False
 
     def _write_history(self, exitstatus: int) -> bool:
         """Stores the run, if it is to be stored and nothing failed; false makes the run fail."""
@@ -184,7 +215,9 @@ class Results:
         elif self.config.stash[SETTINGS].enabled and not self.config.option.collectonly:
             terminalreporter.section("onnxcheck", red=True)
             terminalreporter.write_line("no model was checked", red=True)
-        for line, problem in self.outputs.told:
+            for text in self.unchecked:
+                terminalreporter.write_line(text, red=True)
+        for line, problem in (*self.outputs.told, *self.releases.told):
             if problem or self.config.get_verbosity() >= 0:
                 terminalreporter.write_line(terminal(line), yellow=problem)
         for command in self.outputs.commands:
@@ -203,6 +236,10 @@ class Results:
         if shown.verbosity >= 0:
             terminalreporter.section("onnxcheck")
         lines = [*summary(self.entries, shown)]
+        for text in self.cache:
+            lines += told(f"cache  {text}", shown.width, {"yellow": True})
+        for text in self.unchecked:
+            lines += told(f"nothing checked  {text}", shown.width, {"red": True})
         for text, markup in self.told:
             lines += told(f"history  {text}", shown.width, markup)
         for line, markup in lines:

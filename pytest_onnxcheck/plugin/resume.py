@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 
 from pytest_onnxcheck import places
-from pytest_onnxcheck.files import content_sha256, files_sha256
+from pytest_onnxcheck.files import files_sha256, path_sha256
 from pytest_onnxcheck.machine import fingerprint
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.versions import installed_versions
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import CheckItem
     from pytest_onnxcheck.record.journal import Recorded
 
-__all__ = ["RESUME", "Resume", "serialised", "stage_text"]
+__all__ = ["HANDED", "RESUME", "Resume", "serialised", "stage_text"]
 
 #: packages with a part in what is found, besides those that times depend on
 _PACKAGES = ("onnx-ir", "onnxscript", "safetensors", "scikit-learn", "transformers")
 
 #: what the worker of pytest-xdist is given under this name
 _INPUT = "onnxcheck_resume"
+
+#: the same in the process that runs isolated models
+HANDED = pytest.StashKey[str | None]()
 
 #: what a report keeps of itself; the rest is of the run that made it
 _KEPT = (
@@ -69,8 +72,9 @@ class Resume:
             UsageError: There is no record to go on with by name, or it is damaged.
         """
         settings = config.stash[SETTINGS]
-        given: str | None = getattr(config, "workerinput", {}).get(_INPUT)
-        if given is None and (not settings.resume or not settings.wanted):
+        helper = hasattr(config, "workerinput") or HANDED in config.stash
+        given = config.stash.get(HANDED, getattr(config, "workerinput", {}).get(_INPUT))
+        if not settings.wanted or (given is None and (helper or not settings.resume)):
             return cls(config, None)
         from pytest_onnxcheck.errors import RecordError
         from pytest_onnxcheck.record.journal import Recorded, recorded
@@ -78,8 +82,6 @@ class Resume:
         if given is not None:
             found = {nodeid: Recorded(**each) for nodeid, each in json.loads(given).items()}
             return cls(config, found)
-        if hasattr(config, "workerinput"):  # there was none for the process that sees all
-            return cls(config, None)
         if settings.json is None:
             raise pytest.UsageError(
                 "--onnxcheck-resume goes on with an unfinished record: name it, "
@@ -93,9 +95,12 @@ class Resume:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Hands on to a worker of pytest-xdist, which may be on another machine."""
-        if self.found:
-            found = {nodeid: asdict(each) for nodeid, each in self._recorded.items()}
-            node.workerinput[_INPUT] = json.dumps(found)
+        node.workerinput[_INPUT] = self.handed_on()
+
+    def handed_on(self) -> str | None:
+        """What a process that works for this one is given; None where nothing is gone on with."""
+        found = {nodeid: asdict(each) for nodeid, each in self._recorded.items()}
+        return json.dumps(found) if self.found else None
 
     def report_of(self, item: CheckItem) -> pytest.TestReport | None:
         """What is told again of a check; None for one that is to be run."""
@@ -123,15 +128,15 @@ class Resume:
     def basis(self, item: CheckItem) -> dict[str, Any] | None:
         """What a check rests on, as JSON has it; None where that is not known.
 
-        Of a model that could not be loaded it is not known which files it is made of, and a target
-        that was not there may be back.
+        Of a model that could not be loaded it is not known which files it is made of; a target that
+        was not there may be back, and a process that ended may come through.
         """
         from pytest_onnxcheck.errors import StageError
 
         reference = cast("Reference | None", item.funcargs.get("onnxcheck_reference"))
         variant = item.parent.variant
         key = item.parent.nodeid
-        if item.lacked_target:
+        if item.transient:
             return None
         if key not in self._files:
             if reference is None:
@@ -166,7 +171,7 @@ class Resume:
 
     def _digest(self, path: Path) -> str | None:
         if path not in self._digests:
-            self._digests[path] = content_sha256(path)
+            self._digests[path] = path_sha256(path)
         return self._digests[path]
 
     def _key(self, item: CheckItem) -> str:
@@ -175,9 +180,10 @@ class Resume:
         # the order of a set is another in each process; what it says is told by others
         said = repr((dataclasses.replace(model, inherited_translations=frozenset()), variant))
         parts = [item.nodeid, said.replace(str(model.root), "."), self._shared()]
+        parts += model.depended()  # one may be new; what is in them is among the files
         if "onnxcheck_benchmarks" in item.fixturenames:
             parts += _timing(self.config)
-        parts += [content_sha256(path) or "" for path in _behind(item.parent.suite)]
+        parts += [path_sha256(path) or "" for path in _behind(item.parent.suite)]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def _shared(self) -> str:
@@ -219,7 +225,7 @@ def _timing(config: pytest.Config) -> Iterator[str]:
     yield str(hasattr(config, "workerinput"))
     yield str([config.getoption(name) for name in ("benchmark_disable", "benchmark_skip")])
     settings = config.stash[SETTINGS]
-    yield f"{settings.accept} {content_sha256(settings.history)}"
+    yield f"{settings.accept} {path_sha256(settings.history)}"
 
 
 def _behind(suite: type) -> Iterator[Path]:

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_onnxcheck.digits import byte_count
 from pytest_onnxcheck.places import HISTORY
 from pytest_onnxcheck.record.shard import Shard
 
-__all__ = ["SETTINGS", "Settings", "add_options", "parse_amount", "parse_count", "parse_shard"]
+if TYPE_CHECKING:
+    from pytest_onnxcheck.cache.builds import BuildCache
+    from pytest_onnxcheck.storage import Address
+
+__all__ = [
+    *("SETTINGS", "Settings", "add_options", "build_cache"),
+    *("parse_amount", "parse_count", "parse_positive", "parse_shard", "parse_size"),
+]
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Settings:
     targets: tuple[str, ...]
     required_targets: tuple[str, ...]
     artifacts: Path
+    cache: Path | None
+    cache_size: int | None
+    cache_remote: Address | None
     json: Path | None
     html: Path | None
     codequality: Path | None
@@ -49,18 +63,24 @@ class Settings:
     resume: bool
     shard: Shard | None
     durations: Path | None
+    ahead: int
+    isolate: bool
+    timeout: float | None
+    memory_mb: float | None
+    release: str | None
+    sign: Path | None
 
     @classmethod
     def of(cls, config: pytest.Config) -> Settings:
         """Reads the options of a run; touches no file."""
 
-        def path(name: str) -> Path | None:
+        def path(name: str, *, in_ini: bool = True) -> Path | None:
             option: str | None = config.getoption(name)
             if option is not None:
                 if not option:
                     raise pytest.UsageError(f"--{name.replace('_', '-')}=: no path is given")
                 return config.invocation_params.dir / option
-            ini = config.getini(name)
+            ini = config.getini(name) if in_ini else ""
             return config.rootpath / ini if ini else None
 
         manifest = path("onnxcheck_manifest")
@@ -82,6 +102,9 @@ class Settings:
             targets=tuple(config.getoption("onnxcheck_target") or ()),
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
             artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
+            cache=path("onnxcheck_cache"),
+            cache_size=_cache_size(config),
+            cache_remote=_cache_remote(config),
             json=path("onnxcheck_json"),
             html=path("onnxcheck_html"),
             codequality=path("onnxcheck_codequality"),
@@ -97,6 +120,12 @@ class Settings:
             resume=config.getoption("onnxcheck_resume"),
             shard=config.getoption("onnxcheck_shard"),
             durations=path("onnxcheck_durations"),
+            ahead=config.getoption("onnxcheck_ahead"),
+            isolate=config.getoption("onnxcheck_isolate"),
+            timeout=config.getoption("onnxcheck_timeout"),
+            memory_mb=config.getoption("onnxcheck_memory"),
+            release=_place(config.getoption("onnxcheck_release"), config.invocation_params.dir),
+            sign=path("onnxcheck_sign", in_ini=False),
         )
 
 
@@ -139,6 +168,7 @@ def add_options(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="Where artefacts are built and kept (default: .onnxcheck in the rootdir).",
     )
+    _add_cache(group)
     group.addoption(
         "--onnxcheck-json", metavar="PATH", help="Write a record of everything measured."
     )
@@ -176,8 +206,8 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption(
         "--onnxcheck-strict",
         action="store_true",
-        help="Fail where a measurement could not tell: too close to a limit, or nothing to "
-        "compare with.",
+        help="Fail where a pass would say nothing: too close to a limit, nothing to compare with, "
+        "nothing checked.",
     )
     group.addoption(
         "--onnxcheck-mutants",
@@ -194,6 +224,13 @@ def add_options(parser: pytest.Parser) -> None:
         help="Look for inputs on which an artefact differs, this long each (needs hypothesis).",
     )
     group.addoption(
+        "--onnxcheck-ahead",
+        metavar="N",
+        type=parse_count,
+        default=0,
+        help="Build later models in N child processes while checks run; none under pytest-xdist.",
+    )
+    group.addoption(
         "--onnxcheck-frontier",
         action="store_true",
         help="Print what every variant costs and loses, and which others beat it.",
@@ -206,13 +243,64 @@ def add_options(parser: pytest.Parser) -> None:
         help="Try precisions the manifest does not list, this long per model, exporter, opset and "
         "target, and say which is best.",
     )
+    _add_limits(group)
+    _add_release(group)
     parser.addini("onnxcheck_manifest", "Default of --onnxcheck-manifest.")
     parser.addini("onnxcheck_artifacts", "Default of --onnxcheck-artifacts.")
+    parser.addini("onnxcheck_cache", "Default of --onnxcheck-cache.")
+    parser.addini("onnxcheck_cache_size", "Default of --onnxcheck-cache-size.")
+    parser.addini("onnxcheck_cache_remote", "Default of --onnxcheck-cache-remote.")
     parser.addini("onnxcheck_json", "Default of --onnxcheck-json.")
     parser.addini("onnxcheck_durations", "Default of --onnxcheck-durations.")
     parser.addini("onnxcheck_html", "Default of --onnxcheck-html.")
     parser.addini("onnxcheck_codequality", "Default of --onnxcheck-codequality.")
     parser.addini("onnxcheck_history", "Default of --onnxcheck-history.")
+
+
+def _add_cache(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-cache",
+        metavar="DIR",
+        help="Keep artefacts there, where other jobs and checkouts find them too (default: in the "
+        "folder of --onnxcheck-artifacts).",
+    )
+    group.addoption(
+        "--onnxcheck-cache-size",
+        metavar="SIZE",
+        type=parse_size,
+        help="Hold that folder to a size, as 20GB: what was not used for longest is removed.",
+    )
+    group.addoption(
+        "--onnxcheck-cache-remote",
+        metavar="URI",
+        help="Fetch artefacts from there, and store there what is built: s3://BUCKET/PREFIX or "
+        "file:///FOLDER.",
+    )
+
+
+def _cache_remote(config: pytest.Config) -> Address | None:
+    option: str | None = config.getoption("onnxcheck_cache_remote")
+    text = config.getini("onnxcheck_cache_remote") if option is None else option
+    if option is None and not text:
+        return None
+    from pytest_onnxcheck.errors import StorageError
+    from pytest_onnxcheck.storage import parse
+
+    try:
+        return parse(text)
+    except StorageError as error:
+        raise pytest.UsageError(f"--onnxcheck-cache-remote: {error}") from None
+
+
+def _cache_size(config: pytest.Config) -> int | None:
+    option: int | None = config.getoption("onnxcheck_cache_size")
+    ini = config.getini("onnxcheck_cache_size")
+    if option is not None or not ini:
+        return option
+    try:
+        return parse_size(ini)
+    except argparse.ArgumentTypeError as error:
+        raise pytest.UsageError(f"onnxcheck_cache_size: {error}") from None
 
 
 def _add_reports(group: pytest.OptionGroup) -> None:
@@ -233,6 +321,72 @@ def _add_reports(group: pytest.OptionGroup) -> None:
     )
 
 
+def _add_release(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-release",
+        metavar="TO",
+        help="If every check passed, publish the models that the manifest releases, to "
+        "s3://BUCKET/PREFIX or file:///FOLDER; or make their bundles in a folder.",
+    )
+    group.addoption(
+        "--onnxcheck-sign",
+        metavar="KEY",
+        help="Sign them with this private key: elliptic, in PEM; its password, if it has one, in "
+        "ONNXCHECK_SIGN_PASSWORD.",
+    )
+
+
+def _place(to: str | None, folder: Path) -> str | None:
+    """Where to release to; a path starts from the folder."""
+    if to == "":
+        raise pytest.UsageError("--onnxcheck-release=: no place is given")
+    return to if to is None or "://" in to else str(folder / to)
+
+
+def build_cache(settings: Settings) -> Callable[[], BuildCache]:
+    """What opens the place where artefacts are kept; it can be pickled."""
+    from pytest_onnxcheck.cache.builds import BuildCache
+
+    return partial(
+        BuildCache,
+        settings.artifacts,
+        settings.cache,
+        limit=settings.cache_size,
+        remote=settings.cache_remote,
+    )
+
+
+def _add_limits(group: pytest.OptionGroup) -> None:
+    group.addoption(
+        "--onnxcheck-isolate",
+        action="store_true",
+        help="Check each model in a process of its own, which may crash; for models whose "
+        "manifest does not say (`isolate`).",
+    )
+    group.addoption(
+        "--onnxcheck-timeout",
+        metavar="SECONDS",
+        type=parse_positive,
+        help="End a stage of a check that takes longer; for models whose manifest does not say "
+        "(`timeout`).",
+    )
+    group.addoption(
+        "--onnxcheck-memory",
+        metavar="MB",
+        type=parse_positive,
+        help="End a check whose processes hold more; for models whose manifest does not say "
+        "(`memory_mb`).",
+    )
+
+
+def parse_positive(text: str) -> float:
+    """The `type` of options that take a number above 0."""
+    number = parse_amount(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text!r} is not above 0")
+    return number
+
+
 def parse_amount(text: str) -> float:
     """The `type` of options that take a number from 0 up."""
     try:
@@ -242,6 +396,14 @@ def parse_amount(text: str) -> float:
     if not 0 <= number < math.inf:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 up")
     return number
+
+
+def parse_size(text: str) -> int:
+    """The `type` of options that take a number of bytes."""
+    try:
+        return byte_count(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_count(text: str) -> int:

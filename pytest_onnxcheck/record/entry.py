@@ -82,10 +82,10 @@ class Entry:
         seconds: How long the check took, without what was built for it before.
         stages: Seconds of each stage, building included, by the words that the terminal shows for
             it: `loading the checkpoint`, `running PyTorch`, `scoring PyTorch`, `reading calibration
-            data`, `exporting`, `quantizing`, `reading the file` (a given one), `comparing`,
-            `diagnosing` and so on; besides `setup` (what else was made ready), and `check` (what
-            else was checked). What was built for an earlier check, or found in the cache, takes
-            next to nothing here, or is left out.
+            data`, `exporting`, `quantizing`, `reading the file` (a given one), `opening a session`,
+            `comparing`, `diagnosing` and so on; besides `setup` (what else was made ready), and
+            `check` (what else was checked). What was built for an earlier check, or found in the
+            cache, takes next to nothing here, or is left out.
         limits: What the check was held to.
         grade: Its verdict; None when it ended before there was one.
         reason: The worst finding, or why the check was skipped or could not be made.

@@ -9,7 +9,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Job", "Source", "command_line", "git", "job", "source", "without_credentials"]
+__all__ = [
+    *("Job", "Source", "command_line", "git", "job", "source"),
+    *("without_credentials", "without_secrets"),
+]
 
 #: seconds that git may take; a run does not wait for it longer
 _PATIENCE = 10.0
@@ -125,25 +128,28 @@ def command_line(
     That is: credentials in URLs, values of options whose name says so (`--token=X`, `--token X`),
     and the values of environment variables whose name does.
     """
-    environ = os.environ if environ is None else environ
-    secrets = [
-        value for name, value in environ.items() if _SECRET.search(name) and len(value) >= _SHORTEST
-    ]
     shown: list[str] = []
     hide = False
     for argument in arguments:
-        shown.append(_HIDDEN if hide else _without_secrets(argument, secrets))
+        shown.append(_HIDDEN if hide else _argument(without_secrets(argument, environ)))
         hide = argument.startswith("-") and "=" not in argument and bool(_SECRET.search(argument))
     return tuple(shown)
 
 
-def _without_secrets(argument: str, secrets: Iterable[str]) -> str:
-    for secret in secrets:
-        argument = argument.replace(secret, _HIDDEN)
+def _argument(argument: str) -> str:
     assigned = _ASSIGNED.fullmatch(argument)
-    if assigned and _SECRET.search(assigned[1]):
-        argument = f"{assigned[1]}={_HIDDEN}"
-    return without_credentials(argument)
+    return f"{assigned[1]}={_HIDDEN}" if assigned and _SECRET.search(assigned[1]) else argument
+
+
+def without_secrets(text: str, environ: Mapping[str, str] | None = None) -> str:
+    """A text without the values of environment variables whose name says that they are secret.
+
+    Its URLs hold no `user:password@` either.
+    """
+    for name, value in (os.environ if environ is None else environ).items():
+        if _SECRET.search(name) and len(value) >= _SHORTEST:
+            text = text.replace(value, _HIDDEN)
+    return without_credentials(text)
 
 
 def without_credentials(text: str) -> str:

@@ -6,14 +6,13 @@ import filecmp
 import hashlib
 import json
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.files import file_sha256, write_atomically
+from pytest_onnxcheck.files import file_sha256, flush, write_atomically
 from pytest_onnxcheck.manifest import Model, load_manifest
 from pytest_onnxcheck.measurement import ReleaseMeasurement
 from pytest_onnxcheck.record.encoding import as_json
@@ -21,10 +20,20 @@ from pytest_onnxcheck.record.record import ManifestFile, Record, load, write
 from pytest_onnxcheck.release import refusals
 from pytest_onnxcheck.release.card import model_card
 from pytest_onnxcheck.release.choice import Choice, choose
-from pytest_onnxcheck.release.contents import CARD, METADATA, RECORD, files_in, write_sums
+from pytest_onnxcheck.release.contents import (
+    CARD,
+    METADATA,
+    RECORD,
+    SIGNATURE,
+    files_in,
+    write_sums,
+)
 from pytest_onnxcheck.release.git import Source, source_of
+from pytest_onnxcheck.release.keys import SigningKey, fingerprint, signing_key
 from pytest_onnxcheck.release.metadata import Metadata, describe
 from pytest_onnxcheck.release.scrub import scrubbed
+from pytest_onnxcheck.release.signature import faults, sign
+from pytest_onnxcheck.release.workspace import workspace
 from pytest_onnxcheck.wording import several
 
 __all__ = ["Bundle", "bundle", "released_models"]
@@ -39,21 +48,27 @@ class Bundle:
         metadata: What is known of it.
         files: Its files, by their path in the folder.
         told: What should be told although it is no reason to refuse.
+        signed_with: Hex SHA-256 of the public key in PEM; None where it is not signed.
     """
 
     folder: Path
     metadata: Metadata
     files: tuple[str, ...]
     told: tuple[str, ...] = ()
+    signed_with: str | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is, on a line."""
+        known = self.metadata
+        return (
+            f"{known.model}::{known.variant}, {known.size_bytes:,} bytes, {len(self.files)} files"
+        )
 
     @property
     def summary(self) -> str:
         """Where it is, and what, on a line."""
-        known = self.metadata
-        return (
-            f"{self.folder}  {known.model}::{known.variant}, {known.size_bytes:,} bytes, "
-            f"{len(self.files)} files"
-        )
+        return f"{self.folder}  {self.what}"
 
     def to_json(self) -> dict[str, Any]:
         """What a machine reads of it."""
@@ -72,11 +87,18 @@ def released_models(manifest: Path) -> list[str]:
 
 
 def bundle(
-    record: Path, manifest: Path, to: Path, model: str | None = None, *, allow_dirty: bool = False
+    record: Path,
+    manifest: Path,
+    to: Path,
+    model: str | None = None,
+    *,
+    allow_dirty: bool = False,
+    key: Path | None = None,
 ) -> Bundle:
     """Makes the bundle of a model: `to/NAME-VERSION`.
 
-    A bundle that is there already and is the same to the byte is left as it is.
+    A bundle that is there already and is the same to the byte is left as it is; of one that is
+    signed the signature must be by the same key, since no two signatures are the same.
 
     Args:
         record: What the run of the gate left (`--onnxcheck-json`).
@@ -84,6 +106,8 @@ def bundle(
         to: The folder to make the bundle in; it is made too.
         model: Which model; may be left out where only one is released.
         allow_dirty: Release although a source is not in the commit as it is; the bundle says so.
+        key: The private key to sign it with, in PEM, on the curve P-256, P-384 or P-521; its
+            password, if it has one, is in `ONNXCHECK_SIGN_PASSWORD`.
 
     Raises:
         ReleaseError: It is not released; the text has every reason.
@@ -91,6 +115,7 @@ def bundle(
         ManifestError: The manifest is wrong.
         OSError: A file cannot be read or written.
     """
+    signer = None if key is None else signing_key(key)
     found = load(record)
     chosen = _model(manifest, model)
     release = chosen.release
@@ -110,13 +135,19 @@ def bundle(
     ]
     if reasons:
         raise ReleaseError(f"{chosen.name}::{choice.row.variant} is not released", reasons)
-    to.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=to, prefix=".bundling-") as temporary:
-        work = Path(temporary) / "bundle"
+    with workspace(to) as temporary:
+        work = temporary / "bundle"
         work.mkdir()
         known = _filled(work, record, written_as, chosen, choice, source)
-        folder = _placed(work, to / f"{known.name}-{known.version}")
-    return Bundle(folder, known, tuple(files_in(folder)), tuple(_told(known)))
+        work = work.rename(temporary / f"{known.name}-{known.version}")
+        if signer is not None:
+            sign(work, signer)
+        for path in (*work.rglob("*"), work):
+            flush(path)
+        folder = _placed(work, to / work.name, signer)
+        flush(to)
+    signed_with = None if signer is None else fingerprint(signer.public)
+    return Bundle(folder, known, tuple(files_in(folder)), tuple(_told(known)), signed_with)
 
 
 def _filled(
@@ -239,7 +270,7 @@ def _copy_artefact(measured: ReleaseMeasurement, work: Path, model: str) -> None
         )
 
 
-def _placed(work: Path, folder: Path) -> Path:
+def _placed(work: Path, folder: Path, signer: SigningKey | None) -> Path:
     """Gives the finished bundle its name, or finds the same one there.
 
     Raises:
@@ -251,18 +282,29 @@ def _placed(work: Path, folder: Path) -> Path:
     except OSError:
         if not folder.is_dir():  # it was not made by another process in between
             raise
-    names = files_in(work)
-    if folder.is_dir() and files_in(folder) == names:
-        _, other, unread = filecmp.cmpfiles(work, folder, names, shallow=False)
-        if not other and not unread:
-            return folder
-        what = f"in {several(sorted([*other, *unread]))}"
-    else:
-        what = "with other files"
+    difference = _difference(work, folder, signer)
+    if difference is None:
+        return folder
     raise ReleaseError(
-        f"{folder} exists already {what}",
+        f"{folder} exists already {difference}",
         ["a bundle is never overwritten: give it another release.version, or delete it yourself"],
     )
+
+
+def _difference(work: Path, folder: Path, signer: SigningKey | None) -> str | None:
+    """How a folder is another bundle than the one that was made; None where it is the same."""
+    if not folder.is_dir() or ({*files_in(folder)} ^ {*files_in(work)}) - {SIGNATURE}:
+        return "with other files"
+    names = [name for name in files_in(work) if name != SIGNATURE]
+    _, other, unread = filecmp.cmpfiles(work, folder, names, shallow=False)
+    if other or unread:
+        return f"in {several(sorted([*other, *unread]))}"
+    if signer is None:
+        return "and is signed" if (folder / SIGNATURE).exists() else None
+    public = work.with_name("public.pem")
+    public.write_bytes(signer.public)
+    hashes = {name: file_sha256(folder / name) for name in names}
+    return "and is not signed with this key" if list(faults(folder, hashes, public)) else None
 
 
 def _told(known: Metadata) -> Iterator[str]:

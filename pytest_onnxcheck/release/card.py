@@ -86,6 +86,12 @@ def _body(known: Metadata) -> Iterator[str]:
 def _use(known: Metadata) -> Iterator[str]:
     yield "## Use"
     yield ""
+    if known.oldest_onnxruntime is not None:
+        yield (
+            f"Loads in ONNX Runtime {known.oldest_onnxruntime} and newer, by its opsets and IR "
+            "version."
+        )
+        yield ""
     if known.libraries:
         named = ", ".join(f"`{file.name}`" for file in known.libraries)
         yield f"Needs libraries of custom operators: {named}, with `register_custom_ops_library`."

@@ -7,9 +7,15 @@ from pathlib import Path
 
 from pytest_onnxcheck.files import file_sha256
 
-__all__ = ["CARD", "METADATA", "RECORD", "SUMS", "files_in", "sums_of", "write_sums"]
+__all__ = [
+    *("CARD", "METADATA", "RECORD", "SIGNATURE", "SUMS"),
+    *("files_in", "sums_of", "write_sums"),
+]
 
 METADATA, RECORD, CARD, SUMS = "metadata.json", "record.json", "README.md", "SHA256SUMS"
+
+#: of all other files; only in a bundle that is signed
+SIGNATURE = "model.sig"
 
 
 def files_in(folder: Path) -> list[str]:
@@ -19,8 +25,9 @@ def files_in(folder: Path) -> list[str]:
 
 
 def write_sums(folder: Path) -> None:
-    """Writes `SHA256SUMS` of all other files, as `sha256sum -c` reads it."""
-    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in files_in(folder)]
+    """Writes `SHA256SUMS` of all other files but a signature, as `sha256sum -c` reads it."""
+    names = [name for name in files_in(folder) if name not in (SUMS, SIGNATURE)]
+    lines = [f"{file_sha256(folder / name)}  {name}\n" for name in names]
     (folder / SUMS).write_text("".join(lines), encoding="utf-8")
 
 

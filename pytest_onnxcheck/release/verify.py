@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,38 @@ from pytest_onnxcheck.release import refusals
 from pytest_onnxcheck.release.bundle import Bundle
 from pytest_onnxcheck.release.card import model_card
 from pytest_onnxcheck.release.choice import choose
-from pytest_onnxcheck.release.contents import CARD, METADATA, RECORD, SUMS, files_in, sums_of
+from pytest_onnxcheck.release.contents import (
+    CARD,
+    METADATA,
+    RECORD,
+    SIGNATURE,
+    SUMS,
+    files_in,
+    sums_of,
+)
 from pytest_onnxcheck.release.metadata import FORMAT, Metadata, describe
+from pytest_onnxcheck.release.signature import faults, statement
 from pytest_onnxcheck.wording import several
 
 __all__ = ["verify"]
 
 
-def verify(folder: Path) -> Bundle:
-    """Checks a bundle: its hashes, and that its parts say the same as the record in it.
+def verify(folder: Path, key: Path | None = None) -> Bundle:
+    """Checks a bundle: its hashes, its signature, and that its parts say the same as its record.
 
-    Whoever changes a file and every hash of it, and the record to fit, is not found out so: that
-    takes a signature.
+    Without a key, whoever changes a file and every hash of it, and the record to fit, is not found
+    out.
+
+    Args:
+        folder: The bundle.
+        key: The public key that it must be signed with, in PEM.
 
     Raises:
-        ReleaseError: It is not what it was; the text has every reason.
+        ReleaseError: It is not what it was, or not signed with the key; the text has every reason.
+        OSError: A file cannot be read.
     """
-    reasons = [*_of_sums(folder)]
+    hashes = {name: file_sha256(folder / name) for name in files_in(folder)}
+    reasons = [*_of_sums(folder, hashes), *faults(folder, hashes, key)]
     known = _metadata(folder, reasons)
     record = _record(folder, reasons)
     if known is not None:
@@ -44,10 +59,11 @@ def verify(folder: Path) -> Bundle:
     if reasons:
         raise ReleaseError(f"{folder} is not the bundle that was made", dict.fromkeys(reasons))
     assert known is not None
-    return Bundle(folder, known, tuple(files_in(folder)))
+    signed = statement(folder)
+    return Bundle(folder, known, tuple(hashes), signed_with=signed.key if signed else None)
 
 
-def _of_sums(folder: Path) -> Iterator[str]:
+def _of_sums(folder: Path, hashes: Mapping[str, str]) -> Iterator[str]:
     """What is not as `SHA256SUMS` says: another hash, a file that is gone, or one too many."""
     text = _text(folder / SUMS)
     if text is None:
@@ -58,13 +74,12 @@ def _of_sums(folder: Path) -> Iterator[str]:
     except ValueError as error:
         yield f"{SUMS}: {error}"
         return
-    there = set(files_in(folder)) - {SUMS}
-    for name in sorted(there - set(sums)):
+    for name in sorted(set(hashes) - {SUMS, SIGNATURE} - set(sums)):
         yield f"{name}: not in {SUMS}: it was added"
     for name, sha256 in sums.items():
-        if name not in there:
+        if name not in hashes:
             yield f"{name}: missing"
-        elif (found := file_sha256(folder / name)) != sha256:
+        elif (found := hashes[name]) != sha256:
             yield f"{name}: changed: SHA-256 {found[:12]}…, {SUMS} has {sha256[:12]}…"
 
 
@@ -94,7 +109,7 @@ def _record(folder: Path, reasons: list[str]) -> Record | None:
 def _of_artefact(folder: Path, known: Metadata) -> Iterator[str]:
     for text in refusals.changed_files(known.files, folder):
         yield f"the artefact is not the one that {METADATA} names: {text}"
-    expected = {*(file.name for file in known.files), METADATA, RECORD, CARD, SUMS}
+    expected = {*(file.name for file in known.files), METADATA, RECORD, CARD, SUMS, SIGNATURE}
     for name in files_in(folder):
         if name not in expected:
             yield f"{name}: no part of a bundle"

@@ -183,7 +183,7 @@ def test_an_artefact_is_placed_whole_with_the_umasks_mode(tmp_path: Path):
     source.chmod(0o600)
     before = os.umask(0o027)
     try:
-        built = Artefact.of(source, seconds=0.0, cached=False, notes=Notes())
+        built = Artefact.of(source, seconds=0.0, source="built", notes=Notes())
         placed = place(built, tmp_path / "out" / "net.onnx")
     finally:
         os.umask(before)

@@ -58,6 +58,6 @@ def test_wrong_usage_is_2(capsys: pytest.CaptureFixture[str]):
     assert main(["frontier"]) == 2
     assert "Missing argument 'RECORD'" in capsys.readouterr().err
     assert main(["schema", "--record", "--markdown"]) == 2
-    assert "--markdown is of the manifest; leave out --record" in capsys.readouterr().err
+    assert "give one of --markdown (which is of the manifest), --record" in capsys.readouterr().err
     assert main(["validat"]) == 2
     assert "No such command 'validat'" in capsys.readouterr().err

@@ -93,4 +93,7 @@ def test_one_name_for_the_bundles_of_many_models_is_refused(names):
         "'detector' is the name of each of the models that the glob in `checkpoint` makes"
         in str(raised.value)
     )
+    with pytest.raises(ManifestError) as raised:
+        names("runs/*/best.pt", *files, more='[models.net.release]\nregistered_model = "all"\n')
+    assert "'all' holds versions of one model, and the glob in `checkpoint`" in str(raised.value)
     assert len(names("runs/*/best.pt", *files, more='[models.net.release]\nversion = "1"\n')) == 2

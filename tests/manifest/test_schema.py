@@ -40,7 +40,11 @@ probe_seconds = 0.5
 trust = true
 prefix = "model."
 marks = ["release"]
+isolate = true
+timeout = { "*" = 600, "opening a session" = 60.0, exporting = 900 }
+memory_mb = 8000
 operator_libraries = ["build/libmyops.so", "onnxruntime_extensions"]
+depends = ["*.toml"]
 translations."my::clip" = { dynamo = "ops.py:clip", torchscript = "ops.py:symbolic" }
 
 [defaults.tolerance.fp16]
@@ -204,6 +208,8 @@ confidence = 0.99
 variant = "dynamo-op20-fp16"
 name = "net"
 version = "1.4.0"
+registered_model = "detector"
+alias = "candidate"
 
 [models.net.latency]
 dims = [{ batch = 1 }, { batch = 8, time = 50 }]

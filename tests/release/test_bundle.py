@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ import pytest
 from gated import Gated, gate
 
 import pytest_onnxcheck
+from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.places import machine_paths
 from pytest_onnxcheck.release import bundle, verify
@@ -152,13 +155,13 @@ def test_the_metadata_is_what_its_schema_says_and_what_was_measured(twice):
     assert any("no git repository" in told for told in made.told)
 
 
-def test_the_schema_is_shipped():
+def test_the_schema_is_shipped_and_printed(capsys):
     shipped = PACKAGE / "release" / "metadata.schema.json"
-    how = (
-        "python -c 'from pytest_onnxcheck.release.schema import metadata_schema as made; "
-        f'print(made(), end="")\' > {shipped}'
-    )
-    assert shipped.read_text() == metadata_schema(), how
+    assert main(["schema", "--metadata"]) == 0
+    printed = capsys.readouterr().out
+    assert shipped.read_text() == printed, f"onnxcheck schema --metadata > {shipped}"
+    assert main(["schema", "--metadata", "--record"]) == 2
+    assert "give one of --markdown" in capsys.readouterr().err
 
 
 def test_the_card_has_what_hugging_face_reads_and_a_script_that_runs(twice):
@@ -170,6 +173,7 @@ def test_the_card_has_what_hugging_face_reads_and_a_script_that_runs(twice):
     assert front["library_name"] == "onnx"
     assert front["tags"] == ["onnx", "onnxruntime", "pytorch", "fp32"]
     assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "accuracy"
+    assert "Loads in ONNX Runtime 1.18 and newer, by its opsets and IR version." in card
     script = card.split("```python\n")[1].split("```")[0] + "print(outputs[0].shape)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=made.folder, capture_output=True, text=True, check=True
@@ -248,3 +252,45 @@ def test_a_copy_that_fails_leaves_nothing(gated, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         bundle(gated.path, gated.root / "models.toml", gated.root / "dist", "net")
     assert list((gated.root / "dist").iterdir()) == []
+
+
+def test_all_of_it_is_on_the_disk_before_it_has_its_name(gated, monkeypatch):
+    flushed: list[Path] = []
+
+    def fsync(opened: int) -> None:
+        path = Path(f"/proc/self/fd/{opened}").readlink()
+        flushed.append(path)
+        assert (path.name == "dist") == (gated.root / "dist" / "net-1.0").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    made = gated.release()
+    *inside, folder, dist = flushed
+    assert sorted(path.name for path in inside) == sorted(made.files)
+    assert (folder.name, dist) == ("net-1.0", gated.root / "dist")
+    assert folder.parent.name.startswith(".bundling-")
+
+
+#: releases the model, and is killed when something is to be put on the disk for the nth time
+KILLED = """
+import os, signal, sys
+from pytest_onnxcheck.cli import main
+left = int(sys.argv[1])
+def fsync(opened):
+    global left
+    left -= 1
+    if not left:
+        os.kill(os.getpid(), signal.SIGKILL)
+os.fsync = fsync
+main(["release", "record.json", "--model", "net"])
+"""
+
+
+@pytest.mark.parametrize(("nth", "placed"), [(1, False), (6, False), (7, True)])
+def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed, monkeypatch):
+    monkeypatch.chdir(gated.root)  # the record's paths are told from there
+    done = subprocess.run([sys.executable, "-c", KILLED, str(nth)], cwd=gated.root)
+    assert done.returncode == -signal.SIGKILL
+    assert list((gated.root / "dist").glob(".bundling-*"))
+    assert (gated.root / "dist" / "net-1.0").exists() == placed
+    verify(gated.release().folder)
+    assert [path.name for path in (gated.root / "dist").iterdir()] == ["net-1.0"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.artefacts.external import locations
+from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.files import hashed
 from pytest_onnxcheck.measurement import CalibrationMeasurement, HashedFile
 
@@ -61,7 +61,8 @@ class Artefact:
         sha256: Hash of `files`: of their contents, one after the other.
         size_bytes: Bytes on disk of the same.
         seconds: What building it took, when it was built; 0 for a file that was given.
-        cached: Whether it was built by an earlier run.
+        source: `built` by this run, found in a folder (`local`), fetched from the remote cache
+            (`remote`), or a file that was `given`.
         notes: What the builder noted.
         files: The file, then its external data by name, each with a hash of its own.
         precision: What the manifest asks it to be, see `terms.Precision`.
@@ -71,19 +72,24 @@ class Artefact:
     sha256: str
     size_bytes: int
     seconds: float
-    cached: bool
+    source: str
     notes: Notes
     files: tuple[HashedFile, ...]
     precision: str = "fp32"
 
+    @property
+    def cached(self) -> bool:
+        """Whether it was built by an earlier run."""
+        return self.source in ("local", "remote")
+
     @classmethod
     def given(cls, path: Path, precision: str = "fp32") -> Artefact:
         """An artefact that already exists."""
-        made = cls.of(path, seconds=0.0, cached=False, notes=Notes())
+        made = cls.of(path, seconds=0.0, source="given", notes=Notes())
         return dataclasses.replace(made, precision=precision)
 
     @classmethod
-    def of(cls, path: Path, *, seconds: float, cached: bool, notes: Notes) -> Artefact:
+    def of(cls, path: Path, *, seconds: float, source: str, notes: Notes) -> Artefact:
         """An artefact of a file on disk: hash and size are taken from it and its data."""
         paths = artefact_files(path)
         sha256, each = hashed(paths)
@@ -92,10 +98,9 @@ class Artefact:
             for file, digest in zip(paths, each, strict=True)
         )
         size = sum(file.size_bytes for file in files)
-        return cls(path, sha256, size, seconds, cached, notes, files)
+        return cls(path, sha256, size, seconds, source, notes, files)
 
 
 def artefact_files(path: Path) -> list[Path]:
-    """The `.onnx` file and the external data files it names that exist."""
-    data = [path.parent / name for name in locations(path)]
-    return [path, *(file for file in data if file.is_file())]
+    """The `.onnx` file and the external data files it names that exist, in its folder."""
+    return [path, *data_files(path)]

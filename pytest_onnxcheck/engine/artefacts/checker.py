@@ -22,7 +22,9 @@ def check_file(artefact: Artefact) -> FileCheck:
     unsorted = checker_error is not None and "topologically sorted" in checker_error
     if unsorted:
         with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
-            checker_error, inference_error = _checked(_sorted(artefact.path, Path(folder)))
+            copied = _sorted(artefact.path, Path(folder))
+            if copied is not None:
+                checker_error, inference_error = _checked(copied)
     return FileCheck(
         path=str(artefact.path),
         sha256=artefact.sha256,
@@ -32,6 +34,7 @@ def check_file(artefact: Artefact) -> FileCheck:
         unsorted=unsorted,
         files=artefact.files,
         unread=unread_bytes(artefact.path),
+        source=artefact.source,
     )
 
 
@@ -51,11 +54,14 @@ def _checked(path: Path) -> tuple[str | None, str | None]:
     return None, None
 
 
-def _sorted(path: Path, folder: Path) -> Path:
-    """A copy of the file whose nodes stand in topological order."""
+def _sorted(path: Path, folder: Path) -> Path | None:
+    """A copy of the file whose nodes stand in topological order; None where more is wrong."""
     import onnx_ir
     from onnx_ir.passes.common import TopologicalSortPass
 
     copied = folder / path.name
-    onnx_ir.save(TopologicalSortPass()(onnx_ir.load(path)).model, copied)
+    try:
+        onnx_ir.save(TopologicalSortPass()(onnx_ir.load(path)).model, copied)
+    except Exception:  # of several types; the checker has said what it does not like
+        return None
     return copied

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.external import data_faults
+from pytest_onnxcheck.engine.artefacts.reading import read_model
 from pytest_onnxcheck.engine.graph.walk import attributes, nodes_of, tensors
-from pytest_onnxcheck.errors import ExportError
 from pytest_onnxcheck.measurement import HashedFile, TensorSpec
-from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -109,19 +108,10 @@ def contents(path: Path) -> Contents:
     """Reads an `.onnx`; its external data is hashed and not loaded.
 
     Raises:
-        ExportError: It is not there, or no ONNX file.
+        ExportError: It is not there, no ONNX file, or its graph makes no sense.
     """
-    import onnx
-
-    if not path.is_file():
-        raise ExportError(f"{path}: not found")
-    try:
-        model = onnx.load(path, load_external_data=False)
-        artefact = Artefact.given(path)
-    except Exception as error:
-        raise ExportError(f"{path}: not an ONNX file: {one_line(error)}") from error
-    if not model.graph.node and not model.graph.output:
-        raise ExportError(f"{path}: not an ONNX file: it has neither nodes nor outputs")
+    model = read_model(path)
+    artefact = Artefact.given(path)
     graph = model.graph
     constants = {tensor.name for tensor in graph.initializer}
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graph.faults import tensor_bytes
 from pytest_onnxcheck.engine.graph.walk import tensors
+from pytest_onnxcheck.places import leads_out
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["data_faults", "locations", "unread_bytes"]
+__all__ = ["data_faults", "data_files", "locations", "unread_bytes"]
 
 
 def locations(path: Path) -> list[str]:
@@ -23,12 +24,18 @@ def locations(path: Path) -> list[str]:
     return sorted({part.location for part in _parts(_graph_alone(path))} - {""})
 
 
+def data_files(path: Path) -> list[Path]:
+    """The data files of an artefact that are there, by name; none outside of its folder."""
+    names = locations(path)
+    return [path.parent / name for name in names if _file_fault(path, name) is None]
+
+
 def data_faults(path: Path) -> list[str]:
     """What keeps weights from being read from external data, one text each; empty when all are.
 
     Every weight must lie within its file, in as many bytes as its shape and type take and in no
-    other's, and every file inside the artefact's folder. A file is read only where the artefact
-    notes its SHA-1.
+    other's, and every file inside the artefact's folder, links followed. A file is read only where
+    it does, and the artefact notes its SHA-1.
 
     Args:
         path: The artefact.
@@ -36,7 +43,7 @@ def data_faults(path: Path) -> list[str]:
     Raises:
         Exception: It is no ONNX file.
     """
-    return _faults(path.parent, _by_file(path))
+    return _faults(path, _by_file(path))
 
 
 def unread_bytes(path: Path) -> dict[str, int]:
@@ -45,7 +52,7 @@ def unread_bytes(path: Path) -> dict[str, int]:
     Files that are read to their end are left out, and all where `data_faults` finds something.
     """
     by_file = _by_file(path)
-    if _faults(path.parent, by_file):
+    if _faults(path, by_file):
         return {}
     left = {
         name: (path.parent / name).stat().st_size - max(part.offset + part.needed for part in parts)
@@ -91,9 +98,9 @@ def _by_file(path: Path) -> dict[str, list[_Part]]:
     return by_file
 
 
-def _faults(folder: Path, by_file: Mapping[str, list[_Part]]) -> list[str]:
+def _faults(path: Path, by_file: Mapping[str, list[_Part]]) -> list[str]:
     return [
-        fault for location, parts in by_file.items() for fault in _of_file(folder, location, parts)
+        fault for location, parts in by_file.items() for fault in _of_file(path, location, parts)
     ]
 
 
@@ -110,46 +117,47 @@ def _parts(model: onnx.ModelProto) -> Iterator[_Part]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             kind = onnx.TensorProto.DataType.Name(tensor.data_type)
             noted = {entry.key: entry.value for entry in tensor.external_data}
-            yield _Part(tensor.name, f"{kind} {list(tensor.dims)}", _bytes(tensor), noted)
+            yield _Part(tensor.name, f"{kind} {list(tensor.dims)}", tensor_bytes(tensor), noted)
 
 
-def _bytes(tensor: onnx.TensorProto) -> int:
-    """Bytes of a tensor's data; types of 2 and 4 bits are packed."""
-    import onnx
-
-    kind = onnx.TensorProto.DataType.Name(tensor.data_type)
-    packed = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-    whole: int = 8 * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    count: int = math.prod(tensor.dims)
-    return (count * packed.get(kind, whole) + 7) // 8
-
-
-def _of_file(folder: Path, location: str, parts: list[_Part]) -> Iterator[str]:
+def _of_file(path: Path, location: str, parts: list[_Part]) -> Iterator[str]:
     first = f"weight {parts[0].tensor!r}" + (f" and {len(parts) - 1} more" if parts[1:] else "")
-    file = folder / location
     if not location:
         yield f"the artefact names no data file for {first}"
-    elif not _inside(folder, location):
-        yield (
-            f"data file {location!r}, which holds {first}, lies outside of the artefact's folder: "
-            "it is lost when the folder is shipped, and ONNX forbids it"
+        return
+    fault = _file_fault(path, location)
+    if fault is not None:
+        yield f"data file {location!r}, which holds {first}, {fault}"
+        return
+    file = path.parent / location
+    size = file.stat().st_size
+    wrong = [fault for part in parts if (fault := _of_part(part, size))]
+    wrong = wrong or list(_overlaps(parts))
+    if wrong:
+        more = f" (so it is with {len(wrong) - 1} more)" if wrong[1:] else ""
+        yield f"data file {location!r} has {size} bytes; {wrong[0]}{more}"
+    yield from _of_checksum(file, location, parts)
+
+
+def _file_fault(path: Path, location: str) -> str | None:
+    """Why a data file may not be opened, or is not there; nothing outside is looked at."""
+    if leads_out(location):
+        return (
+            "lies outside of the artefact's folder: it is lost when the folder is shipped, and "
+            "ONNX forbids it"
         )
-    elif not file.is_file():
-        yield f"data file {location!r}, which holds {first}, is missing"
-    else:
-        size = file.stat().st_size
-        wrong = [fault for part in parts if (fault := _of_part(part, size))]
-        wrong = wrong or list(_overlaps(parts))
-        if wrong:
-            more = f" (so it is with {len(wrong) - 1} more)" if wrong[1:] else ""
-            yield f"data file {location!r} has {size} bytes; {wrong[0]}{more}"
-        yield from _of_checksum(file, location, parts)
-
-
-def _inside(folder: Path, location: str) -> bool:
-    if PurePosixPath(location).is_absolute() or PureWindowsPath(location).drive:
-        return False
-    return ".." not in PureWindowsPath(location).parts
+    file = path.parent / location
+    try:
+        real = file.resolve()
+        # where the artefact is itself a link, as in the cache of a hub, its data lies beside it
+        folders = (path.parent.resolve(), path.resolve().parent)
+        if not any(real.is_relative_to(folder) for folder in folders):
+            return f"is a link that leads out of the artefact's folder, to {real}"
+        if not real.exists():
+            return "is missing"
+        return None if real.is_file() else "is no regular file"
+    except (OSError, ValueError, RuntimeError) as error:  # too long, of NUL, a circle of links
+        return f"cannot be opened: {error}"
 
 
 def _of_part(part: _Part, size: int) -> str | None:

@@ -47,7 +47,7 @@ def place(artefact: Artefact, path: Path) -> Artefact:
     finally:
         for temporary, _ in written:
             temporary.unlink(missing_ok=True)
-    return Artefact.of(path, seconds=artefact.seconds, cached=artefact.cached, notes=artefact.notes)
+    return Artefact.of(path, seconds=artefact.seconds, source=artefact.source, notes=artefact.notes)
 
 
 def _beside(path: Path) -> Path:

@@ -2,73 +2,72 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
+from pytest_onnxcheck.cache.builds import BuildCache
+from pytest_onnxcheck.cache.entry import AlteredError, Build
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
-from pytest_onnxcheck.files import abandoned, building, write_atomically
+from pytest_onnxcheck.engine.artefacts.external import locations
+from pytest_onnxcheck.wording import one_line, several
 
 __all__ = ["ArtefactStore"]
 
-_BUILD = "build.json"
+_FILE = "model.onnx"
 
 
 class ArtefactStore:
-    """A folder of artefacts; several processes may share it."""
+    """Artefacts as entries of a cache; several processes may share it."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        for parent in {left.parent for left in root.glob("*/*/.building-*")}:
-            abandoned(parent)
+    def __init__(self, cache: BuildCache) -> None:
+        self._cache = cache
 
-    def get(self, folder: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
+    def get(self, place: str, key: str, build: Callable[[Path], Notes]) -> Artefact:
         """The artefact under a key, built if it is not there yet.
 
         Args:
-            folder: Where it belongs, for people: `MODEL/VARIANT`.
+            place: Where it belongs, for people: `MODEL/VARIANT`.
             key: Hash of all it is made of.
             build: Writes the file at the path it is given and returns its notes. What it leaves
                 behind when it fails is deleted.
+
+        Raises:
+            CacheError: There is no folder that can be written to.
         """
-        home = self.root / folder / key[:16]
-        self._prepare()
-        (self.root / folder).mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{home}.lock"):
-            return self._read(home) or self._build(home, build)
 
-    def _read(self, home: Path) -> Artefact | None:
-        """The artefact of a finished build; None when its files are not what was built."""
-        try:
-            record = json.loads((home / _BUILD).read_text(encoding="utf-8"))
-            notes = Notes.from_json(record["notes"])
-            seconds = record["seconds"]
-            artefact = Artefact.of(home / "model.onnx", seconds=seconds, cached=True, notes=notes)
-        except Exception:  # cut, deleted or written by another version: it is built again
-            return None
-        return artefact if artefact.sha256 == record["sha256"] else None
-
-    def _build(self, home: Path, build: Callable[[Path], Notes]) -> Artefact:
-        shutil.rmtree(home, ignore_errors=True)
-        with building(home.parent) as temporary:
-            work = temporary / "work"
-            work.mkdir()
+        def make(work: Path) -> Build:
             started = time.perf_counter()
-            written = json.dumps(build(work / "model.onnx").to_json())
-            notes = Notes.from_json(json.loads(written))  # as a later run reads them
+            notes = build(work / _FILE)
             seconds = round(time.perf_counter() - started, 3)
-            built = Artefact.of(work / "model.onnx", seconds=seconds, cached=False, notes=notes)
-            record = {"seconds": seconds, "sha256": built.sha256, "notes": notes.to_json()}
-            write_atomically(work / _BUILD, json.dumps(record))
-            work.rename(home)
-        return dataclasses.replace(built, path=home / "model.onnx")
+            made = Artefact.of(work / _FILE, seconds=seconds, source="built", notes=notes)
+            written = json.loads(json.dumps(notes.to_json()))  # as a later run reads them
+            return Build(key, place, made.sha256, made.files, seconds, written)
 
-    def _prepare(self) -> None:
-        ignore = self.root / ".gitignore"
-        if not ignore.exists():
-            write_atomically(ignore, "# made by pytest-onnxcheck; may be deleted at any time\n*\n")
+        found = self._cache.get(place, key, make, _check)
+        kept = found.build
+        return Artefact(
+            path=found.home / _FILE,
+            sha256=kept.sha256,
+            size_bytes=kept.size_bytes,
+            seconds=kept.seconds,
+            source=found.source,
+            notes=Notes.from_json(kept.notes),
+            files=kept.files,
+        )
+
+
+def _check(home: Path, build: Build) -> None:
+    """Refuses a build that is no artefact of ours: weights are read from its own files alone.
+
+    Raises:
+        AlteredError: It is none.
+    """
+    try:
+        Notes.from_json(build.notes)
+        read = [_FILE, *locations(home / _FILE)]
+    except Exception as error:  # whatever onnx raises for what is no ONNX
+        raise AlteredError(f"it is no artefact: {one_line(error, 200)}") from None
+    if read != [file.name for file in build.files]:
+        raise AlteredError(f"it reads {several(read)}, which are not its files")

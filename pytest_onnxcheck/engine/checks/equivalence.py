@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.case import compare_outputs, measure_against, measure_case
 from pytest_onnxcheck.engine.checks.sizes import run_sweeps
+from pytest_onnxcheck.engine.checks.unvarying import unvarying
 from pytest_onnxcheck.engine.failure import Failure
 from pytest_onnxcheck.engine.graph.lost_weights import small_constants
 from pytest_onnxcheck.engine.graph.operators import shares_scale
@@ -97,6 +98,9 @@ def measure(subject: Subject) -> EquivalenceMeasurement:
         company=quiet,
         small_constants=_small_constants(subject),
         sweeps=tuple(sweeps),
+        unvarying=unvarying(
+            subject.artefact.path, oracle, [case for case in cases if _ran(case, measured)]
+        ),
     )
 
 
@@ -127,7 +131,9 @@ def _held_to(
     elif not probes:
         why = "there is nothing to vary"
     skipped = tuple(SkippedProbes(entry.name, entry.reason) for entry in model.skip_probes)
-    return HeldTo(len(oracle.declared), probes, sum(runs), why, sizes, skipped)
+    return HeldTo(
+        len(oracle.declared), probes, sum(runs), why, sizes, skipped, drawn=model.draws > 0
+    )
 
 
 def _in_company(subject: Subject, session: Session) -> CaseMeasurement | None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
-from pytest_onnxcheck.engine.graph.walk import nodes_of
+from pytest_onnxcheck.engine.graph.walk import nodes_of, reached
 from pytest_onnxcheck.engine.oracle.dependence import (
     constant_outputs,
     ignores,
@@ -63,8 +63,8 @@ def measure_model(
     inputs = [value for value in graph.input if value.name not in constants]
     unused = tuple(_unused([value.name for value in inputs], graph, nodes))
     declared = reference.model.outputs
-    reached = _reached([value.name for value in inputs], graph)
-    unreached = tuple(v.name for v in graph.output if v.name in declared and v.name not in reached)
+    fed = reached([value.name for value in inputs], graph)
+    unreached = tuple(v.name for v in graph.output if v.name in declared and v.name not in fed)
     outputs = tuple(_spec(value) for value in graph.output)
     measured = StructureMeasurement(
         inputs=tuple(_spec(value) for value in inputs),
@@ -87,7 +87,9 @@ def measure_model(
         training=tuple(f"{node.op_type} ({node.name})" for node in _training(graph, nodes)),
         random=tuple(f"{node.op_type} ({node.name})" for node in nodes if node.op_type in _RANDOM),
         unused_inputs=unused,
-        ignored_inputs=tuple(name for name in unused if ignores(reference, name)),
+        ignored_inputs=tuple(
+            name for name in unused if name in reference.shapes and ignores(reference, name)
+        ),
         unreached_outputs=unreached,
         constant_outputs=constant_outputs(reference, unreached),
     )
@@ -181,22 +183,3 @@ def _unused(
 ) -> Iterator[str]:
     read = {name for node in nodes for name in node.input} | {v.name for v in graph.output}
     return (name for name in inputs if name not in read)
-
-
-def _reached(inputs: list[str], graph: onnx.GraphProto) -> set[str]:
-    """Values that may depend on an input; any other cannot, whatever the nodes compute."""
-    reads = [set(node.input) | {n for i in _inner(node) for n in i.input} for node in graph.node]
-    reached = set(inputs)
-    known = -1
-    while known < len(reached):  # more than one pass only where nodes are out of order
-        known = len(reached)
-        for node, read in zip(graph.node, reads, strict=True):
-            if read & reached:
-                reached.update(node.output)
-    return reached
-
-
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
-    for attribute in node.attribute:
-        for subgraph in (attribute.g, *attribute.graphs):
-            yield from nodes_of(subgraph)

@@ -14,7 +14,7 @@ from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.reference.imports import sources_behind
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.libraries import library_hashes
-from pytest_onnxcheck.files import file_sha256, files_sha256
+from pytest_onnxcheck.files import contents_sha256, file_sha256, files_sha256
 from pytest_onnxcheck.manifest import Variant, precisions, sizes
 from pytest_onnxcheck.versions import installed_versions
 
@@ -71,7 +71,7 @@ def artefact_key(
     translations = model.translations_for(variant.exporter)
     parts.append(sorted(translations.items()))
     for path in sorted(set(translations.values())):
-        parts.append(files_sha256(sorted(sources_behind(path, model.root))))
+        parts.append(contents_sha256(sources_behind(path, model.root)))
     if precision != "fp32":
         parts.append(resolved_options(variant))
         parts.append(library_hashes(model.operator_libraries))

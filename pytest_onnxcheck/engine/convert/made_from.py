@@ -27,6 +27,7 @@ def made_from(reference: Reference, variant: Variant) -> set[Path]:
         behind.append(calibration.source)
         files += [calibration.file, calibration.folder]
     data = {found for file in files if file for found in _inside(model.root / file)}
+    data.update(model.depended().values())
     return {*_code(reference, behind), *_weights(model), *data}
 
 

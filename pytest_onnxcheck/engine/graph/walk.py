@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["attributes", "constants", "dynamo_note", "graphs", "nodes_of", "reads", "tensors"]
+__all__ = [
+    "attributes",
+    "constants",
+    "dynamo_note",
+    "graphs",
+    "nodes_of",
+    "reached",
+    "reads",
+    "tensors",
+]
 
 
 def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
@@ -44,6 +53,31 @@ def reads(node: onnx.NodeProto, but: Container[str] = ()) -> list[str]:
             names.update(dict.fromkeys(value.name for value in graph.output))
     names.pop("", None)
     return list(names)
+
+
+def reached(inputs: Iterable[str], graph: onnx.GraphProto, but: Container[str] = ()) -> set[str]:
+    """Values that may depend on inputs; any other cannot, whatever the nodes compute.
+
+    Args:
+        inputs: Names of the inputs.
+        graph: The graph.
+        but: Operators whose outputs are taken to depend on nothing.
+    """
+    reads = [set(node.input) | {n for i in _inner(node) for n in i.input} for node in graph.node]
+    found = set(inputs)
+    known = -1
+    while known < len(found):  # more than one pass only where nodes are out of order
+        known = len(found)
+        for node, read in zip(graph.node, reads, strict=True):
+            if read & found and node.op_type not in but:
+                found.update(node.output)
+    return found
+
+
+def _inner(node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for attribute in node.attribute:
+        for subgraph in (attribute.g, *attribute.graphs):
+            yield from nodes_of(subgraph)
 
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:

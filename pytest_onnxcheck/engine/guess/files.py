@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.artefacts.reading import read_model
 from pytest_onnxcheck.engine.guess.interface import Interface, observe
 from pytest_onnxcheck.engine.guess.layers import BATCH, STEPS, TIME, Spec, candidates
 from pytest_onnxcheck.errors import InputError
-from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -30,14 +30,10 @@ def of_onnx(
         arguments: Constant arguments of its `forward`.
 
     Raises:
-        InputError: It is no ONNX file, or PyTorch does not run on its inputs.
+        ExportError: It is no ONNX file.
+        InputError: PyTorch does not run on its inputs.
     """
-    import onnx
-
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except Exception as error:
-        raise InputError(f"{path}: not an ONNX file: {one_line(error)}") from error
+    graph = read_model(path).graph
     constants = {tensor.name for tensor in graph.initializer}
     values = [value for value in graph.input if value.name not in constants]
     words = [spec for spec in candidates(module) if spec.dtype == "int64"]
@@ -81,12 +77,16 @@ def _ranged(spec: Spec, name: str, words: list[Spec]) -> Spec:
 
 
 def precision_of(path: Path) -> str:
-    """What an artefact's weights and operators look like, see `terms.Precision`."""
+    """What an artefact's weights and operators look like, see `terms.Precision`.
+
+    Raises:
+        ExportError: It is no ONNX file.
+    """
     import onnx
 
     from pytest_onnxcheck.engine.graph.walk import nodes_of
 
-    graph = onnx.load(path, load_external_data=False).graph
+    graph = read_model(path).graph
     operators = {node.op_type for node in nodes_of(graph)}
     types = {tensor.data_type for tensor in graph.initializer}
     if "MatMulNBits" in operators:

@@ -56,8 +56,10 @@ def compare(
     reference = np.where(finite, expected, 0).astype(np.float64)
     counted = finite & ~masked(expected, actual)
     compared = error[counted]
-    own = np.abs(expected[np.isfinite(expected)].astype(np.float64))
-    facts["scale"] = float(own.max(initial=0.0))
+    own = expected[np.isfinite(expected)].astype(np.float64)
+    facts["scale"] = float(np.abs(own).max(initial=0.0))
+    if own.size:
+        facts |= {"lowest": float(own.min()), "highest": float(own.max())}
     facts["nonfinite"] = int((~finite & ~same).sum())
     facts["differing"] = int((error != 0).sum())
     facts["expected_nan"] = int(np.isnan(expected).sum())

@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.quiet import quiet
 from pytest_onnxcheck.engine.reference.folders import CONFIG, weight_files, without_weights
-from pytest_onnxcheck.engine.reference.formats import is_safetensors, is_torchscript, unreadable
+from pytest_onnxcheck.engine.reference.formats import (
+    is_safetensors,
+    is_torchscript,
+    unpacked_too_far,
+    unreadable,
+)
 from pytest_onnxcheck.engine.reference.names import entries_under
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import not_found
@@ -126,6 +131,9 @@ def load_checkpoint(path: Path, root: Path, *, trust: bool) -> Checkpoint:
         return _load_folder(path, root, trust=trust)
     if not path.is_file():
         raise CheckpointError(f"checkpoint {not_found(path)}")
+    bomb = unpacked_too_far(path)
+    if bomb is not None:
+        raise CheckpointError(f"{path}: refused: it {bomb}")
     try:
         return _load_file(path, trust=trust)
     except Exception as error:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pytest_onnxcheck.engine.reference.formats import begins_as_none, unreadable
+from pytest_onnxcheck.engine.reference.formats import begins_as_none, unpacked_too_far, unreadable
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import not_found
-from pytest_onnxcheck.places import relative
+from pytest_onnxcheck.places import leads_out, relative
 from pytest_onnxcheck.wording import listed, several
 
 __all__ = ["CONFIG", "checkpoint_problem", "weight_files", "without_weights"]
@@ -51,6 +51,9 @@ def checkpoint_problem(path: Path, root: Path) -> str | None:
             what = what or begins_as_none(file)
             if what is not None:
                 return f"{file}: cannot be read: it {what}"
+            bomb = unpacked_too_far(file)
+            if bomb is not None:
+                return f"{file}: refused: it {bomb}"
     except CheckpointError as error:
         return str(error)
     except OSError as error:
@@ -94,6 +97,12 @@ def _shards(index: Path) -> list[Path]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         what = unreadable(index) or f"{type(error).__name__}: {error}"
         raise CheckpointError(f"{index}: is no index of shards: {what}") from error
+    outside = [name for name in names if leads_out(name)]
+    if outside:
+        raise CheckpointError(
+            f"{index}: refused: it names files outside of its folder: {several(outside)}; copy or "
+            "download the folder again, all of it"
+        )
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise CheckpointError(

@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["begins_as_none", "dtypes_of", "is_safetensors", "is_torchscript", "unreadable"]
+__all__ = [
+    *("begins_as_none", "dtypes_of", "is_safetensors", "is_torchscript", "unpacked_too_far"),
+    "unreadable",
+]
 
 #: how much of a file is looked at
 _HEAD = 4096
@@ -20,6 +23,11 @@ _HEAD = 4096
 _PICKLE = 1 << 20
 _PICKLE_PROTO = b"\x80"
 _ZIP = b"PK\x03\x04"
+
+#: what zipfile raises of an archive whose table of contents is damaged
+_DAMAGED = (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, struct.error)
+#: an archive may unpack to so many bytes, and beyond that to so many times its own
+_ALWAYS, _MOST_PACKED = 1 << 28, 10
 
 #: begin of a file -> what it is, and what to do
 _MAGIC = {
@@ -79,6 +87,30 @@ def unreadable(path: Path) -> str | None:
     return None if what is None else f"is {what}; {_CONVERT}"
 
 
+def unpacked_too_far(path: Path) -> str | None:
+    """That an archive unpacks to far more than it is, which PyTorch's own never do; else None.
+
+    Whoever loads it gets all of that into memory. Its members are not unpacked to see it.
+    """
+    size = path.stat().st_size
+    try:
+        members = _members(path) if zipfile.is_zipfile(path) else []
+    except _DAMAGED:
+        return None
+    total = sum(member.file_size for member in members)
+    if total <= max(_ALWAYS, _MOST_PACKED * size):
+        return None
+    return (
+        f"has {size:,} bytes and unpacks to {total:,}: torch.save does not pack. Save it anew with "
+        "torch.save if it is yours, and leave it alone if it is not"
+    )
+
+
+def _members(path: Path) -> list[zipfile.ZipInfo]:
+    with zipfile.ZipFile(path) as archive:
+        return archive.infolist()
+
+
 def begins_as_none(path: Path) -> str | None:
     """That a file begins as none of those that PyTorch writes, `is neither ...`; else None."""
     with path.open("rb") as file:
@@ -100,8 +132,7 @@ def is_torchscript(path: Path) -> bool:
     """Whether a file is a TorchScript archive."""
     if not zipfile.is_zipfile(path):
         return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("constants.pkl") for name in archive.namelist())
+    return any(member.filename.endswith("constants.pkl") for member in _members(path))
 
 
 def dtypes_of(path: Path) -> set[str]:
@@ -145,11 +176,13 @@ def _cut_short(how: str) -> str:
 
 
 def _zip(path: Path) -> str | None:
-    if not zipfile.is_zipfile(path):
-        size = f"{path.stat().st_size:,} bytes"
-        return _cut_short(f"an archive without its end, {size}")
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
+    try:
+        if not zipfile.is_zipfile(path):
+            size = f"{path.stat().st_size:,} bytes"
+            return _cut_short(f"an archive without its end, {size}")
+        names = [member.filename for member in _members(path)]
+    except _DAMAGED as error:
+        return f"is a damaged archive ({error}): copy or download it again"
     if any(name.endswith("archive_format") for name in names):
         return "is a program of torch.export: give it the suffix .pt2"
     if "model.weights.h5" in names:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ def load_reference(model: Model) -> Reference:
     """
     import torch
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed_of(model))
         built = _pretrained(model) if model.pretrained else _built(model)
     module, notes = built.module, [*built.notes]
@@ -62,6 +63,19 @@ def seed_of(model: Model) -> int:
     """The seed of torch's random numbers while the factory runs: a hash of seed and name."""
     digest = hashlib.sha256(f"{model.seed}/{model.name}".encode()).digest()
     return int.from_bytes(digest[:4], "big")
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Gives PyTorch one thread: weights that a QR makes orthogonal depend on the number."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @dataclass(frozen=True)

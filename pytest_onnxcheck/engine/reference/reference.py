@@ -13,7 +13,8 @@ from pytest_onnxcheck.engine.reference.imports import sources, user_frames
 from pytest_onnxcheck.engine.reference.refusals import path_hint
 from pytest_onnxcheck.engine.reference.signature import Signature, constant, signature_of
 from pytest_onnxcheck.engine.reference.tensors import arrays_of, flatten, output_paths
-from pytest_onnxcheck.errors import InputError
+from pytest_onnxcheck.errors import CheckpointError, InputError
+from pytest_onnxcheck.files import contents_sha256, file_sha256
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.wording import closest
 
@@ -212,21 +213,33 @@ class Reference:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of everything that decides what is exported: weights, structure and code."""
+        """Hash of everything that decides what is exported: weights, structure, code and `depends`.
+
+        It is the same wherever the manifest's folder lies: checkouts find each other's artefacts.
+
+        Raises:
+            CheckpointError: A file of `depends` cannot be read.
+        """
         digest = hashlib.sha256()
+
+        def add(*parts: object) -> None:
+            digest.update(repr(parts).replace(str(self.model.root), ".").encode())
+
         for name, tensor in sorted(_tensors(self.module).items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
             digest.update(_bytes(tensor))
-        digest.update(repr(self.module).encode())
+        add(self.module)
         for child in self.module.modules():
             plain = {k: v for k, v in vars(child).items() if isinstance(v, _PLAIN)}
-            digest.update(repr(sorted(plain.items())).encode())
-        digest.update(repr((self.model.factory, sorted(self.model.kwargs.items()))).encode())
-        called = (sorted(self.model.arguments.items()), sorted(self.model.containers.items()))
-        digest.update(repr(called).encode())
-        digest.update(repr((self.config, self.checkpoint_sha256)).encode())
-        for path in sorted(sources(self.module, self.model.factory)):
-            digest.update(path.read_bytes())
+            add(sorted(plain.items()))
+        add(self.model.factory, sorted(self.model.kwargs.items()))
+        add(sorted(self.model.arguments.items()), sorted(self.model.containers.items()))
+        add(self.config, self.checkpoint_sha256)
+        add(contents_sha256(sources(self.module, self.model.factory)))
+        try:
+            add([(name, file_sha256(path)) for name, path in self.model.depended().items()])
+        except OSError as error:
+            raise CheckpointError(f"{self.model.name}: depends: {error}") from error
         return digest.hexdigest()
 
 

@@ -6,6 +6,7 @@ The sandbox's child uses it too: it imports nothing that is slow, onnxruntime ap
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -47,7 +48,8 @@ def open_handle(
         provider: The execution provider.
         provider_options: Its options.
         session_options: See `manifest.targets.Target`.
-        threads: Intra-op threads; None leaves what the options or ONNX Runtime say.
+        threads: Intra-op threads; None leaves what the options say, or else `OMP_NUM_THREADS`, as
+            PyTorch does, or else ONNX Runtime.
         optimise: False turns the rewriting of the graph off, whatever the options say.
         libraries: Files of custom operators.
 
@@ -64,14 +66,23 @@ def open_handle(
     if not optimise:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     given = {name: str(value) for name, value in provider_options.items()}
+    usual = _usual_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         if provider == "OpenVINOExecutionProvider":  # has threads of its own
             given["num_of_threads"] = str(threads)
+    elif usual is not None and "intra_op_num_threads" not in session_options:
+        options.intra_op_num_threads = usual
     return onnxruntime.InferenceSession(
         model, options, providers=[(provider, given)], enable_fallback=0
     )
+
+
+def _usual_threads() -> int | None:
+    """The environment's number of threads, which ONNX Runtime by itself does not look at."""
+    usual = os.environ.get("OMP_NUM_THREADS", "")
+    return int(usual) if usual.isdecimal() and int(usual) else None
 
 
 def _options(session_options: Mapping[str, Any]) -> Any:

@@ -21,6 +21,7 @@ from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target
+from pytest_onnxcheck.progress import staged
 from pytest_onnxcheck.wording import closest, one_line, several
 
 if TYPE_CHECKING:
@@ -228,6 +229,12 @@ class Session:
         )
 
 
+def _named(artefact: Artefact, target: Target, **_: object) -> tuple[str, str]:
+    """An artefact by the end of its path: what is built is called alike in every folder."""
+    return "/".join(Path(artefact.path).parts[-3:]), target.name
+
+
+@staged("opening a session", _named)
 def open_session(
     artefact: Artefact, target: Target, *, threads: int | None = None, optimise: bool = True
 ) -> Session:

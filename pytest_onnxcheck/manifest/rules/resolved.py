@@ -55,6 +55,7 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
         yield from _tolerance(key, tolerance, chosen_by(key, model.variants))
     yield from _marks(section, model)
     yield from _release(section, model)
+    yield from _isolation(section, model)
     yield from check_exporters(section.translations or {}, model)
     for target in model.required_targets:
         if target not in model.targets:
@@ -131,7 +132,7 @@ def _marks(section: s.ModelSection, model: Model) -> Found:
 
 
 def _release(section: s.ModelSection, model: Model) -> Found:
-    """A variant that the model does not have; one name for all models of a glob."""
+    """A variant that the model does not have; one name for all models of a glob; a lone alias."""
     release, names = section.release, [variant.name for variant in model.variants]
     if release is None:
         return
@@ -143,6 +144,29 @@ def _release(section: s.ModelSection, model: Model) -> Found:
             f"{release.name!r} is the name of each of the models that the glob in `checkpoint` "
             f"makes: leave it out, and each bundle has the name of its own, such as {model.name!r}",
         )
+    if release.registered_model is not None and model.name != model.section:
+        yield (
+            ("release", "registered_model"),
+            f"{release.registered_model!r} holds versions of one model, and the glob in "
+            "`checkpoint` makes several: leave it out, and register each with `onnxcheck register`",
+        )
+    if release.alias is not None and release.registered_model is None:
+        yield (
+            ("release", "alias"),
+            f"{release.alias!r} is of a version in the registry: give `registered_model` too",
+        )
+
+
+def _isolation(section: s.ModelSection, model: Model) -> Found:
+    """Limits that nothing can hold the model to."""
+    if model.isolate is not False:
+        return
+    for key in ("timeout", "memory_mb"):
+        if getattr(section, key) is not None:
+            yield (
+                (key,),
+                f"{key} has no effect with isolate = false: only a process of its own can be ended",
+            )
 
 
 def _budget_targets(key: str, budget: s.Budget, model: Model) -> Found:

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from pytest_onnxcheck.manifest.sections.base import Array, Section, Strings, invalid, unique
+from pytest_onnxcheck.manifest.sections.base import (
+    Array,
+    Positive,
+    Section,
+    Strings,
+    invalid,
+    numbers_by,
+    unique,
+)
 from pytest_onnxcheck.manifest.sections.budget import Budget
 from pytest_onnxcheck.manifest.sections.data import (
     Accuracy,
@@ -26,10 +34,16 @@ from pytest_onnxcheck.manifest.sections.runs import (
     Targets,
 )
 from pytest_onnxcheck.manifest.sections.tolerance import Tolerance
-from pytest_onnxcheck.manifest.terms import Cpu, Exporter, Precision
+from pytest_onnxcheck.manifest.terms import Cpu, Exporter, Precision, StageWord
 
 __all__ = ["Defaults", "ManifestFile", "ModelSection"]
 
+#: a number alone is for every stage
+Timeout = Annotated[
+    dict[StageWord, Positive],
+    Field(min_length=1),
+    BeforeValidator(numbers_by("*"), json_schema_input_type=Positive | dict[StageWord, Positive]),
+]
 Opset = Annotated[int, Field(ge=9, le=30)]
 Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterValidator(unique)]
 Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(unique)]
@@ -134,6 +148,29 @@ class Defaults(Section):
         None,
         description="ONNX Runtime's libraries of custom operators: files relative to the manifest "
         "(`build/libmyops.so`), or modules with `get_library_path()` (`onnxruntime_extensions`).",
+    )
+    depends: UniqueNames | None = Field(
+        None,
+        description="Files that the model's code reads by itself when it is built, relative to the "
+        "manifest, which artefacts are then built anew for: globs, such as `data/*.json`, each of "
+        "which matches a file. A model adds to `[defaults]`.",
+    )
+    isolate: bool | None = Field(
+        None,
+        description="Whether the model is checked in a process of its own, so that a crash is a "
+        "failed check (Linux). Default: where `timeout` or `memory_mb` limits it, or `onnx` gives "
+        "a file, and with `--onnxcheck-isolate`.",
+    )
+    timeout: Timeout | None = Field(
+        None,
+        description="Seconds that each stage of a check may take; or a table by stage, by the "
+        'words of the record (`exporting`, `comparing`, `"opening a session"`), with `"*"` for '
+        "every other. A model adds to `[defaults]`.",
+    )
+    memory_mb: Positive | None = Field(
+        None,
+        description="MB (10^6 bytes) that the processes of the model may hold; what its libraries "
+        "take counts, about 250.",
     )
     marks: Strings | None = Field(
         None, description="pytest markers put on every check of the model."

@@ -40,3 +40,12 @@ class Release(Section):
         description="Its version, e.g. `1.4.0`. Default: the first twelve digits of the artefact's "
         "SHA-256.",
     )
+    registered_model: str | None = Field(
+        None,
+        min_length=1,
+        description="The model in MLflow's registry that a version is made of, where the bundle is "
+        "published by `--onnxcheck-release=URI`.",
+    )
+    alias: str | None = Field(
+        None, min_length=1, description="The alias that is moved to that version."
+    )

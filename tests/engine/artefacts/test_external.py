@@ -1,6 +1,7 @@
 """External data that is not all there is told, part by part; what is whole says nothing."""
 
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -201,6 +202,75 @@ def test_a_file_outside_of_the_folder_is_told_although_it_is_there(net, where, t
     assert fault.startswith(
         f"data file {location!r}, which holds weight 'w' and 1 more, lies outside of the "
     )
+
+
+def linked(net, target):
+    net.with_name("net.data").unlink()
+    net.with_name("net.data").symlink_to(target)
+
+
+def test_a_link_out_of_the_folder_is_told_and_not_followed(tmp_path):
+    folder = tmp_path / "shipped"
+    folder.mkdir()
+    net = save(folder / "net.onnx")
+    shutil.move(folder / "net.data", tmp_path / "net.data")
+    (folder / "net.data").symlink_to("../net.data")
+    (fault,) = data_faults(net)
+    assert fault.endswith(
+        f"is a link that leads out of the artefact's folder, to {tmp_path}/net.data"
+    )
+    assert [file.name for file in Artefact.given(net).files] == ["net.onnx"]
+
+
+def test_a_folder_that_is_a_link_out_is_told(tmp_path):
+    folder, outside = tmp_path / "shipped", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    net = save(folder / "net.onnx")
+    shutil.move(folder / "net.data", outside / "net.data")
+    (folder / "sub").symlink_to(outside)
+    for weight in ("w", "b"):
+        note(net, weight, location="sub/net.data")
+    (fault,) = data_faults(net)
+    assert "is a link that leads out of the artefact's folder" in fault
+
+
+def test_a_device_is_told_and_not_read(net):
+    linked(net, "/dev/zero")
+    (fault,) = data_faults(net)
+    assert fault.endswith("is a link that leads out of the artefact's folder, to /dev/zero")
+    net.with_name("net.data").unlink()
+    os.mkfifo(net.with_name("net.data"))  # to open one waits for ever
+    (fault,) = data_faults(net)
+    assert fault.endswith("is no regular file")
+    assert [file.name for file in Artefact.given(net).files] == ["net.onnx"]
+
+
+def test_data_outside_is_not_even_hashed(net, tmp_path):
+    os.mkfifo(tmp_path / "waits")
+    for location in (str(tmp_path / "waits"), "../waits"):
+        note(net, location=location)
+        assert [file.name for file in Artefact.given(net).files] == ["net.onnx", "net.data"]
+
+
+@pytest.mark.parametrize("location", ["a" * 5000, "net\0.data", "net.data"])
+def test_a_name_that_no_file_can_have_and_a_circle_of_links_are_told(net, location):
+    if location == "net.data":
+        linked(net, "net.data")
+    note(net, location=location)
+    assert any("cannot be opened: " in fault for fault in data_faults(net))
+
+
+def test_the_cache_of_a_hub_is_links_and_is_whole(tmp_path):
+    blobs, snapshot = tmp_path / "blobs", tmp_path / "snapshots" / "1"
+    blobs.mkdir()
+    snapshot.mkdir(parents=True)
+    net = save(tmp_path / "net.onnx")
+    for name, blob in (("net.onnx", "ab12"), ("net.data", "cd34")):
+        shutil.move(tmp_path / name, blobs / blob)
+        (snapshot / name).symlink_to(f"../../blobs/{blob}")
+    assert data_faults(snapshot / net.name) == []
+    assert len(Artefact.given(snapshot / net.name).files) == 2
 
 
 def test_a_weight_without_a_file_is_told(net):

@@ -37,6 +37,12 @@ def symbolic(config):
 
 def text():
     return "no module"
+
+
+class Orthogonal(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(64, 256)
+        torch.nn.init.orthogonal_(self.weight)
 """
 
 
@@ -65,6 +71,18 @@ def test_random_weights_follow_seed_and_name_and_nothing_else(load):
     assert torch.equal(load().module.weight, first)
     for other in (load(seed=1), load(name="other")):
         assert not torch.equal(other.module.weight, first)
+
+
+def test_random_weights_do_not_depend_on_the_number_of_threads(load):
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(load(factory="Orthogonal", shape="shape = [64]").fingerprint)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
 
 
 def test_the_seed_of_a_factory_can_be_given_to_torch_again(load):

@@ -51,6 +51,17 @@ def test_threads_that_are_asked_for_and_plain_graphs_come_before_the_options():
     assert options.graph_optimization_level == onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
 
 
+def test_threads_are_those_of_the_environment_where_nobody_says_how_many(monkeypatch):
+    def threads(options=None, **how):
+        return opened(options or {}, **how).get_session_options().intra_op_num_threads
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert (threads(), threads({"intra_op_num_threads": 2}), threads(threads=1)) == (3, 2, 1)
+    for nonsense in ("", "0", "two", "2,1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", nonsense)
+        assert threads() == 0  # as many as ONNX Runtime likes
+
+
 def test_openvinos_threads_are_those_that_are_asked_for(monkeypatch):
     given: list = []
     monkeypatch.setattr(onnxruntime, "InferenceSession", lambda *args, **how: given.append(how))
