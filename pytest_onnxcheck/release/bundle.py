@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.files import file_sha256, flush, write_atomically
+from pytest_onnxcheck.files import file_sha256, flush, flush_all, write_atomically
 from pytest_onnxcheck.manifest import Model, load_manifest
 from pytest_onnxcheck.measurement import ReleaseMeasurement
 from pytest_onnxcheck.record.encoding import as_json
@@ -140,8 +140,7 @@ def bundle(
         work = work.rename(temporary / f"{known.name}-{known.version}")
         if signer is not None:
             sign(work, signer)
-        for path in (*work.rglob("*"), work):
-            flush(path)
+        flush_all(work)
         folder = _placed(work, to / work.name, signer)
         flush(to)
     signed_with = None if signer is None else fingerprint(signer.public)

@@ -4,6 +4,7 @@ for a real one (tests/services/ has those)."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -237,6 +238,22 @@ def test_a_server_that_overwrites_at_the_end_alone_is_found_out(made, uri, monke
     monkeypatch.setattr(kind, "put_if_absent", overwritten)
     with pytest.raises(StorageError, match=r"was stored, and something else is there"):
         publish(made.folder, uri)
+
+
+def test_a_download_is_on_the_disk_before_it_has_its_name(made, uri, tmp_path, monkeypatch):
+    found, to = publish(made.folder, uri), tmp_path / "to"
+    flushed: list[Path] = []
+
+    def fsync(opened: int) -> None:
+        path = Path(f"/proc/self/fd/{opened}").readlink()
+        flushed.append(path)
+        assert (path == to) == (to / f"net-{found.version}").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fetch(found.uri, to)
+    *inside, folder, last = flushed[-len(FILES) - 2 :]
+    assert sorted(path.name for path in inside) == FILES
+    assert (folder.name, last) == (f"net-{found.version}", to)
 
 
 def test_what_is_no_bundle_is_not_published(made: Bundle, uri: str):
