@@ -102,8 +102,10 @@ def test_the_same_bundle_finds_itself(made: Bundle, uri: str):
     assert (again.uri, again.release, again.current) == (first.uri, first.release, first.version)
     assert {one.key: one.modified for one in open_store(uri).listed()} == before
     assert list(again.told) == [
+        "not signed: nobody can tell who made it, nor whether all of it was replaced (onnxcheck "
+        "release RECORD --sign KEY, or --onnxcheck-sign=KEY)",
         f"published already, {first.release.published}, by publisher {first.release.publisher}: "
-        "left as it is"
+        "left as it is",
     ]
 
 
@@ -119,7 +121,7 @@ def test_another_bundle_is_another_version_and_one_can_go_back(made, another, ur
     assert releases(uri, "net").current == {"net": first.version}
     again = publish(another.folder, uri)
     assert again.current == first.version, "publishing again does not undo going back"
-    assert f"current is {first.version}: this one was current before" in list(again.told)[1]
+    assert f"current is {first.version}: this one was current before" in list(again.told)[2]
     moves = rollback(uri, second.version, "net").moves
     assert [(move.version, move.why) for move in moves] == [
         *((first.version, "published"), (second.version, "published")),
@@ -379,10 +381,11 @@ def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
     what = f"net::torchscript-op17-int8-dynamic, {size:,} bytes"
     (release,) = releases(uri).released
     where = f"{uri}/net/{release.version}"
-    assert (status, said, told) == (0, f"{where}  {what}, 5 files\n", "")
+    assert (status, said) == (0, f"{where}  {what}, 5 files\n")
+    assert told.startswith("not signed: nobody can tell who made it")
     status, said, told = command("publish", "dist/net-1.0", "--to", uri, "--json")
     assert (status, json.loads(said)["uri"]) == (0, where)
-    assert told.startswith("published already, ")
+    assert "\npublished already, " in told
     line = f"* net/{release.version}  {what}, gated {release.date}\n"
     assert command("releases", uri) == (0, line, "")
     assert command("releases", uri, "--rollback", release.version) == (0, line, "")
