@@ -290,6 +290,17 @@ def test_what_was_changed_where_it_is_published_is_told(made, uri, tmp_path, nam
     assert list((tmp_path / "back").iterdir()) == []
 
 
+def test_a_pointer_does_not_lead_out(made: Bundle, uri: str, tmp_path: Path):
+    publish(made.folder, uri)
+    store = open_store(uri)
+    written = json.loads(store.read("net/current.json").data)
+    for version in ("../net", "%2e%2e", ""):
+        store.put("net/current.json", json.dumps({**written, "version": version}).encode())
+        with pytest.raises(StorageError, match=r"current.json was changed.*is no name: move it"):
+            fetch(f"{uri}/net", tmp_path / "to")
+    assert not (tmp_path / "to").exists()
+
+
 def test_a_release_file_of_another_bundle_is_told(made, uri, tmp_path):
     store = open_store(publish(made.folder, uri).uri)
     known = json.loads(store.read("release.json").data)
