@@ -13,6 +13,7 @@ __all__ = [
     "file_sha256",
     "files_sha256",
     "flush",
+    "flush_all",
     "hashed",
     "not_found",
     "write_atomically",
@@ -74,3 +75,9 @@ def flush(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def flush_all(folder: Path) -> None:
+    """Waits until all that is in a folder is on the disk, and the folder itself."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)

@@ -31,6 +31,7 @@ __all__ = [
     "Record",
     "from_json",
     "load",
+    "loads",
     "make",
     "write",
 ]
@@ -195,11 +196,16 @@ def load(path: Path) -> Record:
         OSError: There is no such file.
         RecordError: It is no record, of another format, or damaged.
     """
+    return loads(path.read_bytes(), str(path))
+
+
+def loads(content: bytes, name: str) -> Record:
+    """The record in a file's content; see `from_json`."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        written = json.loads(content)
     except ValueError:
-        content = None
-    return from_json(content, str(path))
+        written = None
+    return from_json(written, name)
 
 
 def from_json(content: object, name: str) -> Record:
