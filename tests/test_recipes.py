@@ -1,7 +1,7 @@
 """The pages with something to try: their files are written, their commands run, in order.
 
 A comment before a block says what is done with it: `<!-- file: NAME -->` writes it, `<!-- run -->`
-runs it (`run: red` expects a failure, `run: needs MODULE` is left out without the module),
+runs it (`run: red` expects a failure, `run: needs MODULE ...` is left out without these),
 `<!-- output -->` holds it to what was printed since the last such block, and
 `<!-- edit: NAME: OLD -> NEW -->` changes a file.
 """
@@ -73,9 +73,10 @@ def test_a_page_does_what_it_says(page: Path, project: Project):
             (project.path / name).write_text(before.replace(old, new))
             assert new in block
         elif kind == "run":
-            missing = detail.removeprefix("needs ")
-            if detail.startswith("needs ") and find_spec(missing) is None:
-                print(f"{page.name}: not run here, for lack of {missing}: {block}")
+            needed = detail.removeprefix("needs ").split() if detail.startswith("needs ") else []
+            missing = [module for module in needed if find_spec(module) is None]
+            if missing:
+                print(f"{page.name}: not run here, for lack of {' and '.join(missing)}: {block}")
                 continue
             printed += shell(block, project, red=detail == "red")
         else:

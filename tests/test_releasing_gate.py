@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from project import Project, Result, mlps
 import pytest_onnxcheck
 from pytest_onnxcheck import ReleaseError, release_model
 from pytest_onnxcheck.api import release as module
+from pytest_onnxcheck.api.release import release_all, wanted
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.record.record import load
 from pytest_onnxcheck.release import fetch, releases, verify
@@ -131,7 +133,7 @@ def test_a_place_that_cannot_be_written_fails_the_green_run_with_the_reason(gate
 
 
 def test_under_xdist_the_controller_releases_once(gated):
-    result = release(gated, "-n", "2", "--dist", "loadscope", "--onnxcheck-json=record.json")
+    result = release(gated, "-n", "1", "--onnxcheck-json=record.json")  # a worker costs 3 s
     assert result.ret == 0
     (timed,) = [check for check in gated.record["checks"] if check["check"] == "latency"]
     assert (timed["outcome"], timed["target"]) == ("skipped", None)  # latency.dims = []
@@ -204,6 +206,12 @@ def test_gate_bundle_signature_store_and_registry_in_one_step(gated, registry, m
     assert not (gated.path / ".onnxcheck" / "bundles").exists()
 
 
+def again(result: Result) -> list[str]:
+    """The arguments of the command that is told for what could not be handed on."""
+    (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
+    return shlex.split(told.partition(": onnxcheck ")[2])
+
+
 def lost(project: Project, folder: str) -> str:
     """A test that passes, after the checks, and puts a file in a folder's place."""
     text = f"import shutil\ndef test_own():\n    shutil.rmtree({folder!r}, True)\n"
@@ -216,11 +224,27 @@ def test_a_place_that_is_lost_meanwhile_fails_the_green_run_and_the_bundle_is_ke
     result = release(gated, "models.toml", lost(gated, "published"), to=to)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["release  net passed and is not published:", "*5 passed*"])
-    (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
-    command = shlex.split(told.partition(": onnxcheck ")[2])
+    command = again(result)
     (gated.path / "published").unlink()
     assert main(command) == 0
     assert [one.name for one in releases(to).released] == ["net"]
+
+
+def test_of_several_models_each_that_is_not_published_is_told(gated):
+    gated.manifest(RELEASED + OTHER)
+    assert gated.run().ret == 0
+    (gated.path / "taken").touch()
+    models, kept = wanted([gated.path / "models.toml"]), gated.path / "kept"
+    models[1] = dataclasses.replace(models[1], registered_model="detector", alias="candidate")
+    to = (gated.path / "taken").as_uri()
+    with pytest.raises(ReleaseError, match="net passed and is not published") as raised:
+        list(release_all(gated.path / "record.json", models, to, kept=kept))
+    (folder,) = kept.iterdir()
+    assert raised.value.reasons[-2:] == (
+        f"the bundle is kept, to try again: onnxcheck publish {folder}/net-1.0 --to {to}",
+        f"other passed too and is not published yet: onnxcheck publish {folder}/other-2.0 --to {to}"
+        " --register detector --alias candidate",
+    )
 
 
 def test_a_registry_that_is_lost_meanwhile_fails_the_green_run(gated, registry, monkeypatch):
@@ -229,9 +253,8 @@ def test_a_registry_that_is_lost_meanwhile_fails_the_green_run(gated, registry, 
     result = release(gated, "models.toml", lost(gated, "mlflow"), to=to)
     assert result.ret == 1
     result.stdout.fnmatch_lines([f"release  net is published, {to}/net/v*, and not registered:"])
-    (told,) = [line for line in result.outlines if "the bundle is kept, to try again:" in line]
-    command = shlex.split(told.partition(": onnxcheck ")[2])
-    assert command[-4:] == ["--name", "detector", "--alias", "candidate"]
+    command = again(result)
+    assert command[-4:] == ["--register", "detector", "--alias", "candidate"]
     (gated.path / "mlflow").unlink()
     for name, value in gated.environ.items():
         monkeypatch.setenv(name, value)
@@ -257,7 +280,20 @@ def test_what_cannot_be_published_is_told_before_anything_is_run(gated, registry
     assert not (gated.path / ".onnxcheck").exists()
 
 
-def test_from_python(gated):
+@pytest.fixture
+def forked(gated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate of `release_model` is a fork, as every run of a project: it costs no imports."""
+
+    def gate(manifest, record, *, models, targets, arguments):
+        assert (manifest, targets, arguments) == (gated.path / "models.toml", (), ())
+        chosen = [f"--onnxcheck-model={model}" for model in models]
+        gated.pytest("--onnxcheck", f"--onnxcheck-json={record}", *chosen)
+        return load(record)
+
+    monkeypatch.setattr(module, "gate", gate)
+
+
+def test_from_python(gated, forked):
     found = release_model(gated.path / "models.toml", to=gated.path / "dist")
     assert found.uri == str(gated.path / "dist" / "net-1.0")
     assert (found.version, found.metadata.model, found.signed_with) == ("1.0", "net", None)

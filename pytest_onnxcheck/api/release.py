@@ -15,9 +15,9 @@ from typing import Any
 from pytest_onnxcheck.api.run import gate
 from pytest_onnxcheck.errors import OnnxCheckError, ReleaseError
 from pytest_onnxcheck.files import file_sha256
-from pytest_onnxcheck.manifest import load_manifest
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.release import Bundle, Metadata, Registered, bundle, publish, register
+from pytest_onnxcheck.release.choice import one_of, released
 from pytest_onnxcheck.release.keys import signing_key
 from pytest_onnxcheck.release.registration import metrics
 from pytest_onnxcheck.release.registry import check_registry
@@ -125,7 +125,8 @@ def release_model(
         OnnxCheckError: pytest did not run the manifest.
     """
     path, signer = Path(manifest).absolute(), None if key is None else Path(key)
-    one = _one(path, wanted([path]), model)
+    models = {each.model: each for each in wanted([path])}
+    one = models[one_of([*models], model, path)]
     check([one], to, signer)
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
         record = Path(folder) / "record.json"
@@ -133,8 +134,8 @@ def release_model(
         if found.exitstatus:
             raise ReleaseError(f"{one.model} is not released", _why_not(found))
         kept = path.parent / ".onnxcheck" / "bundles"
-        (released,) = release_all(record, [one], to, kept=kept, key=signer, allow_dirty=allow_dirty)
-    return replace(released, record=found)
+        (made,) = release_all(record, [one], to, kept=kept, key=signer, allow_dirty=allow_dirty)
+    return replace(made, record=found)
 
 
 def wanted(manifests: Iterable[Path], models: Sequence[str] = ("*",)) -> list[Wanted]:
@@ -150,11 +151,9 @@ def wanted(manifests: Iterable[Path], models: Sequence[str] = ("*",)) -> list[Wa
     """
     paths, found = list(manifests), []
     for path in paths:
-        loaded = load_manifest(path)
-        loaded.check()
         found += [
             Wanted(path, model.name, model.release.registered_model, model.release.alias)
-            for model in loaded.models.values()
+            for model in released(path)
             if model.release is not None
             and any(fnmatch.fnmatchcase(model.name, pattern) for pattern in models)
         ]
@@ -213,18 +212,24 @@ def release_all(
         ReleaseError: One is not released; the text has every reason.
         OSError: A file cannot be read or written.
     """
-    folder = kept / file_sha256(record)[:16] if is_address(to) else Path(to)
-    for one, made in _bundled(record, models, folder, key, allow_dirty):
-        known = made.metadata
-        if is_address(to):
-            yield _handed_on(one, made, str(to))
-            shutil.rmtree(made.folder)
-        else:
+    if not is_address(to):
+        for _, made in _bundled(record, models, Path(to), key, allow_dirty):
+            known = made.metadata
             yield Release(str(made.folder), known.version, known, made.signed_with, told=made.told)
-    if is_address(to):
-        with contextlib.suppress(OSError):  # another run may keep some of its own
-            folder.rmdir()
-            kept.rmdir()
+        return
+    folder = kept / file_sha256(record)[:16]
+    bundled = _bundled(record, models, folder, key, allow_dirty)
+    for number, (one, made) in enumerate(bundled, 1):
+        try:
+            handed_on = _handed_on(one, made, str(to))
+        except ReleaseError as error:
+            others = (_not_published(*other, str(to)) for other in bundled[number:])
+            raise ReleaseError(error.what, [*error.reasons, *others]) from error
+        yield handed_on
+        shutil.rmtree(made.folder)
+    with contextlib.suppress(OSError):  # another run may keep some of its own
+        folder.rmdir()
+        kept.rmdir()
 
 
 def _bundled(
@@ -259,18 +264,16 @@ def _handed_on(one: Wanted, made: Bundle, to: str) -> Release:
     except (OnnxCheckError, OSError) as error:
         raise ReleaseError(
             f"{known.model} passed and is not published",
-            [*_reasons(error), _kept("publish", str(folder), "--to", to)],
+            [*_reasons(error), f"the bundle is kept, to try again: {_again(one, made, to)}"],
         ) from error
     told, registered = [*made.told, *published.told], None
     if one.registered_model is not None:
         try:
             registered = register(folder, published.uri, one.registered_model, alias=one.alias)
         except (OnnxCheckError, OSError) as error:
-            where = ("--source", published.uri, "--name", one.registered_model)
-            alias = () if one.alias is None else ("--alias", one.alias)
             raise ReleaseError(
                 f"{known.model} is published, {published.uri}, and not registered",
-                [*_reasons(error), _kept("register", str(folder), *where, *alias)],
+                [*_reasons(error), f"the bundle is kept, to try again: {_again(one, made, to)}"],
             ) from error
         told += registered.told
     return Release(
@@ -278,26 +281,21 @@ def _handed_on(one: Wanted, made: Bundle, to: str) -> Release:
     )
 
 
-def _kept(*arguments: str) -> str:
-    return f"the bundle is kept, to try again: {shlex.join(['onnxcheck', *arguments])}"
+def _not_published(one: Wanted, made: Bundle, to: str) -> str:
+    return f"{one.model} passed too and is not published yet: {_again(one, made, to)}"
+
+
+def _again(one: Wanted, made: Bundle, to: str) -> str:
+    """The command that hands a bundle on; what is published already, it finds."""
+    command = ["onnxcheck", "publish", str(made.folder), "--to", to]
+    if one.registered_model is not None:
+        command += ["--register", one.registered_model]
+        command += [] if one.alias is None else ["--alias", one.alias]
+    return shlex.join(command)
 
 
 def _reasons(error: Exception) -> Sequence[str]:
     return error.reasons if isinstance(error, ReleaseError) else [one_line(error)]
-
-
-def _one(manifest: Path, released: Sequence[Wanted], model: str | None) -> Wanted:
-    """The model that is meant."""
-    found = [one for one in released if model in (None, one.model)]
-    if len(found) == 1:
-        return found[0]
-    there = ", ".join(one.model for one in released)
-    why = (
-        f"the manifest releases several models ({there}): say which"
-        if model is None
-        else f"it has no table [models.{model}.release] (models that have one: {there})"
-    )
-    raise ReleaseError(f"{model or manifest} is not released", [why])
 
 
 def _why_not(record: Record) -> list[str]:

@@ -163,7 +163,14 @@ class Entry:
         found = {**_of_earlier(written), **_graded(written)}
         if isinstance(found.get("findings"), list | tuple):
             found["findings"] = [_graded(finding) for finding in found["findings"]]
-        return read(cls, {**found, "measurement": _measurement(written)})
+        entry = read(cls, {**found, "measurement": _measurement(written)})
+        for limit in entry.limits:
+            if "." not in limit.key:
+                raise ValueError(f"limits: {limit.key!r} is no key of a table")
+        timed = entry.measurement
+        if isinstance(timed, LatencyMeasurement) and "torch" not in timed.ratios:
+            raise ValueError("measurement.ratios: 'torch' is missing")
+        return entry
 
 
 def _written(measurement: object) -> object:

@@ -34,6 +34,7 @@ __all__ = [
     "Record",
     "from_json",
     "load",
+    "loads",
     "make",
     "manifest_file",
     "write",
@@ -243,15 +244,20 @@ def load(path: Path) -> Record:
         OSError: There is no such file.
         RecordError: It is no record, of another format, or damaged.
     """
+    return loads(path.read_bytes(), str(path))
+
+
+def loads(content: bytes, name: str) -> Record:
+    """The record in a file's content; see `from_json`."""
     try:
-        text = path.read_bytes().decode()
+        text = content.decode()
     except ValueError:
-        return from_json(None, str(path))
+        return from_json(None, name)
     try:
-        content = json.loads(text)
+        written = json.loads(text)
     except ValueError:
-        content = assembled(text, str(path))
-    return from_json(content, str(path))
+        written = assembled(text, name)
+    return from_json(written, name)
 
 
 def from_json(content: object, name: str) -> Record:

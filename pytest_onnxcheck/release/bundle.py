@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.files import file_sha256, flush, write_atomically
-from pytest_onnxcheck.manifest import Model, load_manifest
+from pytest_onnxcheck.files import file_sha256, flush, flush_all, write_atomically
+from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.measurement import ReleaseMeasurement
 from pytest_onnxcheck.record.encoding import as_json
-from pytest_onnxcheck.record.record import ManifestFile, Record, load, write
+from pytest_onnxcheck.record.record import ManifestFile, Record, load, loads, write
 from pytest_onnxcheck.release import refusals
 from pytest_onnxcheck.release.card import model_card
-from pytest_onnxcheck.release.choice import Choice, choose
+from pytest_onnxcheck.release.choice import Choice, choose, one_of, released
 from pytest_onnxcheck.release.contents import (
     CARD,
     METADATA,
@@ -81,9 +81,7 @@ def released_models(manifest: Path) -> list[str]:
     Raises:
         ManifestError: The manifest is wrong.
     """
-    loaded = load_manifest(manifest)
-    loaded.check()
-    return [model.name for model in loaded.models.values() if model.release is not None]
+    return [model.name for model in released(manifest)]
 
 
 def bundle(
@@ -116,7 +114,8 @@ def bundle(
         OSError: A file cannot be read or written.
     """
     signer = None if key is None else signing_key(key)
-    found = load(record)
+    content = record.read_bytes()  # once: what is judged is what is bundled
+    found = loads(content, str(record))
     chosen = _model(manifest, model)
     release = chosen.release
     assert release is not None
@@ -138,12 +137,11 @@ def bundle(
     with workspace(to) as temporary:
         work = temporary / "bundle"
         work.mkdir()
-        known = _filled(work, record, written_as, chosen, choice, source)
+        known = _filled(work, content, written_as, chosen, choice, source)
         work = work.rename(temporary / f"{known.name}-{known.version}")
         if signer is not None:
             sign(work, signer)
-        for path in (*work.rglob("*"), work):
-            flush(path)
+        flush_all(work)
         folder = _placed(work, to / work.name, signer)
         flush(to)
     signed_with = None if signer is None else fingerprint(signer.public)
@@ -152,7 +150,7 @@ def bundle(
 
 def _filled(
     work: Path,
-    record: Path,
+    record: bytes,
     manifest: ManifestFile,
     model: Model,
     choice: Choice,
@@ -163,8 +161,7 @@ def _filled(
     The metadata is made from the record that is in the bundle: whoever has that can make it again.
     """
     _copy_artefact(choice.stripped[0], work, model.name)
-    content = record.read_bytes()
-    write(scrubbed(json.loads(content), manifest.path, model.name, model.root), work / RECORD)
+    write(scrubbed(json.loads(record), manifest.path, model.name, model.root), work / RECORD)
     own, release = load(work / RECORD), model.release
     assert release is not None
     known = describe(
@@ -173,7 +170,7 @@ def _filled(
         name=release.name or model.name,
         version=release.version or "",
         source=source,
-        run_id=hashlib.sha256(content).hexdigest()[:16],
+        run_id=hashlib.sha256(record).hexdigest()[:16],
     )
     write_atomically(work / METADATA, as_json(asdict(known)))
     write_atomically(work / CARD, model_card(known))
@@ -182,24 +179,8 @@ def _filled(
 
 
 def _model(manifest: Path, name: str | None) -> Model:
-    loaded = load_manifest(manifest)
-    loaded.check()
-    released = [model for model in loaded.models.values() if model.release is not None]
-    if not released:
-        raise ReleaseError(
-            f"{manifest} releases nothing",
-            ["no model has a table [models.NAME.release]: write one, and run the gate again"],
-        )
-    named = [model for model in released if name in (None, model.name)]
-    if len(named) == 1:
-        return named[0]
-    there = ", ".join(model.name for model in released)
-    why = (
-        f"the manifest releases several models ({there}): say which (--model NAME)"
-        if name is None
-        else f"it has no table [models.{name}.release] (models that have one: {there})"
-    )
-    raise ReleaseError(f"{name or manifest} is not released", [why])
+    models = {model.name: model for model in released(manifest)}
+    return models[one_of([*models], name, manifest)]
 
 
 def _manifest_of(record: Record, manifest: Path, model: str) -> ManifestFile:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier, frontiers
+from pytest_onnxcheck.manifest import Model, load_manifest
 from pytest_onnxcheck.manifest.terms import FRONTIER
 from pytest_onnxcheck.measurement import ReleaseMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.rows import Row, rows
 
-__all__ = ["Choice", "choose"]
+__all__ = ["Choice", "choose", "one_of", "released"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,45 @@ class Choice:
     def stripped(self) -> tuple[ReleaseMeasurement, ...]:
         """What the check `release` measured, on each target that was there."""
         return tuple(self.row.measured(ReleaseMeasurement))
+
+
+def released(manifest: Path) -> list[Model]:
+    """The models of a manifest that have `[models.NAME.release]`, in its order.
+
+    Raises:
+        ManifestError: The manifest is wrong.
+    """
+    loaded = load_manifest(manifest)
+    loaded.check()
+    return [model for model in loaded.models.values() if model.release is not None]
+
+
+def one_of(models: Sequence[str], model: str | None, manifest: Path) -> str:
+    """The model that is meant, of those that a manifest releases.
+
+    Args:
+        models: Their names.
+        model: The one that was asked for; None: the only one.
+        manifest: The manifest.
+
+    Raises:
+        ReleaseError: There is no such model, none at all, or it is not clear which is meant.
+    """
+    if not models:
+        raise ReleaseError(
+            f"{manifest} releases nothing",
+            ["no model has a table [models.NAME.release]: write one, and run the gate again"],
+        )
+    named = [name for name in models if model in (None, name)]
+    if len(named) == 1:
+        return named[0]
+    there = ", ".join(models)
+    why = (
+        f"the manifest releases several models ({there}): say which (--model NAME)"
+        if model is None
+        else f"it has no table [models.{model}.release] (models that have one: {there})"
+    )
+    raise ReleaseError(f"{model or manifest} is not released", [why])
 
 
 def choose(entries: Iterable[Entry], model: str, variant: str) -> Choice:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from pytest_onnxcheck.errors import StorageError
+from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.record.encoding import as_json, read
 from pytest_onnxcheck.storage import Store
 
@@ -106,7 +107,10 @@ def _read(store: Store, name: str) -> tuple[Current | None, str | None]:
     if content is None:
         return None, None
     try:
-        return read(Current, json.loads(content.data)), content.etag
+        found = read(Current, json.loads(content.data))
+        if not NAME.fullmatch(found.version):
+            raise ValueError(f"version: {found.version!r} is no name")
+        return found, content.etag
     except ValueError as error:
         raise StorageError(
             f"{store.uri(key)} was changed, or is of something else: {error}: move it away; the "

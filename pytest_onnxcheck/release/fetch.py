@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pytest_onnxcheck.errors import ReleaseError, StorageError
+from pytest_onnxcheck.files import flush, flush_all
 from pytest_onnxcheck.release.bundle import Bundle
 from pytest_onnxcheck.release.current import CURRENT, read_current
 from pytest_onnxcheck.release.metadata import Metadata
@@ -51,7 +52,10 @@ def fetch(uri: str | Path, to: Path, key: Path | None = None) -> Bundle:
             store.get(file.name, target, file.sha256)
         found = verify(work, key)
         _check(store, release, found.metadata)
-        return replace(found, folder=work.rename(folder))
+        flush_all(work)
+        work.rename(folder)
+        flush(to)
+        return replace(found, folder=folder)
 
 
 def _found(store: Store) -> tuple[Store, ReleaseFile]:

@@ -36,12 +36,14 @@ class Published:
         already: Whether it was published before this call, by an earlier one or by another at the
             same time.
         current: The version that is current now.
+        signed_with: Hex SHA-256 of the public key in PEM; None where it is not signed.
     """
 
     uri: str
     release: ReleaseFile
     already: bool
     current: str
+    signed_with: str | None = None
 
     @property
     def name(self) -> str:
@@ -65,6 +67,11 @@ class Published:
     @property
     def told(self) -> Iterator[str]:
         """What should be told besides."""
+        if self.signed_with is None:
+            yield (
+                "not signed: nobody can tell who made it, nor whether all of it was replaced "
+                "(onnxcheck release RECORD --sign KEY, or --onnxcheck-sign=KEY)"
+            )
         if self.already:
             yield (
                 f"published already, {self.release.published}, by publisher "
@@ -118,7 +125,7 @@ def publish(bundle: Path, to: str | Path, pattern: str = PATTERN) -> Published:
     current = move(
         store, mine.name, version, "published", unless=lambda pointer: pointer.was(version)
     )
-    return Published(store.uri(base), there, there != mine, current.version)
+    return Published(store.uri(base), there, there != mine, current.version, known.signed_with)
 
 
 def _decided(store: Store, key: str, mine: ReleaseFile) -> ReleaseFile:

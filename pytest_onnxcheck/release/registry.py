@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.record.record import load
@@ -23,6 +22,7 @@ from pytest_onnxcheck.release.choice import choose
 from pytest_onnxcheck.release.contents import METADATA, RECORD
 from pytest_onnxcheck.release.published import bundle_sha256, hashed_files
 from pytest_onnxcheck.release.registration import metrics, tags, time_of
+from pytest_onnxcheck.release.source import of_folder, of_source, refuse_other_bundle
 from pytest_onnxcheck.release.tracking import code_of, registry, registry_uri
 from pytest_onnxcheck.release.verify import verify
 
@@ -105,17 +105,18 @@ def register(
 
     Raises:
         ReleaseError: It is not registered; the text has every reason.
+        StorageError: The source cannot be read.
         OSError: A file cannot be read.
     """
     bundle = verify(folder)
     what = f"{folder} is not registered as {name!r}"
     source = source.rstrip("/")
-    refuse_names(what, name, alias, stage, _of_source(source))
+    sha256 = bundle_sha256(hashed_files(folder, bundle.files))
+    refuse_names(what, name, alias, stage, of_source(source))
+    refuse_other_bundle(what, source, sha256)
     with registry(what) as client:
-        reasons = [*_of_folder(source, registry_uri())]
-        if reasons:
-            raise ReleaseError(what, reasons)
-        registration = _Registration(client, bundle, source, name, what)
+        _refuse_folder(what, source)
+        registration = _Registration(client, bundle, sha256, source, name, what)
         version, created = registration.version()
         told = [
             *(() if alias is None else registration.give_alias(version, alias)),
@@ -138,11 +139,9 @@ def check_registry(name: str, to: str, alias: str | None = None) -> None:
         ReleaseError: It could not; the text has every reason.
     """
     what = f"nothing can be registered as {name!r}"
-    refuse_names(what, name, alias, None, _of_source(to))
+    refuse_names(what, name, alias, None, of_source(to))
     with registry(what) as client:
-        reasons = [*_of_folder(to, registry_uri())]
-        if reasons:
-            raise ReleaseError(what, reasons)
+        _refuse_folder(what, to)
         client.search_registered_models(max_results=1)
 
 
@@ -166,19 +165,25 @@ def refuse_names(
         raise ReleaseError(what, reasons)
 
 
+def _refuse_folder(what: str, source: str) -> None:
+    reasons = [*of_folder(source, registry_uri())]
+    if reasons:
+        raise ReleaseError(what, reasons)
+
+
 class _Registration:
     """One bundle under one name, step by step. Every step may be made again."""
 
     def __init__(
-        self, client: MlflowClient, bundle: Bundle, source: str, name: str, what: str
+        self, client: MlflowClient, bundle: Bundle, sha256: str, source: str, name: str, what: str
     ) -> None:
         self.client = client
         self.folder = bundle.folder
         self.known = bundle.metadata
+        self.bundle = sha256
         self.source = source
         self.name = name
         self.what = what
-        self.bundle = bundle_sha256(hashed_files(bundle.folder, bundle.files))
 
     @property
     def _tags(self) -> dict[str, str]:
@@ -360,21 +365,3 @@ def _of_alias(alias: str | None) -> Iterator[str]:
 def _of_stage(stage: str | None) -> Iterator[str]:
     if stage is not None and stage not in STAGES:
         yield f"stage {stage!r}: MLflow has {', '.join(STAGES)}; better use an alias"
-
-
-def _of_source(source: str) -> Iterator[str]:
-    parts = urlsplit(source)
-    if not parts.scheme:
-        yield f"source {source!r} is no URI: write where it is published, e.g. s3://bucket/net/v1"
-    if "@" in parts.netloc or parts.query:
-        yield "the source has credentials or a query in it, which all would see: leave them out"
-
-
-def _of_folder(source: str, server: str) -> Iterator[str]:
-    """A folder of this machine is no source for a server."""
-    if urlsplit(source).scheme == "file" and urlsplit(server).scheme in ("http", "https"):
-        yield (
-            f"{source} is a folder, which a server does not take as a source, since others do not "
-            "reach it: publish the bundle to object storage first (onnxcheck publish BUNDLE --to "
-            "s3://BUCKET/PREFIX)"
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pytest_onnxcheck.places import machine_paths
@@ -18,8 +18,9 @@ _PATH = re.compile(r"(?<![\w.~/-])/[\w.@+-]+(?:/[\w.@+-]+)+")
 def scrubbed(record: Mapping[str, Any], manifest: str, model: str, root: Path) -> dict[str, Any]:
     """A record as JSON with one model's checks, whose texts name no folder of this machine.
 
-    Paths below the manifest's folder and the working directory become relative to them, others
-    below known folders begin with `~`, and of what else lies on this machine the name is kept.
+    Paths below the folder of the manifest, and below the one from which the record names it, become
+    relative to them, others below known folders begin with `~`, and of what else lies on this
+    machine the name is kept. The working directory has no part in it.
 
     Args:
         record: The record as JSON.
@@ -39,10 +40,17 @@ def scrubbed(record: Mapping[str, Any], manifest: str, model: str, root: Path) -
         "checks": _of(record["checks"], manifest, model),
         "history": [],
     }
-    paths = machine_paths(root)
-    near = {str(folder) for path in (root, Path.cwd()) for folder in (path, path.resolve())}
-    replaced = {path: "." if path in near else "~" for path in paths}
+    folders = (root.absolute(), _top(root.absolute(), manifest))
+    near = {str(folder) for path in folders for folder in (path, path.resolve())}
+    replaced = {path: "." if path in near else "~" for path in machine_paths(*folders)}
     return {key: _texts(value, replaced) for key, value in own.items()}
+
+
+def _top(root: Path, manifest: str) -> Path:
+    """The folder from which the manifest in `root` is called as the record calls it."""
+    below = PurePosixPath(manifest).parent
+    named = root.as_posix().endswith(f"/{below}")
+    return root.parents[len(below.parts) - 1] if named else root
 
 
 def _of(found: Iterable[Mapping[str, Any]], manifest: str, model: str) -> list[Mapping[str, Any]]:

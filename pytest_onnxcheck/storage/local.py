@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from pytest_onnxcheck.errors import ChangedError, StorageError
-from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.files import file_sha256, flush
 from pytest_onnxcheck.storage.address import Address, checked_key
 from pytest_onnxcheck.storage.probe import probe
 from pytest_onnxcheck.storage.store import Content, Stored
@@ -69,7 +69,7 @@ class LocalStore:
                         f"{self.uri(key)}: the source has changed while it was stored: try again"
                     )
                 Path(temporary.name).replace(path)
-                _sync(path.parent)
+                flush(path.parent)
 
     def put_if_absent(self, key: str, content: bytes) -> bool:
         """See `Store.put_if_absent`."""
@@ -81,7 +81,7 @@ class LocalStore:
                     path.hardlink_to(temporary.name)
                 except FileExistsError:
                     return path.read_bytes() == content
-                _sync(path.parent)
+                flush(path.parent)
             return True
 
     def replace(self, key: str, content: bytes, etag: str) -> bool:
@@ -224,13 +224,5 @@ def _locked(folder: Path) -> Iterator[None]:
     try:
         fcntl.flock(opened, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(opened)
-
-
-def _sync(folder: Path) -> None:
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
     finally:
         os.close(opened)

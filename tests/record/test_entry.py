@@ -184,3 +184,20 @@ def test_what_is_no_entry_says_what_is_wrong(change: dict[str, object], text: st
 )
 def test_the_state_is_the_outcome_or_a_warning(outcome: str, grade: Grade | None, state: str):
     assert entry("export", outcome=outcome, grade=grade).state == state
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"limits": [{"key": "safety", "passes": 8, "fails": 8}]}, "limits: 'safety' is no key"),
+        ({"ratios": {}}, "measurement.ratios: 'torch' is missing"),
+    ],
+)
+def test_an_entry_that_cannot_have_been_written_is_refused(change, text):
+    written = entry("latency", LATENCY).to_json()
+    if "ratios" in change:
+        written["measurement"] = {**written["measurement"], **change}
+    else:
+        written |= change
+    with pytest.raises(ValueError, match=text):
+        Entry.from_json(written)

@@ -23,6 +23,7 @@ from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.places import machine_paths
 from pytest_onnxcheck.release import bundle, verify
 from pytest_onnxcheck.release.schema import metadata_schema
+from pytest_onnxcheck.release.scrub import scrubbed
 
 PACKAGE = Path(pytest_onnxcheck.__file__).parent
 
@@ -116,10 +117,40 @@ def test_a_record_gives_the_same_bundle_again(gated):
     assert {name: (again.folder / name).read_bytes() for name in again.files} == content
 
 
+def test_a_record_gives_the_same_bundle_from_every_working_directory(gated, monkeypatch):
+    made = []
+    for folder in (gated.root, gated.root.parent, gated.root / ".onnxcheck", Path("/")):
+        monkeypatch.chdir(folder)
+        found = gated.release()
+        made.append({name: (found.folder / name).read_bytes() for name in found.files})
+        shutil.rmtree(found.folder)
+    monkeypatch.chdir(gated.root)
+    found = bundle(Path("record.json"), Path("models.toml"), Path("dist"), "net")
+    made.append({name: (found.folder / name).read_bytes() for name in found.files})
+    assert all(one == made[0] for one in made)
+    assert json.loads(made[0]["record.json"])["manifests"][0]["path"] == "models.toml"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "beside"),
+    [
+        ("models.toml", "nets.py"),
+        ("sub/models.toml", "code/nets.py"),
+        ("other/models.toml", "nets.py"),
+    ],
+)
+def test_paths_are_told_from_the_manifest_and_from_where_it_was_named(tmp_path, manifest, beside):
+    root = tmp_path / "sub"
+    root.mkdir()
+    texts = [str(root), f"{root}/in/a.py", f"{tmp_path}/code/nets.py"]
+    written = scrubbed({"checks": [], "command": texts}, manifest, "net", root)
+    assert written["command"] == [".", "in/a.py", beside]
+
+
 def test_nothing_in_a_bundle_names_a_path_of_this_machine(twice):
     for gated in twice:
         folder = gated.release().folder
-        paths = {*machine_paths(gated.root), str(gated.root), str(gated.root.parent)}
+        paths = {*machine_paths(gated.root, Path.cwd()), str(gated.root), str(gated.root.parent)}
         paths |= {sys.prefix, str(PACKAGE), "/tmp/"}
         for name in folder.rglob("*"):
             content = name.read_bytes()
@@ -286,8 +317,7 @@ main(["release", "record.json", "--model", "net"])
 
 
 @pytest.mark.parametrize(("nth", "placed"), [(1, False), (6, False), (7, True)])
-def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed, monkeypatch):
-    monkeypatch.chdir(gated.root)  # the record's paths are told from there
+def test_of_a_killed_process_nothing_half_made_is_left(gated, nth, placed):
     done = subprocess.run([sys.executable, "-c", KILLED, str(nth)], cwd=gated.root)
     assert done.returncode == -signal.SIGKILL
     assert list((gated.root / "dist").glob(".bundling-*"))

@@ -4,6 +4,7 @@ for a real one (tests/services/ has those)."""
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -101,8 +102,10 @@ def test_the_same_bundle_finds_itself(made: Bundle, uri: str):
     assert (again.uri, again.release, again.current) == (first.uri, first.release, first.version)
     assert {one.key: one.modified for one in open_store(uri).listed()} == before
     assert list(again.told) == [
+        "not signed: nobody can tell who made it, nor whether all of it was replaced (onnxcheck "
+        "release RECORD --sign KEY, or --onnxcheck-sign=KEY)",
         f"published already, {first.release.published}, by publisher {first.release.publisher}: "
-        "left as it is"
+        "left as it is",
     ]
 
 
@@ -118,7 +121,7 @@ def test_another_bundle_is_another_version_and_one_can_go_back(made, another, ur
     assert releases(uri, "net").current == {"net": first.version}
     again = publish(another.folder, uri)
     assert again.current == first.version, "publishing again does not undo going back"
-    assert f"current is {first.version}: this one was current before" in list(again.told)[1]
+    assert f"current is {first.version}: this one was current before" in list(again.told)[2]
     moves = rollback(uri, second.version, "net").moves
     assert [(move.version, move.why) for move in moves] == [
         *((first.version, "published"), (second.version, "published")),
@@ -239,6 +242,22 @@ def test_a_server_that_overwrites_at_the_end_alone_is_found_out(made, uri, monke
         publish(made.folder, uri)
 
 
+def test_a_download_is_on_the_disk_before_it_has_its_name(made, uri, tmp_path, monkeypatch):
+    found, to = publish(made.folder, uri), tmp_path / "to"
+    flushed: list[Path] = []
+
+    def fsync(opened: int) -> None:
+        path = Path(f"/proc/self/fd/{opened}").readlink()
+        flushed.append(path)
+        assert (path == to) == (to / f"net-{found.version}").exists()
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    fetch(found.uri, to)
+    *inside, folder, last = flushed[-len(FILES) - 2 :]
+    assert sorted(path.name for path in inside) == FILES
+    assert (folder.name, last) == (f"net-{found.version}", to)
+
+
 def test_what_is_no_bundle_is_not_published(made: Bundle, uri: str):
     (made.folder / "model.onnx").write_bytes(b"another")
     with pytest.raises(ReleaseError, match=r"is not the bundle that was made"):
@@ -269,6 +288,17 @@ def test_what_was_changed_where_it_is_published_is_told(made, uri, tmp_path, nam
     ):
         fetch(store.uri(), tmp_path / "back")
     assert list((tmp_path / "back").iterdir()) == []
+
+
+def test_a_pointer_does_not_lead_out(made: Bundle, uri: str, tmp_path: Path):
+    publish(made.folder, uri)
+    store = open_store(uri)
+    written = json.loads(store.read("net/current.json").data)
+    for version in ("../net", "%2e%2e", ""):
+        store.put("net/current.json", json.dumps({**written, "version": version}).encode())
+        with pytest.raises(StorageError, match=r"current.json was changed.*is no name: move it"):
+            fetch(f"{uri}/net", tmp_path / "to")
+    assert not (tmp_path / "to").exists()
 
 
 def test_a_release_file_of_another_bundle_is_told(made, uri, tmp_path):
@@ -362,10 +392,11 @@ def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
     what = f"net::torchscript-op17-int8-dynamic, {size:,} bytes"
     (release,) = releases(uri).released
     where = f"{uri}/net/{release.version}"
-    assert (status, said, told) == (0, f"{where}  {what}, 5 files\n", "")
+    assert (status, said) == (0, f"{where}  {what}, 5 files\n")
+    assert told.startswith("not signed: nobody can tell who made it")
     status, said, told = command("publish", "dist/net-1.0", "--to", uri, "--json")
     assert (status, json.loads(said)["uri"]) == (0, where)
-    assert told.startswith("published already, ")
+    assert "\npublished already, " in told
     line = f"* net/{release.version}  {what}, gated {release.date}\n"
     assert command("releases", uri) == (0, line, "")
     assert command("releases", uri, "--rollback", release.version) == (0, line, "")

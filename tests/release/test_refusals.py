@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from pytest_onnxcheck.errors import RecordError, ReleaseError
-from pytest_onnxcheck.release import bundle, released_models
+from pytest_onnxcheck.release import bundle, refusals, released_models, verify
 
 
 def keep(record, wanted):
@@ -170,6 +170,20 @@ def test_which_model_must_be_clear(gated):
     )
     with pytest.raises(ReleaseError, match=r"no model has a table \[models.NAME.release\]"):
         bundle(gated.path, manifest, gated.root / "dist")
+
+
+def test_a_record_that_is_written_anew_meanwhile(gated, monkeypatch):
+    """What is judged is what is bundled."""
+    written, judged = gated.path.read_text(), refusals.of_run
+
+    def of_run(record):
+        gated.edit(lambda other: other.update(exitstatus=2))
+        return judged(record)
+
+    monkeypatch.setattr(refusals, "of_run", of_run)
+    made = gated.release()
+    assert gated.path.read_text() != written
+    verify(made.folder)
 
 
 def test_what_is_no_record(gated):

@@ -6,21 +6,21 @@ MLflow's store of files stands in for a server here; tests/services has a real o
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
 from pathlib import Path
 
 import pytest
+import s3_server
 from gated import Gated
 
 from pytest_onnxcheck.cli import main
-from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.release import register
+from pytest_onnxcheck.errors import ReleaseError, StorageError
+from pytest_onnxcheck.release import publish, register
 from pytest_onnxcheck.release.registration import metrics, tags, time_of
 
 mlflow = pytest.importorskip("mlflow", reason="the registry needs mlflow-skinny")
-
-SOURCE = "s3://models/net/v1"
 
 
 @pytest.fixture
@@ -42,6 +42,12 @@ def folder(gated: Gated) -> Path:
     return gated.release().folder
 
 
+@pytest.fixture
+def source(folder: Path, tmp_path: Path) -> str:
+    """Where the bundle is published: a folder, which MLflow's store of files takes."""
+    return publish(folder, tmp_path / "published").uri
+
+
 def refused(*arguments, **options) -> str:
     with pytest.raises(ReleaseError) as raised:
         register(*arguments, **options)
@@ -55,11 +61,11 @@ def state(client) -> tuple[list[tuple[int, str]], list[str]]:
     return versions, [one.info.run_id for one in client.search_runs(experiments)]
 
 
-def test_a_version_has_source_tags_metrics_metadata_and_alias(folder, client):
-    made = register(folder, SOURCE, "net", alias="candidate")
+def test_a_version_has_source_tags_metrics_metadata_and_alias(folder, source, client):
+    made = register(folder, source, "net", alias="candidate")
     version = client.get_model_version_by_alias("net", "candidate")
     assert (made.uri, made.created, made.told) == ("models:/net/1", True, ())
-    assert (version.version, version.source, version.run_id) == (1, SOURCE, made.run_id)
+    assert (version.version, version.source, version.run_id) == (1, source, made.run_id)
     known = json.loads((folder / "metadata.json").read_text())
     expected = {"framework": "pytorch", "format": "onnx", "verdict": "warn"}
     expected |= {"precision": "int8-dynamic", "opset": "17", "sha256": known["sha256"]}
@@ -77,9 +83,9 @@ def test_a_version_has_source_tags_metrics_metadata_and_alias(folder, client):
     assert json.loads(Path(copy).read_text()) == known
 
 
-def test_the_same_bundle_is_found_and_completed(folder, client):
-    first = register(folder, SOURCE, "net")
-    again = register(folder, f"{SOURCE}/", "net", alias="candidate", stage="Staging")
+def test_the_same_bundle_is_found_and_completed(folder, source, client, tmp_path):
+    first = register(folder, source, "net")
+    again = register(folder, f"{source}/", "net", alias="candidate", stage="Staging")
     assert (again.version, again.run_id, again.created) == (first.version, first.run_id, False)
     assert again.told == (
         "stage Staging: MLflow has deprecated stages, and will remove them: use an alias",
@@ -87,8 +93,9 @@ def test_the_same_bundle_is_found_and_completed(folder, client):
     assert client.get_model_version("net", "1").current_stage == "Staging"
     assert client.get_registered_model("net").aliases == {"candidate": "1"}
     assert state(client) == ([(1, first.run_id)], [first.run_id])
-    assert "it is version 1 already, with the source s3://models/net/v1" in refused(
-        folder, "s3://models/net/v2", "net"
+    elsewhere = publish(folder, tmp_path / "elsewhere").uri
+    assert f"it is version 1 already, with the source {source}, " in refused(
+        folder, elsewhere, "net"
     )
 
 
@@ -108,7 +115,7 @@ STEPS = (
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", STEPS)
 def test_what_was_killed_at_a_step_is_completed_by_the_next_call(
-    step, after, folder, client, monkeypatch
+    step, after, folder, source, client, monkeypatch
 ):
     real = getattr(mlflow.MlflowClient, step)
 
@@ -120,58 +127,65 @@ def test_what_was_killed_at_a_step_is_completed_by_the_next_call(
     with monkeypatch.context() as patched:
         patched.setattr(mlflow.MlflowClient, step, killed)
         with pytest.raises(Killed):
-            register(folder, SOURCE, "net", alias="candidate", stage="Staging")
+            register(folder, source, "net", alias="candidate", stage="Staging")
     for version in client.search_model_versions():
         assert client.get_run(version.run_id).info.status == "FINISHED"
         assert "sha256" in version.tags
-    made = register(folder, SOURCE, "net", alias="candidate", stage="Staging")
+    made = register(folder, source, "net", alias="candidate", stage="Staging")
     assert state(client) == ([(1, made.run_id)], [made.run_id])
     assert client.get_registered_model("net").aliases == {"candidate": "1"}
     assert client.get_model_version("net", "1").current_stage == "Staging"
 
 
 @pytest.mark.parametrize("step", ["search_runs", "create_run", "create_model_version"])
-def test_a_call_in_the_middle_of_another_makes_no_second_version(step, folder, client, monkeypatch):
+def test_a_call_in_the_middle_of_another_makes_no_second_version(
+    step, folder, source, client, monkeypatch
+):
     real, inner = getattr(mlflow.MlflowClient, step), []
 
     def overtaken(*arguments, **options):
         monkeypatch.setattr(mlflow.MlflowClient, step, real)
-        inner.append(register(folder, SOURCE, "net"))
+        inner.append(register(folder, source, "net"))
         return real(*arguments, **options)
 
     monkeypatch.setattr(mlflow.MlflowClient, step, overtaken)
-    outer = register(folder, SOURCE, "net")
+    outer = register(folder, source, "net")
     assert (outer.version, outer.run_id) == (inner[0].version, inner[0].run_id)
     assert (inner[0].created, outer.created) == (True, False)
     assert state(client) == ([(1, outer.run_id)], [outer.run_id])
 
 
-def test_another_bundle_is_another_version_and_takes_the_alias(gated, client):
-    one = gated.release().folder
-    register(one, SOURCE, "net", alias="candidate")
+def test_another_bundle_is_another_version_and_takes_the_alias(
+    gated, folder, source, client, tmp_path
+):
+    register(folder, source, "net", alias="candidate")
     gated.edit(lambda record: record.update(created="2026-01-01T00:00:00+00:00"))
-    one.rename(one.with_name("earlier"))
-    made = register(gated.release().folder, "s3://models/net/v2", "net", alias="candidate")
+    folder.rename(folder.with_name("earlier"))
+    other = gated.release().folder
+    text = refused(other, source, "net")
+    assert re.search(r"net/v\S+ holds another bundle, \w{12}…, and this one is \w{12}…: ", text)
+    uri = publish(other, tmp_path / "published").uri
+    made = register(other, uri, "net", alias="candidate")
     assert (made.version, made.told) == (2, ("alias candidate was version 1's",))
     assert client.get_registered_model("net").aliases == {"candidate": "2"}
 
 
-def test_a_name_that_another_model_has(gated, folder, client):
-    register(folder, SOURCE, "net")
+def test_a_name_that_another_model_has(gated, folder, source, client, tmp_path):
+    register(folder, source, "net")
     other = gated.release("free").folder
-    text = refused(other, "s3://models/free/v1", "net")
+    text = refused(other, publish(other, tmp_path / "published").uri, "net")
     assert "'net' has the model 'net': choose another name, or set its tag" in text
     client.create_registered_model("theirs")
     client.create_model_version("theirs", "s3://elsewhere", tags={"by": "hand"})
-    text = refused(folder, SOURCE, "theirs")
+    text = refused(folder, source, "theirs")
     assert "'theirs' has versions that onnxcheck did not register" in text
     client.set_registered_model_tag("theirs", "onnxcheck.release", "net")
-    assert register(folder, SOURCE, "theirs").version == 2
+    assert register(folder, source, "theirs").version == 2
     client.create_registered_model("empty")
-    assert register(folder, SOURCE, "empty").version == 1
+    assert register(folder, source, "empty").version == 1
 
 
-def test_what_is_wrong_is_told_before_anything_is_made(folder, client):
+def test_what_is_wrong_is_told_before_anything_is_made(folder, source, client):
     text = refused(folder, "models?x", "a/b", alias="v1", stage="Canary")
     assert text.splitlines() == [
         f"{folder} is not registered as 'a/b':",
@@ -181,44 +195,53 @@ def test_what_is_wrong_is_told_before_anything_is_made(folder, client):
         "  - alias 'v1': MLflow keeps latest, v1, v2, ... for itself: take another word",
         "  - stage 'Canary': MLflow has None, Staging, Production, Archived; better use an alias",
     ]
-    assert "letters, digits, - and _ are allowed" in refused(folder, SOURCE, "net", alias="a b")
+    assert "letters, digits, - and _ are allowed" in refused(folder, source, "net", alias="a b")
+    for other in (source.rpartition("/")[0], f"{source}/no"):
+        assert f"{other} has no release.json: nothing is released there" in refused(
+            folder, other, "net"
+        )
+    with pytest.raises(StorageError, match=r"gs://.* is no store that is known here"):
+        register(folder, "gs://models/net", "net")
     (folder / "README.md").write_text("mine")
-    assert "README.md: changed" in refused(folder, SOURCE, "net")
+    assert "README.md: changed" in refused(folder, source, "net")
     assert client.search_registered_models() == []
 
 
-def test_a_deleted_experiment(folder, client):
+def test_a_deleted_experiment(folder, source, client):
     client.delete_experiment(client.create_experiment("net"))
-    assert "the experiment 'net' is deleted: restore it" in refused(folder, SOURCE, "net")
+    assert "the experiment 'net' is deleted: restore it" in refused(folder, source, "net")
 
 
-def test_no_server_is_named(folder, monkeypatch):
+def test_no_server_is_named(folder, source, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert "no server is named: set MLFLOW_TRACKING_URI" in refused(folder, SOURCE, "net")
+    assert "no server is named: set MLFLOW_TRACKING_URI" in refused(folder, source, "net")
 
 
-def test_a_server_that_is_not_there_and_its_credentials(folder, monkeypatch, capfd):
+def test_a_server_that_is_not_there_and_its_credentials(folder, source, monkeypatch, capfd):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:sesame-1@127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "sesame-2")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    text = refused(folder, SOURCE, "net")
+    with s3_server.moto_server() as server:
+        s3_server.use(monkeypatch, server)
+        bucket = f"s3://{s3_server.new_bucket(server)}/models"
+        text = refused(folder, publish(folder, bucket).uri, "net")
     assert (
         f"http://***@127.0.0.1:{port} is not reached (Connection refused): is it up, and does "
         "MLFLOW_TRACKING_URI name it?" in text
     )
     assert "sesame" not in text + "".join(capfd.readouterr())
-    folder_source = refused(folder, "file:///models/net", "net")
-    assert "file:///models/net is a folder, which a server does not take" in folder_source
+    text = refused(folder, source, "net")
+    assert f"{source} is a folder, which a server does not take" in text
 
 
-def test_the_command(folder, store, client, capsys):
-    arguments = ["register", str(folder), "--source", SOURCE, "--name", "net"]
+def test_the_command(folder, source, store, client, capsys):
+    arguments = ["register", str(folder), "--source", source, "--name", "net"]
     assert main([*arguments, "--alias", "candidate", "--stage", "Staging"]) == 0
     said = capsys.readouterr()
-    line = f"models:/net/1  registered, alias candidate, stage Staging: {SOURCE}\n"
+    line = f"models:/net/1  registered, alias candidate, stage Staging: {source}\n"
     assert said.out == line
     assert said.err == (
         "stage Staging: MLflow has deprecated stages, and will remove them: use an alias\n"

@@ -15,7 +15,7 @@ from gated import Gated
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.files import file_sha256
-from pytest_onnxcheck.release import bundle, verify
+from pytest_onnxcheck.release import bundle, publish, verify
 from pytest_onnxcheck.release.contents import write_sums
 from pytest_onnxcheck.release.keys import PASSWORD, signing_key
 
@@ -331,3 +331,10 @@ def test_the_command_says_how_it_is_signed(gated, key, public, monkeypatch, caps
     assert capsys.readouterr().out.endswith(f": as it was made, and signed with {public}\n")
     assert main(["verify", "dist/net-1.0", "--key", str(public), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["signed_with"] == file_sha256(public)
+
+
+def test_publishing_says_of_an_unsigned_bundle_alone_that_it_is_not_signed(gated, folder, tmp_path):
+    assert list(publish(folder, tmp_path / "published").told) == []
+    folder.rename(tmp_path / folder.name)
+    (told,) = publish(gated.release().folder, tmp_path / "published").told
+    assert told.startswith("not signed: ")

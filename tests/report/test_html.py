@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import itertools
+import math
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -17,6 +18,7 @@ from entries import ratios
 from pytest_onnxcheck.history import History, points_of
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.report.html import page
+from pytest_onnxcheck.report.html.plots import strips
 from pytest_onnxcheck.verdict import Finding, Grade
 
 #: elements that have no end
@@ -276,3 +278,10 @@ def test_a_manifest_of_another_folder_has_no_trend(history: History):
     elsewhere = [dataclasses.replace(entry, manifest="/work/x.toml") for entry in runs.model()]
     found = Page(page([runs.record(*elsewhere)], history=history))
     assert "Latency over the runs" not in found.texts["h4"]
+
+
+@pytest.mark.parametrize("time", [0.0, -1.0, math.inf, math.nan])
+def test_times_that_no_call_takes_are_placed_somewhere(time):
+    timing = dataclasses.replace(runs.latency().torch, quantiles=(time,) * 21, median=time)
+    placed = strips(dataclasses.replace(runs.latency(), torch=timing))
+    assert all(0 < strip.low < 10_000 for strip in placed)

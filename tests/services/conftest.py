@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import s3_server
 from gated import gate
+from services import clean
 from services.ceph import Ceph, ceph, free_ports, wait_for
 from services.proxy import Proxy, proxy
 from services.tally import Tally
@@ -66,6 +67,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def another(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle of another run of the gate on the same sources."""
     return gate(tmp_path_factory.mktemp("again"), LARGE, "", more=NET).release()
+
+
+@pytest.fixture(scope="session")
+def clean_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Python of an environment with onnxruntime and numpy alone."""
+    return clean.environment(tmp_path_factory.mktemp("clean") / "venv")
 
 
 @pytest.fixture(scope="session")

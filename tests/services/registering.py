@@ -5,20 +5,35 @@ from __future__ import annotations
 import multiprocessing
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 #: forks of a process that has imported MLflow: importing it takes seconds
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["mlflow", "pytest_onnxcheck.release.registry"])
 
 
+class Placed(NamedTuple):
+    """A bundle, and where it is published.
+
+    Attributes:
+        folder: The bundle.
+        source: The URI of its release.
+        environ: What says where that server is, and who asks.
+    """
+
+    folder: Path
+    source: str
+    environ: Mapping[str, str]
+
+
 class Call:
     """A call of `register` that runs."""
 
-    def __init__(self, url: str, folder: Path, name: str, at: float = 0.0) -> None:
+    def __init__(self, url: str, bundle: Placed, name: str, at: float = 0.0) -> None:
         self._answer, sender = _CONTEXT.Pipe(duplex=False)
-        self.process = _CONTEXT.Process(target=_register, args=(sender, url, folder, name, at))
+        self.process = _CONTEXT.Process(target=_register, args=(sender, url, bundle, name, at))
         self.process.start()
         sender.close()
 
@@ -35,11 +50,8 @@ class Call:
             self.process.join()
 
 
-def source(name: str) -> str:
-    return f"s3://models/{name}/v1"
-
-
-def _register(sender: Any, url: str, folder: Path, name: str, at: float) -> None:
+def _register(sender: Any, url: str, bundle: Placed, name: str, at: float) -> None:
+    os.environ.update(bundle.environ)
     os.environ["MLFLOW_TRACKING_URI"] = url
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
 
@@ -48,6 +60,8 @@ def _register(sender: Any, url: str, folder: Path, name: str, at: float) -> None
 
     time.sleep(max(0.0, at - time.monotonic()))
     try:
-        sender.send(register(folder, source(name), name, alias="candidate", stage="Staging"))
+        sender.send(
+            register(bundle.folder, bundle.source, name, alias="candidate", stage="Staging")
+        )
     except ReleaseError as error:
         sender.send(str(error))

@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from gated import Gated, gate
 from services import mlflow_server
+from services.ceph import Ceph
 from services.http_proxy import Fault, Proxy
-from services.registering import Call, source
+from services.registering import Call, Placed
 
 from pytest_onnxcheck.errors import ReleaseError
-from pytest_onnxcheck.release import Registered, register
+from pytest_onnxcheck.release import Registered, publish, register
 
 pytestmark = pytest.mark.skipif(
     "ONNXCHECK_SERVICES" not in os.environ,
@@ -40,8 +41,13 @@ def gated(tmp_path_factory: pytest.TempPathFactory) -> Gated:
 
 
 @pytest.fixture(scope="module")
-def folder(gated: Gated) -> Path:
-    return gated.release().folder
+def bundle(gated: Gated, server: Ceph, bucket: str) -> Placed:
+    """One that is published to Ceph."""
+    folder, environ = gated.release().folder, server.environment()
+    with pytest.MonkeyPatch.context() as patched:
+        for name, value in environ.items():
+            patched.setenv(name, value)
+        return Placed(folder, publish(folder, f"s3://{bucket}/registered").uri, environ)
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +60,10 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
 
 
 @pytest.fixture(autouse=True)
-def settings(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+def settings(proxy: Proxy, bundle: Placed, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy.break_at(None)
+    for name, value in bundle.environ.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_JITTER", "0")
 
@@ -67,22 +75,22 @@ def client(proxy: Proxy):
     return mlflow.MlflowClient(tracking_uri=proxy.upstream)
 
 
-def registered(folder: Path, name: str) -> Registered:
+def registered(bundle: Placed, name: str) -> Registered:
     COUNTS["registrations"] += 1
-    return register(folder, source(name), name, alias="candidate", stage="Staging")
+    return register(bundle.folder, bundle.source, name, alias="candidate", stage="Staging")
 
 
-def refused(folder: Path, name: str, alias: str = "candidate") -> str:
+def refused(bundle: Placed, name: str, alias: str = "candidate") -> str:
     with pytest.raises(ReleaseError) as raised:
-        register(folder, source(name), name, alias=alias)
+        register(bundle.folder, bundle.source, name, alias=alias)
     return str(raised.value)
 
 
-def is_whole(client, name: str, made: Registered) -> None:
+def is_whole(client, bundle: Placed, name: str, made: Registered) -> None:
     """There is one version, with all that belongs to it, and one run."""
     (version,) = client.search_model_versions(f"name = '{name}'")
     assert (int(version.version), version.run_id) == (made.version, made.run_id)
-    assert (version.source, version.current_stage) == (source(name), "Staging")
+    assert (version.source, version.current_stage) == (bundle.source, "Staging")
     assert client.get_registered_model(name).aliases == {"candidate": str(version.version)}
     has_all(client, version)
     experiment = client.get_experiment_by_name(name).experiment_id
@@ -99,73 +107,73 @@ def has_all(client, version) -> None:
     assert [file.path for file in client.list_artifacts(version.run_id)] == ["metadata.json"]
 
 
-def requests_of(proxy: Proxy, folder: Path, name: str) -> int:
+def requests_of(proxy: Proxy, bundle: Placed, name: str) -> int:
     """How many requests a registration takes."""
     proxy.break_at(None)
-    registered(folder, name)
+    registered(bundle, name)
     return len(proxy.seen)
 
 
-def test_mlflow_shows_version_alias_tags_metrics_source_and_metadata(folder, client):
-    made = registered(folder, "shown")
+def test_mlflow_shows_version_alias_tags_metrics_source_and_metadata(bundle, client):
+    made = registered(bundle, "shown")
     version = client.get_model_version_by_alias("shown", "candidate")
     run = client.get_run(version.run_id)
     print(f"\n{made.summary}\n  tags: {dict(sorted(version.tags.items()))}")
     print(f"  metrics of run {version.run_id}: {run.data.metrics}")
-    is_whole(client, "shown", made)
-    known = json.loads((folder / "metadata.json").read_text())
+    is_whole(client, bundle, "shown", made)
+    known = json.loads((bundle.folder / "metadata.json").read_text())
     assert version.tags["sha256"] == known["sha256"]
     assert run.data.metrics["size_bytes"] == known["size_bytes"]
     copy = Path(client.download_artifacts(version.run_id, "metadata.json"))
-    assert copy.read_bytes() == (folder / "metadata.json").read_bytes()
+    assert copy.read_bytes() == (bundle.folder / "metadata.json").read_bytes()
 
 
-def test_a_call_that_is_killed_at_any_request_is_completed_by_the_next(folder, proxy, client):
-    for at in range(1, requests_of(proxy, folder, "counted") + 1):
+def test_a_call_that_is_killed_at_any_request_is_completed_by_the_next(bundle, proxy, client):
+    for at in range(1, requests_of(proxy, bundle, "counted") + 1):
         for after in (False, True):
             name = f"killed-{at}-{after}"
             proxy.break_at(Fault(at, "stall", after))
-            call = Call(proxy.url, folder, name)
+            call = Call(proxy.url, bundle, name)
             assert proxy.stalled.wait(60), name
             call.kill()
             COUNTS["kills"] += 1
             for version in client.search_model_versions(f"name = '{name}'"):
                 has_all(client, version)
             proxy.break_at(None)
-            is_whole(client, name, registered(folder, name))
+            is_whole(client, bundle, name, registered(bundle, name))
 
 
-def test_a_connection_that_is_cut_once_at_any_request_changes_nothing(folder, proxy, client):
+def test_a_connection_that_is_cut_once_at_any_request_changes_nothing(bundle, proxy, client):
     """The request is made again, also where the server had carried it out."""
-    for at in range(1, requests_of(proxy, folder, "cut") + 1):
+    for at in range(1, requests_of(proxy, bundle, "cut") + 1):
         for after in (False, True):
             name = f"cut-{at}-{after}"
             proxy.break_at(Fault(at, "cut", after))
-            is_whole(client, name, registered(folder, name))
+            is_whole(client, bundle, name, registered(bundle, name))
             COUNTS["cuts"] += 1
 
 
 def test_a_server_that_is_gone_in_the_middle_is_told_and_the_next_call_completes(
-    folder, proxy, client, monkeypatch
+    bundle, proxy, client, monkeypatch
 ):
-    for at in range(1, requests_of(proxy, folder, "gone") + 1):
+    for at in range(1, requests_of(proxy, bundle, "gone") + 1):
         name = f"gone-{at}"
         proxy.break_at(Fault(at, "cut", after=True, onwards=True))
         with monkeypatch.context() as patched:
             patched.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
             with pytest.raises(ReleaseError, match=r"is not reached .*: is it up"):
-                registered(folder, name)
+                registered(bundle, name)
         COUNTS["cuts"] += 1
         for version in client.search_model_versions(f"name = '{name}'"):
             has_all(client, version)
         proxy.break_at(None)
-        is_whole(client, name, registered(folder, name))
+        is_whole(client, bundle, name, registered(bundle, name))
 
 
 @pytest.mark.parametrize("number", range(6))
-def test_calls_at_the_same_time_make_one_version(number, folder, proxy, client):
+def test_calls_at_the_same_time_make_one_version(number, bundle, proxy, client):
     name, at = f"raced-{number}", time.monotonic() + 1
-    calls = [Call(proxy.url, folder, name, at) for _ in range(4)]
+    calls = [Call(proxy.url, bundle, name, at) for _ in range(4)]
     results = [call.result() for call in calls]
     COUNTS["races"] += 1
     assert all(isinstance(one, Registered) for one in results), results
@@ -173,49 +181,43 @@ def test_calls_at_the_same_time_make_one_version(number, folder, proxy, client):
         (results[0].version, results[0].run_id)
     }
     assert sum(one.created for one in results) == 1
-    is_whole(client, name, registered(folder, name))
+    is_whole(client, bundle, name, registered(bundle, name))
 
 
-def test_a_server_that_does_not_answer(folder, proxy, monkeypatch):
+def test_a_server_that_does_not_answer(bundle, proxy, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     proxy.break_at(Fault(1, "stall", onwards=True))
-    assert f"{proxy.url} does not answer within 1 s: is it up?" in refused(folder, "slow")
+    assert f"{proxy.url} does not answer within 1 s: is it up?" in refused(bundle, "slow")
 
 
-def test_what_answers_with_errors_or_is_no_mlflow_server(folder, proxy, monkeypatch):
+def test_what_answers_with_errors_or_is_no_mlflow_server(bundle, proxy, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     proxy.break_at(Fault(1, 500, onwards=True))
-    assert f"{proxy.url} answers with errors: " in refused(folder, "broken")
+    assert f"{proxy.url} answers with errors: " in refused(bundle, "broken")
     for status in (200, 404):
         proxy.break_at(Fault(1, status, onwards=True))
-        text = refused(folder, "elsewhere")
+        text = refused(bundle, "elsewhere")
         assert f"what answers at {proxy.url} is no MLflow server" in text
 
 
-def test_what_the_server_does_not_take_as_a_source(folder):
-    with pytest.raises(ReleaseError, match="Invalid model version source") as raised:
-        register(folder, "s3://models/../secret", "source")
-    assert "(INVALID_PARAMETER_VALUE)" in str(raised.value)
-
-
-def test_credentials_are_asked_for_and_seen_by_nobody(folder, tmp_path, monkeypatch, capfd, caplog):
+def test_credentials_are_asked_for_and_seen_by_nobody(bundle, tmp_path, monkeypatch, capfd, caplog):
     import requests
 
     user, password = "guest", "sesame-of-the-guest"
     with mlflow_server.running(tmp_path, asks=True) as url, Proxy(url) as proxy:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", proxy.url)
         assert "does not take the credentials (401): set MLFLOW_TRACKING_USERNAME and" in refused(
-            folder, "net"
+            bundle, "net"
         )
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", mlflow_server.USER)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "sesame-of-nobody")
-        text = refused(folder, "net")
+        text = refused(bundle, "net")
         assert "does not take the credentials (401)" in text
         assert "sesame" not in text
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", mlflow_server.PASSWORD)
         proxy.break_at(None)
-        made = registered(folder, "net")
+        made = registered(bundle, "net")
         assert made.version == 1
         assert [body for _, _, body in proxy.seen if b"sesame" in body] == []
         assert not any("sesame" in path for _, path, _ in proxy.seen)
@@ -227,7 +229,7 @@ def test_credentials_are_asked_for_and_seen_by_nobody(folder, tmp_path, monkeypa
         ).raise_for_status()
         monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", user)
         monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
-        text = refused(folder, "net", "mine")
+        text = refused(bundle, "net", "mine")
         assert "does not allow it (403): " in text
     said = "".join(capfd.readouterr()) + caplog.text + text
     assert "sesame" not in said + str(made.to_json())

@@ -70,7 +70,9 @@ def measure(
         file=check_file(stripped),
         artefact_sha256=artefact.sha256,
         removed=removed,
-        leaks=found_paths(stripped.path.read_bytes(), machine_paths(reference.model.root)),
+        leaks=found_paths(
+            stripped.path.read_bytes(), machine_paths(reference.model.root, Path.cwd())
+        ),
         cases=len(cases),
         differing=tuple(differing),
         ir_version=model.ir_version,

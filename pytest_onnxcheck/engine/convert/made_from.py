@@ -35,7 +35,8 @@ def rests_on(reference: Reference, variant: Variant) -> set[Path]:
     """The files and folders on which everything rests that the checks of a variant find.
 
     Besides what the artefact is made from: cases, labelled samples, a metric, the artefact of an
-    earlier release, and libraries of operators.
+    earlier release, libraries of operators, and what a factory reads of which a given file is not
+    made.
 
     Raises:
         StageError: A module cannot be imported.
@@ -45,7 +46,7 @@ def rests_on(reference: Reference, variant: Variant) -> set[Path]:
     named = [*model.cases.values(), *(() if accuracy is None else (accuracy,))]
     behind = [each.source for each in named]
     behind += [accuracy.metric] if accuracy is not None and ":" in accuracy.metric else []
-    data = {model.root / each.file for each in named if each.file}
+    data = {model.root / each.file for each in named if each.file} | {*model.depended().values()}
     if model.calibration is not None and model.calibration.folder:
         data.add(model.root / model.calibration.folder)  # with what is added to it later
     if variant.baseline is not None:

@@ -28,7 +28,7 @@ def graph_faults(model: onnx.ModelProto) -> list[str]:
     """
     return [
         *_of_texts(model),
-        *_of_names(model.graph),
+        *_of_names(model),
         *_of_attributes(model.graph),
         *_of_types(model.graph),
         *_of_tensors(model.graph),
@@ -53,7 +53,8 @@ def tensor_bytes(tensor: onnx.TensorProto) -> int:
 def _of_texts(message: Any) -> Iterator[str]:
     """Texts that are no UTF-8, which protobuf gives as bytes."""
     if message.DESCRIPTOR.name == "TensorProto":  # to list its fields copies its data
-        fields = [(message.DESCRIPTOR.fields_by_name["name"], message.name)]
+        names = message.DESCRIPTOR.fields_by_name
+        fields = [(names[name], getattr(message, name)) for name in ("name", "external_data")]
     else:
         fields = message.ListFields()
     for field, value in fields:
@@ -66,14 +67,28 @@ def _of_texts(message: Any) -> Iterator[str]:
                 yield from _of_texts(inner)
 
 
-def _of_names(graph: onnx.GraphProto) -> Iterator[str]:
+def _of_names(model: onnx.ModelProto) -> Iterator[str]:
+    import onnx
+
+    graph = model.graph
+    opset = max((e.version for e in model.opset_import if e.domain in ("", "ai.onnx")), default=1)
     for what, values in (("input", graph.input), ("output", graph.output)):
         for name, count in Counter(value.name for value in values).items():
             if count > 1:
                 yield f"{count} {what}s are called {name!r}"
     for node in nodes_of(graph):
-        if node.op_type == "Constant" and not node.output:
-            yield f"the constant {node.name!r} has no output"
+        if node.domain not in ("", "ai.onnx"):
+            continue
+        try:
+            schema = onnx.defs.get_schema(node.op_type, opset, "")
+        except Exception:  # the checker says that there is no such operator
+            continue
+        for what, names, least in (
+            ("inputs", node.input, schema.min_input),
+            ("outputs", node.output, schema.min_output),
+        ):
+            if len(names) < least:
+                yield f"node {_named(node)} has {len(names)} {what}, {node.op_type} has {least}"
 
 
 def _of_attributes(graph: onnx.GraphProto) -> Iterator[str]:

@@ -143,10 +143,11 @@ def strips(measured: LatencyMeasurement) -> tuple[Strip, ...]:
     }
     timed = {label: timing for label, timing in sides.items() if timing is not None}
     ends = [end for timing in timed.values() for end in _ends(timing)]
-    least, most = min(ends), max(ends)
+    possible = [end for end in ends if 0 < end < math.inf]  # a record may hold anything
+    least, most = min(possible, default=0.0), max(possible, default=0.0)
 
     def place(seconds: float) -> float:
-        if most <= least or seconds <= 0:
+        if most <= least or not 0 < seconds < math.inf:
             return WIDTH / 2
         share = math.log(seconds / least) / math.log(most / least)
         return round(10 + min(max(share, 0.0), 1.0) * (WIDTH - 20), 1)

@@ -84,6 +84,10 @@ def w(made):
     return made.graph.initializer[0]
 
 
+def a_sum_of_one(made):
+    del made.graph.node[1].input[1:]
+
+
 FAULTS = {
     an_undefined_attribute: "attribute 'value' of node 't' has no type",
     a_circle: "nodes wait for one another in a circle: 'a', 'y'",
@@ -97,7 +101,8 @@ FAULTS = {
     a_weight_of_a_terabyte_in_raw_data: "tensor 'w' has the shape [1099511627776], and data for 4 ",
     a_constant_of_a_terabyte: "tensor '' has the shape [1048576, 1048576], and data for at most ",
     two_outputs_of_one_name: "2 outputs are called 'y'",
-    a_constant_without_output: "the constant '' has no output",
+    a_constant_without_output: "node 'Constant' has 0 outputs, Constant has 1",
+    a_sum_of_one: "node 'a' has 1 inputs, Add has 2",
 }
 
 
@@ -123,6 +128,16 @@ def test_names_that_are_no_text_are_refused(tmp_path):
     path = tmp_path / "net.onnx"
     path.write_bytes(made.SerializeToString().replace(b"NAME", b"\xff\xfe\xff\xfe"))
     with pytest.raises(ExportError, match=r"name b'\\xff\\xfe\\xff\\xfe' is no UTF-8"):
+        read_model(path)
+
+
+def test_a_data_file_whose_name_is_no_text_is_refused(tmp_path):
+    made = model()
+    made.graph.initializer[0].data_location = TensorProto.EXTERNAL
+    made.graph.initializer[0].external_data.add(key="location", value="NAME")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(made.SerializeToString().replace(b"NAME", b"\xff\xfe\xff\xfe"))
+    with pytest.raises(ExportError, match="is no UTF-8"):
         read_model(path)
 
 
