@@ -843,6 +843,7 @@ def test_what_was_held_to_no_probes_says_why(behaving: Project):
     assert check["measurement"]["held_to"] == {
         "cases": 2,
         "probes": 0,
+        "drawn": True,
         "perturbed_runs": 0,
         "unprobed": "probe_seconds is 0",
         "sizes": 0,
