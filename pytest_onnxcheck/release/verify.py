@@ -92,7 +92,10 @@ def _metadata(folder: Path, reasons: list[str]) -> Metadata | None:
                 "verify it with the version that made it"
             )
             return None
-        return read(Metadata, written)
+        known = read(Metadata, written)
+        if not known.files:
+            raise ValueError("files: there is none")
+        return known
     except ValueError as error:
         reasons.append(f"{METADATA}: not what a bundle has: {error}")
         return None
