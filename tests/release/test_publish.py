@@ -421,6 +421,13 @@ def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
     assert "is not released: its publishing goes on, or was cut off" in told
 
 
+def test_what_is_here_is_not_downloaded(made: Bundle, command):
+    status, _, told = command("verify", "dist/net-1.0", "--to", "kept")
+    assert status == 2
+    assert "--to keeps what is downloaded, and dist/net-1.0 is here" in told
+    assert not Path("kept").exists()
+
+
 def test_a_folder_of_releases_is_known_as_such(made: Bundle, command):
     assert command("publish", "dist/net-1.0", "--to", "published")[0] == 0
     status, said, _ = command("verify", "published/net")

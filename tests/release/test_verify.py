@@ -116,10 +116,6 @@ def test_metadata_that_is_none_and_of_another_format(folder):
     assert "metadata.json: missing" in reasons(folder)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    assert "this is no bundle" in reasons(tmp_path / "nothing")
-
-
 def damaged(check: str, change):
     """Changes what a check measured."""
 
@@ -149,3 +145,18 @@ def test_a_record_that_lacks_what_was_measured(folder, check, change, told):
 def test_metadata_that_names_no_file(folder):
     edited(folder, "metadata.json", lambda written: written.update(files=[]))
     assert "metadata.json: not what a bundle has: files: there is none" in reasons(folder)
+
+
+def test_what_is_no_bundle(folder):
+    with pytest.raises(
+        ReleaseError, match=r"is no bundle:\n  - not found: .*did you mean 'net-1.0'"
+    ):
+        verify(folder.with_name("net-1.1"))
+    with pytest.raises(ReleaseError, match=r"is no bundle:\n  - it is no folder"):
+        verify(folder / "model.onnx")
+    for name in ("metadata.json", "record.json"):
+        (folder / name).unlink()
+    assert reasons(folder).splitlines()[1:] == [
+        *("  - metadata.json: missing", "  - record.json: missing"),
+        *("  - metadata.json: missing or unreadable", "  - record.json: missing or unreadable"),
+    ]
