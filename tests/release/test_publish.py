@@ -14,7 +14,6 @@ import pytest
 import s3_server
 from gated import Gated
 
-from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import OnnxCheckError, ReleaseError, StorageError
 from pytest_onnxcheck.release import Bundle, fetch, publish, releases, rollback
 from pytest_onnxcheck.release.pattern import PATTERN, version_of
@@ -372,18 +371,6 @@ def test_the_time_in_a_name_is_utc(made: Bundle):
 
     known = replace(made.metadata, run=replace(made.metadata.run, date="2026-11-30T23:30:00-02:00"))
     assert version_of(PATTERN, known, "0123456789abcdef" * 4) == "v20261201_013000-0123456789ab"
-
-
-@pytest.fixture
-def command(gated: Gated, monkeypatch, capsys):
-    monkeypatch.chdir(gated.root)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
