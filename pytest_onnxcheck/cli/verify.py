@@ -42,6 +42,8 @@ def verify(source: str, key: Path | None, to: Path | None, as_data: bool) -> Non
         if is_published(source):
             found = fetch(source, Path(temporary) if to is None else to, key)
             where = source if to is None else str(found.folder)
+        elif to is not None:
+            raise click.UsageError(f"--to keeps what is downloaded, and {source} is here")
         else:
             found, where = check(Path(source), key), source
     if as_data:

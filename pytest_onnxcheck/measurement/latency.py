@@ -133,6 +133,10 @@ class LatencyMeasurement:
     assignment: TargetMeasurement | None = None
     device: str = ""
 
+    def __post_init__(self) -> None:
+        if "torch" not in self.ratios:
+            raise ValueError("ratios: there is none to torch")
+
     @property
     def speedup(self) -> float:
         """How many times as long PyTorch takes."""

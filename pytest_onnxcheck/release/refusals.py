@@ -14,6 +14,7 @@ from pytest_onnxcheck.measurement import (
     HashedFile,
     LatencyMeasurement,
     QuantizationMeasurement,
+    StructureMeasurement,
 )
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.record import Record
@@ -121,6 +122,12 @@ def _incomplete(choice: Choice) -> Iterator[str]:
         reasons = (entry.reason for entry in row.of(check) if entry.outcome == "skipped")
         why = next((one_line(reason, _MOST) for reason in reasons), "it was not run")
         yield f"partly skipped: {check} was made on no target, and a release needs it: {why}"
+    for check, kind in (("export", ExportMeasurement), ("structure", StructureMeasurement)):
+        passed = any(entry.outcome == "passed" for entry in row.of(check))
+        if passed and not row.measured(kind):
+            yield f"incomplete: test_{check} passed, and what it measured is missing: {_AGAIN}"
+    if any(not measured.file.files for measured in choice.stripped):
+        yield f"incomplete: test_release names no file: {_AGAIN}"
     if not choice.stripped and not _failed(row.of("release")):
         reasons = (entry.reason for entry in row.of("release"))
         why = next((one_line(reason, _MOST) for reason in reasons if reason), "it was not run")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.errors import RecordError, ReleaseError
-from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.files import file_sha256, not_found
 from pytest_onnxcheck.record.encoding import read
 from pytest_onnxcheck.record.record import Record, load
 from pytest_onnxcheck.release import refusals
@@ -46,6 +46,9 @@ def verify(folder: Path, key: Path | None = None) -> Bundle:
         ReleaseError: It is not what it was, or not signed with the key; the text has every reason.
         OSError: A file cannot be read.
     """
+    if not folder.is_dir():
+        why = "it is no folder" if folder.exists() else not_found(folder)
+        raise ReleaseError(f"{folder} is no bundle", [why])
     hashes = {name: file_sha256(folder / name) for name in files_in(folder)}
     reasons = [*_of_sums(folder, hashes), *faults(folder, hashes, key)]
     known = _metadata(folder, reasons)
@@ -84,15 +87,22 @@ def _of_sums(folder: Path, hashes: Mapping[str, str]) -> Iterator[str]:
 
 
 def _metadata(folder: Path, reasons: list[str]) -> Metadata | None:
+    text = _text(folder / METADATA)
+    if text is None:
+        reasons.append(f"{METADATA}: missing or unreadable")
+        return None
     try:
-        written: Any = json.loads(_text(folder / METADATA) or "")
+        written: Any = json.loads(text)
         if isinstance(written, dict) and written.get("format") != FORMAT:
             reasons.append(
                 f"{METADATA}: format {written.get('format')!r}, and this version reads {FORMAT}: "
                 "verify it with the version that made it"
             )
             return None
-        return read(Metadata, written)
+        known = read(Metadata, written)
+        if not known.files:
+            raise ValueError("files: there is none")
+        return known
     except ValueError as error:
         reasons.append(f"{METADATA}: not what a bundle has: {error}")
         return None
@@ -101,9 +111,11 @@ def _metadata(folder: Path, reasons: list[str]) -> Metadata | None:
 def _record(folder: Path, reasons: list[str]) -> Record | None:
     try:
         return load(folder / RECORD)
-    except (OSError, RecordError) as error:
+    except OSError:
+        reasons.append(f"{RECORD}: missing or unreadable")
+    except RecordError as error:
         reasons.append(f"{RECORD}: {error}")
-        return None
+    return None
 
 
 def _of_artefact(folder: Path, known: Metadata) -> Iterator[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from gated import Gated, gate
+
+from pytest_onnxcheck.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,18 @@ def gated(original: Gated, tmp_path: Path) -> Gated:
     record = (root / "record.json").read_text()
     (root / "record.json").write_text(record.replace(str(original.root), str(root)))
     return Gated(root)
+
+
+@pytest.fixture
+def command(
+    gated: Gated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs `onnxcheck` in the project's folder: exit status, stdout, stderr."""
+    monkeypatch.chdir(gated.root)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = main(list(arguments))
+        said = capsys.readouterr()
+        return status, said.out, said.err
+
+    return run

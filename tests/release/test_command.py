@@ -6,27 +6,9 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 from gated import Gated
 
-from pytest_onnxcheck.cli import main
-
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def command(
-    gated: Gated, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Command:
-    """Runs the command in the project's folder: exit status, stdout, stderr."""
-    monkeypatch.chdir(gated.root)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
 
 
 def test_a_bundle_is_made_and_verified(gated: Gated, command: Command):

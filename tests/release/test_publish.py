@@ -14,7 +14,6 @@ import pytest
 import s3_server
 from gated import Gated
 
-from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.errors import OnnxCheckError, ReleaseError, StorageError
 from pytest_onnxcheck.release import Bundle, fetch, publish, releases, rollback
 from pytest_onnxcheck.release.pattern import PATTERN, version_of
@@ -374,18 +373,6 @@ def test_the_time_in_a_name_is_utc(made: Bundle):
     assert version_of(PATTERN, known, "0123456789abcdef" * 4) == "v20261201_013000-0123456789ab"
 
 
-@pytest.fixture
-def command(gated: Gated, monkeypatch, capsys):
-    monkeypatch.chdir(gated.root)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        status = main(list(arguments))
-        said = capsys.readouterr()
-        return status, said.out, said.err
-
-    return run
-
-
 def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
     status, said, told = command("publish", "dist/net-1.0", "--to", uri)
     size = made.metadata.size_bytes
@@ -419,6 +406,13 @@ def test_the_commands(made: Bundle, uri: str, command, tmp_path: Path):
     status, said, told = command("releases", uri)
     assert (status, said) == (0, f"{uri}: nothing is published there\n")
     assert "is not released: its publishing goes on, or was cut off" in told
+
+
+def test_what_is_here_is_not_downloaded(made: Bundle, command):
+    status, _, told = command("verify", "dist/net-1.0", "--to", "kept")
+    assert status == 2
+    assert "--to keeps what is downloaded, and dist/net-1.0 is here" in told
+    assert not Path("kept").exists()
 
 
 def test_a_folder_of_releases_is_known_as_such(made: Bundle, command):

@@ -116,5 +116,47 @@ def test_metadata_that_is_none_and_of_another_format(folder):
     assert "metadata.json: missing" in reasons(folder)
 
 
-def test_a_folder_that_is_not_there(tmp_path):
-    assert "this is no bundle" in reasons(tmp_path / "nothing")
+def damaged(check: str, change):
+    """Changes what a check measured."""
+
+    def edit(record: dict) -> None:
+        for one in record["checks"]:
+            if one["check"] == check and one["outcome"] == "passed":
+                change(one)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("check", "change", "told"),
+    [
+        ("export", lambda one: one.pop("measurement"), "test_export passed, and what it measured"),
+        ("structure", lambda one: one.pop("measurement"), "test_structure passed, and what it"),
+        ("release", lambda one: one["measurement"]["file"].pop("files"), "names no file"),
+        ("latency", lambda one: one["measurement"]["ratios"].pop("torch"), "none to torch"),
+    ],
+)
+def test_a_record_that_lacks_what_was_measured(folder, check, change, told):
+    edited(folder, "record.json", damaged(check, change))
+    assert "  - record.json: " in reasons(folder)
+    assert told in reasons(folder)
+
+
+def test_metadata_that_names_no_file(folder):
+    edited(folder, "metadata.json", lambda written: written.update(files=[]))
+    assert "metadata.json: not what a bundle has: files: there is none" in reasons(folder)
+
+
+def test_what_is_no_bundle(folder):
+    with pytest.raises(
+        ReleaseError, match=r"is no bundle:\n  - not found: .*did you mean 'net-1.0'"
+    ):
+        verify(folder.with_name("net-1.1"))
+    with pytest.raises(ReleaseError, match=r"is no bundle:\n  - it is no folder"):
+        verify(folder / "model.onnx")
+    for name in ("metadata.json", "record.json"):
+        (folder / name).unlink()
+    assert reasons(folder).splitlines()[1:] == [
+        *("  - metadata.json: missing", "  - record.json: missing"),
+        *("  - metadata.json: missing or unreadable", "  - record.json: missing or unreadable"),
+    ]
