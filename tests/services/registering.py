@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 #: forks of a process that has imported MLflow: importing it takes seconds
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["mlflow", "pytest_onnxcheck.release.registry"])
+_CONTEXT.set_forkserver_preload(["mlflow", "boto3", "pytest_onnxcheck.release.registry"])
+
+#: how long a call may take to its first request: on a loaded machine the first one's imports do
+SECONDS = 180
 
 
 class Placed(NamedTuple):

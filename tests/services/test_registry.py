@@ -13,7 +13,7 @@ from gated import Gated, gate
 from services import mlflow_server
 from services.ceph import Ceph
 from services.http_proxy import Fault, Proxy
-from services.registering import Call, Placed
+from services.registering import SECONDS, Call, Placed
 
 from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.release import Registered, publish, register
@@ -134,7 +134,7 @@ def test_a_call_that_is_killed_at_any_request_is_completed_by_the_next(bundle, p
             name = f"killed-{at}-{after}"
             proxy.break_at(Fault(at, "stall", after))
             call = Call(proxy.url, bundle, name)
-            assert proxy.stalled.wait(60), name
+            assert proxy.stalled.wait(SECONDS), name
             call.kill()
             COUNTS["kills"] += 1
             for version in client.search_model_versions(f"name = '{name}'"):
