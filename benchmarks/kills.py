@@ -11,7 +11,6 @@ be left or used, and no process. Exits with 1 where something is wrong.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -24,8 +23,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from pytest_onnxcheck.cache.folder import Folder
 from pytest_onnxcheck.errors import RecordError
-from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.record.record import Record, load
 
 NETS = """
@@ -38,7 +37,7 @@ MODEL = """
 [models.{name}]
 factory = "nets.py:mlp"
 kwargs.hidden = {hidden}
-precisions = ["fp32", "int8-dynamic"]
+precisions = {precisions}
 dims.batch = [1, 3]
 inputs.x.shape = ["batch", 8]
 outputs.y.shape = ["batch", 4]
@@ -57,7 +56,8 @@ def pytest_pyfunc_call(pyfuncitem):
     with Path(os.environ["COUNTED"]).open("a") as file:
         file.write(pyfuncitem.nodeid + "\\n")
 """
-MODELS = 4
+#: of each model
+PRECISIONS = ('["fp32", "int8-dynamic"]', '["fp32"]')
 #: seconds after which what is left of a killed run is an orphan
 _PATIENCE = 15.0
 
@@ -67,14 +67,17 @@ def project(folder: Path) -> Path:
     (folder / "nets.py").write_text(NETS)
     (folder / "conftest.py").write_text(CONFTEST)
     head = 'schema = 1\n[defaults]\nexporters = ["torchscript"]\nopsets = [17]\n'
-    tables = [MODEL.format(name=f"net{number}", hidden=8 + number) for number in range(MODELS)]
+    tables = [
+        MODEL.format(name=f"net{number}", hidden=8 + number, precisions=precisions)
+        for number, precisions in enumerate(PRECISIONS)
+    ]
     tables[1] += STRICT
     (folder / "models.toml").write_text(head + "".join(tables))
     return folder
 
 
 def start(folder: Path, counted: str, *args: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "pytest", "--onnxcheck", "-n", "2", "--dist", "loadscope"]
+    command = [sys.executable, "-m", "pytest", "--onnxcheck", "-n", "2"]
     command += ["-q", "-p", "no:cacheprovider", "--onnxcheck-json=record.json"]
     env = {**os.environ, "COUNTED": str(folder / counted), "OMP_NUM_THREADS": "1"}
     with (folder / f"{counted}.log").open("wb") as log:
@@ -124,10 +127,8 @@ def unfinished(folder: Path) -> Record | None:
 def broken(folder: Path) -> Iterator[str]:
     """Artefacts that are not what was built, and what is left of builds."""
     store = folder / ".onnxcheck"
-    for built in store.rglob("build.json"):
-        recorded = json.loads(built.read_text())
-        if "sha256" in recorded and file_sha256(built.parent / "model.onnx") != recorded["sha256"]:
-            yield f"altered {built}"
+    for name, fault in Folder(store).verify().items():
+        yield f"altered {name}: {fault}"
     for left in store.rglob(".building-*"):
         yield f"left behind {left}"
 
