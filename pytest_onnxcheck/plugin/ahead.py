@@ -72,9 +72,8 @@ class Ahead:
         if session.config.option.collectonly:
             return
         for item in session.items:
-            if isinstance(item, CheckItem) and not _isolated(
-                item
-            ):  # whose limits are not held here
+            # the limits of an isolated model would not be held here
+            if isinstance(item, CheckItem) and not _isolated(item):
                 job = self._waiting.setdefault(_key(item), _Job(item.parent.model))
                 if item.parent.variant.name not in job.variants:
                     job.variants.append(item.parent.variant.name)
