@@ -10,6 +10,7 @@ import pytest
 
 from pytest_onnxcheck.plugin import limits
 from pytest_onnxcheck.plugin.limits import Limits, limits_of
+from pytest_onnxcheck.plugin.usage import refuse
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
 
@@ -60,3 +61,8 @@ def test_a_manifest_says_more_than_an_option_and_that_more_than_the_default():
 def test_off_linux_nothing_is_isolated(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     assert held(given=True) is None
+    asked = {"isolate": False, "timeout": 5.0, "memory_mb": None}
+    others = {"wanted": False, "unused_option": "", "search_seconds": 0.0, "ahead": 0}
+    config = SimpleNamespace(getoption=lambda name: None)
+    with pytest.raises(pytest.UsageError, match=r"^--onnxcheck-timeout needs Linux$"):
+        refuse(config, SimpleNamespace(**asked, **others))

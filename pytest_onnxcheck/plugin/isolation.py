@@ -63,15 +63,6 @@ class Isolation:
         self._refused: dict[pytest.Collector, list[dict[str, Any]]] = {}
         #: node of a model -> the checks in which its process ended
         self._deaths: dict[pytest.Collector, list[str]] = {}
-        settings = self._settings
-        if sys.platform != "linux":
-            given = {
-                "isolate": settings.isolate,
-                "timeout": settings.timeout,
-                "memory": settings.memory_mb,
-            }
-            for name in [name for name, value in given.items() if value]:
-                raise pytest.UsageError(f"--onnxcheck-{name} needs Linux")
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
         """Says that a debugger keeps models in this process."""
