@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["adopt", "descendants", "end_all", "end_with_parent", "memory"]
+__all__ = ["adopt", "descendants", "end_all", "end_marked", "end_with_parent", "memory"]
 
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 
@@ -86,6 +86,30 @@ def end_all(group: int) -> int:
                 pass
         time.sleep(0.002)
     return len(others)
+
+
+def end_marked(entry: str) -> None:
+    """Ends all processes, of whatever parent, that began with an entry in their environment.
+
+    Args:
+        entry: `NAME=value`, which this process was not started with.
+    """
+    until = time.monotonic() + _END_SECONDS
+    while (found := _marked(entry.encode())) and time.monotonic() < until:
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.002)
+
+
+def _marked(entry: bytes) -> list[int]:
+    found = []
+    for path in Path("/proc").iterdir():
+        if path.name.isdecimal():
+            with suppress(OSError):  # it has ended since, or is another user's
+                if entry in (path / "environ").read_bytes().split(b"\0"):
+                    found.append(int(path.name))
+    return found
 
 
 def _is_zombie(pid: int) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from pytest_onnxcheck.versions import installed_versions
 
-__all__ = ["Machine", "cpu_features", "cpu_name", "fingerprint", "saturates"]
+__all__ = ["Machine", "cpu_features", "cpu_name", "fingerprint", "saturates", "total_memory"]
 
 #: packages whose version changes how long things take
 _PACKAGES = (
@@ -18,6 +19,12 @@ _PACKAGES = (
 )
 
 _CPUINFO = Path("/proc/cpuinfo")
+
+#: what a container may hold, in bytes or `max`: as version 2 and version 1 of cgroups have it
+_MEMORY_LIMITS = (
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+)
 
 #: flags of the instructions that add up products of 8 bits in 32
 _VNNI = frozenset(["avx512_vnni", "avx_vnni"])
@@ -72,6 +79,15 @@ def _named(cpuinfo: str) -> str:
         return found["model name"][0]
     keys = ("CPU implementer", "CPU part", "CPU variant")
     return ", ".join(f"{key} {'/'.join(found[key])}" for key in keys if any(found.get(key, ())))
+
+
+def total_memory() -> int:
+    """Bytes of RAM that this machine has, or that its container may hold. Linux only."""
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in _MEMORY_LIMITS:
+        with suppress(OSError, ValueError):  # no such limit
+            found.append(int(path.read_text()))
+    return min(found)
 
 
 def saturates() -> bool:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,6 +81,7 @@ class Child:
         folder: Path | None = None,
         silent: bool = True,
         patience: float = 0.0,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -89,11 +90,13 @@ class Child:
             folder: Where it runs; default: this process's folder.
             silent: Whether what it writes to stderr is kept for its last words; else it is shown.
             patience: Seconds that it has to end by itself, once its input has ended.
+            environ: What its environment has besides this process's.
         """
         self._arguments = arguments
         self._folder = folder
         self._silent = silent
         self._patience = patience
+        self._environ = environ or {}
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[str] | None = None
         self._questions: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
@@ -166,6 +169,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=self._stderr,
                 cwd=self._folder,
+                env={**os.environ, **self._environ},
             )
             self._process = process
             self._questions, self._answers = queue.SimpleQueue(), queue.Queue()

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
+
+from pytest_onnxcheck.descendants import end_marked
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux alone has what it needs")
 
@@ -48,3 +51,26 @@ def test_all_of_them_end():
     assert 64 * 2**20 < held < 256 * 2**20
     assert others == 2
     assert left == []
+
+
+def test_what_carries_a_mark_ends_and_nothing_else():
+    """Also what left its parent, and what was forked."""
+    forks = "import os, time; os.setsid(); os.fork(); print(flush=True); time.sleep(600)"
+    with started(forks, "1") as mine, started(forks, "12") as others:
+        for each in (mine, others):
+            each.stdout.read(2)  # the fork's is there too
+        end_marked("ONNXCHECK_TEST_MARK=1")
+        assert mine.wait(60) == -9
+        assert mine.stdout.read() == b""  # the fork has closed it
+        assert others.poll() is None
+        end_marked("ONNXCHECK_TEST_MARK=12")
+        assert others.wait(60) == -9
+
+
+def started(script: str, mark: str) -> subprocess.Popen[bytes]:
+    """A Python process with a mark in its environment."""
+    return subprocess.Popen(
+        [sys.executable, "-c", script],
+        env={**os.environ, "ONNXCHECK_TEST_MARK": mark},
+        stdout=subprocess.PIPE,
+    )

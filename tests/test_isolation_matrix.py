@@ -11,7 +11,7 @@ import textwrap
 import time
 
 import pytest
-from isolation import BAD, MODEL, NETS, REASONS, marked, misbehaving, models, none_left
+from isolation import BAD, MODEL, NETS, REASONS, holding, marked, misbehaving, models, none_left
 from project import LEAN, mlps
 
 if os.environ.get("ONNXCHECK_ISOLATION") != "required":
@@ -158,7 +158,11 @@ def test_what_a_model_leaves_running_is_ended_and_told(bad):
 
 
 def test_another_server_takes_the_place_of_one_that_was_killed(bad):
-    """Between two checks nobody notices; the model's process ends with it."""
+    """Between two checks nobody notices; all that came from it ends."""
+    (bad.path / "bad.py").write_text(
+        f"{NETS}\n\ndef leaves():\n    if os.fork() == 0:\n        os.setsid()\n"
+        "        time.sleep(600)\n    return mlp()\n"
+    )
     (bad.path / "conftest.py").write_text(
         textwrap.dedent("""
             import os, signal, sys
@@ -173,8 +177,34 @@ def test_another_server_takes_the_place_of_one_that_was_killed(bad):
                     os.waitid(os.P_PID, server, os.WEXITED | os.WNOWAIT)
         """)
     )
-    bad.manifest(mlps("first", "last"), defaults="isolate = true")
+    leaves = mlps("first").replace("nets.py:mlp", "bad.py:leaves")
+    bad.manifest(leaves + mlps("last"), defaults="isolate = true")
     result = bad.run("-m", "export or structure", fresh=True)
     assert result.ret == 0
     assert set(bad.outcomes().values()) == {"passed"}
+    assert none_left(str(bad.path))
+
+
+def test_given_files_that_never_end_or_hold_too_much_are_ended_by_default(bad):
+    """Here a stage may take less, and the machine has less, than elsewhere."""
+    (bad.path / "conftest.py").write_text(
+        "from pytest_onnxcheck.plugin import limits\n\n"
+        "limits._GIVEN_SECONDS, limits.total_memory = 8.0, lambda: 3_000_000_000\n"
+    )
+    holding(bad.path / "holds.onnx", 2**29)
+    runs_on, holds = BAD["runs-on"].partition("timeout")[0], BAD["runs-on"].partition("onnx")[0]
+    bad.manifest(
+        MODEL.format(name="runs-on", keys=runs_on)
+        + MODEL.format(name="holds", keys=f'{holds}onnx = "holds.onnx"')
+        + mlps("net"),
+        defaults="# isolate: default",
+    )
+    bad.run("-m", "equivalence")
+    failed = fell(bad)
+    assert failed.keys() == {
+        f"{name}::file-fp32::test_equivalence[cpu]" for name in ("runs-on", "holds")
+    }
+    assert "did not end within the 10 s" in failed["runs-on::file-fp32::test_equivalence[cpu]"]
+    assert "may hold 1500 MB" in failed["holds::file-fp32::test_equivalence[cpu]"]
+    assert bad.outcomes()["net::torchscript-op17-fp32::test_equivalence[cpu]"] == "passed"
     assert none_left(str(bad.path))

@@ -28,3 +28,13 @@ def test_where_flags_cannot_be_read_nothing_is_claimed(monkeypatch, tmp_path):
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "nothing")
     monkeypatch.setattr(machine.platform, "machine", lambda: "x86_64")
     assert machine.saturates() is False
+
+
+@pytest.mark.parametrize(("limit", "there"), [("1000\n", True), ("max\n", False), (None, False)])
+def test_memory_is_the_containers_where_it_has_less(monkeypatch, tmp_path, limit, there):
+    file = tmp_path / "memory.max"
+    if limit is not None:
+        file.write_text(limit, encoding="utf-8")
+    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (file,))
+    monkeypatch.setattr(machine.os, "sysconf", lambda name: 2048, raising=False)
+    assert machine.total_memory() == (1000 if there else 2048 * 2048)

@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.cache.builds import BuildCache
+from pytest_onnxcheck.descendants import end_with_parent
 from pytest_onnxcheck.engine.builds import Builds
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.processes import serve
 
 __all__ = ["question"]
-
-#: of `prctl`
-_PR_SET_PDEATHSIG = 1
 
 
 def question(
@@ -57,16 +55,6 @@ def _answer(question: dict[str, Any]) -> None:
                     builds.artefact(reference, variant)
 
 
-def _end_with_parent(parent: int) -> None:
-    """Has the kernel end this process with its parent, be it stopped or busy: Linux alone can."""
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before that
-        sys.exit()
-
-
 def _prepare() -> None:
     """Imports what every export needs."""
     import onnxscript  # noqa: F401
@@ -74,5 +62,8 @@ def _prepare() -> None:
 
 
 if __name__ == "__main__":
-    _end_with_parent(int(sys.argv[1]))
+    if sys.platform == "linux":
+        end_with_parent(signal.SIGKILL)  # be it stopped or busy
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit()  # it ended before that
     serve(_answer, _prepare)

@@ -43,27 +43,17 @@ _IMPORTS = (
 #: options that are the parent's alone -> what they are here
 _OPTIONS: dict[str, Any] = {
     # which items there are is known: all that it has may be asked for
-    **{"keyword": "", "markexpr": "", "deselect": None, "lf": False, "failedfirst": False},
-    **{"newfirst": False, "stepwise": False, "stepwise_skip": False, "maxfail": 0},
+    **dict.fromkeys(("keyword", "markexpr"), ""),
+    **dict.fromkeys(("lf", "failedfirst", "newfirst", "stepwise", "stepwise_skip"), False),
+    **{"deselect": None, "maxfail": 0},
     # what it writes and shows is the parent's; what it keeps too
-    **{
-        "xmlpath": None,
-        "log_file": None,
-        "pastebin": None,
-        "cacheclear": False,
-        "setupshow": False,
-    },
-    **{"setuponly": False, "setupplan": False, "benchmark_json": None, "benchmark_save": None},
-    **{"benchmark_autosave": False, "benchmark_compare": None, "benchmark_compare_fail": []},
-    # pytest-xdist's
-    **{
-        "onnxcheck_ahead": 0,
-        "dist": "no",
-        "tx": [],
-        "numprocesses": None,
-        "maxprocesses": None,
-        "looponfail": False,
-    },
+    **dict.fromkeys(("xmlpath", "log_file", "pastebin", "benchmark_json", "benchmark_save"), None),
+    **dict.fromkeys(("cacheclear", "setupshow", "setuponly", "setupplan"), False),
+    **dict.fromkeys(("benchmark_autosave", "benchmark_compare"), False),
+    **{"benchmark_compare_fail": []},
+    # other processes are the parent's
+    **dict.fromkeys(("numprocesses", "maxprocesses"), None),
+    **{"onnxcheck_ahead": 0, "dist": "no", "tx": [], "looponfail": False},
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import uuid
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pytest
 
 from pytest_onnxcheck import progress
+from pytest_onnxcheck.descendants import end_marked
 from pytest_onnxcheck.errors import (
     CheckpointError,
     ExportError,
@@ -20,7 +22,7 @@ from pytest_onnxcheck.errors import (
     StageError,
 )
 from pytest_onnxcheck.plugin.benchmarks import add_entries
-from pytest_onnxcheck.plugin.limits import Death, Limits
+from pytest_onnxcheck.plugin.limits import Death, Limits, limits_of
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH
 from pytest_onnxcheck.plugin.resume import RESUME
 from pytest_onnxcheck.plugin.settings import SETTINGS
@@ -34,6 +36,8 @@ __all__ = ["Isolation"]
 
 #: how often the process of a model may end before the model is given up
 _DEATHS = 3
+#: by which what a killed server has left is found
+_MARK = "ONNXCHECK_SERVER"
 #: seconds that the server has to end when the session does
 _END = 15.0
 
@@ -52,21 +56,14 @@ class Isolation:
         self._config = config
         self._settings = config.stash[SETTINGS]
         self._server: Child | None = None
+        #: what `_MARK` is in the environment of all that comes from the server
+        self._mark = str(uuid.uuid4())
         #: why the server does not start; it is not tried again
         self._broken = ""
         #: node of a model -> the stages that ended its process, and the check that each failed
         self._refused: dict[pytest.Collector, list[dict[str, Any]]] = {}
         #: node of a model -> the checks in which its process ended
         self._deaths: dict[pytest.Collector, list[str]] = {}
-        settings = self._settings
-        if sys.platform != "linux":
-            given = {
-                "isolate": settings.isolate,
-                "timeout": settings.timeout,
-                "memory": settings.memory_mb,
-            }
-            for name in [name for name, value in given.items() if value]:
-                raise pytest.UsageError(f"--onnxcheck-{name} needs Linux")
 
     def pytest_report_collectionfinish(self, items: list[pytest.Item]) -> str | None:
         """Says that a debugger keeps models in this process."""
@@ -122,16 +119,7 @@ class Isolation:
         """What a check is held to in a process of its own; None for one in this process."""
         if not hasattr(item, "fail_elsewhere"):  # only our items have it; nothing is imported
             return None
-        model = cast("CheckItem", item).model
-        given = any(variant.file is not None for variant in model.variants)
-        settings = self._settings
-        seconds = {} if settings.timeout is None else {"*": settings.timeout}
-        seconds |= model.timeout
-        memory = settings.memory_mb if model.memory_mb is None else model.memory_mb
-        wanted = settings.isolate or given or bool(seconds) or memory is not None
-        if sys.platform != "linux" or not (wanted if model.isolate is None else model.isolate):
-            return None
-        return Limits(seconds, None if memory is None else round(memory * 1e6))
+        return limits_of(cast("CheckItem", item).model, self._settings)
 
     def _run(self, item: CheckItem, following: pytest.Item | None, limits: Limits) -> None:
         request = {
@@ -162,7 +150,7 @@ class Isolation:
                 elif "done" in message:
                     break
         except NoAnswerError as error:
-            self._server = None
+            self._lost()
             if not heard:
                 self._broken = item.nodeid
             text = f"the process that starts those of isolated models {error}"
@@ -174,7 +162,7 @@ class Isolation:
         """The server; another one where it was ended from outside."""
         if self._server is not None and not self._server.alive:
             self._server.close()
-            self._server = None
+            self._lost()
         if self._server is None:
             config = self._config
             self._server = Child(
@@ -183,6 +171,7 @@ class Isolation:
                 folder=config.invocation_params.dir,
                 silent=config.getoption("capture") != "no",
                 patience=_END,  # in which it ends all that came from it
+                environ={_MARK: self._mark},
             )
             self._server.send(
                 {
@@ -209,7 +198,12 @@ class Isolation:
                 text = f"the model left processes behind, which were ended: {message['ended']}"
                 self._warn(text, "UserWarning", path, (line or 0) + 1, item.nodeid, None)
         except NoAnswerError:
-            self._server = None
+            self._lost()
+
+    def _lost(self) -> None:
+        """Ends what a server has left that ended before it could do so."""
+        self._server = None
+        end_marked(f"{_MARK}={self._mark}")
 
     def _replay(self, item: pytest.Item, written: Mapping[str, Any]) -> None:
         report = self._config.hook.pytest_report_from_serializable(

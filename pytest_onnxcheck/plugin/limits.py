@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.machine import total_memory
 from pytest_onnxcheck.progress import Stage
 
-__all__ = ["Clock", "Death", "Limits"]
+if TYPE_CHECKING:
+    from pytest_onnxcheck.manifest import Model
+    from pytest_onnxcheck.plugin.settings import Settings
+
+__all__ = ["Clock", "Death", "Limits", "limits_of"]
+
+#: what a file that the gate did not build is held to where nothing else is said: seconds that a
+#: stage may take besides what the manifest and the command line ask for, and the share of the
+#: machine's memory that the processes of all workers may hold
+_GIVEN_SECONDS, _GIVEN_MEMORY = 600.0, 0.5
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,27 @@ class Limits:
     def of(self, stage: str) -> float:
         """How long a stage may take; infinity where nothing limits it."""
         return self.seconds.get(stage, self.seconds.get("*", math.inf))
+
+
+def limits_of(model: Model, settings: Settings) -> Limits | None:
+    """What a model is held to in a process of its own; None for one in pytest's process."""
+    if sys.platform != "linux" or model.isolate is False:
+        return None
+    seconds: dict[str, float] = {}
+    memory = None
+    if any(variant.file is not None for variant in model.variants):
+        seconds["*"] = _GIVEN_SECONDS + model.probe_seconds + settings.search_seconds
+        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+        memory = round(_GIVEN_MEMORY * total_memory() / workers)
+    if settings.timeout is not None:
+        seconds["*"] = settings.timeout
+    seconds |= model.timeout
+    memory_mb = settings.memory_mb if model.memory_mb is None else model.memory_mb
+    if memory_mb is not None:
+        memory = round(memory_mb * 1e6)
+    if settings.isolate or model.isolate or seconds or memory is not None:
+        return Limits(seconds, memory)
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,8 +35,9 @@ from pytest_onnxcheck.progress import Stage
 
 __all__ = ["Supervisor"]
 
-#: seconds between two looks at the memory
-_LOOK = 0.05
+#: seconds between two looks at the memory, and what they may take of a processor: each reads of
+#: every process of the machine, and where there are many, fewer are taken
+_LOOK, _LOOK_SHARE = 0.05, 0.05
 #: seconds that a child has to say where it is, and to end when its checks are done
 _SAY, _END = 0.5, 10.0
 #: the signal on which a child writes where it is
@@ -182,17 +183,22 @@ class Supervisor:
         clock = Clock(limits)
         with suppress(BrokenPipeError):
             os.write(child.requests, line + b"\n")
+        look = 0.0  # when to
         while True:
-            look = math.inf if limits.memory is None else _LOOK
-            said, gone = self._wait(child, min(clock.left, look))
+            until_look = math.inf if limits.memory is None else look - time.monotonic()
+            said, gone = self._wait(child, min(clock.left, until_look))
             if any(self._heard(each, clock) for each in said):
                 return
             if gone:
                 return self._died(child, clock, ended(self._code(child)))
             if clock.left <= 0:
                 return self._died(child, clock, "time")
-            if limits.memory is not None and (held := memory(descendants())) > limits.memory:
-                return self._died(child, clock, "memory", held)
+            if limits.memory is not None and time.monotonic() >= look:
+                before = time.process_time()
+                if (held := memory(descendants())) > limits.memory:
+                    return self._died(child, clock, "memory", held)
+                took = time.process_time() - before
+                look = time.monotonic() + max(_LOOK, took / _LOOK_SHARE)
 
     def _wait(self, child: _Child, seconds: float) -> tuple[list[bytes], bool]:
         """What a child says within some time, and whether it has ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from importlib.util import find_spec
 
 import pytest
@@ -32,6 +33,8 @@ def refuse(config: pytest.Config, settings: Settings) -> None:
         )
     if settings.ahead and not hasattr(signal, "SIGSTOP"):
         raise pytest.UsageError("--onnxcheck-ahead needs Linux or macOS, where processes can pause")
+    if sys.platform != "linux":
+        _refuse_limits(settings)
     given = config.args_source is pytest.Config.ArgsSource.ARGS
     if settings.enabled and not given and not settings.manifest.is_file():
         raise pytest.UsageError(
@@ -40,6 +43,18 @@ def refuse(config: pytest.Config, settings: Settings) -> None:
             "rootdir; if it is not the one you mean, write every path option with '=' (pytest "
             "takes a bare path to an existing file for a hint where the rootdir is)"
         )
+
+
+def _refuse_limits(settings: Settings) -> None:
+    """What runs in pytest's process cannot be ended."""
+    limits = {
+        "isolate": settings.isolate,
+        "timeout": settings.timeout,
+        "memory": settings.memory_mb,
+    }
+    for name, value in limits.items():
+        if value:
+            raise pytest.UsageError(f"--onnxcheck-{name} needs Linux")
 
 
 def _refuse_two_manifests(config: pytest.Config, settings: Settings) -> None:

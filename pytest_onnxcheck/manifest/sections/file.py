@@ -165,12 +165,12 @@ class Defaults(Section):
         None,
         description="Seconds that each stage of a check may take; or a table by stage, by the "
         'words of the record (`exporting`, `comparing`, `"opening a session"`), with `"*"` for '
-        "every other. A model adds to `[defaults]`.",
+        "every other. A model adds to `[defaults]`. Default: 600 for one with `onnx`, else any.",
     )
     memory_mb: Positive | None = Field(
         None,
         description="MB (10^6 bytes) that the processes of the model may hold; what its libraries "
-        "take counts, about 250.",
+        "take counts, about 280. Default: half of the machine's for one with `onnx`, else any.",
     )
     marks: Strings | None = Field(
         None, description="pytest markers put on every check of the model."
