@@ -66,12 +66,20 @@ def not_found(path: Path) -> str:
     return f"not found: {path}" + (f" (did you mean {close[0]!r}?)" if close else "")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it; makes its folder."""
+def write_atomically(path: Path, text: str | Iterable[str]) -> None:
+    """Writes a text file, whole or in pieces, under a temporary name; then renames it.
+
+    Makes its folder. Where a piece fails, the file that is there is left as it is.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines([text] if isinstance(text, str) else text)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def flush(path: Path) -> None:

@@ -52,7 +52,7 @@ from nets import mlp
 
 def net():
     if sys.argv[0].endswith("ahead.py"):
-        Path("child").write_text(str(os.getpid()))
+        Path(f"child.{{os.getpid()}}").touch()
         {inside}
     return mlp()
 """
@@ -66,16 +66,19 @@ def run(project: Project, *args: str) -> dict[str, str]:
 
 
 def test_what_a_child_builds_is_what_the_checks_build(project: Project):
-    project.manifest(mlps("net", "other", "third"), 'precisions = ["fp32", "int8-static"]')
+    bad = mlps("bad").replace("nets.py:mlp", "nets.py:no")
+    project.manifest(mlps("net", "other", "third") + bad, 'precisions = ["fp32", "int8-static"]')
     outcomes, hashes = run(project), project.hashes()
     waiting = CONFTEST.format(done="[*Path('built1').glob('third/*-fp32/*/build.json')]")
     (project.path / "conftest.py").write_text(waiting)
     assert run(project, "--onnxcheck-ahead=1") == outcomes
     assert project.hashes() == hashes
+    failed = [name for name, outcome in outcomes.items() if outcome == "failed"]
+    assert failed == ["bad::torchscript-op17-fp32::test_export"]
     cached = {
         check["model"]: check["measurement"]["cached"]
         for check in project.record["checks"]
-        if check["check"] == "export" and check["precision"] == "fp32"
+        if check["check"] == "export" and check["precision"] == "fp32" and "measurement" in check
     }
     assert (cached["net"], cached["third"]) == (False, True)
 
@@ -83,22 +86,11 @@ def test_what_a_child_builds_is_what_the_checks_build(project: Project):
 def test_a_child_that_dies_is_nobodys_failure(project: Project):
     project.manifest(mlps("net", "other").replace("nets.py:mlp", "odd.py:net"))
     (project.path / "odd.py").write_text(NETS.format(inside="os.abort()"))
-    (project.path / "conftest.py").write_text(CONFTEST.format(done="Path('child').exists()"))
+    (project.path / "conftest.py").write_text(CONFTEST.format(done="[*Path().glob('child.*')]"))
     outcomes = run(project, "--onnxcheck-ahead=1")
-    assert (project.path / "child").exists()
+    assert children(project.path)
     assert set(outcomes.values()) == {"passed", "skipped"}
     assert project.record["exitstatus"] == 0
-
-
-def test_a_model_that_cannot_be_exported_fails_as_without(project: Project):
-    project.manifest(mlps("net", "other") + mlps("bad").replace("nets.py:mlp", "nets.py:no"))
-    without = run(project)
-    waiting = CONFTEST.format(done="[*Path('built1').glob('other/*/*/build.json')]")
-    (project.path / "conftest.py").write_text(waiting)
-    assert run(project, "--onnxcheck-ahead=2") == without
-    assert [name for name, outcome in without.items() if outcome == "failed"] == [
-        "bad::torchscript-op17-fp32::test_export"
-    ]
 
 
 def test_under_xdist_there_are_none(project: Project):
@@ -114,20 +106,25 @@ def test_under_xdist_there_are_none(project: Project):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone ends children with their parent")
-@pytest.mark.parametrize("stopped", [False, True])
-def test_a_child_ends_with_a_run_that_is_killed(project: Project, stopped: bool):
-    project.manifest(mlps("net", "other").replace("nets.py:mlp", "odd.py:net"))
+def test_children_end_with_a_run_that_is_killed_also_those_that_are_stopped(project: Project):
+    project.manifest(mlps("net", "other", "third").replace("nets.py:mlp", "odd.py:net"))
     (project.path / "odd.py").write_text(NETS.format(inside="time.sleep(600)"))
     (project.path / "conftest.py").write_text(CONFTEST.format(done="False"))
-    command = [sys.executable, "-m", "pytest", "--onnxcheck", "--onnxcheck-ahead=1", *LEAN]
+    command = [sys.executable, "-m", "pytest", "--onnxcheck", "--onnxcheck-ahead=2", *LEAN]
     with subprocess.Popen(command, cwd=project.path, stdout=subprocess.DEVNULL) as process:
         try:
-            child = int(wait(lambda: text(project.path / "child")))
-            if stopped:
-                os.kill(child, signal.SIGSTOP)
+            assert wait(lambda: len(children(project.path)) == 2)
+            stopped, other = children(project.path)
+            os.kill(stopped, signal.SIGSTOP)
         finally:
             process.kill()
-    assert wait(lambda: state(child) in ("", "Z"))
+    assert wait(lambda: state(stopped) in ("", "Z"))
+    assert wait(lambda: state(other) in ("", "Z"))
+
+
+def children(folder: Path) -> list[int]:
+    """The processes that have said that they are at a model."""
+    return [int(path.suffix[1:]) for path in folder.glob("child.*")]
 
 
 def wait(found):
@@ -136,10 +133,6 @@ def wait(found):
     while not (it := found()) and time.monotonic() < until:
         time.sleep(0.02)
     return it
-
-
-def text(path: Path) -> str:
-    return path.read_text() if path.exists() else ""
 
 
 def state(pid: int) -> str:
@@ -190,12 +183,18 @@ def test_children_are_stopped_while_something_is_timed(busy, hook, item, during)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux alone isolates")
-def test_a_model_that_is_isolated_is_left_to_its_own_process(project: Project):
-    project.manifest(mlps("net", "other").replace("nets.py:mlp", "odd.py:net"))
-    (project.path / "odd.py").write_text(NETS.format(inside="pass"))
-    outcomes = run(project, "--onnxcheck-ahead=1", "--onnxcheck-isolate", "-k", "structure")
-    assert set(outcomes.values()) == {"passed"}
-    assert not (project.path / "child").exists()
+@pytest.mark.parametrize(("args", "children"), [((), 1), (("--onnxcheck-isolate",), 0)])
+def test_a_model_that_is_isolated_is_left_to_its_own_process(project: Project, args, children):
+    project.manifest(mlps("net", "other"))
+    (project.path / "conftest.py").write_text(
+        "import pytest\n\n\n"
+        "@pytest.hookimpl(trylast=True)\n"
+        "def pytest_collection_finish(session):\n"
+        "    ahead = session.config.pluginmanager.get_plugin('onnxcheck-ahead')\n"
+        "    pytest.exit(f'{len(ahead._threads)} children', 0)\n"
+    )
+    result = project.pytest("--onnxcheck", "--onnxcheck-ahead=1", *args)
+    result.stdout.fnmatch_lines(f"*Exit: {children} children*")
 
 
 def test_a_model_that_a_child_is_at_is_waited_for_before_it_is_timed():

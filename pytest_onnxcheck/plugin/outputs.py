@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -46,6 +47,23 @@ class Outputs:
         settings = self._settings
         paths = (settings.json, settings.html, settings.codequality)
         return settings.wanted and (any(paths) or self._summary is not None or self._annotates)
+
+    @property
+    def record_alone(self) -> bool:
+        """Whether only the record is to be written, and no hook of the project changes it."""
+        settings = self._settings
+        others = any((settings.html, settings.codequality, self._summary, self._annotates))
+        return not others and not self._config.hook.pytest_onnxcheck_update_record.get_hookimpls()
+
+    def write_record(self, record: Record) -> None:
+        """Writes the record check by check: that of hundreds of models would fill memory."""
+        from pytest_onnxcheck.record.record import write as write_record
+
+        if self._settings.json is not None:
+            checks = (entry.to_json() for entry in record.checks)
+            head = dataclasses.replace(record, checks=()).to_json()
+            write_record({**head, "checks": checks}, self._settings.json)
+            self.told.append((f"record: {self._settings.json}", False))
 
     def write(self, record: Record) -> dict[str, Any]:
         """Writes what is asked for, from the record as the project's hook leaves it; gives that."""

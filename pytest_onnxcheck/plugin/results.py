@@ -44,13 +44,21 @@ class Results:
         self.outputs = Outputs(config)
         self.releases = Releases(config)
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Keeps what a check found."""
+        """Takes what a check found from its report, which pytest keeps to the end.
+
+        A worker has sent it by then.
+        """
         written = getattr(report, "onnxcheck", None)
         if written is not None:
+            del report.onnxcheck  # type: ignore[attr-defined]
+            if hasattr(self.config, "workerinput"):
+                return
             from pytest_onnxcheck.record.entry import Entry
+            from pytest_onnxcheck.record.kept import Kept
 
-            self.entries.append(Entry.from_json(written))
+            self.entries.append(Kept.of(Entry.from_json(written)))
             self.cache |= dict.fromkeys(getattr(report, "onnxcheck_cache", ()))
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
@@ -82,7 +90,11 @@ class Results:
             self.outputs.wanted or self.releases.wanted
         ):  # the ini's must outlive a run of other tests
             return
-        written = self.outputs.write(self._record(exitstatus))
+        record = self._record(exitstatus)
+        if self.outputs.record_alone and not self.releases.wanted:
+            self.outputs.write_record(record)
+            return
+        written = self.outputs.write(record)
         if self.releases.wanted and not self.releases.make(written, exitstatus) and not exitstatus:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-__all__ = ["as_json", "as_line", "read"]
+__all__ = ["as_json", "as_line", "pieces", "read"]
 
 T = TypeVar("T")
 
@@ -33,6 +34,36 @@ def as_json(value: object) -> str:
 def as_line(value: object) -> bytes:
     """The same as one line, with its end, in UTF-8."""
     return json.dumps(_plain(value), allow_nan=False).encode() + b"\n"
+
+
+def pieces(value: Mapping[str, object]) -> Iterator[str]:
+    """What `as_json` gives of a dict, piece by piece, so that it need not be in memory whole.
+
+    Args:
+        value: As for `as_json`; an iterator in place of a list is only asked for what comes next.
+
+    Raises:
+        TypeError: It holds something else.
+    """
+    before = "{"
+    for key, each in value.items():
+        yield f"{before}\n {json.dumps(str(key))}: "
+        yield from _listed(each) if isinstance(each, Iterator) else [_indented(each, 1)]
+        before = ","
+    yield "\n}\n"
+
+
+def _listed(values: Iterator[object]) -> Iterator[str]:
+    before = "["
+    for each in values:
+        yield f"{before}\n  {_indented(each, 2)}"
+        before = ","
+    yield "[]" if before == "[" else "\n ]"
+
+
+def _indented(value: object, by: int) -> str:
+    # in JSON a line's end is never part of a text
+    return as_json(value)[:-1].replace("\n", "\n" + " " * by)
 
 
 def read(kind: type[T], value: object) -> T:

@@ -17,7 +17,7 @@ from pytest_onnxcheck.errors import RecordError
 from pytest_onnxcheck.files import file_sha256, write_atomically
 from pytest_onnxcheck.machine import cpu_name
 from pytest_onnxcheck.manifest import load_manifest
-from pytest_onnxcheck.record.encoding import as_json, read
+from pytest_onnxcheck.record.encoding import pieces, read
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.journal import assembled
 from pytest_onnxcheck.record.origin import Job, Source, command_line, job, source
@@ -231,10 +231,12 @@ def make(
 def write(record: Mapping[str, Any], path: Path) -> None:
     """Writes a record, as `to_json` gives it and projects may change it; makes its folder.
 
+    Its checks may also be an iterator.
+
     Raises:
         TypeError: It holds what JSON cannot hold. The file that is there is left as it is.
     """
-    write_atomically(path, as_json(record))
+    write_atomically(path, pieces(record))
 
 
 def load(path: Path) -> Record:

@@ -108,7 +108,8 @@ class Row:
 
     def measured(self, kind: type[M]) -> list[M]:
         """What one kind of check measured; checks that measured nothing are left out."""
-        return [entry.measurement for entry in self.entries if isinstance(entry.measurement, kind)]
+        found = (entry.measurement for entry in self.entries)
+        return [measured for measured in found if isinstance(measured, kind)]
 
     def state(self, check: str | None = None) -> str:
         """The worst outcome of one check, or of all; a dash when there is none."""

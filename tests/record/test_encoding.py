@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_onnxcheck.record.encoding import as_json, read
+from pytest_onnxcheck.record.encoding import as_json, pieces, read
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,19 @@ def test_keys_without_a_field_are_left_out():
 def test_what_is_wrong_is_told_with_its_place(value: object, text: str):
     with pytest.raises(ValueError, match=f"^{text}"):
         read(Whole, value)
+
+
+@pytest.mark.parametrize(
+    "checks", [[], [{}], [{"a": [math.nan, {"b": ()}]}, {"c": "two\nlines"}, 1]]
+)
+def test_pieces_are_the_whole(checks: list[object]):
+    whole = {"format": 1, "checks": checks, "history": ["x"], "job": {"none": {}}}
+    assert "".join(pieces(whole)) == as_json(whole)
+    assert "".join(pieces({**whole, "checks": iter(checks)})) == as_json(whole)
+
+
+def test_pieces_are_asked_for_one_by_one():
+    checks = ({"number": number} for number in range(3))
+    written = pieces({"checks": checks})
+    assert [next(written), next(written)] == ['{\n "checks": ', '[\n  {\n   "number": 0\n  }']
+    assert next(checks) == {"number": 1}
