@@ -79,7 +79,7 @@ def test_what_is_no_float_at_all_is_not_what_half_declares(make):
 def test_a_model_too_large_for_one_file_is_converted_alike(
     project, make, monkeypatch, tmp_path, precision
 ):
-    models, builds = project
+    _, builds = project
     made = make("block-dynamo", precision)
     reference = builds.reference(made.reference.model)
     calibration = builds.calibration(reference) if made.variant.traits.calibrated else None
