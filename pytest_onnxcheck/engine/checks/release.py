@@ -53,20 +53,23 @@ def measure(
 
     model = onnx.load(stripped.path, load_external_data=False)
     removed = strip(onnx.load(artefact.path, load_external_data=False))
-    before, after = open_session(artefact, target), open_session(stripped, target)
     cases = declared_cases(reference)
+    session = open_session(artefact, target)
+    before = [session.run(case.inputs) for case in cases]
+    del session  # it holds the weights
+    session = open_session(stripped, target)
     differing: list[str] = []
-    for case in cases:
-        outputs = zip(before.outputs, before.run(case.inputs), after.run(case.inputs), strict=True)
+    for case, outputs in zip(cases, before, strict=True):
+        compared = zip(session.outputs, outputs, session.run(case.inputs), strict=True)
         differing += [
             f"{case.name}: output {name!r}: {text}"
-            for name, one, other in outputs
+            for name, one, other in compared
             if (text := _difference(one, other))
         ]
     opsets = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     return ReleaseMeasurement(
         target=target.name,
-        provider=after.provider,
+        provider=session.provider,
         file=check_file(stripped),
         artefact_sha256=artefact.sha256,
         removed=removed,

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.artefacts import writing
 from pytest_onnxcheck.engine.artefacts.artefact import Notes
 from pytest_onnxcheck.engine.convert.failures import cause, graph_excerpt, root_of, users_line
 from pytest_onnxcheck.engine.convert.translations import (
@@ -34,13 +35,10 @@ from pytest_onnxcheck.wording import one_line
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MAX_INLINE_BYTES", "export", "relocated"]
+__all__ = ["export", "relocated"]
 
 #: where Python's own modules lie
 _PYTHON = f"{sysconfig.get_path('stdlib')}/"
-
-#: protobuf refuses files above 2^31 bytes; room is left for the graph itself
-MAX_INLINE_BYTES = 2**31 - 2**24
 
 
 def export(reference: Reference, variant: Variant, path: Path, *, half: bool = False) -> Notes:
@@ -122,7 +120,7 @@ def _dynamo(
     for node in program.model.graph.all_nodes():
         for key, text in node.metadata_props.items():
             node.metadata_props[key] = relocated(text, reference.model.root)
-    program.save(str(path), external_data=_parameter_bytes(module) > MAX_INLINE_BYTES)
+    program.save(str(path), external_data=_parameter_bytes(module) > writing.MAX_INLINE_BYTES)
 
 
 def relocated(note: str, root: Path) -> str:
@@ -184,7 +182,7 @@ def _torchscript(
             output_names=list(reference.model.outputs),
             opset_version=variant.opset,
             dynamic_axes=axes,
-            external_data=_parameter_bytes(module) > MAX_INLINE_BYTES,
+            external_data=_parameter_bytes(module) > writing.MAX_INLINE_BYTES,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pytest_onnxcheck.engine.artefacts.writing import save
 from pytest_onnxcheck.engine.convert.prepare import (
     AS_PREPARED,
     check_operators,
@@ -51,4 +52,5 @@ def to_int4_weight(
         op_types_to_quantize=options.operators or INT4_OPERATORS,
     )
     quantizer.process()
-    quantizer.model.save_model_to_file(path)
+    quantizer.model.topological_sort()
+    save(quantizer.model.model, path)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.artefacts.writing import is_large
 from pytest_onnxcheck.engine.convert.prepare import (
     AS_PREPARED,
     OptionError,
@@ -55,6 +56,7 @@ def to_int8_dynamic(
     Raises:
         OptionError: An option does not fit the graph.
     """
+    import onnx
     from onnxruntime.quantization import quantize_dynamic
     from onnxruntime.quantization.registry import IntegerOpsRegistry
 
@@ -71,6 +73,7 @@ def to_int8_dynamic(
             reduce_range=options.reduce_range,
             weight_type=_quant_type(options.weight_type),
             nodes_to_exclude=excluded(options, graph, AS_PREPARED.format(source)),
+            use_external_data_format=is_large(onnx.load(file, load_external_data=False)),
         )
 
 
@@ -94,6 +97,7 @@ def to_int8_static(
     Raises:
         OptionError: An option does not fit the graph or the data.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, quantize_static
     from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
@@ -123,6 +127,7 @@ def to_int8_static(
             activation_type=_quant_type(options.activation_type),
             weight_type=_quant_type(options.weight_type),
             nodes_to_exclude=in_float,
+            use_external_data_format=is_large(onnx.load(file, load_external_data=False)),
             extra_options=extra,
         )
 
@@ -167,6 +172,7 @@ def _entropy_ranges(
     Raises:
         OptionError: A value is not finite.
     """
+    import onnx
     from onnxruntime.quantization import CalibrationMethod, create_calibrator
     from onnxruntime.quantization.calibrate import HistogramCollector
 
@@ -175,6 +181,7 @@ def _entropy_ranges(
         operators,
         augmented_model_path=str(file.with_name("augmented.onnx")),
         calibrate_method=CalibrationMethod.Entropy,
+        use_external_data_format=is_large(onnx.load(file, load_external_data=False)),
         extra_options={"num_bins": _BINS},
     )
     wanted = _touching(graph_of(file), calibrator.tensors_to_calibrate, operators, in_float)

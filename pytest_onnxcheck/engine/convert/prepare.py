@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.artefacts.writing import is_large, save
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
@@ -63,25 +64,38 @@ def prepared(
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
         unshared, path = Path(folder) / "unshared.onnx", Path(folder) / "prepared.onnx"
         model = onnx.load(source)
+        large = is_large(model)
         _unshare_initializers(model.graph)
-        onnx.save(model, unshared)
+        save(model, unshared)
+        del model  # of many GB, maybe
         # symbolic shape inference fails on some healthy graphs, and needs sympy
-        optimised = _optimised(unshared, libraries) if libraries else unshared
+        optimised = _optimised(unshared, libraries, large=large) if libraries else unshared
         quant_pre_process(
-            optimised, path, skip_symbolic_shape=True, skip_optimization=bool(libraries)
+            optimised,
+            path,
+            skip_symbolic_shape=True,
+            skip_optimization=bool(libraries),
+            save_as_external_data=large,
+            all_tensors_to_one_file=True,
+            external_data_location="prepared.data",
         )
+        unshared.with_name("unshared.onnx.data").unlink(missing_ok=True)
         model = onnx.load(path)
         if without_gemm:
             ONNXModel(model).replace_gemm_with_matmul()
         drop_shapes_of_initializers(model.graph)
-        onnx.save(model, path)
+        path.with_name("prepared.data").unlink(missing_ok=True)
+        save(model, path)
+        del model
         yield path
 
 
-def _optimised(source: Path, libraries: tuple[str, ...]) -> Path:
+def _optimised(source: Path, libraries: tuple[str, ...], *, large: bool) -> Path:
     """The file as `quant_pre_process` optimises it, by a session that knows the operators."""
     path = source.with_name("optimised.onnx")
     options = {"graph_optimization_level": "basic", "optimized_model_filepath": str(path)}
+    if large:
+        options["session.optimized_model_external_initializers_file_name"] = f"{path.name}.data"
     open_handle(str(source), **{**cpu_opening(libraries), "session_options": options})
     return path
 

@@ -12,8 +12,8 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from pytest_onnxcheck.engine.artefacts.artefact import Notes, artefact_files
-from pytest_onnxcheck.engine.convert.export import MAX_INLINE_BYTES, export
+from pytest_onnxcheck.engine.artefacts.artefact import Notes
+from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.convert.int4 import INT4_OPERATORS, to_int4_weight
 from pytest_onnxcheck.engine.convert.int8 import (
     DYNAMIC_OPERATORS,
@@ -83,14 +83,6 @@ def _convert(
 ) -> None:
     import_onnxruntime()
     name = f"{reference.model.name}: {variant.precision}"
-    size = sum(file.stat().st_size for file in artefact_files(source))
-    if size > MAX_INLINE_BYTES:
-        raise QuantizeError(
-            f"{name}: the fp32 artefact has {size / 1e9:.2f} GB, and more than "
-            f"{MAX_INLINE_BYTES / 1e9:.2f} GB cannot be converted: ONNX Runtime's tools hold a "
-            "model in one protobuf message. Of precisions other than fp32, `half` is exported "
-            "and can be larger; a file converted elsewhere can be given with key `onnx`"
-        )
     try:
         with quiet(logging.WARNING):
             _converter(reference, variant, calibration)(source, path, _filled(variant))

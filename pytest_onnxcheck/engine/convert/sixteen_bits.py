@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.artefacts.writing import load_inferred, save
 from pytest_onnxcheck.engine.convert.prepare import (
     OptionError,
     drop_shapes_of_initializers,
@@ -29,9 +30,7 @@ def to_float16(source: Path, path: Path, options: Quantization, *, own: bool) ->
     Raises:
         OptionError: An option does not fit the graph.
     """
-    import onnx
-
-    model = onnx.load(source)
+    model = load_inferred(source)
     blocked = [*known_operators(options, model.graph, own=own), *custom_operators(model.graph)]
     _save_sorted(_float16(model, source, options, blocked), path)
 
@@ -48,6 +47,7 @@ def _float16(
         keep_io_types=options.keep_io_types,
         op_block_list=[*DEFAULT_OP_BLOCK_LIST, *blocked],
         node_block_list=excluded(options, model.graph, str(source)),
+        disable_shape_infer=True,
     )
     _drop_repeated_casts(converted.graph)
     return converted
@@ -77,7 +77,7 @@ def to_bfloat16(source: Path, path: Path, options: Quantization, *, own: bool) -
     """
     import onnx
 
-    model = onnx.shape_inference.infer_shapes(onnx.load(source))
+    model = load_inferred(source)
     blocked = [*known_operators(options, model.graph, own=own), *custom_operators(model.graph)]
     unknown = _without_bfloat16(model)
     original = onnx.ModelProto()
@@ -164,11 +164,10 @@ def _store_as_bfloat16(graph: onnx.GraphProto, operators: set[str], options: Qua
 
 
 def _save_sorted(model: onnx.ModelProto, path: Path) -> None:
-    import onnx
     import onnx_ir
     from onnx_ir.passes.common import TopologicalSortPass
 
     drop_shapes_of_initializers(model.graph)  # some of them keep the type they had
     # the converter appends the casts of the inputs behind the nodes that read them
     ordered = TopologicalSortPass()(onnx_ir.from_proto(model)).model
-    onnx.save(onnx_ir.to_proto(ordered), path)
+    save(onnx_ir.to_proto(ordered), path)

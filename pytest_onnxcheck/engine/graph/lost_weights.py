@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.engine.graph.walk import constants
+from pytest_onnxcheck.engine.graph.walk import constants, loaded_constants
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def lost_weights(
         if tensor.data_type == onnx.TensorProto.FLOAT16
     }
     clipped, vanished = [], []
-    for name, tensor in constants(onnx.load(float_path).graph):
+    for name, tensor in loaded_constants(float_path):
         converted = PRECISIONS[precision].casts_module or name in stored
         if tensor.data_type != onnx.TensorProto.FLOAT or not converted:
             continue
@@ -94,7 +94,7 @@ def small_constants(path: Path, float_path: Path) -> tuple[str, ...]:
     import onnx
 
     small = []
-    for name, tensor in constants(onnx.load(float_path).graph):
+    for name, tensor in loaded_constants(float_path):
         if tensor.data_type == onnx.TensorProto.FLOAT:
             values = onnx.numpy_helper.to_array(tensor).reshape(-1)
             if values.size:
@@ -105,7 +105,7 @@ def small_constants(path: Path, float_path: Path) -> tuple[str, ...]:
         return ()
     stored = {
         name: onnx.numpy_helper.to_array(tensor).reshape(-1)
-        for name, tensor in constants(onnx.load(path).graph)
+        for name, tensor in loaded_constants(path)
         if tensor.data_type == onnx.TensorProto.FLOAT16
     }
     found = []

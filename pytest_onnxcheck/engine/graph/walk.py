@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __all__ = [
     "constants",
     "dynamo_note",
     "graphs",
+    "loaded_constants",
     "nodes_of",
     "reached",
     "reads",
@@ -94,6 +96,21 @@ def constants(graph: onnx.GraphProto) -> Iterator[tuple[str, onnx.TensorProto]]:
         for node in inner.node:
             if node.op_type == "Constant":
                 yield from ((node.output[0], e.t) for e in node.attribute if e.name == "value")
+
+
+def loaded_constants(path: Path) -> Iterator[tuple[str, onnx.TensorProto]]:
+    """The constants of a file, with their values; external data is read one tensor at a time."""
+    import onnx
+
+    for name, tensor in constants(onnx.load(path, load_external_data=False).graph):
+        if onnx.external_data_helper.uses_external_data(tensor):
+            loaded = onnx.TensorProto()
+            loaded.CopyFrom(tensor)
+            onnx.external_data_helper.load_external_data_for_tensor(loaded, str(path.parent))
+            loaded.data_location = onnx.TensorProto.DEFAULT
+            yield name, loaded
+        else:
+            yield name, tensor
 
 
 def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:

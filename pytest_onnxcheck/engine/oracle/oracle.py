@@ -53,6 +53,9 @@ __all__ = ["Oracle"]
 #: zoo), and the artefacts of all variants
 _RUNS_PER_PROBE = 12
 
+#: a module in float64 is kept for the next run if it has no more bytes than this
+_MOST_KEPT_BYTES = 1 << 30
+
 #: nominal seconds of a run whose operators cannot be counted
 _UNCOUNTED_SECONDS = 0.02
 
@@ -260,14 +263,15 @@ class Oracle:
     def _in_float64(
         self, case: Case, *, fresh: bool
     ) -> tuple[torch.nn.Module, dict[str, torch.Tensor]]:
-        if self._wide is None:
-            self._wide = doubled(self.reference.copy())
+        wide = doubled(self.reference.copy()) if self._wide is None else self._wide
+        if _parameter_bytes(wide) <= _MOST_KEPT_BYTES:
+            self._wide = wide
+            wide = copied(wide, self.reference.model.name) if fresh else wide
         tensors = {
             name: tensor.double() if tensor.is_floating_point() else tensor
             for name, tensor in tensors_of(case.inputs).items()
         }
-        module = copied(self._wide, self.reference.model.name) if fresh else self._wide
-        return module, tensors
+        return wide, tensors
 
     def _widened(self, case: Case) -> contextlib.AbstractContextManager[None]:
         module = self.reference.module
@@ -396,3 +400,7 @@ class Oracle:
             return dataclasses.replace(first, name="another")
         dims = smallest_dims(model)
         return Case("another", fill_inputs(self.reference, dims, "another", 1))
+
+
+def _parameter_bytes(module: torch.nn.Module) -> int:
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))

@@ -227,7 +227,7 @@ class Reference:
 
         for name, tensor in sorted(_tensors(self.module).items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(_bytes(tensor))
+            digest.update(_bytes(tensor).data)
         add(self.module)
         for child in self.module.modules():
             plain = {k: v for k, v in vars(child).items() if isinstance(v, _PLAIN)}
@@ -248,7 +248,7 @@ def _tensors(module: torch.nn.Module) -> dict[str, torch.Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
+def _bytes(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
     import torch
 
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()

@@ -110,18 +110,28 @@ def underflowed(
 
 
 def _in_float32(path: Path) -> onnx.ModelProto:
-    """A float16 artefact that computes in float32, with the same weights."""
+    """A float16 artefact that computes in float32, with the same weights.
+
+    External data stays where it is: a cast stands behind it.
+    """
     import numpy as np
     import onnx
 
     half, single = onnx.TensorProto.FLOAT16, onnx.TensorProto.FLOAT
-    model = onnx.load(path)
+    model = onnx.load(path, load_external_data=False)
     del model.graph.value_info[:]
     nodes = list(nodes_of(model.graph))
     tensors = [*model.graph.initializer]
     tensors += [entry.t for node in nodes for entry in node.attribute if entry.HasField("t")]
+    casts = []
     for tensor in tensors:
-        if tensor.data_type == half:
+        if tensor.data_type != half:
+            continue
+        if onnx.external_data_helper.uses_external_data(tensor):
+            stored, name = f"{tensor.name}.float16", tensor.name
+            tensor.name = stored
+            casts.append(onnx.helper.make_node("Cast", [stored], [name], to=single))
+        else:
             array = onnx.numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
     for value in (*model.graph.input, *model.graph.output):
@@ -131,6 +141,9 @@ def _in_float32(path: Path) -> onnx.ModelProto:
         for attribute in node.attribute:
             if attribute.name in ("to", "dtype") and attribute.i == half:
                 attribute.i = single
+    ordered = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(ordered)
     return model
 
 

@@ -8,10 +8,13 @@ import torch
 from onnx import TensorProto
 
 from pytest_onnxcheck import machine
+from pytest_onnxcheck.engine.artefacts import writing
+from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
+from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.engine.checks.structure import measure as measure_structure
 from pytest_onnxcheck.engine.checks.structure import measure_model
-from pytest_onnxcheck.engine.convert import quantize as quantize_module
+from pytest_onnxcheck.engine.convert.export import export
 from pytest_onnxcheck.engine.convert.quantize import quantize, resolved_options
 from pytest_onnxcheck.engine.inputs.cases import example
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -72,21 +75,35 @@ def test_what_is_no_float_at_all_is_not_what_half_declares(make):
     assert [spec.dtype for spec in measured.expected_outputs] == ["float16"]
 
 
-@pytest.mark.parametrize("precision", ["fp16", "int8-dynamic", "half"])
-def test_what_is_too_large_for_the_tools_is_told(project, make, monkeypatch, tmp_path, precision):
-    models, builds = project
-    size = make("mlp", "fp32").artefact.size_bytes
-    variant = models["mlp"].variant("torchscript", 20, precision)
-    reference = builds.reference(models["mlp"])
-    source = builds.float_artefact(reference, variant).path
-    monkeypatch.setattr(quantize_module, "MAX_INLINE_BYTES", size - 1)
-    if precision == "half":
-        assert quantize(reference, variant, source, tmp_path / "made.onnx")
-        return
-    with pytest.raises(QuantizeError, match=f"mlp: {precision}: the fp32 artefact has 0.00 GB"):
-        quantize(reference, variant, source, tmp_path / "made.onnx")
-    monkeypatch.setattr(quantize_module, "MAX_INLINE_BYTES", size)
-    assert quantize(reference, variant, source, tmp_path / "made.onnx")
+@pytest.mark.parametrize("precision", [*ALLOWED, "bf16"])
+def test_a_model_too_large_for_one_file_is_converted_alike(
+    project, make, monkeypatch, tmp_path, precision
+):
+    _, builds = project
+    made = make("block-dynamo", precision)
+    reference = builds.reference(made.reference.model)
+    calibration = builds.calibration(reference) if made.variant.traits.calibrated else None
+    monkeypatch.setattr(writing, "MAX_INLINE_BYTES", 1 << 10)
+    source, path = tmp_path / "model.onnx", tmp_path / "made" / "model.onnx"
+    path.parent.mkdir()
+    export(reference, made.variant, source)
+    quantize(reference, made.variant, source, path, calibration)
+    assert [file.name for file in data_files(path)] == ["model.onnx.data"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+    assert path.stat().st_size < path.with_name("model.onnx.data").stat().st_size
+    large = dataclasses.replace(Artefact.given(path, precision), notes=made.artefact.notes)
+    checked = check_file(large)
+    assert (checked.checker_error, checked.inference_error, checked.unsorted) == (None, None, False)
+    assert not checked.unread
+    if precision == "bf16":
+        return  # ONNX Runtime has no kernels for it on the CPU
+    inputs = example(reference)
+    for found, expected in zip(
+        open_session(large, CPU).run(inputs),
+        open_session(made.artefact, CPU).run(inputs),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_what_the_tool_says_is_told_in_one_line(make):

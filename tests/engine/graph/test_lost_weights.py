@@ -53,6 +53,18 @@ def test_weights_beyond_the_largest_are_clipped(lost):
     assert found == (("w (2 of 200 elements)",), ())
 
 
+def test_weights_in_external_data_count(tmp_path):
+    for name, kind in {"plain": np.float32, "converted": np.float16}.items():
+        values = np.clip(changed(_3=7e4), -65504, 65504) if name == "converted" else changed(_3=7e4)
+        model = onnx.load(save(tmp_path / f"{name}.onnx", w=values.astype(kind)))
+        path = tmp_path / f"{name}.onnx"
+        onnx.save(
+            model, path, save_as_external_data=True, location=f"{name}.data", size_threshold=0
+        )
+    found = lost_weights(tmp_path / "converted.onnx", tmp_path / "plain.onnx", "fp16")
+    assert found == (("w (1 of 200 elements)",), ())
+
+
 def test_infinity_is_not_clipped(lost):
     assert lost(changed(_3=np.inf, _4=-np.inf, _5=np.nan)) == ((), ())
 

@@ -303,6 +303,24 @@ NARROW = {
 }
 
 
+def test_a_large_module_in_float64_is_made_for_every_run_and_gives_the_same(oracle, monkeypatch):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 4))
+    kept, made = oracle(module), oracle(module)
+    case = kept.declared[0]
+
+    def runs(of):
+        moved = of.perturbed_run(case, "fp32", 1, 1.0, "inputs", wide=True)
+        return [*of.widened_run(case), *moved, *of.widened_run(case)]
+
+    expected = runs(kept)
+    monkeypatch.setattr("pytest_onnxcheck.engine.oracle.oracle._MOST_KEPT_BYTES", 0)
+    for found, array in zip(runs(made), expected, strict=True):
+        np.testing.assert_array_equal(found, array)
+    assert kept._wide is not None
+    assert made._wide is None
+
+
 @pytest.mark.parametrize("kind", NARROW)
 def test_a_model_that_does_not_run_in_float64_says_why(oracle, kind):
     function, problem = NARROW[kind]

@@ -88,3 +88,38 @@ def test_a_module_that_cannot_be_copied_is_told_in_one_sentence():
         "change a module: RuntimeError: one of a kind. Make what cannot be copied in forward, or "
         "give its class a __deepcopy__"
     )
+
+
+def large_net():
+    """A net with parameters large enough to be shared, one of them under two names."""
+    net = nn.Sequential(nn.Linear(1024, 1024), nn.Linear(1024, 1024), nn.Linear(1024, 1024))
+    net[2].weight = net[0].weight
+    return net.eval()
+
+
+def test_a_copy_of_large_parameters_takes_no_memory_and_computes_the_same():
+    net = large_net()
+    x = torch.ones(1, 1024)
+    expected = net(x)
+    copy = copied(net, "net")
+    assert copy[0].weight is not net[0].weight
+    assert copy[2].weight is copy[0].weight
+    assert [parameter.requires_grad for parameter in copy.parameters()] == [True] * 5
+    assert torch.equal(copy(x), expected)
+    assert torch._C._is_cow_tensor(copy[1].weight)  # it still shares its memory
+    copy.double()
+    assert torch.equal(net(x), expected)
+
+
+@pytest.mark.parametrize("written", ["copy", "original"])
+def test_what_is_written_to_one_is_not_seen_in_the_other(written):
+    net = large_net()
+    copy = copied(net, "net")
+    other = copied(net, "net")
+    before = net[1].weight.detach().clone()
+    one, *others = (copy, net, other) if written == "copy" else (net, copy, other)
+    with torch.no_grad():
+        one[1].weight.mul_(2)
+    one[1].weight.data.add_(1)
+    assert torch.equal(one[1].weight, 2 * before + 1)
+    assert all(torch.equal(module[1].weight, before) for module in others)

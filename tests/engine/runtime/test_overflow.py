@@ -48,6 +48,15 @@ def test_values_that_are_mostly_zero_in_float16_are_told_by_name(halved):
     assert list(underflowed(halved(1e-4, 1e4), {"x": small})) == ["shrunk", "positive"]
 
 
+def test_weights_in_external_data_stay_there(halved):
+    path = halved(1e-4, 1e4)
+    model = onnx.load(path)
+    onnx.save(model, path, save_as_external_data=True, location="half.data", size_threshold=0)
+    assert path.with_name("half.data").is_file()
+    small = X * np.float32(1e-4)
+    assert list(underflowed(path, {"x": small})) == ["shrunk", "positive"]
+
+
 def test_a_tail_beside_large_elements_is_no_loss(halved):
     tail = np.full((3, 4), 1e-9, np.float32)
     tail[0, 0] = 1.0
