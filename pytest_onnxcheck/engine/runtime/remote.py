@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, Array]
 
 __all__ = ["Runtime", "Session", "Turns", "Unopened", "opened", "packages_of", "runtime_of"]
+
+
+#: how ONNX Runtime says what it takes at most
+_OPSET = re.compile(r"support for domain ai\.onnx is till opset (\d+)")
+_IR_VERSION = re.compile(r"max supported IR version: (\d+)")
 
 
 class Unopened(Exception):  # noqa: N818 - whether it is a fault is for others to say
@@ -317,6 +323,18 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         ) from error
     except NoAnswerError as error:
         raise Unopened(workers.failure(error)) from error
+
+
+def _advice(said: str) -> str:
+    """What to do about an artefact that is too new; empty where that is not the reason."""
+    older = "or leave the target out for this model"
+    opset = _OPSET.search(said)
+    if opset is not None:
+        return f". Export it with opsets = [{opset[1]}] or lower, {older}"
+    version = _IR_VERSION.search(said)
+    if version is not None:
+        return f". Write the file with IR version {version[1]} (onnx: model.ir_version), {older}"
+    return ""
 
 
 class Turns:
