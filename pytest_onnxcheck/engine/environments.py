@@ -64,6 +64,7 @@ def made(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         with FileLock(folder / f"{key}.lock"):
             if not interpreter_of(home).exists():
                 with stage("making an environment", listed):
