@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import uuid
 import warnings
@@ -171,7 +172,7 @@ class Isolation:
                 folder=config.invocation_params.dir,
                 silent=config.getoption("capture") != "no",
                 patience=_END,  # in which it ends all that came from it
-                environ={_MARK: self._mark},
+                environment={**os.environ, _MARK: self._mark},
             )
             self._server.send(
                 {
