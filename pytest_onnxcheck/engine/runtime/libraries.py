@@ -28,11 +28,14 @@ _OWN = ("ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
 def opening_of(target: Target) -> dict[str, Any]:
-    """What a session on a target is opened with: arguments of `opening.open_handle`.
+    """What a session on a target is opened with: arguments of `worker.open_handle`.
 
     Raises:
         RunError: One of its libraries is not there.
     """
+    if target.elsewhere:  # modules are looked for there
+        own = [str(_at(it)) if is_library_file(it) else it for it in target.libraries]
+        return {**target.opening(), "libraries": own}
     files = library_files(target.libraries)
     return {**target.opening(), "libraries": [str(file) for file in files]}
 
