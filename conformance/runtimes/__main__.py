@@ -165,7 +165,7 @@ def operators(
                 "since": of.since,
                 "inputs": list(of.inputs),
                 "outputs": list(of.outputs),
-                "variadic": of.variadic,
+                "usual_types_only": of.usual_types_only,
                 "keys": list(of.keys),
                 "types": defaultdict(list),
                 "attributes": defaultdict(list),
@@ -185,8 +185,8 @@ def operators(
                 entry[key].pop("", None)
                 if not entry[key] and key != "types":
                     del entry[key]
-            if not entry["variadic"]:
-                del entry["variadic"]
+            if not entry["usual_types_only"]:
+                del entry["usual_types_only"]
     return {name: list(versions.values()) for name, versions in sorted(found.items())}
 
 

@@ -10,7 +10,7 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import onnx
@@ -53,12 +53,13 @@ class Signature:
         domain: Its domain; empty for ai.onnx.
         operator: Its name.
         since: The opset that it begins with.
-        inputs: Type, or parameter of one, of each input; the last is repeated if `variadic`.
+        inputs: Type, or parameter of one, of each input.
         required: How many inputs there must be.
         outputs: Likewise of outputs.
-        variadic: Whether more inputs may follow, of the last one's type.
         keys: Where the types stand that tell one use from another: `i0` is the first input, `o1`
             the second output.
+        usual_types_only: Whether there are so many combinations of types that those of `_USUAL`
+            alone are tried.
     """
 
     domain: str
@@ -67,8 +68,8 @@ class Signature:
     inputs: tuple[str, ...]
     required: int
     outputs: tuple[str, ...]
-    variadic: bool
     keys: tuple[str, ...]
+    usual_types_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,7 @@ def _of(schema: Any, opset: int) -> Iterator[Probe]:
     kept = [[kind for kind in allowed[name] if not _left_out(kind)] for name in at]
     if math.prod(map(len, kept)) > _MANY:
         kept = [[kind for kind in kinds if _USUAL >= set(_elements(kind))] for kinds in kept]
+        signature = replace(signature, usual_types_only=True)
     given: list[tuple[str, ...]] = []
     for types in itertools.product(*kept):
         bound = dict(zip(at, types, strict=True))
@@ -179,7 +181,7 @@ def _signature(schema: Any) -> Signature:
         keys = {"If": ("i0",), "Loop": ("i0", "i1"), "Scan": ()}[schema.name]
         return Signature(
             schema.domain, schema.name, schema.since_version, tuple(inputs), len(keys),
-            tuple(outputs), variadic, keys,
+            tuple(outputs), keys,
         )  # fmt: skip
     required = max(schema.min_input, 1 if inputs and variadic else 0)
     parameters = {parameter.type_param_str for parameter in schema.type_constraints}
@@ -194,7 +196,7 @@ def _signature(schema: Any) -> Signature:
             found.setdefault(parameter.typeStr, f"o{place}")
     return Signature(
         schema.domain, schema.name, schema.since_version, tuple(map(short, inputs)), required,
-        tuple(map(short, outputs)), variadic, tuple(found.values()),
+        tuple(map(short, outputs)), tuple(found.values()),
     )  # fmt: skip
 
 
