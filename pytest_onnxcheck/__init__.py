@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.api.benchmark import benchmark
+    from pytest_onnxcheck.api.compat import compat
     from pytest_onnxcheck.api.export import export_model
     from pytest_onnxcheck.api.inspect import inspect
     from pytest_onnxcheck.api.release import release_model
@@ -45,6 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "export_model": "api.export",
     "benchmark": "api.benchmark",
+    "compat": "api.compat",
     "inspect": "api.inspect",
     "release_model": "api.release",
     "run": "api.run",
@@ -81,6 +83,7 @@ _HOMES = {
 __all__ = [  # noqa: RUF022 - grouped for the reader
     # what the command does, from Python
     "benchmark",
+    "compat",
     "export_model",
     "inspect",
     "release_model",

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.artefacts.contents import LAST_LISTED, Contents, contents
+from pytest_onnxcheck.engine.artefacts.contents import Contents, contents
+from pytest_onnxcheck.engine.graph.runtimes import runtimes
 
-__all__ = ["LAST_LISTED", "Inspection", "inspect"]
+__all__ = ["Inspection", "inspect"]
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,11 @@ class Inspection:
 
     Attributes:
         contents: All of it.
+        newest_onnxruntime: The newest that the table of releases has.
     """
 
     contents: Contents
+    newest_onnxruntime: str
 
     def to_json(self, *, graph: bool = False) -> dict[str, Any]:
         """The same as JSON has it.
@@ -40,4 +43,4 @@ def inspect(path: Path | str) -> Inspection:
     Raises:
         ExportError: It is not there, or no ONNX file.
     """
-    return Inspection(contents(Path(path)))
+    return Inspection(contents(Path(path)), runtimes()[-1].version)

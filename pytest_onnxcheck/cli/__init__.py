@@ -12,6 +12,7 @@ from pytest_onnxcheck import __version__
 from pytest_onnxcheck.cli.bench import bench
 from pytest_onnxcheck.cli.cache import cache
 from pytest_onnxcheck.cli.compare import compare
+from pytest_onnxcheck.cli.compat import compat
 from pytest_onnxcheck.cli.doctor import doctor
 from pytest_onnxcheck.cli.export import export
 from pytest_onnxcheck.cli.frontier import frontier
@@ -35,7 +36,7 @@ __all__ = ["commands", "main"]
 
 #: in the order in which `--help` lists them
 _COMMANDS: tuple[click.Command, ...] = (
-    *(init, validate, export, inspect, bench),
+    *(init, validate, export, inspect, compat, bench),
     *(report, table, merge, compare, frontier, release, verify, publish, releases, register),
     *(history, cache, schema, doctor),
 )

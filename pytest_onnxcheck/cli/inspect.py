@@ -23,7 +23,6 @@ def inspect(model: Path, graph: bool, as_data: bool) -> int:
     Inputs, outputs, opsets, parameters, sizes, operators, metadata, hashes, and the oldest ONNX
     Runtime that loads it. Exits with 1 where its external data is not whole.
     """
-    from pytest_onnxcheck.api.inspect import LAST_LISTED
     from pytest_onnxcheck.api.inspect import inspect as run
     from pytest_onnxcheck.record.encoding import as_json
     from pytest_onnxcheck.report.inspect import inspection_lines
@@ -32,6 +31,6 @@ def inspect(model: Path, graph: bool, as_data: bool) -> int:
     if as_data:
         echo(as_json(found.to_json(graph=graph)), nl=False)
     else:
-        lines = inspection_lines(found.contents, LAST_LISTED, width=columns(), graph=graph)
-        echo("\n".join(lines))
+        newest = found.newest_onnxruntime
+        echo("\n".join(inspection_lines(found.contents, newest, width=columns(), graph=graph)))
     return 1 if found.contents.data_faults else 0

@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.artefacts.reading import read_model
 from pytest_onnxcheck.engine.artefacts.store import ArtefactStore
 from pytest_onnxcheck.engine.artefacts.stripped import write_stripped
 from pytest_onnxcheck.engine.convert.export import export
+from pytest_onnxcheck.engine.convert.ir_version import lower_ir_version
 from pytest_onnxcheck.engine.convert.key import artefact_key, folder_name, own_code
 from pytest_onnxcheck.engine.convert.quantize import quantize
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData, load_calibration
@@ -147,7 +148,7 @@ class Builds:
             folder,
             artefact_key(reference, variant, "fp32"),
             "fp32",
-            lambda path: export(reference, variant, path),
+            lambda path: _lowered(export(reference, variant, path), path, model),
         )
 
     def artefact(self, reference: Reference, variant: Variant) -> Artefact:
@@ -168,7 +169,12 @@ class Builds:
             f"{reference.model.name}/{folder_name(reference, variant)}",
             artefact_key(reference, variant, variant.precision, calibration),
             variant.precision,
-            lambda path: quantize(reference, variant, source.path, path, calibration),
+            lambda path: _lowered(
+                quantize(reference, variant, source.path, path, calibration),
+                path,
+                reference.model,
+                source.notes.lowered_from,
+            ),
         )
 
     def stripped(self, reference: Reference, variant: Variant) -> Artefact:
@@ -249,6 +255,21 @@ class Builds:
         except StageError as error:
             self._failures[what] = error
             raise
+
+
+def _lowered(notes: Notes, path: Path, model: Model, source: int | None = None) -> Notes:
+    """Lowers a file's IR version where `deploy` asks for it, and notes that.
+
+    Args:
+        notes: The notes of the file.
+        path: The file.
+        model: Its model.
+        source: What the file that it was made from was lowered from.
+    """
+    if model.deploy is None:
+        return notes
+    before = lower_ir_version(path, model.deploy.oldest_onnxruntime)
+    return dataclasses.replace(notes, lowered_from=before or source)
 
 
 def _nothing(record: logging.LogRecord) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pytest_onnxcheck.manifest.sizes import ANY
-from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement import Axis, RuntimeFit, StructureMeasurement, TensorSpec
 from pytest_onnxcheck.verdict import Finding, Grade, Verdict
 
 __all__ = ["structure"]
 
 _FAIL, _WARN, _PASS = Grade.FAIL, Grade.WARN, Grade.PASS
+#: what keeps a release from loading a file, at most, that is said of it
+_OBSTACLES = 5
 
 _FOLLOWED = (
     "Run at several sizes it gives PyTorch's shapes, so only what the file says is wrong: other "
@@ -36,6 +38,7 @@ def structure(measured: StructureMeasurement) -> Verdict:
             *_merged(measured),
             *_sizes(measured),
             *_graph(measured),
+            *_runtime(measured.runtime),
         ]
     )
 
@@ -210,4 +213,25 @@ def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
             if constant
             else "depends on no input: it was folded into a constant, and PyTorch gives another "
             "one for other values or sizes",
+        )
+
+
+def _runtime(found: RuntimeFit | None) -> Iterator[Finding]:
+    """Whether the file loads in the ONNX Runtimes that it is deployed on."""
+    if found is None:
+        return
+    what = f"onnxruntime {found.wanted}"
+    for release, texts in list(found.obstacles.items())[:1]:
+        shown = "; ".join(texts[:_OBSTACLES])
+        more = f"; and {len(texts) - _OBSTACLES} more" if len(texts) > _OBSTACLES else ""
+        mend = "Export at a lower opset or in another precision, or leave out what it lacks"
+        if found.oldest is not None:
+            mend += f', or write deploy.onnxruntime = ">={found.oldest}", the oldest that loads it'
+        yield Finding(_FAIL, what, f"{release} does not load the file: {shown}{more}. {mend}")
+    if found.lowered_from is not None:
+        yield Finding(
+            _PASS,
+            "IR version",
+            f"{found.ir_version} in place of the exporter's {found.lowered_from}, so that "
+            f"{what} reads it: nothing else in the file needs more",
         )

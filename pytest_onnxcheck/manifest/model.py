@@ -140,6 +140,7 @@ class Model:
     declared: Mapping[str, Target] = field(default_factory=lambda: BUILTIN_TARGETS)
     spans: Mapping[str, range] = field(default_factory=dict)
     release: s.Release | None = None
+    deploy: s.Deploy | None = None
     isolate: bool | None = None
     timeout: Mapping[str, float] = field(default_factory=dict)
     memory_mb: float | None = None

@@ -79,6 +79,7 @@ def resolve(
         calibration=section.calibration,
         accuracy=section.accuracy,
         release=section.release,
+        deploy=section.deploy,
         draws=levels.inherited("draws"),
         probe_seconds=levels.inherited("probe_seconds"),
         latency=merged(s.Latency, [defaults.latency, section.latency]),

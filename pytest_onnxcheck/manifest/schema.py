@@ -25,6 +25,7 @@ _TABLES: dict[str, type[BaseModel]] = {
     "[models.NAME.calibration]": s.Calibration,
     "[models.NAME.accuracy]": s.Accuracy,
     "[models.NAME.latency]": s.Latency,
+    "[models.NAME.deploy]": s.Deploy,
     "[models.NAME.release]": s.Release,
     "[models.NAME.cases.CASE]": s.CaseFile,
     "[[models.NAME.xfail]] and [[models.NAME.skip]]": s.Mark,

@@ -52,6 +52,7 @@ from pytest_onnxcheck.measurement.release import ReleaseMeasurement
 from pytest_onnxcheck.measurement.structure import (
     Axis,
     MergedDims,
+    RuntimeFit,
     SizeMismatch,
     StructureMeasurement,
     TensorSpec,
@@ -83,6 +84,7 @@ __all__ = [  # noqa: RUF022 - by check, in the order in which they run
     "TensorSpec",
     "Axis",
     "MergedDims",
+    "RuntimeFit",
     "SizeMismatch",
     "StructureMeasurement",
     # quantization

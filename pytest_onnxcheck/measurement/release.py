@@ -25,8 +25,8 @@ class ReleaseMeasurement:
         ir_version: The file's version of ONNX's format.
         opsets: Domain -> version of its operator set; `ai.onnx` is the default one.
         producer: What wrote it, with its version.
-        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by its opsets and IR version;
-            None where that is not known.
+        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by its IR version, opsets,
+            operators and types; None where that is not known.
         architecture: Class of the PyTorch module.
         parameters: Elements of its parameters, shared ones once.
         sources: The user's files that the artefact was made from, by their path from the manifest's

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Axis", "MergedDims", "SizeMismatch", "StructureMeasurement", "TensorSpec"]
+__all__ = ["Axis", "MergedDims", "RuntimeFit", "SizeMismatch", "StructureMeasurement", "TensorSpec"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,27 @@ class SizeMismatch:
 
 
 @dataclass(frozen=True)
+class RuntimeFit:
+    """Whether the ONNX Runtimes that a file is deployed on load it, by the table of releases.
+
+    Attributes:
+        wanted: What the manifest says of them, e.g. `>=1.17`.
+        obstacles: Release -> why it does not load the file; of those that `wanted` holds.
+        oldest: The oldest release that loads it, as all newer ones do; None where there is none.
+        newest: The newest release in the table.
+        ir_version: The file's.
+        lowered_from: The IR version that the exporter wrote, where it was lowered.
+    """
+
+    wanted: str
+    obstacles: dict[str, tuple[str, ...]]
+    oldest: str | None
+    newest: str
+    ir_version: int
+    lowered_from: int | None
+
+
+@dataclass(frozen=True)
 class StructureMeasurement:
     """What the graph is made of.
 
@@ -106,6 +127,7 @@ class StructureMeasurement:
             sizes, gives PyTorch's shapes.
         allowed_opsets: Versions that the manifest allows a given file; empty where any will do.
         size_mismatches: Axes of outputs that have another size in PyTorch than is said of them.
+        runtime: The ONNX Runtimes that it has to load in; None where the manifest names none.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -126,3 +148,4 @@ class StructureMeasurement:
     followed: tuple[Axis, ...] = ()
     allowed_opsets: tuple[int, ...] = ()
     size_mismatches: tuple[SizeMismatch, ...] = ()
+    runtime: RuntimeFit | None = None

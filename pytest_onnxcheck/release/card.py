@@ -88,8 +88,8 @@ def _use(known: Metadata) -> Iterator[str]:
     yield ""
     if known.oldest_onnxruntime is not None:
         yield (
-            f"Loads in ONNX Runtime {known.oldest_onnxruntime} and newer, by its opsets and IR "
-            "version."
+            f"Loads in ONNX Runtime {known.oldest_onnxruntime} and newer, by its IR version, "
+            "opsets, operators and types."
         )
         yield ""
     if known.libraries:

@@ -151,8 +151,8 @@ class Metadata:
         opsets: Domain -> version.
         ir_version: Version of ONNX's format.
         producer: What wrote the file.
-        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by its opsets and IR version;
-            None where that is not known.
+        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by its IR version, opsets,
+            operators and types; None where that is not known.
         inputs: The file's inputs; dims are sizes, symbols, or null where nothing is said.
         outputs: Its outputs.
         files: The file and its external data, with their hashes.

@@ -61,7 +61,7 @@ def _spec(spec: TensorSpec) -> str:
 def _runtime(oldest: str | None, last_listed: str) -> str:
     if oldest is None:
         return f"newer than ONNX Runtime {last_listed}, where the table of versions ends"
-    return f"ONNX Runtime {oldest} and later, by opsets and IR version"
+    return f"ONNX Runtime {oldest} and later, by IR version, opsets, operators and types"
 
 
 def _wrapped(label: str, text: str, width: int, indent: int = _LABEL) -> Sequence[str]:

@@ -8,6 +8,7 @@ from helpers import only
 from pytest_onnxcheck import judge
 from pytest_onnxcheck.measurement import (
     Axis,
+    RuntimeFit,
     SizeMismatch,
     StructureMeasurement,
     TensorSpec,
@@ -207,3 +208,42 @@ def test_a_size_that_is_another_in_pytorch(facts, grade, text):
     assert finding.grade is grade
     assert text in finding.text
     assert "4 in PyTorch at n = 3" in finding.text
+
+
+# ---------------------------------------------------------------- runtimes it is deployed on
+
+FIT = RuntimeFit(
+    wanted=">=1.17", obstacles={}, oldest="1.16", newest="1.32", ir_version=9, lowered_from=None
+)
+
+
+def test_a_file_that_its_runtimes_load_passes():
+    assert structure(runtime=FIT).findings == ()
+
+
+def test_a_runtime_that_does_not_load_the_file_fails():
+    texts = ("IR version 11, and it reads 9 and older", "opset 24 of ai.onnx, and it has 20")
+    fit = dataclasses.replace(FIT, obstacles={"1.17": texts, "1.18": texts[:1]}, oldest="1.25")
+    finding = only(structure(runtime=fit))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "onnxruntime >=1.17: 1.17 does not load the file: IR version 11, and it reads 9 and older; "
+        "opset 24 of ai.onnx, and it has 20. Export at a lower opset or in another precision, or "
+        'leave out what it lacks, or write deploy.onnxruntime = ">=1.25", the oldest that loads it'
+    )
+
+
+def test_of_many_obstacles_the_first_are_told():
+    fit = dataclasses.replace(FIT, obstacles={"1.17": tuple("abcdefg")}, oldest=None)
+    text = only(structure(runtime=fit)).text
+    assert "a; b; c; d; e; and 2 more. Export" in text
+    assert "the oldest that loads it" not in text
+
+
+def test_a_lowered_ir_version_is_a_remark():
+    finding = only(structure(runtime=dataclasses.replace(FIT, lowered_from=10)))
+    assert finding.grade is Grade.PASS
+    assert str(finding) == (
+        "IR version: 9 in place of the exporter's 10, so that onnxruntime >=1.17 reads it: nothing "
+        "else in the file needs more"
+    )

@@ -204,6 +204,9 @@ batch = 16
 max_drop = { fp32 = 0, int8-static = 0.005, "*-int4-weight" = 0.02 }
 confidence = 0.99
 
+[models.net.deploy]
+onnxruntime = ">=1.18"
+
 [models.net.release]
 variant = "dynamo-op20-fp16"
 name = "net"

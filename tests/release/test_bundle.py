@@ -204,7 +204,7 @@ def test_the_card_has_what_hugging_face_reads_and_a_script_that_runs(twice):
     assert front["library_name"] == "onnx"
     assert front["tags"] == ["onnx", "onnxruntime", "pytorch", "fp32"]
     assert front["model-index"][0]["results"][0]["metrics"][0]["type"] == "accuracy"
-    assert "Loads in ONNX Runtime 1.18 and newer, by its opsets and IR version." in card
+    assert "Loads in ONNX Runtime 1.18 and newer, by its IR version, opsets, operators" in card
     script = card.split("```python\n")[1].split("```")[0] + "print(outputs[0].shape)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=made.folder, capture_output=True, text=True, check=True

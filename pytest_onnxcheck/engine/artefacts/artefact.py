@@ -24,12 +24,15 @@ class Notes:
         narrowed: Inputs and outputs that have 16 bits in it and are declared as float32.
         calibration: The data that static quantization took its ranges from.
         traced: What the tracer turned into constants, one text each.
+        lowered_from: The IR version that its exporter wrote, where it was lowered for
+            `deploy.onnxruntime`.
     """
 
     options: dict[str, object] = field(default_factory=dict)
     narrowed: tuple[str, ...] = ()
     calibration: CalibrationMeasurement | None = None
     traced: tuple[str, ...] = ()
+    lowered_from: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The notes as JSON has them."""
@@ -49,6 +52,7 @@ class Notes:
             narrowed=tuple(written["narrowed"]),
             calibration=None if calibration is None else CalibrationMeasurement(**calibration),
             traced=tuple(written["traced"]),
+            lowered_from=written["lowered_from"],
         )
 
 

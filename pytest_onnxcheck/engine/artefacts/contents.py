@@ -13,32 +13,14 @@ from typing import TYPE_CHECKING
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.external import data_faults
 from pytest_onnxcheck.engine.artefacts.reading import read_model
+from pytest_onnxcheck.engine.graph.runtimes import oldest_onnxruntime, uses
 from pytest_onnxcheck.engine.graph.walk import attributes, nodes_of, tensors
 from pytest_onnxcheck.measurement import HashedFile, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["LAST_LISTED", "Contents", "Node", "contents", "oldest_onnxruntime"]
-
-#: ONNX Runtime -> highest opset of ai.onnx, of ai.onnx.ml, and IR version that it loads:
-#: https://onnxruntime.ai/docs/reference/compatibility.html#onnx-opset-support
-_RUNTIMES: tuple[tuple[str, int, int, int], ...] = (
-    ("1.0", 11, 2, 6),
-    ("1.3", 12, 2, 7),
-    ("1.6", 13, 2, 7),
-    ("1.8", 14, 2, 7),
-    ("1.9", 15, 2, 8),
-    ("1.11", 16, 2, 8),
-    ("1.12", 17, 3, 8),
-    ("1.14", 18, 3, 8),
-    ("1.15", 19, 3, 8),
-    ("1.16", 19, 3, 9),
-    ("1.17", 20, 4, 9),
-    ("1.18", 21, 4, 10),
-)
-#: the newest version that the table has a row for
-LAST_LISTED = "1.20"
+__all__ = ["Contents", "Node", "contents"]
 
 #: absolute paths of a user's or a build machine's folders; what a model's own names hold is none
 _PATH = re.compile(
@@ -82,8 +64,8 @@ class Contents:
         operators: Operator -> how often, the most frequent first.
         metadata: What the exporter or its user noted, by key.
         leaked_paths: Folders of the machine that built it, as they stand in the file.
-        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by opsets and IR version; None
-            where it is newer than the table.
+        oldest_onnxruntime: The oldest ONNX Runtime that loads it, by the table of
+            `graph/runtimes`; None where its newest does not.
         nodes: The nodes, in the order of the file.
     """
 
@@ -133,26 +115,9 @@ def contents(path: Path) -> Contents:
         operators=dict(Counter(node.operator for node in nodes).most_common()),
         metadata={entry.key: entry.value for entry in model.metadata_props},
         leaked_paths=tuple(dict.fromkeys(_leaked(model))),
-        oldest_onnxruntime=oldest_onnxruntime(opsets, model.ir_version),
+        oldest_onnxruntime=oldest_onnxruntime(uses(model)),
         nodes=nodes,
     )
-
-
-def oldest_onnxruntime(opsets: dict[str, int], ir_version: int) -> str | None:
-    """The oldest ONNX Runtime whose row of the table reaches opsets and IR version.
-
-    Args:
-        opsets: Domain -> version.
-        ir_version: Version of the file format.
-
-    Returns:
-        A version such as `1.17`; None where no row does.
-    """
-    wanted = (opsets.get("ai.onnx", 0), opsets.get("ai.onnx.ml", 0), ir_version)
-    for version, *reaches in _RUNTIMES:
-        if all(asked <= most for asked, most in zip(wanted, reaches, strict=True)):
-            return version
-    return None
 
 
 def _operator(node: onnx.NodeProto) -> str:

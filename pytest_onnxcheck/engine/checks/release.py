@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.checker import check_file
-from pytest_onnxcheck.engine.artefacts.contents import oldest_onnxruntime
 from pytest_onnxcheck.engine.convert.made_from import made_from
+from pytest_onnxcheck.engine.graph.runtimes import oldest_onnxruntime, uses
 from pytest_onnxcheck.engine.graph.strip import found_paths, strip
 from pytest_onnxcheck.engine.inputs.cases import declared_cases
 from pytest_onnxcheck.engine.reference.reference import Reference
@@ -81,7 +81,7 @@ def measure(
         ir_version=model.ir_version,
         opsets=opsets,
         producer=f"{model.producer_name} {model.producer_version}".strip(),
-        oldest_onnxruntime=oldest_onnxruntime(opsets, model.ir_version),
+        oldest_onnxruntime=oldest_onnxruntime(uses(model)),
         architecture=_architecture(reference),
         parameters=sum(parameter.numel() for parameter in reference.module.parameters()),
         sources=tuple(_hashed(made_from(reference, variant), reference.model.root)),

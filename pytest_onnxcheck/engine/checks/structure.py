@@ -8,6 +8,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.graph.runtimes import (
+    obstacles,
+    oldest_onnxruntime,
+    release,
+    runtimes,
+    uses,
+)
 from pytest_onnxcheck.engine.graph.walk import nodes_of, reached
 from pytest_onnxcheck.engine.oracle.dependence import (
     constant_outputs,
@@ -20,7 +27,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
-from pytest_onnxcheck.measurement import Axis, StructureMeasurement, TensorSpec
+from pytest_onnxcheck.measurement import Axis, RuntimeFit, StructureMeasurement, TensorSpec
 
 if TYPE_CHECKING:
     import onnx
@@ -49,6 +56,25 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
         measured,
         followed=_followed(artefact, reference, measured),
         size_mismatches=size_mismatches(reference, measured),
+        runtime=_runtime(model, artefact, reference),
+    )
+
+
+def _runtime(model: onnx.ModelProto, artefact: Artefact, reference: Reference) -> RuntimeFit | None:
+    """Whether the ONNX Runtimes that the manifest names load it, by the table of releases."""
+    deploy = reference.model.deploy
+    if deploy is None:
+        return None
+    used, oldest = uses(model), release(deploy.oldest_onnxruntime)
+    held = [each for each in runtimes() if each.number >= oldest.number]
+    found = {each.version: tuple(obstacles(used, each)) for each in held}
+    return RuntimeFit(
+        wanted=deploy.onnxruntime,
+        obstacles={version: texts for version, texts in found.items() if texts},
+        oldest=oldest_onnxruntime(used),
+        newest=held[-1].version,
+        ir_version=model.ir_version,
+        lowered_from=artefact.notes.lowered_from,
     )
 
 

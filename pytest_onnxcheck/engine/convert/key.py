@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pytest_onnxcheck import places
 from pytest_onnxcheck.engine.convert.quantize import resolved_options
+from pytest_onnxcheck.engine.graph.runtimes import release
 from pytest_onnxcheck.engine.inputs.arrays import arrays_sha256
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.inputs.cases import example
@@ -67,6 +68,7 @@ def artefact_key(
     parts += [model.name, model.seed, reference.shapes, dict(model.dims)]
     parts += [sorted(model.inputs.items()), sorted(model.outputs.items())]
     parts.append(installed_versions(_PACKAGES))
+    parts.append(model.deploy and release(model.deploy.oldest_onnxruntime).ir_version)
     files = [model.root / entry.file for entry in model.inputs.values() if entry.file]
     files += [model.root / model.example] if model.example else []
     translations = model.translations_for(variant.exporter)

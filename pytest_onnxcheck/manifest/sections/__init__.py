@@ -16,6 +16,7 @@ from pytest_onnxcheck.manifest.sections.data import (
     Output,
     Span,
 )
+from pytest_onnxcheck.manifest.sections.deploy import Deploy
 from pytest_onnxcheck.manifest.sections.file import Defaults, ManifestFile, ModelSection
 from pytest_onnxcheck.manifest.sections.quantization import BUILTIN_QUANTIZATION, Quantization
 from pytest_onnxcheck.manifest.sections.release import Release
@@ -49,6 +50,7 @@ __all__ = [
     "Calibration",
     "CaseFile",
     "Defaults",
+    "Deploy",
     "Input",
     "Latency",
     "ManifestFile",

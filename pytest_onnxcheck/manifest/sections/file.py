@@ -24,6 +24,7 @@ from pytest_onnxcheck.manifest.sections.data import (
     Output,
     Sizes,
 )
+from pytest_onnxcheck.manifest.sections.deploy import Deploy
 from pytest_onnxcheck.manifest.sections.quantization import Quantization
 from pytest_onnxcheck.manifest.sections.release import Release
 from pytest_onnxcheck.manifest.sections.runs import (
@@ -268,6 +269,7 @@ class ModelSection(Defaults):
         description="The previous release's `.onnx`, timed beside this one's for "
         "`max_regression`: one (of `fp32`), or one per precision or glob over variant names.",
     )
+    deploy: Deploy | None = Field(None, description="What the artefacts will run on.")
     release: Release | None = Field(
         None, description="What leaves the gate as a bundle once it has passed."
     )

@@ -1,0 +1,1 @@
+"""What each release of ONNX Runtime loads, found out by asking it."""

@@ -1,0 +1,217 @@
+"""Writes `pytest_onnxcheck/engine/graph/runtimes.json`: what each release of ONNX Runtime loads.
+
+    python -m conformance.runtimes [--releases 1.17.0 1.32.0] [--work DIR]
+
+Every release has an environment (`engine/environments`), in which the probes are loaded. The first
+patch of each minor version is asked, the oldest that installs on this Python is the first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from pytest_onnxcheck.engine.environments import clean_environment, made
+
+from conformance.runtimes import load, probes
+
+HERE = Path(__file__).parent
+TABLE = HERE.parents[1] / "pytest_onnxcheck" / "engine" / "graph" / "runtimes.json"
+
+#: the first release of each minor version that PyPI has for Python 3.11
+RELEASES = (
+    *("1.15.0", "1.16.0", "1.17.0", "1.18.0", "1.19.0", "1.20.0", "1.21.0", "1.22.0", "1.23.0"),
+    *("1.24.1", "1.25.0", "1.26.0", "1.27.0", "1.28.0", "1.29.0", "1.30.0", "1.31.0", "1.32.0"),
+)
+
+#: what older ones read: IR version, opsets of ai.onnx and of ai.onnx.ml
+OLDER_SOURCE = "https://onnxruntime.ai/docs/reference/compatibility.html#onnx-opset-support"
+OLDER = (
+    ("1.0", 6, 11, 2), ("1.3", 7, 12, 2), ("1.6", 7, 13, 2), ("1.8", 7, 14, 2), ("1.9", 8, 15, 2),
+    ("1.11", 8, 16, 2), ("1.12", 8, 17, 3), ("1.14", 8, 18, 3),
+)  # fmt: skip
+
+#: what ONNX Runtime says where an operator, its types or its attribute are not there
+_ABSENT = (
+    "Could not find an implementation", "Failed to find kernel", "is not a registered",
+    "No Op registered", "Type Error", "Unrecognized attribute", "currently registered",
+    "not in range", "No opset import", "No schema registered", "is under development",
+    "model IR version", "Unsupported value attribute datatype", "has input size",
+    "Unknown model file format version",
+)  # fmt: skip
+#: what it says of a node that makes no sense, before it looks for a kernel
+_UNCLEAR = ("InferenceError", "expected to have field", load.CRASHED)
+
+
+def main() -> None:
+    """Asks every release, and writes the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--releases", nargs="+", default=RELEASES)
+    parser.add_argument("--jobs", type=int, default=2, help="releases that are asked at once")
+    parser.add_argument("--work", type=Path, default=Path(".onnxcheck"))
+    chosen = parser.parse_args()
+    work = chosen.work / "runtimes"
+    work.mkdir(parents=True, exist_ok=True)
+    versions, tried = list(probes.versions()), list(probes.probes())
+    newest = chosen.releases[-1]
+    questions = [(header, body) for _, _, (header, body) in versions]
+    questions += [(probe.header, probe.body) for probe in tried]
+    answers = {newest: ask(newest, questions, work, together=False)}
+    # what the newest does not load is asked of no other: an artefact of the gate loads there
+    kept = [place for place, found in enumerate(answers[newest][len(versions) :]) if found != NO]
+    asked = questions[: len(versions)] + [questions[len(versions) + place] for place in kept]
+    older = chosen.releases[:-1]
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        outcomes = list(pool.map(lambda release: ask(release, asked, work), older))
+    for release, found in zip(older, outcomes, strict=True):
+        rest = dict(zip(kept, found[len(versions) :], strict=True))
+        known = [rest.get(place, NO) for place in range(len(tried))]
+        answers[release] = [*found[: len(versions)], *known]
+    table = {
+        "source": f"python -m conformance.runtimes: {sys.platform}, Python "
+        f"{sys.version_info.major}.{sys.version_info.minor}, CPUExecutionProvider",
+        "older_source": OLDER_SOURCE,
+        "releases": [
+            *({"version": v, "ir": ir, "opsets": {"ai.onnx": o, "ai.onnx.ml": ml}}
+              for v, ir, o, ml in OLDER),
+            *(row(release, versions, answers[release]) for release in chosen.releases),
+        ],
+        "operators": operators(tried, {r: answers[r][len(versions) :] for r in chosen.releases}),
+    }  # fmt: skip
+    TABLE.write_text(written(table), encoding="utf-8")
+    print(f"{TABLE}: {TABLE.stat().st_size} bytes")
+
+
+YES, NO, UNCLEAR = "yes", "no", "unclear"
+
+
+def outcome(said: str | None) -> str:
+    """What an answer means: an operator whose kernel complains of its attributes is there."""
+    if said is None:
+        return YES
+    if any(text in said for text in _ABSENT):
+        return NO
+    return UNCLEAR if any(text in said for text in _UNCLEAR) else YES
+
+
+def ask(
+    release: str,
+    questions: Sequence[tuple[bytes, bytes]],
+    work: Path,
+    *,
+    together: bool = True,
+) -> list[str]:
+    """The outcome of each model in a release; started again where one crashes the process."""
+    python = made([f"onnxruntime=={release}"], work.parent / ".environments")
+    lines: dict[Any, list[int]] = defaultdict(list)
+    for place, (header, _) in enumerate(questions):
+        lines[header if together and place > _ALONE else (header, place)].append(place)
+    models, answers = work / f"models-{release}.jsonl", work / f"answers-{release}.jsonl"
+    with models.open("w", encoding="utf-8") as file:
+        for places in lines.values():
+            parts = [questions[places[0]][0], *(questions[place][1] for place in places)]
+            file.write(json.dumps([base64.b64encode(part).decode() for part in parts]) + "\n")
+    command = [str(python), str(HERE / "load.py"), str(models), str(answers)]
+    while subprocess.run(command, env=clean_environment(), capture_output=True).returncode:
+        print(f"{release}: a model crashed it", flush=True)
+    found = [UNCLEAR] * len(questions)
+    order = list(lines.values())
+    for text in answers.read_text(encoding="utf-8").splitlines():
+        line, places, answer = json.loads(text)
+        if answer != load.TRYING:
+            for place in places:
+                found[order[line][place]] = outcome(answer)
+    print(f"{release}: {found.count(YES)} of {len(found)} load", flush=True)
+    return found
+
+
+#: the first questions are of versions, and are asked alone
+_ALONE = 80
+
+
+def row(
+    release: str, versions: Sequence[tuple[str, int, object]], found: Sequence[str]
+) -> dict[str, Any]:
+    """The versions that a release reads."""
+    most: dict[str, int] = {}
+    for (what, number, _), answer in zip(versions, found, strict=False):
+        if answer == YES:
+            most[what] = max(most.get(what, 0), number)
+    minor = release.rpartition(".")[0]
+    ir = most.pop("ir")
+    return {"version": minor, "tried": release, "ir": ir, "opsets": most}
+
+
+def operators(
+    tried: Sequence[probes.Probe], answers: dict[str, Sequence[str]]
+) -> dict[str, list[dict[str, Any]]]:
+    """Operator, with its domain unless that is ai.onnx -> its versions."""
+    found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
+    releases = list(answers)
+    for place, probe in enumerate(tried):
+        of = probe.of
+        name = f"{of.domain}::{of.operator}" if of.domain else of.operator
+        entry = found[name].setdefault(
+            of.since,
+            {
+                "since": of.since,
+                "inputs": list(of.inputs),
+                "outputs": list(of.outputs),
+                "usual_types_only": of.usual_types_only,
+                "keys": list(of.keys),
+                "types": defaultdict(list),
+                "attributes": defaultdict(list),
+                "more_inputs": defaultdict(list),
+            },
+        )
+        span = _span([answers[release][place] for release in releases], releases)
+        if probe.attribute is not None:
+            entry["attributes"][span].append(probe.attribute)
+        elif probe.inputs is not None:
+            entry["more_inputs"][span].append(probe.inputs)
+        else:
+            entry["types"][span].append(" ".join(probe.types))
+    for versions in found.values():
+        for entry in versions.values():
+            for key in ("types", "attributes", "more_inputs"):
+                entry[key].pop("", None)
+                if not entry[key] and key != "types":
+                    del entry[key]
+            if not entry["usual_types_only"]:
+                del entry["usual_types_only"]
+    return {name: list(versions.values()) for name, versions in sorted(found.items())}
+
+
+def _span(answers: Iterable[str], releases: Sequence[str]) -> str:
+    """`1.17` where it loads from there on, `1.17-1.20` where it stops; `?` where it is unclear."""
+    minors = [release.rpartition(".")[0] for release in releases]
+    found = list(answers)
+    if UNCLEAR in found:
+        return "?"
+    loads = [minor for minor, answer in zip(minors, found, strict=True) if answer == YES]
+    if not loads:
+        return ""
+    return loads[0] if loads[-1] == minors[-1] else f"{loads[0]}-{loads[-1]}"
+
+
+def written(table: dict[str, Any]) -> str:
+    """The table as JSON, an operator's version a line."""
+    head = {key: value for key, value in table.items() if key != "operators"}
+    lines = [json.dumps(head, indent=1)[:-2] + ',\n "operators": {']
+    names = list(table["operators"].items())
+    for place, (name, versions) in enumerate(names):
+        each = ",\n   ".join(json.dumps(entry, separators=(",", ":")) for entry in versions)
+        lines.append(f'  "{name}": [\n   {each}]{"," if place + 1 < len(names) else ""}')
+    return "\n".join([*lines, " }", "}", ""])
+
+
+if __name__ == "__main__":
+    main()
