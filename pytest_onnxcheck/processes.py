@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -81,6 +81,8 @@ class Child:
         folder: Path | None = None,
         silent: bool = True,
         patience: float = 0.0,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         """Starts nothing yet.
 
@@ -89,8 +91,12 @@ class Child:
             folder: Where it runs; default: this process's folder.
             silent: Whether what it writes to stderr is kept for its last words; else it is shown.
             patience: Seconds that it has to end by itself, once its input has ended.
+            python: The interpreter.
+            environment: Its environment variables; default: this process's.
         """
-        self._arguments = arguments
+        self._command = [python, *arguments]
+        self._environment = environment
+        self._told = 0
         self._folder = folder
         self._silent = silent
         self._patience = patience
@@ -110,6 +116,7 @@ class Child:
         Raises:
             CrashError: The child ended, or wrote what is no answer.
             HangError: It did not answer in time.
+            OSError: It cannot be started.
         """
         self.send(question)
         return self.receive(timeout)
@@ -152,21 +159,33 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> subprocess.Popen[bytes]:
-        """The running process; started if there is none."""
+        """The running process; started if there is none.
+
+        Raises:
+            OSError: It cannot be started.
+        """
         if self._process is not None and self._process.poll() is not None:
             self.close()  # killed from outside, between two questions
         if self._process is None:
             if self._silent:
+                self._told = 0
                 self._stderr = tempfile.TemporaryFile(  # noqa: SIM115 - lives as long as the child
-                    "w+", encoding="utf-8", errors="replace"
+                    "a+",  # it is read while the child writes
+                    encoding="utf-8",
+                    errors="replace",
                 )
-            process = subprocess.Popen(
-                [sys.executable, *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                cwd=self._folder,
-            )
+            try:
+                process = subprocess.Popen(
+                    self._command,
+                    env=self._environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=self._stderr,
+                    cwd=self._folder,
+                )
+            except BaseException:
+                self.close()
+                raise
             self._process = process
             self._questions, self._answers = queue.SimpleQueue(), queue.Queue()
             # threads, since a pipe cannot be read or written with a time limit on every system
@@ -197,6 +216,21 @@ class Child:
             self._stderr.close()
             self._stderr = None
 
+    def told(self) -> str:
+        """What it wrote to stderr since this was last asked; nothing where that is shown."""
+        if self._stderr is None:
+            return ""
+        self._stderr.seek(0)
+        text = self._stderr.read()
+        new, self._told = text[self._told :], len(text)
+        return new
+
+    def refuse(self, how: str) -> CrashError:
+        """Ends the process, because what it sent is no answer; gives the error that says so."""
+        stderr_tail = self._stderr_tail()
+        self.close()
+        return CrashError(how, stderr_tail)
+
     def _crash(self, process: subprocess.Popen[bytes], line: bytes) -> CrashError:
         """What became of a child whose output ended with a line that is no message."""
         if len(line) > LONGEST_LINE:
@@ -210,9 +244,7 @@ class Child:
                 how = "it closed its output"
             else:
                 how = ended(code)
-        stderr_tail = self._stderr_tail()
-        self.close()
-        return CrashError(how, stderr_tail)
+        return self.refuse(how)
 
     def _stderr_tail(self) -> tuple[str, ...]:
         if self._stderr is None:

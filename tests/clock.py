@@ -5,7 +5,6 @@ Tests of the engine import it, and a project's conftest is made of it (`Project.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,11 +14,12 @@ import pytest
 
 from pytest_onnxcheck.engine.checks import latency
 from pytest_onnxcheck.engine.oracle import search
+from pytest_onnxcheck.engine.runtime import worker
 from pytest_onnxcheck.engine.speed import timing
 
 
 class Clock:
-    """Stands for the module `time` in `engine.speed.timing`: all three clocks are one.
+    """Stands for the module `time` where calls are timed: all three clocks are one.
 
     Attributes:
         now: What it shows, in seconds.
@@ -55,9 +55,8 @@ class Clock:
 def installed(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock, by which calls are timed from now on."""
     clock = Clock()
-    warm_up = functools.partial(timing._warm_up, clock=clock.perf_counter)
-    monkeypatch.setattr(timing, "_warm_up", warm_up)
     monkeypatch.setattr(timing, "time", clock)
+    monkeypatch.setattr(worker, "time", clock)
     return clock
 
 

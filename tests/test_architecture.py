@@ -24,6 +24,7 @@ LIBRARIES = {
     "release": {"cryptography", "mlflow", "model_signing", "pydantic", "requests"},
     "report": {"jinja2", "markupsafe"},
     "storage": {"boto3", "botocore"},
+    "engine.environments": {"filelock"},
     "engine.ahead": {"onnxscript", "torch"},
     "engine.graph": {"numpy", "onnx", "onnxscript"},
     "engine.reference": {"numpy", "safetensors", "torch", "transformers"},

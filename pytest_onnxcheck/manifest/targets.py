@@ -39,7 +39,7 @@ CUDA_GRAPH_OPTIONS = frozenset(_CUDA_GRAPH.values())
 
 
 class Opening(TypedDict):
-    """What a session is opened with, JSON-able: arguments of `opening.open_handle`."""
+    """What a session is opened with, JSON-able: arguments of `worker.open_handle`."""
 
     provider: str
     provider_options: Options

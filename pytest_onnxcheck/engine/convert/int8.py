@@ -20,7 +20,7 @@ from pytest_onnxcheck.engine.convert.prepare import (
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.inputs.calibration import CalibrationData
 from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
-from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
 
 if TYPE_CHECKING:

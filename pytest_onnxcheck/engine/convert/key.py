@@ -25,6 +25,7 @@ SHAPING = (
     "graph",
     "reference",
     "quiet.py",
+    "environments.py",
     "inputs",
     "artefacts",
     "runtime",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_onnxcheck.engine.graph.operators import WEIGHTED
 from pytest_onnxcheck.engine.graph.walk import nodes_of
 from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
-from pytest_onnxcheck.engine.runtime.opening import open_handle
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.manifest.sections import Quantization
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime.worker import write_arrays
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,7 +37,7 @@ def crash_on_empty(model: str | bytes, opening: Mapping[str, object], inputs: Ar
 
     Args:
         model: The artefact's path, or the artefact serialised.
-        opening: The arguments of `opening.open_handle`.
+        opening: The arguments of `worker.open_handle`.
         inputs: All of the artefact's inputs in its order, as it takes them.
 
     Returns:
@@ -57,12 +58,9 @@ def crash_on_empty(model: str | bytes, opening: Mapping[str, object], inputs: Ar
 
 
 def _asked(model: str | bytes, opening: Mapping[str, object], inputs: Arrays) -> str | None:
-    import numpy as np
-
     with tempfile.TemporaryDirectory() as folder:
-        arrays = Path(folder, "inputs.npz")
-        # positions for names: a file in an archive cannot have every name that an input can
-        np.savez(arrays, *inputs.values())
+        arrays = Path(folder, "inputs")
+        write_arrays(str(arrays), inputs.values())
         path = Path(folder, "model.onnx") if isinstance(model, bytes) else Path(model)
         if isinstance(model, bytes):
             path.write_bytes(model)

@@ -28,7 +28,7 @@ _OWN = ("ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
 def opening_of(target: Target) -> dict[str, Any]:
-    """What a session on a target is opened with: arguments of `opening.open_handle`.
+    """What a session on a target is opened with: arguments of `worker.open_handle`.
 
     Raises:
         RunError: One of its libraries is not there.

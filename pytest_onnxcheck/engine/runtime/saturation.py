@@ -18,10 +18,10 @@ from pytest_onnxcheck.engine.graph.operators import SATURABLE_WEIGHTS
 from pytest_onnxcheck.engine.graph.walk import constants, nodes_of, reads
 from pytest_onnxcheck.engine.runtime.integers import compute, weights
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
-from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.products import Products, saturable
 from pytest_onnxcheck.engine.runtime.session import Session
 from pytest_onnxcheck.engine.runtime.values import plain_session
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.machine import saturates
 from pytest_onnxcheck.manifest import Variant

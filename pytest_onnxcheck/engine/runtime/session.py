@@ -17,7 +17,8 @@ from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
-from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
+from pytest_onnxcheck.engine.runtime.opening import printed
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.errors import RunError, StageError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.targets import EVALUATOR, Target

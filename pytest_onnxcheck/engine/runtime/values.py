@@ -14,8 +14,8 @@ from pytest_onnxcheck.engine.graph.shapes import value_bytes
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
 from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
-from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.session import import_onnxruntime, narrowed_to_float16
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.wording import one_line
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.runtime import sandbox
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.worker import write_arrays
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.artefacts.artefact import Artefact
@@ -35,13 +36,10 @@ def peak(artefact: Artefact, session: Session, threads: int, inputs: dict[str, A
     Returns:
         None where it cannot be measured: not on Linux, or the run failed.
     """
-    import numpy as np
-
     arrays = session.cast_inputs(inputs)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder, "inputs.npz")
-        # positions for names: a file in an archive cannot have every name that an input can
-        np.savez(file, *(arrays[name] for name in session.inputs))
+        file = Path(folder, "inputs")
+        write_arrays(str(file), (arrays[name] for name in session.inputs))
         return sandbox.added_peak(artefact.path, opening_of(session.target), threads, file)
 
 

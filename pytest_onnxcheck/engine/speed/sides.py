@@ -13,6 +13,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.inputs.cases import timed_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
+from pytest_onnxcheck.engine.runtime.worker import kernel
 from pytest_onnxcheck.engine.speed.timing import Call
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Target
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["KERNEL", "Calls", "Sides", "bound", "device_name", "open_sides"]
 
 
-#: the fixed kernel: times in units of it are compared between machines and days, so that a change
-#: of it needs another name
+#: the fixed kernel (`worker.kernel`): times in units of it are compared between machines and days,
+#: so that a change of it needs another name
 KERNEL = "numpy einsum 128x128x128 float32, tanh, 4 times; 2"
 
 
@@ -161,7 +162,7 @@ class Calls:
                 self._reference, self.inputs, self.sides.device, self.threads, self._on_device
             ) as call_torch,
         ):
-            yield [call_torch, *self._sessions, _kernel()]
+            yield [call_torch, *self._sessions, kernel()]
         for session in (self.sides.own, *self.sides.others.values()):
             session.check_provider("while it was timed")
 
@@ -224,23 +225,6 @@ def bound(session: Session, inputs: Arrays, device: str = "cuda") -> Call:
         return binding
 
     return call
-
-
-def _kernel() -> Call:
-    """The fixed piece of work: about 1.2 ms of multiply-adds and `tanh` on one thread, no BLAS.
-
-    Shorter ones suffer more than an artefact does from the caches that other processes empty.
-    """
-    import numpy as np
-
-    draw = np.random.default_rng(0)
-    left, right = (draw.standard_normal((128, 128), dtype=np.float32) for _ in range(2))
-
-    def kernel() -> None:
-        for _ in range(4):
-            np.tanh(np.einsum("ij,jk->ik", left, right, optimize=False))
-
-    return kernel
 
 
 @contextmanager

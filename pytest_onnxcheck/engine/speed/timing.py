@@ -9,12 +9,14 @@ import statistics
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
+from pytest_onnxcheck.engine.runtime.worker import Times, Turns
 from pytest_onnxcheck.measurement import Ratio, Timing
 
 __all__ = [
     "Call",
+    "Elsewhere",
     "Rounds",
     "interleave",
     "median_interval",
@@ -24,7 +26,6 @@ __all__ = [
 ]
 
 Call = Callable[[], Any]
-Times = tuple[float, float, float]
 
 #: a call that has its processors for less than this share of the usual time was interrupted
 _UNDISTURBED = 0.9
@@ -45,8 +46,6 @@ _PATIENCE_SECONDS, _FEWEST_ROUNDS = 1.5, 11
 #: kernel against alone: 17 us takes 2.5 times as long without, 1.22 with one, 1.03 with ten; 2 ms
 #: take 1.20, 1.06 and, with two, 1.02; 30 ms do not mind
 _UNTIMED = ((2e-4, 10), (1e-2, 2))
-_WARM_UP_SECONDS = (0.2, 1.0)
-_STABLE = 0.05
 _CONFIDENCE = 0.99
 #: into how many parts the calls are divided by the quantiles that are kept
 _STEPS = 20
@@ -122,10 +121,23 @@ class Rounds:
         return True
 
 
+class Elsewhere(Protocol):
+    """Calls in another process, which take turns there: see `worker.Turns`."""
+
+    def warm_up(self) -> list[float]:
+        """Warms the calls up; their median times in seconds."""
+        ...
+
+    def round(self, order: Sequence[int], untimed: Sequence[int]) -> list[Times]:
+        """Times calls, by their numbers; each is called so many times before."""
+        ...
+
+
 def interleave(
     calls: Sequence[Call],
     decision_times: Sequence[float],
     decided: Callable[[Rounds], bool] = lambda rounds: False,
+    elsewhere: Elsewhere | None = None,
 ) -> Rounds:
     """Times calls in turn: two in alternating order (AB BA AB ...), more in random order.
 
@@ -138,19 +150,29 @@ def interleave(
             it. At least 21 rounds are taken, or 11 where these and the warm-up take more than
             1.5 s.
         decided: Whether what was measured is enough.
+        elsewhere: Calls in another process, whose sides come behind these. They are all made
+            before the calls here or all after them, at random; one process works at a time.
     """
     began = time.perf_counter()
-    before = _untimed(_warm_up(calls))
-    cost = _clock_cost()
-    rounds = Rounds(len(calls))
+    parties: list[Elsewhere] = [Turns(calls), *([] if elsewhere is None else [elsewhere])]
+    warm = [party.warm_up() for party in parties]
+    before = _untimed([seconds for each in warm for seconds in each])
+    owner = [number for number, each in enumerate(warm) for _ in each]
+    rounds = Rounds(len(owner))
     warmed_up = time.perf_counter() - began
-    order = list(range(len(calls)))
+    order = list(range(len(owner)))
     shuffle = random.Random(0).shuffle
     with _no_collection():
         for seconds in decision_times:
             started = time.perf_counter() - rounds.seconds  # a decision's time does not count
             while rounds.seconds < seconds or len(rounds) < _fewest(rounds.seconds + warmed_up):
-                rounds.add({side: _timed(calls[side], cost, before[side]) for side in order})
+                times: dict[int, Times] = {}
+                for number in dict.fromkeys(owner[side] for side in order):
+                    sides = [side for side in order if owner[side] == number]
+                    own = [side - owner.index(number) for side in sides]
+                    found = parties[number].round(own, [before[side] for side in sides])
+                    times.update(zip(sides, found, strict=True))
+                rounds.add(times)
                 rounds.seconds = time.perf_counter() - started
                 if len(order) > 2:
                     shuffle(order)
@@ -269,43 +291,6 @@ def _quantile(ordered: Sequence[float], quantile: float) -> float:
     return ordered[max(math.ceil(quantile * len(ordered)) - 1, 0)]
 
 
-def _warm_up(calls: Sequence[Call], clock: Callable[[], float] = time.perf_counter) -> list[float]:
-    """Calls until no call's median time changes by more than 5% over 0.1 s; 0.2 to 1 s.
-
-    Returns:
-        The calls' last median times.
-    """
-    shortest, longest = _WARM_UP_SECONDS
-    started, before = clock(), None
-    while True:
-        now = _medians(calls, shortest / 2, clock)
-        if clock() - started >= longest:
-            return now
-        if before is not None and all(
-            abs(late - early) <= _STABLE * early for late, early in zip(now, before, strict=True)
-        ):
-            return now
-        before = now
-
-
-def _medians(calls: Sequence[Call], seconds: float, clock: Callable[[], float]) -> list[float]:
-    times: list[list[float]] = [[] for _ in calls]
-    until = clock() + seconds
-    while not times[0] or clock() < until:
-        for call, found in zip(calls, times, strict=True):
-            started = clock()
-            call()
-            found.append(clock() - started)
-    return [statistics.median(found) for found in times]
-
-
-def _clock_cost() -> Times:
-    """What reading the clocks adds to the time of a call that does nothing."""
-    found = [_timed(lambda: None, (0.0, 0.0, 0.0)) for _ in range(200)]
-    wall, thread, process = (statistics.median(times) for times in zip(*found, strict=True))
-    return wall, thread, process
-
-
 def _untimed(seconds: Sequence[float]) -> list[int]:
     """How often calls of so many seconds are called before they are timed.
 
@@ -313,21 +298,6 @@ def _untimed(seconds: Sequence[float]) -> list[int]:
     """
     fastest = (min(other for other in seconds if 2 * other >= own) for own in seconds)
     return [next((times for bound, times in _UNTIMED if own < bound), 0) for own in fastest]
-
-
-def _timed(call: Call, cost: Times, untimed: int = 0) -> Times:
-    """Wall, thread and process time of a call; the wall clock, the cheapest, is read innermost."""
-    for _ in range(untimed):
-        call()
-    process = time.process_time()
-    thread = time.thread_time()
-    wall = time.perf_counter()
-    call()
-    wall = time.perf_counter() - wall
-    thread = time.thread_time() - thread
-    process = time.process_time() - process
-    least = 1e-9  # what took no longer than reading a clock took some time nevertheless
-    return max(wall - cost[0], least), max(thread - cost[1], least), max(process - cost[2], least)
 
 
 @contextmanager

@@ -9,7 +9,8 @@ import onnx
 import onnxruntime
 import pytest
 
-from pytest_onnxcheck.engine.runtime.opening import open_handle, printed
+from pytest_onnxcheck.engine.runtime.opening import printed
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.manifest.targets import CPU
 
 

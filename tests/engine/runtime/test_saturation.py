@@ -9,8 +9,8 @@ import pytest
 from helpers import arrays_in
 from onnx import TensorProto, helper, numpy_helper
 
-from pytest_onnxcheck.engine.runtime.opening import open_handle
 from pytest_onnxcheck.engine.runtime.saturation import Emulation
+from pytest_onnxcheck.engine.runtime.worker import open_handle
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest.targets import CPU, Target
 

@@ -14,6 +14,7 @@ from small_models import save
 from torch import nn
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact, Notes
+from pytest_onnxcheck.engine.runtime import workers
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, sandbox, torch_device
 from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CPU, Target
@@ -97,10 +98,11 @@ def test_what_libraries_print_is_no_answer_of_the_child(tmp_path: Path, monkeypa
     folder = str(Path(onnxruntime.__file__).parent)
     (tmp_path / "onnxruntime" / "__init__.py").write_text(PRINTING_ORT.format(folder=folder))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    child = Child("-m", sandbox.__name__)
+    child = workers.child()
     try:
         for _ in range(2):
-            assert child.ask([str(linear(tmp_path / "m.onnx").path), CPU.opening()]) is None
+            asked = {"path": str(linear(tmp_path / "m.onnx").path), "opening": CPU.opening()}
+            assert workers.ask(child, "load", **asked) is None
     finally:
         child.close()
 

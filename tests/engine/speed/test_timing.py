@@ -11,6 +11,7 @@ import statistics
 import pytest
 from clock import Clock, installed
 
+from pytest_onnxcheck.engine.runtime.worker import Turns
 from pytest_onnxcheck.engine.speed import timing
 from pytest_onnxcheck.engine.speed.timing import (
     Rounds,
@@ -217,19 +218,19 @@ def test_nothing_is_collected_while_it_is_timed():
 
 
 def test_the_warm_up_ends_once_times_are_stable(clock: Clock):
-    timing._warm_up([clock.taking(itertools.repeat(0.001))])
+    Turns([clock.taking(itertools.repeat(0.001))]).warm_up()
     assert 0.2 <= clock.now < 0.21
 
 
 def test_the_warm_up_goes_on_while_times_fall(clock: Clock):
     falling = itertools.chain((0.02 * 0.9**n for n in range(40)), itertools.repeat(0.001))
-    timing._warm_up([clock.taking(itertools.repeat(0.001)), clock.taking(falling)])
+    Turns([clock.taking(itertools.repeat(0.001)), clock.taking(falling)]).warm_up()
     assert 0.25 < clock.now < 1.0
 
 
 @pytest.mark.parametrize("seconds", [0.01, 0.5, 5.0])
 def test_the_warm_up_is_bounded(clock: Clock, seconds):
-    timing._warm_up([clock.taking(seconds * 1.1**n for n in itertools.count())])
+    Turns([clock.taking(seconds * 1.1**n for n in itertools.count())]).warm_up()
     assert clock.now <= max(1.5, 1.1 * seconds)
 
 

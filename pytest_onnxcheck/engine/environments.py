@@ -1,0 +1,152 @@
+"""Python environments that are made for a target: packages in a folder of their own, kept there."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from filelock import FileLock
+
+from pytest_onnxcheck.errors import RunError, TargetAbsent
+from pytest_onnxcheck.progress import stage
+from pytest_onnxcheck.wording import one_line
+
+__all__ = ["clean_environment", "interpreter_of", "made"]
+
+#: how long making one may take: a registry may be slow, and some packages have hundreds of MB
+_MAKING_SECONDS = 1800.0
+#: how much is repeated of what an installer said
+_SAID = 600
+
+#: before 1.19, onnxruntime was built for numpy 1, and does not say so
+_FOR_NUMPY_1 = re.compile(r"onnxruntime(?:-\w+)?\s*==\s*1\.(?:\d|1[0-8])(?:\.|$)")
+#: name and password in an address
+_SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+
+
+def made(
+    requirements: Sequence[str], folder: Path, *, python: str = sys.executable, make: bool = True
+) -> Path:
+    """The interpreter of an environment with these packages; made unless it is there.
+
+    It is made by uv where that is installed, else by `venv` and pip, under a temporary name:
+    what is there is whole. Two processes that want one wait for each other.
+
+    Args:
+        requirements: As pip takes them, e.g. `onnxruntime==1.20.1`.
+        folder: Where environments are kept, one folder each.
+        python: The interpreter that it is made with.
+        make: Whether it may be made.
+
+    Raises:
+        TargetAbsent: It is not there, and must not be made.
+        RunError: It cannot be made.
+    """
+    wanted = _completed(requirements)
+    named = json.dumps([wanted, str(Path(python).resolve())])
+    key = hashlib.sha256(named.encode()).hexdigest()[:16]
+    home = folder / key
+    if interpreter_of(home).exists():
+        return interpreter_of(home)
+    listed = ", ".join(requirements)
+    if not make:
+        raise TargetAbsent(
+            f"the environment of {listed} is not in {folder}, and none is made "
+            "(--onnxcheck-no-environments)."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f"{key}.lock"):
+            if not interpreter_of(home).exists():
+                with stage("making an environment", listed):
+                    _make(wanted, home, python)
+    except OSError as error:
+        raise RunError(
+            f"the environment of {listed} cannot be kept in {folder}: {error}. Name a folder with "
+            "room (--onnxcheck-cache=DIR)"
+        ) from error
+    return interpreter_of(home)
+
+
+def interpreter_of(home: Path) -> Path:
+    """The interpreter of an environment in a folder."""
+    return home / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _completed(requirements: Sequence[str]) -> list[str]:
+    """The requirements, with numpy 1 for what was built for it and does not say so."""
+    numpy = any(re.match(r"numpy\b", each) for each in requirements)
+    old = any(_FOR_NUMPY_1.match(each) for each in requirements)
+    return [*requirements, "numpy<2"] if old and not numpy else list(requirements)
+
+
+def _make(requirements: Sequence[str], home: Path, python: str) -> None:
+    """Makes an environment, which other processes see when it is whole.
+
+    Raises:
+        RunError: That failed.
+    """
+    work = home.with_name(f".making-{home.name}")
+    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
+    own = str(interpreter_of(work))
+    uv = _uv()
+    if uv:
+        create = [*uv, "venv", "--quiet", "--no-project", "--python", python, str(work)]
+        install = [*uv, "pip", "install", "--quiet", "--python", own, *requirements]
+    else:
+        create = [python, "-m", "venv", str(work)]
+        pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        install = [*pip, "install", "--quiet", *requirements]
+    try:
+        _run(create, requirements)
+        _run(install, requirements)
+        work.rename(home)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _uv() -> list[str]:
+    """How uv is called; empty where it is not installed."""
+    beside = shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+    if beside:
+        return [beside]
+    return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
+
+
+def _run(command: Sequence[str], requirements: Sequence[str]) -> None:
+    """Runs a command in an environment without this interpreter's own settings.
+
+    Raises:
+        RunError: It fails; what it said last is in the text.
+    """
+    what = f"the environment of {', '.join(requirements)} cannot be made"
+    mend = "mend `environment`, name an interpreter (`python`), or use --onnxcheck-no-environments"
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            env=clean_environment(),
+            timeout=_MAKING_SECONDS,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RunError(f"{what}: {one_line(error, _SAID)}; {mend}") from error
+    if done.returncode:
+        said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
+        told = one_line(_SECRET.sub("****", said))[-_SAID:] or f"exit status {done.returncode}"
+        raise RunError(f"{what} by {Path(command[0]).name}: {told}; {mend}")
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's environment variables, without those by which Python finds its modules."""
+    own = ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV", "__PYVENV_LAUNCHER__")
+    return {name: value for name, value in os.environ.items() if name not in own}
