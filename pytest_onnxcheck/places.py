@@ -6,10 +6,22 @@ import os
 import sys
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-__all__ = ["HISTORY", "PACKAGE", "is_ours", "leads_out", "machine_paths", "relative"]
+__all__ = [
+    "ARTEFACTS",
+    "ENVIRONMENTS",
+    "HISTORY",
+    "PACKAGE",
+    "is_ours",
+    "leads_out",
+    "machine_paths",
+    "relative",
+]
 
 #: the package's folder
 PACKAGE = Path(__file__).parent
+
+#: where artefacts are by default; and, in the folder that keeps them, environments of targets
+ARTEFACTS, ENVIRONMENTS = ".onnxcheck", ".environments"
 
 #: where the history is by default: below pytest-benchmark's own storage, and not in it, where it
 #: would take our files for its own

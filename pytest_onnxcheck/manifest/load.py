@@ -178,7 +178,7 @@ class _Loader:
         if file is not None and self.depends(file.defaults, ("defaults",)):
             file = None
         if file is not None:
-            self.targets = resolve_targets(self.given, file.targets)
+            self.targets = resolve_targets(self.path.parent, self.given, file.targets)
             self.note(rules.check_targets(file.targets, self.given), ())
             self.note(rules.check_target_names(file.defaults, self.targets), ("defaults",))
         models: dict[str, Model] = {}

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypedDict
 
 from pytest_onnxcheck.manifest import sections as s
+from pytest_onnxcheck.places import ARTEFACTS, ENVIRONMENTS
 
 __all__ = [
     "BUILTIN_TARGETS",
@@ -58,6 +60,11 @@ class Target:
             that `sections.SESSION_SETTINGS` lists.
         device: The torch device on which PyTorch is timed beside it.
         libraries: The model's custom operators for it: files, and modules that know theirs.
+        python: The interpreter whose onnxruntime runs it, and that its environment is made with;
+            empty: this one.
+        environment: Packages of an environment that is made for it; empty: none is.
+        kept: The folder where that is kept.
+        makes: Whether it may be made.
     """
 
     name: str
@@ -66,6 +73,15 @@ class Target:
     session_options: Options = field(default_factory=dict)
     device: str = "cpu"
     libraries: tuple[str, ...] = ()
+    python: str = ""
+    environment: tuple[str, ...] = ()
+    kept: str = field(default="", compare=False)
+    makes: bool = field(default=True, compare=False)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it runs in another environment, in a process of its own."""
+        return bool(self.python or self.environment)
 
     @property
     def accelerated(self) -> bool:
@@ -95,7 +111,8 @@ class Target:
     @property
     def key(self) -> str:
         """The same for targets that open the same sessions."""
-        return json.dumps([self.opening(), self.libraries], sort_keys=True)
+        there = [self.python, self.environment]
+        return json.dumps([self.opening(), self.libraries, there], sort_keys=True)
 
 
 CPU = Target("cpu", _CPU_PROVIDER)
@@ -123,17 +140,23 @@ def is_library_file(entry: str) -> bool:
     return "/" in entry or "\\" in entry or entry.endswith((".so", ".dylib", ".dll"))
 
 
-def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]:
+def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]:
     """All targets by name: the built-in ones, and what is declared, the weakest level first.
 
     A table of a name that is there already adds to it; one that changes its provider replaces it.
-    A table without a provider under a new name is left out: `rules` tells of it.
+    A table without a provider under a new name is left out: `rules` tells of it; but in another
+    environment it is the CPU's.
+
+    Args:
+        root: The manifest's folder, where paths start.
+        *levels: Tables by name.
     """
     targets = dict(BUILTIN_TARGETS)
     for tables in levels:
         for name, table in tables.items():
             before = targets.get(name)
-            provider = table.provider or (before.provider if before else None)
+            there = _CPU_PROVIDER if table.elsewhere else None
+            provider = table.provider or (before.provider if before else there)
             if provider is None:
                 continue
             if before is None or before.provider != provider:
@@ -146,8 +169,16 @@ def resolve_targets(*levels: Mapping[str, s.TargetOptions]) -> dict[str, Target]
                 options,
                 {**before.session_options, **(table.session_options or {})},
                 table.torch_device or _beside(before.device, options),
+                python=before.python if table.python is None else interpreter(table.python, root),
+                environment=table.environment or before.environment,
+                kept=str(root / ARTEFACTS / ENVIRONMENTS),
             )
     return targets
+
+
+def interpreter(python: str, root: Path) -> str:
+    """An interpreter's path from the manifest's folder on; a name alone as it is."""
+    return str(root / python) if is_library_file(python) else python
 
 
 def _beside(device: str, options: Options) -> str:

@@ -40,8 +40,10 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
+from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.places import ENVIRONMENTS
 from pytest_onnxcheck.plugin.reports import WIDTH, failure_shown, outcome, put_number_first
-from pytest_onnxcheck.plugin.settings import SETTINGS
+from pytest_onnxcheck.plugin.settings import SETTINGS, Settings
 from pytest_onnxcheck.progress import watched
 from pytest_onnxcheck.record.entry import Entry, Planned
 from pytest_onnxcheck.report.escaping import terminal
@@ -126,6 +128,8 @@ class ModelsFile(pytest.Module):
             model = None if name in wrong else manifest.models[name]
             if model is not None and settings.targets:
                 model = dataclasses.replace(model, targets=settings.targets)
+            if model is not None:
+                model = dataclasses.replace(model, declared=_kept(model.declared, settings))
             yield ModelNode.build(self, name, model, wrong.get(name, []))
 
     def _check_targets(self, models: list[Model]) -> None:
@@ -144,6 +148,15 @@ class ModelsFile(pytest.Module):
                     f"--onnxcheck-require={name}: no model chosen here runs on it (targets: "
                     f"{', '.join(sorted(used))}); add it to their targets, or --onnxcheck-target"
                 )
+
+
+def _kept(targets: Mapping[str, Target], settings: Settings) -> dict[str, Target]:
+    """The targets, with the folder of this run's environments."""
+    folder = str((settings.cache or settings.artifacts) / ENVIRONMENTS)
+    return {
+        name: dataclasses.replace(target, kept=folder, makes=settings.environments)
+        for name, target in targets.items()
+    }
 
 
 class ModelNode(pytest.Collector):
@@ -394,6 +407,15 @@ class CheckItem(pytest.Function):
             # skipped for the manifest's reasons, not at some line of this module
             report.longrepr = (str(self.path), None, entry.reason)  # type: ignore[assignment]
 
+    def _environment(self) -> dict[str, str]:
+        """Versions where the target runs, if that is another environment."""
+        target = None if self.target is None else self.model.declared.get(self.target)
+        if target is None or not target.elsewhere:
+            return {}
+        from pytest_onnxcheck.engine.runtime.remote import packages_of
+
+        return packages_of(target)
+
     def _entry(self, report: pytest.TestReport) -> Entry:
         from pytest_onnxcheck import judge
 
@@ -416,6 +438,7 @@ class CheckItem(pytest.Function):
             opset=variant.opset,
             check=self.check,
             target=self.target,
+            environment=self._environment(),
             point=self.point,
             outcome=outcome(report),
             expected_failure=getattr(report, "wasxfail", None),

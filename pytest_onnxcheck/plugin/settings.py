@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_onnxcheck.digits import byte_count
-from pytest_onnxcheck.places import HISTORY
+from pytest_onnxcheck.places import ARTEFACTS, HISTORY
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.cache.builds import BuildCache
@@ -47,6 +47,7 @@ class Settings:
     cache: Path | None
     cache_size: int | None
     cache_remote: Address | None
+    environments: bool
     json: Path | None
     html: Path | None
     codequality: Path | None
@@ -97,10 +98,11 @@ class Settings:
             models=tuple(config.getoption("onnxcheck_model") or ()),
             targets=tuple(config.getoption("onnxcheck_target") or ()),
             required_targets=tuple(config.getoption("onnxcheck_require") or ()),
-            artifacts=path("onnxcheck_artifacts") or config.rootpath / ".onnxcheck",
+            artifacts=path("onnxcheck_artifacts") or config.rootpath / ARTEFACTS,
             cache=path("onnxcheck_cache"),
             cache_size=_cache_size(config),
             cache_remote=_cache_remote(config),
+            environments=not config.getoption("onnxcheck_no_environments"),
             json=path("onnxcheck_json"),
             html=path("onnxcheck_html"),
             codequality=path("onnxcheck_codequality"),
@@ -248,6 +250,12 @@ def _add_cache(group: pytest.OptionGroup) -> None:
         metavar="URI",
         help="Fetch artefacts from there, and store there what is built: s3://BUCKET/PREFIX or "
         "file:///FOLDER.",
+    )
+    group.addoption(
+        "--onnxcheck-no-environments",
+        action="store_true",
+        help="Make no environment for a target that names one: skip its checks, unless it is there "
+        "or required.",
     )
 
 

@@ -76,6 +76,8 @@ class Entry:
         opset: The opset it is exported to; None when the artefact is given.
         check: Name of the check, without `test_` and parameters.
         target: The target the check runs on; None when it runs on none.
+        environment: Versions where the target runs in another environment: of `python`, `numpy`
+            and the package of onnxruntime; empty where it runs in this one, or never opened.
         point: Id of the check's parameters: the target, for latency `TARGET-DIMS`; empty without.
         outcome: `passed`, `failed`, `skipped`, `xfailed` or `xpassed`.
         expected_failure: Reason of the manifest's `xfail`; None without one.
@@ -105,6 +107,7 @@ class Entry:
     opset: int | None = None
     check: str
     target: str | None = None
+    environment: dict[str, str] = field(default_factory=dict)
     point: str = ""
     outcome: str
     expected_failure: str | None = None

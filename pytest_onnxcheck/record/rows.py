@@ -116,6 +116,11 @@ class Row:
         states = {entry.state for entry in entries}
         return next((_SHOWN[state] for state in _ORDER if state in states), "-")
 
+    def state_on(self, target: str) -> str:
+        """The worst outcome of the checks that run on a target; a dash when there is none."""
+        entries = [entry for entry in self.entries if entry.target == target]
+        return Row(self.manifest, self.model, self.variant, entries).state()
+
     def verdict(self) -> str:
         """The worst outcome; `partial` where all is well but a whole kind of check was skipped.
 

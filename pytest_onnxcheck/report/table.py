@@ -27,16 +27,32 @@ HEADER = (
 def table_lines(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
     """The header, and a line per model and variant.
 
-    Checks that a project has added have a column each, under their name, before the verdict.
+    Checks that a project has added have a column each, under their name, before the verdict; so
+    have targets, where something ran on more than one.
     """
     found = rows(entries)
     names = dict.fromkeys(entry.check for row in found for entry in row.entries)
     own = [name for name in names if name not in get_args(Check)]
-    return [(*HEADER[:-1], *own, HEADER[-1]), *(cells(row, own) for row in found)]
+    targets = _targets(found)
+    header = (*HEADER[:-1], *own, *targets, HEADER[-1])
+    return [header, *(cells(row, own, targets) for row in found)]
 
 
-def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
-    """The cells of one row, in the order of the header; `own` are checks of the project's."""
+def _targets(found: Sequence[Row]) -> list[str]:
+    """The targets that something ran on, where there is more than one."""
+    entries = [entry for row in found for entry in row.entries if entry.outcome != "skipped"]
+    names = list(dict.fromkeys(entry.target for entry in entries if entry.target is not None))
+    return names if len(names) > 1 else []
+
+
+def cells(row: Row, own: Sequence[str] = (), targets: Sequence[str] = ()) -> tuple[str, ...]:
+    """The cells of one row, in the order of the header.
+
+    Args:
+        row: The row.
+        own: Checks of the project's.
+        targets: Those that have a column.
+    """
     size, ratio, coverage = row.size_bytes(), row.size_ratio(), row.coverage()
     return (
         row.model,
@@ -56,6 +72,7 @@ def cells(row: Row, own: Sequence[str] = ()) -> tuple[str, ...]:
         _over_fp32(row),
         row.state("latency"),
         *(row.state(check) for check in own),
+        *(row.state_on(target) for target in targets),
         row.verdict(),
     )
 

@@ -145,10 +145,12 @@ class _Timing:
             record: Calls what it is given, which does all the timing.
         """
         found: list[Rounds] = []
-        with self.calls.ready() as calls:
+        with self.calls.ready() as (calls, elsewhere):
             record(
                 lambda: found.append(
-                    interleave(calls, times, lambda rounds: decided(self._measured(rounds)))
+                    interleave(
+                        calls, times, lambda rounds: decided(self._measured(rounds)), elsewhere
+                    )
                 )
             )
         return self._measured(found[0]), found[0]

@@ -33,6 +33,9 @@ def opening_of(target: Target) -> dict[str, Any]:
     Raises:
         RunError: One of its libraries is not there.
     """
+    if target.elsewhere:  # modules are looked for there
+        own = [str(_at(it)) if is_library_file(it) else it for it in target.libraries]
+        return {**target.opening(), "libraries": own}
     files = library_files(target.libraries)
     return {**target.opening(), "libraries": [str(file) for file in files]}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
-from pytest_onnxcheck.engine.runtime import sandbox
+from pytest_onnxcheck.engine.runtime import remote, sandbox
 from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
@@ -120,7 +120,7 @@ class Session:
         outputs: Output names.
         narrowed: See `Notes`: those that are float16 are cast on the way in and out.
         startup_log: What ONNX Runtime printed to stderr while it was opened.
-        model: Path or bytes of what it runs; None where nothing native runs it.
+        model: Path or bytes of what it runs; None where nothing native runs it in this process.
         optimised: Whether ONNX Runtime may have rewritten the graph.
     """
 
@@ -254,13 +254,20 @@ def open_session(
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
     _check_available(target)
-    _probe(artefact, target)
+    if target.elsewhere:  # it is opened in a worker, which may crash
+        _raise_known(artefact, target)
+    else:
+        _probe(artefact, target)
     narrowed = frozenset(artefact.notes.narrowed)
     try:
         return _open(str(artefact.path), target, threads, optimise, narrowed)
     except RunError as error:  # one failure, which the other checks then name
         _probed[_key(artefact, target)] = error
         raise
+    except remote.Unopened as error:
+        refused = _refused(artefact, str(error), target)
+        _probed[_key(artefact, target)] = refused
+        raise refused from error
     except Exception as error:  # it opened in the child, with the target's own number of threads
         raise _does_not_load(error) from error
 
@@ -282,6 +289,8 @@ def open_model(model: bytes, target: Target, narrowed: frozenset[str] = frozense
         return _open(model, target, None, True, narrowed)
     except RunError:
         raise
+    except remote.Unopened as error:
+        raise RunError(str(error)) from error
     except Exception as error:
         raise _does_not_load(error) from error
 
@@ -294,21 +303,25 @@ def _check_available(target: Target) -> None:
     """Raises where this onnxruntime lacks the target's provider."""
     if target.provider == EVALUATOR:
         return
-    onnxruntime = import_onnxruntime()
-    available = onnxruntime.get_available_providers()
+    if target.elsewhere:
+        there = remote.runtime_of(target)
+        version, available, known = there.version, there.available, there.known
+    else:
+        onnxruntime = import_onnxruntime()
+        version, available = onnxruntime.__version__, onnxruntime.get_available_providers()
+        known = onnxruntime.get_all_providers()
     if target.provider in available:
         return
-    known = onnxruntime.get_all_providers()
     if target.provider not in known:
         close = closest(target.provider, [*known, EVALUATOR])
         hint = f"did you mean {close!r}?" if close else f"it knows {', '.join(known)}"
         raise RunError(
-            f"{target.name}: onnxruntime {onnxruntime.__version__} knows no provider "
+            f"{target.name}: onnxruntime {version} knows no provider "
             f"{target.provider!r} ({hint}); mend [targets.{target.name}] provider"
         )
     raise TargetAbsent(
-        f"{target.name}: {target.provider} is not in this onnxruntime {onnxruntime.__version__}, "
-        f"which has {', '.join(available)}."
+        f"{target.name}: {target.provider} is not in {'that' if target.elsewhere else 'this'} "
+        f"onnxruntime {version}, which has {', '.join(available)}."
     )
 
 
@@ -322,6 +335,10 @@ def _open(
     log: list[str] = []
     if target.provider == EVALUATOR:
         handle: Any = Evaluator(model)
+    elif target.elsewhere:
+        opening = {**opening_of(target), "threads": threads, "optimise": optimise}
+        handle = remote.opened(target, model, opening)
+        log = handle.said
     else:
         with _talkative(), printed() as log:
             handle = open_handle(model, **opening_of(target), threads=threads, optimise=optimise)
@@ -332,7 +349,7 @@ def _open(
         handle=handle,
         narrowed=narrowed,
         startup_log=tuple(log),
-        model=None if target.provider == EVALUATOR else model,
+        model=None if target.provider == EVALUATOR or target.elsewhere else model,
         optimised=optimise,
     )
     session.check_provider("when the session was opened")
@@ -362,7 +379,12 @@ def _probe(artefact: Artefact, target: Target) -> None:
     key = _key(artefact, target)
     if key not in _probed and target.provider != EVALUATOR:
         _probed[key] = _problem(artefact, target)
-    error = _probed.get(key)
+    _raise_known(artefact, target)
+
+
+def _raise_known(artefact: Artefact, target: Target) -> None:
+    """Raises the error that the artefact met on the target before."""
+    error = _probed.get(_key(artefact, target))
     if error is not None:
         raise error
 

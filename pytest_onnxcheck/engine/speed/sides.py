@@ -14,7 +14,7 @@ from pytest_onnxcheck.engine.inputs.cases import timed_inputs
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import Session, open_session, torch_device
 from pytest_onnxcheck.engine.runtime.worker import kernel
-from pytest_onnxcheck.engine.speed.timing import Call
+from pytest_onnxcheck.engine.speed.timing import Call, Elsewhere
 from pytest_onnxcheck.errors import RunError
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.wording import one_line
@@ -124,7 +124,9 @@ class Calls:
         self.dims, self.inputs = timed_inputs(reference, dims)
         self._reference = reference
         asked = reference.model.latency.boundary
-        self._on_device = asked == "device" and sides.device.startswith("cuda")
+        elsewhere = sides.own.target.elsewhere
+        # arrays of another process lie on the host
+        self._on_device = asked == "device" and sides.device.startswith("cuda") and not elsewhere
         self.boundary = "device to device" if self._on_device else "host to host"
         if sides.own.target.is_graphed:
             self.boundary += ", CUDA graph"
@@ -132,7 +134,8 @@ class Calls:
             self._sessions = [self._call(sides.own)]
             started = time.perf_counter()
             self._sessions[0]()
-            self.first_seconds = time.perf_counter() - started
+            taken = time.perf_counter() - started
+            self.first_seconds = sides.own.handle.seconds if elsewhere else taken
             for name, session in sides.others.items():
                 call = self._baseline if name == "baseline" else self._call
                 self._sessions.append(call(session))
@@ -150,8 +153,11 @@ class Calls:
         return session
 
     @contextmanager
-    def ready(self) -> Iterator[list[Call]]:
+    def ready(self) -> Iterator[tuple[list[Call], Elsewhere | None]]:
         """The calls in the order of `names`; PyTorch has its threads for as long as this lasts.
+
+        Where the sessions are in another environment, only PyTorch's is here; the others, the
+        kernel too, take turns there, since numpy may be another there.
 
         Raises:
             RunError: A call failed, or ONNX Runtime fell back to another provider meanwhile.
@@ -162,9 +168,23 @@ class Calls:
                 self._reference, self.inputs, self.sides.device, self.threads, self._on_device
             ) as call_torch,
         ):
-            yield [call_torch, *self._sessions, kernel()]
+            if self.sides.own.target.elsewhere:
+                turns = self._turns()
+                try:
+                    yield [call_torch], turns
+                finally:
+                    turns.rest()
+            else:
+                yield [call_torch, *self._sessions, kernel()], None
         for session in (self.sides.own, *self.sides.others.values()):
             session.check_provider("while it was timed")
+
+    def _turns(self) -> Any:
+        """The sessions' calls in another environment."""
+        sessions = [self.sides.own, *self.sides.others.values()]
+        feeds = [session.cast_inputs(self.inputs) for session in sessions]
+        own, *others = (session.handle for session in sessions)
+        return own.turns(others, feeds)
 
     def _call(self, session: Session) -> Call:
         return bound(session, self.inputs) if self._on_device else session.call(self.inputs)

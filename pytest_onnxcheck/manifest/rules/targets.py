@@ -8,7 +8,7 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
 from pytest_onnxcheck.manifest.rules.base import BAD_MODEL_NAME, Found
 from pytest_onnxcheck.manifest.rules.budget import PER_TARGET
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, Target
+from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, CUDA_GRAPH_OPTIONS, EVALUATOR, Target
 from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.wording import closest
 
@@ -26,7 +26,16 @@ def check_targets(
         where: KeyPath = ("targets", name)
         if not NAME.fullmatch(name):
             yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
-        if table.provider is None and name not in {*BUILTIN_TARGETS, *given}:
+        if table.elsewhere and table.provider == EVALUATOR:
+            yield (
+                where,
+                f"{EVALUATOR} runs in this environment: leave `python` and `environment` out",
+            )
+        if (
+            table.provider is None
+            and not table.elsewhere
+            and name not in {*BUILTIN_TARGETS, *given}
+        ):
             close = _closest_target(name, BUILTIN_TARGETS)
             hint = f" (or did you mean {close!r}?)" if close else ""
             text = "missing key 'provider': the name of ONNX Runtime's execution provider"

@@ -40,6 +40,21 @@ def _option_of(value: object) -> object:
     return value
 
 
+def _requirement(value: object) -> object:
+    if not isinstance(value, str) or not value[:1].isalnum():
+        raise invalid(
+            f"expected a package as pip takes it, e.g. onnxruntime==1.20.1, got {value!r}"
+        )
+    return value
+
+
+Requirements = Annotated[
+    tuple[Annotated[str, BeforeValidator(_requirement)], ...],
+    Array,
+    Field(min_length=1),
+    AfterValidator(unique),
+]
+
 Options = dict[str, Annotated[str | bool | int | float, BeforeValidator(_option_of)]]
 
 
@@ -124,8 +139,24 @@ class TargetOptions(Section):
         "speed is measured: `latency.threads` sets them there), `enable_cpu_mem_arena`, "
         "`enable_mem_pattern`.",
     )
+    python: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="The interpreter of another environment, whose onnxruntime runs it, e.g. "
+        "`.venv-old/bin/python`, relative to the manifest; with `environment` the one that makes "
+        "it.",
+    )
+    environment: Requirements | None = Field(
+        None,
+        description="Packages of an environment that is made for it and kept, e.g. "
+        '`["onnxruntime==1.20.1"]`.',
+    )
     torch_device: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="Where PyTorch is timed beside it, e.g. `cuda`; default: `cuda` for CUDA and "
         "TensorRT, else `cpu`.",
     )
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether it names another environment."""
+        return self.python is not None or self.environment is not None
