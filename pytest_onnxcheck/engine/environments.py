@@ -81,9 +81,7 @@ def node_modules(lock: Path, folder: Path, *, node: str, make: bool = True) -> P
     return _kept(folder, named, listed, make, lambda home: _install(lock, listed, home, node))
 
 
-def _kept(
-    folder: Path, named: str, listed: str, make: bool, build: Callable[[Path], None]
-) -> Path:
+def _kept(folder: Path, named: str, listed: str, make: bool, build: Callable[[Path], None]) -> Path:
     """The folder of an environment, which is made unless it is there.
 
     Args:

@@ -16,6 +16,7 @@ __all__ = [
     "CPU",
     "CUDA_GRAPH_OPTIONS",
     "EVALUATOR",
+    "WEB",
     "Opening",
     "Target",
     "is_library_file",
@@ -27,6 +28,9 @@ Options = Mapping[str, str | bool | int | float]
 
 #: stands for onnx's reference evaluator, which is no provider of ONNX Runtime
 EVALUATOR = "ReferenceEvaluator"
+
+#: ONNX Runtime in WebAssembly
+WEB = "onnxruntime-web"
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 #: providers beside which PyTorch is timed on the GPU
@@ -63,7 +67,10 @@ class Target:
         python: The interpreter whose onnxruntime runs it, and that its environment is made with;
             empty: this one.
         environment: Packages of an environment that is made for it; empty: none is.
-        kept: The folder where that is kept.
+        runtime: ONNX Runtime in JavaScript: `onnxruntime-node` or `onnxruntime-web`; empty: in
+            Python.
+        browser: The browser in which onnxruntime-web runs; empty: in node.
+        kept: The folder where what is made is kept.
         makes: Whether it may be made.
     """
 
@@ -75,13 +82,15 @@ class Target:
     libraries: tuple[str, ...] = ()
     python: str = ""
     environment: tuple[str, ...] = ()
+    runtime: str = ""
+    browser: str = ""
     kept: str = field(default="", compare=False)
     makes: bool = field(default=True, compare=False)
 
     @property
     def elsewhere(self) -> bool:
         """Whether it runs in another environment, in a process of its own."""
-        return bool(self.python or self.environment)
+        return bool(self.python or self.environment or self.runtime)
 
     @property
     def accelerated(self) -> bool:
@@ -111,7 +120,7 @@ class Target:
     @property
     def key(self) -> str:
         """The same for targets that open the same sessions."""
-        there = [self.python, self.environment]
+        there = [self.python, self.environment, self.runtime, self.browser]
         return json.dumps([self.opening(), self.libraries, there], sort_keys=True)
 
 
@@ -162,6 +171,7 @@ def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[
             if before is None or before.provider != provider:
                 device = "cuda" if provider in _ON_CUDA else "cpu"
                 before = Target(name, provider, _PROVIDER_OPTIONS.get(provider, {}), device=device)
+            browser = table.browser or before.browser
             options = {**before.provider_options, **(table.provider_options or {})}
             targets[name] = Target(
                 name,
@@ -171,6 +181,8 @@ def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[
                 table.torch_device or _beside(before.device, options),
                 python=before.python if table.python is None else interpreter(table.python, root),
                 environment=table.environment or before.environment,
+                runtime=table.runtime or (WEB if browser else before.runtime),
+                browser=browser,
                 kept=str(root / ARTEFACTS / ENVIRONMENTS),
             )
     return targets

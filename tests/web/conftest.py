@@ -1,4 +1,4 @@
-"""ONNX Runtime in JavaScript: node, npm and Chromium; these tests run in tox's environment `web`."""
+"""ONNX Runtime in JavaScript, with node, npm and Chromium: tox's environment `web` runs these."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ def child(packages: Path, request: pytest.FixtureRequest) -> Iterator[Child]:
     browser = shutil.which("chromium") if request.param == "chromium" else None
     runtime = "node" if request.param == "node" else "web"
     arguments = [str(packages), runtime, *([browser] if browser else [])]
-    found = Child(str(SCRIPTS / "worker.mjs"), *arguments, python="node")
+    found = Child(str(SCRIPTS / "worker.mjs"), *arguments, program="node")
     yield found
     found.close()

@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.environments import made
 from pytest_onnxcheck.engine.runtime import workers
+from pytest_onnxcheck.engine.runtime.nodejs import javascript_child
 from pytest_onnxcheck.engine.runtime.opening import messages
 from pytest_onnxcheck.engine.runtime.worker import Times, read_arrays, write_arrays
-from pytest_onnxcheck.errors import RunError, TargetAbsent
-from pytest_onnxcheck.manifest.targets import Target
-from pytest_onnxcheck.processes import NoAnswerError
+from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.targets import WEB, Target
+from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
@@ -78,16 +79,20 @@ class Runtime:
         known: All providers that it knows.
     """
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, child: Child, named: str, mend: str, *, in_javascript: bool = False) -> None:
         """Starts a worker there.
 
         Args:
-            python: The interpreter.
+            child: The worker.
+            named: What runs it, for a person, e.g. the interpreter.
+            mend: What to do where it has no onnxruntime.
+            in_javascript: Whether it is a worker in JavaScript.
 
         Raises:
             RunError: It does not start, or lacks numpy or onnxruntime.
         """
-        self.child = workers.child(str(python))
+        self.child = child
+        self.in_javascript = in_javascript
         self.forgotten: list[tuple[subprocess.Popen[bytes], int]] = []
         atexit.register(self.child.close)
         try:
@@ -98,14 +103,13 @@ class Runtime:
             self.known = [str(each) for each in found["known"]]
         except workers.Refused as error:
             raise RunError(
-                f"{python} cannot import onnxruntime ({one_line(error)}): "
-                f"{python} -m pip install onnxruntime"
+                f"{named} cannot load onnxruntime ({one_line(error)}): {mend}"
             ) from error
         except (OSError, NoAnswerError, TypeError, KeyError, AttributeError) as error:
             said = "; ".join(getattr(error, "stderr_tail", ()))
             raise RunError(
-                f"{python} does not answer as a Python with onnxruntime does: "
-                f"{one_line(error)}{f': {said}' if said else ''}. Name another interpreter"
+                f"{named} does not answer as one with onnxruntime does: "
+                f"{one_line(error)}{f': {said}' if said else ''}: {mend}"
             ) from error
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
@@ -120,20 +124,25 @@ class Runtime:
 
 
 #: what is known of environments in this process, by how targets name them
-_known: dict[tuple[str, tuple[str, ...], str], Runtime | RunError] = {}
+_known: dict[tuple[object, ...], Runtime | RunError] = {}
 
 
-def runtime_of(target: Target) -> Runtime:
+def runtime_of(target: Target, threads: int = 1) -> Runtime:
     """The onnxruntime of a target's environment, which is made where it is to be.
 
+    Args:
+        target: The target.
+        threads: In WebAssembly all sessions of a process have as many.
+
     Raises:
-        TargetAbsent: There is no such interpreter, or no such environment and none may be made.
+        TargetAbsent: There is no such interpreter or browser, or no such environment and none may
+            be made.
         RunError: The environment cannot be made, or has no onnxruntime.
     """
-    key = (target.python, target.environment, target.kept)
+    key = _key(target, threads)
     if key not in _known:
         try:
-            _known[key] = Runtime(_python(target))
+            _known[key] = _started(target)
         except RunError as error:  # one failure, which the other checks then name
             _known[key] = type(error)(f"{target.name}: {error}")
     found = _known[key]
@@ -144,8 +153,27 @@ def runtime_of(target: Target) -> Runtime:
 
 def packages_of(target: Target) -> dict[str, str]:
     """Versions in a target's environment; empty where it was not asked, or is not there."""
-    found = _known.get((target.python, target.environment, target.kept))
+    found = _known.get(_key(target, 1))
     return dict(found.packages) if isinstance(found, Runtime) else {}
+
+
+def _key(target: Target, threads: int) -> tuple[object, ...]:
+    own = threads if target.runtime == WEB else 1
+    return (
+        *(target.python, target.environment, target.runtime, target.browser),
+        *(target.kept, own),
+    )
+
+
+def _started(target: Target) -> Runtime:
+    """Starts a worker in a target's environment."""
+    if target.runtime:
+        named = target.browser or "node"
+        mend = f"see whether {named} starts here"
+        return Runtime(javascript_child(target), named, mend, in_javascript=True)
+    python = _python(target)
+    mend = f"{python} -m pip install onnxruntime, or name another"
+    return Runtime(workers.child(str(python)), str(python), mend)
 
 
 def _python(target: Target) -> Path:
@@ -275,9 +303,15 @@ class Session:
         """Which provider runs which nodes.
 
         Raises:
+            Unsupported: ONNX Runtime does not say so in JavaScript.
             RunError: That onnxruntime does not say.
         """
         found = workers.ask(self._runtime.child, "assigned", session=self.number)
+        if found is None and self._runtime.in_javascript:
+            raise Unsupported(
+                "ONNX Runtime does not tell JavaScript which provider runs which node; what it "
+                "computes is checked"
+            )
         if found is None:
             raise RunError(
                 f"onnxruntime {self._runtime.version} does not say which provider runs which node: "
@@ -305,7 +339,12 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         RunError: It has no onnxruntime.
         Unopened: The artefact does not load there, or crashes the runtime.
     """
-    runtime = runtime_of(target)
+    threads = 1
+    if target.runtime == WEB:
+        asked = opening["threads"] or target.session_options.get("intra_op_num_threads")
+        threads = int(asked or 1)
+        opening = {**opening, "threads": threads}
+    runtime = runtime_of(target, threads)
     try:
         return Session(runtime, model, opening)
     except workers.Refused as error:

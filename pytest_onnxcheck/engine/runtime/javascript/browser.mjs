@@ -34,20 +34,18 @@ export async function openPage(chromium, program, modules) {
   const page = await browser.newPage();
   page.on("console", (message) => console.error(message.text()));
   page.on("pageerror", (error) => console.error(String(error)));
-  const ended = new Promise((resolve) => {
-    page.on("crash", () => resolve("the page crashed"));
-    browser.on("disconnected", () => resolve("the browser ended"));
-  });
+  // whoever asked starts another, with another browser
+  const end = (how) => {
+    console.error(how);
+    process.exit(1);
+  };
+  page.on("crash", () => end("the page crashed"));
+  browser.on("disconnected", () => end("the browser ended"));
   await page.goto(`${site.address}/page.html`);
   await page.waitForFunction(() => globalThis.answer);
   return async (question) => {
     site.let(question);
-    // its browser is gone, and so is this process: whoever asked starts another
-    const gone = ended.then((how) => {
-      console.error(how);
-      process.exit(1);
-    });
-    const found = await Promise.race([page.evaluate((asked) => globalThis.answer(asked), question), gone]);
+    const found = await page.evaluate((asked) => globalThis.answer(asked), question);
     if (question.do === "hello" && found.value) found.value.packages.browser = browser.version();
     return found;
   };

@@ -60,7 +60,7 @@ export class Sessions {
     const { env } = await this.#ort(CPU);
     return {
       version: env.versions[this.#runtime],
-      packages: {},
+      packages: { [`onnxruntime-${this.#runtime}`]: env.versions[this.#runtime] },
       available: [CPU, ...this.#more],
       known: Object.keys(PROVIDERS).filter((name) => PROVIDERS[name][this.#runtime]),
     };
@@ -174,6 +174,7 @@ export class Sessions {
     options.logSeverityLevel = 3;
     if (opening.optimise === false) options.graphOptimizationLevel = "disabled";
     if (opening.threads) options.intraOpNumThreads = opening.threads;
+    options.intraOpNumThreads ??= Number(globalThis.process?.env.OMP_NUM_THREADS) || undefined;
     const ort = await this.#ort(opening.provider);
     ort.env.logLevel = "error";
     if (this.#runtime === "web") {
