@@ -159,7 +159,8 @@ def test_weights_in_a_file_beside(child: Child, tmp_path: Path):
         location="model.onnx.data",
         size_threshold=0,
     )
-    number = opened(child, path)["session"]
+    data = {"model.onnx.data": str(tmp_path / "model.onnx.data")}
+    number = opened(child, path, data=data)["session"]
     (found,) = ran(child, number, tmp_path, weights)
     np.testing.assert_array_equal(found, 2 * weights)
 

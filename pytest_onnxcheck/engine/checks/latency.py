@@ -6,6 +6,7 @@ import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.reference.reference import Reference
@@ -14,8 +15,10 @@ from pytest_onnxcheck.engine.runtime.nodejs import KERNEL as JAVASCRIPT_KERNEL
 from pytest_onnxcheck.engine.speed import memory
 from pytest_onnxcheck.engine.speed.sides import KERNEL, Calls, Sides, device_name, open_sides
 from pytest_onnxcheck.engine.speed.timing import Rounds, interleave, ratio, summarised
+from pytest_onnxcheck.engine.speed.transfer import transferred_bytes
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.manifest.targets import WEB
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 
 __all__ = ["decision_times", "measure", "timed"]
@@ -77,6 +80,8 @@ def measure(
     measured, rounds = timing.run(times, decided, record)
     if target.accelerated and not target.runtime:  # it is not told in JavaScript
         measured = replace(measured, assignment=assigned(sides.own, artefact, calls.inputs))
+    if target.runtime == WEB:
+        measured = replace(measured, transferred_bytes=transferred_bytes(Path(artefact.path)))
     return measured, rounds
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.engine.environments import made
 from pytest_onnxcheck.engine.runtime import workers
 from pytest_onnxcheck.engine.runtime.nodejs import javascript_child
@@ -340,6 +341,8 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         Unopened: The artefact does not load there, or crashes the runtime.
     """
     threads = 1
+    if target.runtime:
+        opening = {**opening, "data": _data(model)}
     if target.runtime == WEB:
         asked = opening["threads"] or target.session_options.get("intra_op_num_threads")
         threads = int(asked or 1)
@@ -356,6 +359,15 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         ) from error
     except NoAnswerError as error:
         raise Unopened(workers.failure(error)) from error
+
+
+def _data(model: str | bytes) -> dict[str, str]:
+    """The external data of an artefact: how it names them, and where they are."""
+    if isinstance(model, bytes):
+        return {}
+    folder = Path(model).parent
+    names = {str(file.relative_to(folder)): file for file in data_files(Path(model))}
+    return {name: str(file.absolute()) for name, file in names.items()}
 
 
 class Turns:

@@ -1,7 +1,6 @@
 // A page in a browser that answers the questions: served on loopback, driven by playwright-core.
 
 import { randomBytes } from "node:crypto";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { basename, dirname, extname, join } from "node:path";
@@ -85,16 +84,12 @@ async function serve(dist) {
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   return {
     address: `http://127.0.0.1:${server.address().port}/${secret}`,
-    /** Lets the page have the files that a question names; says which data belong to a model. */
+    /** Lets the page have the files that a question names. */
     let(question) {
       const sides = (question.sides ?? []).map(([, inputs]) => inputs);
-      for (const path of [question.path, question.inputs, question.outputs, ...sides]) {
+      const data = Object.values(question.opening?.data ?? {});
+      for (const path of [question.path, question.inputs, question.outputs, ...sides, ...data]) {
         if (path) named.add(path);
-      }
-      const data = question.path && `${question.path}.data`;
-      if (data && existsSync(data)) {
-        named.add(data);
-        question.data = data;
       }
     },
   };

@@ -15,15 +15,6 @@ async function write(path, bytes) {
   if (!response.ok) throw new Error(`${path} cannot be written`);
 }
 
-const files = {
-  read,
-  write,
-  model: async (path, data) => ({
-    model: await read(path),
-    externalData: data ? [{ path: data.split(/[\\/]/).pop(), data: await read(data) }] : [],
-  }),
-};
-
 /** A page shows no processor time: the wall clock stands for it. */
 function clocks() {
   const seconds = performance.now() / 1e3;
@@ -32,5 +23,5 @@ function clocks() {
 
 const adapter = await navigator.gpu?.requestAdapter();
 const ort = (provider) => import(`./ort/ort.${provider === WEBGPU ? "webgpu" : "wasm"}.min.mjs`);
-const sessions = new Sessions(ort, files, "web", clocks, adapter ? [WEBGPU] : []);
+const sessions = new Sessions(ort, { read, write }, "web", clocks, adapter ? [WEBGPU] : []);
 globalThis.answer = ({ do: name, ...question }) => answered(() => sessions[name](question));

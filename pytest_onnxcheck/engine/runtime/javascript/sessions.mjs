@@ -41,8 +41,7 @@ export class Sessions {
 
   /**
    * @param ort Gives the module for a provider, of onnxruntime-web or onnxruntime-node.
-   * @param files `read(path)` and `write(path, bytes)`, and `model(path, data)`: what `create`
-   *   takes, and the external data.
+   * @param files `read(path)` and `write(path, bytes)`.
    * @param runtime "web" or "node".
    * @param clocks Gives seconds: wall time, and the processor time of thread and process.
    * @param more Providers that are here besides the CPU.
@@ -161,7 +160,7 @@ export class Sessions {
     this.#calls = [];
   }
 
-  async #create({ path, data, opening }) {
+  async #create({ path, opening }) {
     const name = PROVIDERS[opening.provider]?.[this.#runtime];
     if (!name) throw new Error(`${opening.provider} is no provider of onnxruntime-${this.#runtime}`);
     if (opening.libraries?.length) {
@@ -181,10 +180,20 @@ export class Sessions {
       // of all sessions of this process: the first makes the threads
       ort.env.wasm.numThreads = options.intraOpNumThreads ?? 1;
     }
-    const { model, externalData } = await this.#files.model(path, data);
-    if (externalData.length) options.externalData = externalData;
-    const handle = await ort.InferenceSession.create(model, options);
+    const handle = await ort.InferenceSession.create(await this.#model(path, opening, options), options);
     return { handle, ort, provider: opening.provider };
+  }
+
+  /** What `create` takes; the external data go into the options. */
+  async #model(path, opening, options) {
+    if (this.#runtime === "node") return path; // it finds the data itself
+    const data = Object.entries(opening.data ?? {});
+    if (data.length) {
+      options.externalData = await Promise.all(
+        data.map(async ([name, file]) => ({ path: name, data: await this.#files.read(file) })),
+      );
+    }
+    return this.#files.read(path);
   }
 
   async #medians(seconds) {

@@ -8,9 +8,8 @@
 // stderr, which the browser's console does too.
 
 import { createRequire } from "node:module";
-import { existsSync } from "node:fs";
 import { readFile, writeFile } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 import { answered, Sessions } from "./sessions.mjs";
@@ -20,18 +19,7 @@ console.log = console.error;
 const [modules, runtime, chromium] = process.argv.slice(2);
 const load = createRequire(join(modules, "package.json"));
 
-const files = {
-  read: async (path) => new Uint8Array(await readFile(path)),
-  write: writeFile,
-  model: async (path) => {
-    if (runtime === "node") return { model: path, externalData: [] }; // it finds the data itself
-    const data = `${path}.data`;
-    const externalData = existsSync(data)
-      ? [{ path: basename(data), data: await files.read(data) }]
-      : [];
-    return { model: await files.read(path), externalData };
-  },
-};
+const files = { read: async (path) => new Uint8Array(await readFile(path)), write: writeFile };
 
 function clocks() {
   const { user, system } = process.cpuUsage();
