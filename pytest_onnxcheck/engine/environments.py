@@ -212,7 +212,8 @@ def _run(command: Sequence[str], listed: str, mend: str) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
         told = one_line(_SECRET.sub("****", said))[-_SAID:] or f"exit status {done.returncode}"
-        raise RunError(f"{what} by {Path(command[0]).name}: {told}; {mend}")
+        by = next(Path(word).name for word in command if word not in (sys.executable, "-m"))
+        raise RunError(f"{what} by {by}: {told}; {mend}")
 
 
 def clean_environment() -> dict[str, str]:

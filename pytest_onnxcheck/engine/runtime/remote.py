@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, Array]
 
 __all__ = ["Runtime", "Session", "Turns", "Unopened", "opened", "packages_of", "runtime_of"]
+
+
+#: how ONNX Runtime says what it takes at most
+_OPSET = re.compile(r"support for domain ai\.onnx is till opset (\d+)")
+_IR_VERSION = re.compile(r"max supported IR version: (\d+)")
 
 
 class Unopened(Exception):  # noqa: N818 - whether it is a fault is for others to say
@@ -368,6 +374,18 @@ def _data(model: str | bytes) -> dict[str, str]:
     folder = Path(model).parent
     names = {str(file.relative_to(folder)): file for file in data_files(Path(model))}
     return {name: str(file.absolute()) for name, file in names.items()}
+
+
+def _advice(said: str) -> str:
+    """What to do about an artefact that is too new; empty where that is not the reason."""
+    older = "or leave the target out for this model"
+    opset = _OPSET.search(said)
+    if opset is not None:
+        return f". Export it with opsets = [{opset[1]}] or lower, {older}"
+    version = _IR_VERSION.search(said)
+    if version is not None:
+        return f". Write the file with IR version {version[1]} (onnx: model.ir_version), {older}"
+    return ""
 
 
 class Turns:
