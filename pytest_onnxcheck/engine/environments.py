@@ -106,6 +106,7 @@ def _kept(folder: Path, named: str, listed: str, make: bool, build: Callable[[Pa
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         with FileLock(folder / f"{key}.lock"):
             if not home.exists():
                 with stage("making an environment", listed):

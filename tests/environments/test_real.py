@@ -100,6 +100,15 @@ def test_another_build_runs_its_own_provider_beside_this_one(tmp_path: Path):
     assert found.nodes == {"OpenVINOExecutionProvider": 1}
 
 
+def test_who_ran_which_node_is_told_by_an_old_release_too(tmp_path: Path):
+    given = artefact(tmp_path)
+    session = open_session(given, there("ort-1.20", "AzureExecutionProvider"))
+    session.run({"x": X})
+    found = assigned(session, given, {"x": X})
+    assert found.nodes == {"CPUExecutionProvider": 1}
+    assert [(node.operator, node.name) for node in found.fallen] == [("MatMul", "node")]
+
+
 def test_a_package_that_there_is_not_fails():
     with pytest.raises(RunError, match=r"the environment of onnxruntime==0\.0\.1 cannot be made"):
         remote.runtime_of(there("none", environment=["onnxruntime==0.0.1"]))

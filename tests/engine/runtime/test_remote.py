@@ -233,9 +233,13 @@ def test_memory_is_measured_there(tmp_path: Path):
     assert memory.peak(given, session, 1, {"x": X}) > 32_000_000
 
 
-def test_who_runs_which_node_is_told_there(tmp_path: Path):
-    given = artefact(tmp_path)
-    session = open_session(given, there("azure", provider="AzureExecutionProvider"))
+@pytest.mark.parametrize("says", [True, False])
+def test_who_runs_which_node_is_told_there(tmp_path: Path, says: bool):
+    """Before 1.24, which does not say, by a profile."""
+    mute = "" if says else "Worker.assigned = lambda self, session: None"
+    given, python = artefact(tmp_path), answering(tmp_path, mute)
+    session = open_session(given, there("azure", python, provider="AzureExecutionProvider"))
+    session.run({"x": X})
     found = assigned(session, given, {"x": X})
     assert found.nodes == {"CPUExecutionProvider": 1}
     assert [node.operator for node in found.fallen] == ["Tanh"]

@@ -18,7 +18,7 @@ FILE = Path(worker.__file__)
 #: what Python 3.8 has of the standard library, as far as it is used
 STANDARD = {
     *("__future__", "contextlib", "ctypes", "gc", "importlib", "json", "os", "pathlib"),
-    *("platform", "statistics", "sys", "time", "typing", "collections"),
+    *("platform", "shutil", "statistics", "sys", "tempfile", "time", "typing", "collections"),
 }
 
 

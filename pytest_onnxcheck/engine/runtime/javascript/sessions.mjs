@@ -119,11 +119,6 @@ export class Sessions {
     return null;
   }
 
-  /** Who runs which node: ONNX Runtime does not tell it to JavaScript. */
-  assigned() {
-    return null;
-  }
-
   /** Makes calls of sessions on the arrays of files, and of the kernel, and warms them up. */
   async take_turns({ sides }) {
     this.#calls = [];
