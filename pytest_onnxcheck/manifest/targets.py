@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.places import ARTEFACTS, ENVIRONMENTS
@@ -17,6 +17,7 @@ __all__ = [
     "CUDA_GRAPH_OPTIONS",
     "EVALUATOR",
     "WEB",
+    "Engine",
     "Opening",
     "Target",
     "is_library_file",
@@ -72,6 +73,7 @@ class Target:
         browser: The browser in which onnxruntime-web runs; empty: in node.
         kept: The folder where what is made is kept.
         makes: Whether it may be made.
+        engine: What runs it in place of ONNX Runtime; its name is the provider's.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Target:
     browser: str = ""
     kept: str = field(default="", compare=False)
     makes: bool = field(default=True, compare=False)
+    engine: Engine | None = field(default=None, compare=False)
 
     @property
     def elsewhere(self) -> bool:
@@ -95,7 +98,7 @@ class Target:
     @property
     def accelerated(self) -> bool:
         """Whether nodes can fall from it to the CPU."""
-        return self.provider not in (_CPU_PROVIDER, EVALUATOR)
+        return self.engine is None and self.provider not in (_CPU_PROVIDER, EVALUATOR)
 
     def opening(self) -> Opening:
         """What a session is opened with."""
@@ -122,6 +125,36 @@ class Target:
         """The same for targets that open the same sessions."""
         there = [self.python, self.environment, self.runtime, self.browser]
         return json.dumps([self.opening(), self.libraries, there], sort_keys=True)
+
+
+class Engine(Protocol):
+    """What runs artefacts in place of ONNX Runtime, given by the hook `pytest_onnxcheck_engines`."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Who it is: name -> version, e.g. `{"openvino": "2026.4"}`, for the record.
+
+        Raises:
+            ImportError: It is not installed here: its checks skip.
+        """
+        ...
+
+    def open(self, path: Path, options: Options, threads: int | None) -> Callable[..., Any]:
+        """Opens an artefact.
+
+        Args:
+            path: The file, with its external data beside it.
+            options: `provider_options` of the target.
+            threads: How many threads it may use; None leaves it to the engine.
+
+        Returns:
+            A function that takes arrays by the names of the artefact's inputs, and gives those of
+            its outputs, in the artefact's order.
+
+        Raises:
+            ImportError: It is not installed here: its checks skip.
+            Exception: It does not take the artefact: the check fails with the text.
+        """
+        ...
 
 
 CPU = Target("cpu", _CPU_PROVIDER)

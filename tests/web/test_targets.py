@@ -128,8 +128,7 @@ def test_int64_that_went_through_a_number(gated: Project, packages: Path):
     (reason,) = (
         check["reason"] for check in gated.record["checks"] if check["outcome"] == "failed"
     )
-    assert "y: " in reason
-    assert "9007199254740" in reason
+    assert "int64 outputs are exact" in reason
 
 
 def test_webgpu_is_told_apart(gated: Project, packages: Path):
