@@ -128,7 +128,7 @@ class Target:
 
 
 class Engine(Protocol):
-    """What runs artefacts in place of ONNX Runtime, given by the hook `pytest_onnxcheck_engines`."""
+    """What runs artefacts in place of ONNX Runtime; `pytest_onnxcheck_engines` gives it."""
 
     def versions(self) -> Mapping[str, str]:
         """Who it is: name -> version, e.g. `{"openvino": "2026.4"}`, for the record.

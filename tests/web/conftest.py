@@ -23,7 +23,7 @@ SCRIPTS = Path(worker.__file__).with_name("javascript")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the packages are kept: of tox's environment, or of this run."""
     home = os.environ.get("TOX_ENV_DIR")
-    return Path(home, "kept") if home else tmp_path_factory.mktemp("kept")
+    return Path(home, "kept", ".environments") if home else tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture(scope="session")
