@@ -49,10 +49,7 @@ def check_targets(
 def _misplaced(table: s.TargetOptions) -> Iterator[str]:
     """What cannot be together in a table of a target that runs elsewhere."""
     if table.elsewhere and table.provider == EVALUATOR:
-        yield (
-            f"{EVALUATOR} runs in this environment: leave `python`, `environment`, `runtime` and "
-            "`browser` out"
-        )
+        yield (f"{EVALUATOR} runs here: leave `python`, `environment`, `runtime` and `browser` out")
     in_python = table.python is not None or table.environment is not None
     if in_python and (table.runtime or table.browser):
         yield "`python` and `environment` are Python's: leave them out beside `runtime`, `browser`"
