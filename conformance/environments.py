@@ -1,13 +1,17 @@
-"""Targets in other environments for the reference zoo: `python -m tox run -e environments`."""
+"""Targets in other environments for the reference zoo: tox's `environments` and `web`."""
 
 from __future__ import annotations
 
 __all__ = ["TARGETS", "pytest_onnxcheck_targets"]
 
-#: an old release, and a build with another provider, which cannot be installed beside the first
+#: an old release; a build with another provider, which cannot be installed beside the first; and
+#: what runs in JavaScript
 TARGETS: dict[str, dict[str, object]] = {
     "ort-1.20": {"environment": ["onnxruntime==1.20.1"]},
     "openvino": {"environment": ["onnxruntime-openvino==1.24.1"]},
+    "node": {"runtime": "onnxruntime-node"},
+    "web": {"runtime": "onnxruntime-web"},
+    "chromium": {"browser": "chromium"},
 }
 
 

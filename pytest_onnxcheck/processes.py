@@ -70,7 +70,7 @@ class HangError(NoAnswerError):
 
 
 class Child:
-    """A Python process that is sent messages and sends some, or answers one question at a time.
+    """A process that is sent messages and sends some, or answers one question at a time.
 
     It is started when it is first needed, and again after it ended. One thread uses it at a time.
     """
@@ -81,20 +81,20 @@ class Child:
         folder: Path | None = None,
         silent: bool = True,
         patience: float = 0.0,
-        python: str = sys.executable,
+        program: str = sys.executable,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         """Starts nothing yet.
 
         Args:
-            *arguments: Of the Python interpreter, e.g. `-m` and a module that calls `serve`.
+            *arguments: Of the interpreter, e.g. `-m` and a module that calls `serve`.
             folder: Where it runs; default: this process's folder.
             silent: Whether what it writes to stderr is kept for its last words; else it is shown.
             patience: Seconds that it has to end by itself, once its input has ended.
-            python: The interpreter.
+            program: The interpreter, or another program that takes these arguments.
             environment: Its environment variables; default: this process's.
         """
-        self._command = [python, *arguments]
+        self._command = [program, *arguments]
         self._environment = environment
         self._told = 0
         self._folder = folder

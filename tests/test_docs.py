@@ -29,6 +29,7 @@ KINDS = {
     "yaml": "parsed",
     "sh": "parsed",
     "cpp": "compiled where there are headers",
+    "html": "opened in Chromium by tox -e web",
     "text": "output",
 }
 

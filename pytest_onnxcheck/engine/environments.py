@@ -1,7 +1,8 @@
-"""Python environments that are made for a target: packages in a folder of their own, kept there."""
+"""Environments that are made for a target: packages in a folder of their own, kept there."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -10,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,7 +20,7 @@ from pytest_onnxcheck.errors import RunError, TargetAbsent
 from pytest_onnxcheck.progress import stage
 from pytest_onnxcheck.wording import one_line
 
-__all__ = ["clean_environment", "interpreter_of", "made"]
+__all__ = ["clean_environment", "interpreter_of", "made", "node_modules"]
 
 #: how long making one may take: a registry may be slow, and some packages have hundreds of MB
 _MAKING_SECONDS = 1800.0
@@ -52,11 +53,52 @@ def made(
     """
     wanted = _completed(requirements)
     named = json.dumps([wanted, str(Path(python).resolve())])
+    listed = ", ".join(requirements)
+    home = _kept(folder, named, listed, make, lambda home: _make(wanted, home, python))
+    return interpreter_of(home)
+
+
+def node_modules(lock: Path, folder: Path, *, node: str, make: bool = True) -> Path:
+    """The folder that `npm ci` installed the packages of a lock into; it does unless it is there.
+
+    No script of a package is run. Two processes that want one wait for each other.
+
+    Args:
+        lock: The `package-lock.json`, with its `package.json` beside it.
+        folder: Where environments are kept, one folder each.
+        node: Node, for which they are: npm is looked for beside it first.
+        make: Whether they may be installed.
+
+    Raises:
+        TargetAbsent: They are not there, and must not or cannot be installed: there is no npm.
+        RunError: npm fails.
+    """
+    named = lock.read_text(encoding="utf-8")
+    listed = ", ".join(
+        f"{name} {version}"
+        for name, version in json.loads(named)["packages"][""]["dependencies"].items()
+    )
+    return _kept(folder, named, listed, make, lambda home: _install(lock, listed, home, node))
+
+
+def _kept(folder: Path, named: str, listed: str, make: bool, build: Callable[[Path], None]) -> Path:
+    """The folder of an environment, which is made unless it is there.
+
+    Args:
+        folder: Where environments are kept.
+        named: What makes this one another than others.
+        listed: Its packages, for a person.
+        make: Whether it may be made.
+        build: Makes it in a folder, whole or not at all.
+
+    Raises:
+        TargetAbsent: It is not there, and must not be made.
+        RunError: It cannot be made.
+    """
     key = hashlib.sha256(named.encode()).hexdigest()[:16]
     home = folder / key
-    if interpreter_of(home).exists():
-        return interpreter_of(home)
-    listed = ", ".join(requirements)
+    if home.exists():
+        return home
     if not make:
         raise TargetAbsent(
             f"the environment of {listed} is not in {folder}, and none is made "
@@ -66,15 +108,15 @@ def made(
         folder.mkdir(parents=True, exist_ok=True)
         (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         with FileLock(folder / f"{key}.lock"):
-            if not interpreter_of(home).exists():
+            if not home.exists():
                 with stage("making an environment", listed):
-                    _make(wanted, home, python)
+                    build(home)
     except OSError as error:
         raise RunError(
             f"the environment of {listed} cannot be kept in {folder}: {error}. Name a folder with "
             "room (--onnxcheck-cache=DIR)"
         ) from error
-    return interpreter_of(home)
+    return home
 
 
 def interpreter_of(home: Path) -> Path:
@@ -95,20 +137,47 @@ def _make(requirements: Sequence[str], home: Path, python: str) -> None:
     Raises:
         RunError: That failed.
     """
+    with _workspace(home) as work:
+        own = str(interpreter_of(work))
+        uv = _uv()
+        if uv:
+            create = [*uv, "venv", "--quiet", "--no-project", "--python", python, str(work)]
+            install = [*uv, "pip", "install", "--quiet", "--python", own, *requirements]
+        else:
+            create = [python, "-m", "venv", str(work)]
+            pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+            install = [*pip, "install", "--quiet", *requirements]
+        listed, mend = ", ".join(requirements), "mend `environment`, name an interpreter (`python`)"
+        _run(create, listed, mend)
+        _run(install, listed, mend)
+
+
+def _install(lock: Path, listed: str, home: Path, node: str) -> None:
+    """Installs what a lock names, which other processes see when it is whole.
+
+    Raises:
+        TargetAbsent: There is no npm.
+        RunError: npm fails.
+    """
+    npm = shutil.which("npm", path=str(Path(node).parent)) or shutil.which("npm")
+    if npm is None:
+        raise TargetAbsent(f"there is no npm, which installs {listed}: install it (apt: npm).")
+    with _workspace(home) as work:
+        work.mkdir()
+        for name in ("package.json", lock.name):
+            shutil.copy(lock.with_name(name), work / name)
+        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+        mend = "see whether npm reaches its registry"
+        _run([npm, "ci", "--prefix", str(work), *quiet], listed, mend)
+
+
+@contextlib.contextmanager
+def _workspace(home: Path) -> Iterator[Path]:
+    """Where an environment is made; it then gets its name, unless that failed."""
     work = home.with_name(f".making-{home.name}")
     shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-    own = str(interpreter_of(work))
-    uv = _uv()
-    if uv:
-        create = [*uv, "venv", "--quiet", "--no-project", "--python", python, str(work)]
-        install = [*uv, "pip", "install", "--quiet", "--python", own, *requirements]
-    else:
-        create = [python, "-m", "venv", str(work)]
-        pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-        install = [*pip, "install", "--quiet", *requirements]
     try:
-        _run(create, requirements)
-        _run(install, requirements)
+        yield work
         work.rename(home)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -122,14 +191,14 @@ def _uv() -> list[str]:
     return [sys.executable, "-m", "uv"] if importlib.util.find_spec("uv") else []
 
 
-def _run(command: Sequence[str], requirements: Sequence[str]) -> None:
+def _run(command: Sequence[str], listed: str, mend: str) -> None:
     """Runs a command in an environment without this interpreter's own settings.
 
     Raises:
-        RunError: It fails; what it said last is in the text.
+        RunError: It fails; what it said last is in the text, and what may mend it.
     """
-    what = f"the environment of {', '.join(requirements)} cannot be made"
-    mend = "mend `environment`, name an interpreter (`python`), or use --onnxcheck-no-environments"
+    what = f"the environment of {listed} cannot be made"
+    mend = f"{mend}, or use --onnxcheck-no-environments"
     try:
         done = subprocess.run(
             command,

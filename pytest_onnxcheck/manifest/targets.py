@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.places import ARTEFACTS, ENVIRONMENTS
@@ -16,6 +16,8 @@ __all__ = [
     "CPU",
     "CUDA_GRAPH_OPTIONS",
     "EVALUATOR",
+    "WEB",
+    "Engine",
     "Opening",
     "Target",
     "is_library_file",
@@ -27,6 +29,9 @@ Options = Mapping[str, str | bool | int | float]
 
 #: stands for onnx's reference evaluator, which is no provider of ONNX Runtime
 EVALUATOR = "ReferenceEvaluator"
+
+#: ONNX Runtime in WebAssembly
+WEB = "onnxruntime-web"
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 #: providers beside which PyTorch is timed on the GPU
@@ -63,8 +68,12 @@ class Target:
         python: The interpreter whose onnxruntime runs it, and that its environment is made with;
             empty: this one.
         environment: Packages of an environment that is made for it; empty: none is.
-        kept: The folder where that is kept.
+        runtime: ONNX Runtime in JavaScript: `onnxruntime-node` or `onnxruntime-web`; empty: in
+            Python.
+        browser: The browser in which onnxruntime-web runs; empty: in node.
+        kept: The folder where what is made is kept.
         makes: Whether it may be made.
+        engine: What runs it in place of ONNX Runtime; its name is the provider's.
     """
 
     name: str
@@ -75,18 +84,21 @@ class Target:
     libraries: tuple[str, ...] = ()
     python: str = ""
     environment: tuple[str, ...] = ()
+    runtime: str = ""
+    browser: str = ""
     kept: str = field(default="", compare=False)
     makes: bool = field(default=True, compare=False)
+    engine: Engine | None = field(default=None, compare=False)
 
     @property
     def elsewhere(self) -> bool:
         """Whether it runs in another environment, in a process of its own."""
-        return bool(self.python or self.environment)
+        return bool(self.python or self.environment or self.runtime)
 
     @property
     def accelerated(self) -> bool:
         """Whether nodes can fall from it to the CPU."""
-        return self.provider not in (_CPU_PROVIDER, EVALUATOR)
+        return self.engine is None and self.provider not in (_CPU_PROVIDER, EVALUATOR)
 
     def opening(self) -> Opening:
         """What a session is opened with."""
@@ -111,8 +123,38 @@ class Target:
     @property
     def key(self) -> str:
         """The same for targets that open the same sessions."""
-        there = [self.python, self.environment]
+        there = [self.python, self.environment, self.runtime, self.browser]
         return json.dumps([self.opening(), self.libraries, there], sort_keys=True)
+
+
+class Engine(Protocol):
+    """What runs artefacts in place of ONNX Runtime; `pytest_onnxcheck_engines` gives it."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Who it is: name -> version, e.g. `{"openvino": "2026.4"}`, for the record.
+
+        Raises:
+            ImportError: It is not installed here: its checks skip.
+        """
+        ...
+
+    def open(self, path: Path, options: Options, threads: int | None) -> Callable[..., Any]:
+        """Opens an artefact.
+
+        Args:
+            path: The file, with its external data beside it.
+            options: `provider_options` of the target.
+            threads: How many threads it may use; None leaves it to the engine.
+
+        Returns:
+            A function that takes arrays by the names of the artefact's inputs, and gives those of
+            its outputs, in the artefact's order.
+
+        Raises:
+            ImportError: It is not installed here: its checks skip.
+            Exception: It does not take the artefact: the check fails with the text.
+        """
+        ...
 
 
 CPU = Target("cpu", _CPU_PROVIDER)
@@ -162,6 +204,7 @@ def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[
             if before is None or before.provider != provider:
                 device = "cuda" if provider in _ON_CUDA else "cpu"
                 before = Target(name, provider, _PROVIDER_OPTIONS.get(provider, {}), device=device)
+            browser = table.browser or before.browser
             options = {**before.provider_options, **(table.provider_options or {})}
             targets[name] = Target(
                 name,
@@ -171,6 +214,8 @@ def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[
                 table.torch_device or _beside(before.device, options),
                 python=before.python if table.python is None else interpreter(table.python, root),
                 environment=table.environment or before.environment,
+                runtime=table.runtime or (WEB if browser else before.runtime),
+                browser=browser,
                 kept=str(root / ARTEFACTS / ENVIRONMENTS),
             )
     return targets

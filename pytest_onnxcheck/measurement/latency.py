@@ -102,6 +102,8 @@ class LatencyMeasurement:
             was not, or could not be, measured.
         device_memory_bytes: The same of a GPU's memory.
         assignment: Who ran which node of the timed session; None for targets without a fall back.
+        transferred_bytes: The artefact's size on the way to a page, gzip; None but for
+            onnxruntime-web.
         device: Which accelerator: the GPU's name, or what the provider's options ask for; empty for
             the CPU's provider.
     """
@@ -131,6 +133,7 @@ class LatencyMeasurement:
     memory_bytes: int | None = None
     device_memory_bytes: int | None = None
     assignment: TargetMeasurement | None = None
+    transferred_bytes: int | None = None
     device: str = ""
 
     def __post_init__(self) -> None:

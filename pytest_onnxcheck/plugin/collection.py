@@ -15,7 +15,7 @@ import dataclasses
 import fnmatch
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ from pytest_onnxcheck.manifest import (
     load_manifest,
 )
 from pytest_onnxcheck.manifest.rules import unknown_target
-from pytest_onnxcheck.manifest.targets import Target
+from pytest_onnxcheck.manifest.targets import Engine, Target
 from pytest_onnxcheck.places import ENVIRONMENTS
 from pytest_onnxcheck.plugin.afar import at_home, send
 from pytest_onnxcheck.plugin.reports import WIDTH, failure_shown, outcome, put_number_first
@@ -91,6 +91,14 @@ class ModelsFile(pytest.Module):
         return types.ModuleType("models_toml", "Stands for a manifest, which is no Python module.")
 
     @cached_property
+    def engines(self) -> dict[str, Engine]:
+        """What a hook gives to run artefacts in place of ONNX Runtime, by name."""
+        engines: dict[str, Engine] = {}
+        for given in self.ihook.pytest_onnxcheck_engines(config=self.config):
+            engines |= given
+        return engines
+
+    @cached_property
     def manifest(self) -> Manifest:
         """The manifest, parsed on first use."""
         try:
@@ -98,7 +106,9 @@ class ModelsFile(pytest.Module):
         except ValueError:
             shown = self.path
         try:
-            targets: dict[str, Mapping[str, object]] = {}
+            targets: dict[str, Mapping[str, object]] = {
+                name: {"provider": name} for name in self.engines
+            }
             for given in self.ihook.pytest_onnxcheck_targets(config=self.config):
                 targets |= given
             return load_manifest(self.path, shown=str(shown), targets=targets)
@@ -132,7 +142,9 @@ class ModelsFile(pytest.Module):
             if model is not None and settings.targets:
                 model = dataclasses.replace(model, targets=settings.targets)
             if model is not None:
-                model = dataclasses.replace(model, declared=_kept(model.declared, settings))
+                model = dataclasses.replace(
+                    model, declared=_run(model.declared, settings, self.engines)
+                )
             yield ModelNode.build(self, name, model, wrong.get(name, []))
 
     def _of_shard(self, names: list[str]) -> list[str]:
@@ -166,11 +178,18 @@ class ModelsFile(pytest.Module):
                 )
 
 
-def _kept(targets: Mapping[str, Target], settings: Settings) -> dict[str, Target]:
-    """The targets, with the folder of this run's environments."""
+def _run(
+    targets: Mapping[str, Target], settings: Settings, engines: Mapping[str, Engine]
+) -> dict[str, Target]:
+    """The targets, with the folder of this run's environments, and the engines."""
     folder = str((settings.cache or settings.artifacts) / ENVIRONMENTS)
     return {
-        name: dataclasses.replace(target, kept=folder, makes=settings.environments)
+        name: dataclasses.replace(
+            target,
+            kept=folder,
+            makes=settings.environments,
+            engine=engines.get(target.provider),
+        )
         for name, target in targets.items()
     }
 
@@ -452,6 +471,9 @@ class CheckItem(pytest.Function):
     def _environment(self) -> dict[str, str]:
         """Versions where the target runs, if that is another environment."""
         target = None if self.target is None else self.model.declared.get(self.target)
+        if target is not None and target.engine is not None:
+            with suppress(ImportError):
+                return dict(target.engine.versions())
         if target is None or not target.elsewhere:
             return {}
         from pytest_onnxcheck.engine.runtime.remote import packages_of

@@ -8,6 +8,7 @@ import pytest
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Model
+    from pytest_onnxcheck.manifest.targets import Engine
     from pytest_onnxcheck.plugin.suite import OnnxChecks
 
 
@@ -43,6 +44,33 @@ def pytest_onnxcheck_targets(config: pytest.Config) -> dict[str, dict[str, Any]]
 
     A manifest can then say `targets = ["cpu", "free-gpu"]`, and `[targets.free-gpu]` in it adds to
     what is given here.
+    """
+
+
+def pytest_onnxcheck_engines(config: pytest.Config) -> dict[str, Engine] | None:
+    """Return engines that run artefacts in place of ONNX Runtime, by name, or None.
+
+    Each is a target of its name. It says who it is, and makes of an artefact a function of arrays::
+
+        class OpenVINO:
+            def versions(self):
+                import openvino
+                return {"openvino": openvino.__version__}
+
+            def open(self, path, options, threads):
+                import openvino
+                if threads is not None:
+                    options = {**options, "INFERENCE_NUM_THREADS": threads}
+                compiled = openvino.Core().compile_model(path, "CPU", dict(options))
+                def run(inputs):
+                    found = compiled(inputs)
+                    return [found[output] for output in compiled.outputs]
+                return run
+
+        def pytest_onnxcheck_engines(config):
+            return {"openvino-own": OpenVINO()}
+
+    A manifest can then say `targets = ["cpu", "openvino-own"]`. It runs in pytest's own process.
     """
 
 

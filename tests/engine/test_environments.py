@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pytest_onnxcheck.engine import environments
-from pytest_onnxcheck.engine.environments import made
+from pytest_onnxcheck.engine.environments import made, node_modules
 from pytest_onnxcheck.errors import RunError, TargetAbsent
 
 
@@ -97,5 +97,51 @@ def test_an_old_onnxruntime_gets_the_numpy_it_was_built_for(wanted, completed):
 def test_passwords_in_addresses_are_not_told(monkeypatch, tmp_path: Path):
     said = "print('https://me:secret@registry/simple: 404', file=__import__('sys').stderr); exit(1)"
     with pytest.raises(RunError, match=r"https://\*\*\*\*@registry/simple: 404") as raised:
-        environments._run([sys.executable, "-c", said], ["onnxruntime"])
+        environments._run([sys.executable, "-c", said], "onnxruntime", "mend it")
     assert "secret" not in str(raised.value)
+
+
+def program(path: Path, *lines: str) -> Path:
+    """Writes a program that stands for npm."""
+    path.write_text("\n".join(["#!/bin/sh", *lines, ""]))
+    path.chmod(0o755)
+    return path
+
+
+def lock(folder: Path) -> Path:
+    """A lock of one package."""
+    (folder / "package.json").write_text("{}")
+    path = folder / "package-lock.json"
+    path.write_text('{"packages": {"": {"dependencies": {"onnxruntime-web": "1.30.0"}}}}')
+    return path
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_packages_of_npm_are_installed_once_from_the_lock(tmp_path: Path):
+    said = f"echo $* >> {tmp_path}/said"
+    npm = program(tmp_path / "npm", said, "cat $3/package-lock.json > $3/installed")
+    wanted, node = lock(tmp_path), str(npm.with_name("node"))
+    first = node_modules(wanted, tmp_path / "kept", node=node)
+    assert (first / "installed").read_text() == wanted.read_text()
+    assert node_modules(wanted, tmp_path / "kept", node=node, make=False) == first
+    (asked,) = (tmp_path / "said").read_text().splitlines()
+    assert asked.startswith("ci --prefix ")
+    assert "--ignore-scripts" in asked
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="shell scripts")
+def test_an_npm_that_fails_is_told_and_leaves_nothing_behind(tmp_path: Path):
+    npm = program(tmp_path / "npm", "echo no such registry >&2", "exit 1")
+    with pytest.raises(RunError) as raised:
+        node_modules(lock(tmp_path), tmp_path / "kept", node=str(npm.with_name("node")))
+    assert str(raised.value) == (
+        "the environment of onnxruntime-web 1.30.0 cannot be made by npm: no such registry; see "
+        "whether npm reaches its registry, or use --onnxcheck-no-environments"
+    )
+    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+
+
+def test_without_npm_the_target_is_absent(tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(TargetAbsent, match=r"no npm, which installs onnxruntime-web 1\.30\.0"):
+        node_modules(lock(tmp_path), tmp_path / "kept", node=str(tmp_path / "node"))

@@ -138,8 +138,29 @@ def test_a_target_in_another_environment_is_the_cpus_unless_it_says_otherwise(tm
         ('environment = ["--index-url=x"]', "expected a package, e.g. onnxruntime==1.20.1"),
         ("environment = []", "environment"),
         ('provider = "ReferenceEvaluator"\npython = "python3"', "ReferenceEvaluator runs here"),
+        ('browser = "chromium"\npython = "python3"', "leave them out beside `runtime`, `browser`"),
+        ('browser = "chromium"\nruntime = "onnxruntime-node"', "runs in no browser"),
+        ('browser = "netscape"', "browser"),
+        ('runtime = "onnxruntime"', "runtime"),
     ],
 )
 def test_what_makes_no_sense_in_another_environment_is_refused(tmp_path, table: str, told: str):
     with pytest.raises(ManifestError, match=told):
         loaded(tmp_path, f"[targets.there]\n{table}\n")
+
+
+def test_a_target_in_javascript_is_the_cpus_unless_it_says_otherwise(tmp_path):
+    model = loaded(
+        tmp_path,
+        '[targets.node]\nruntime = "onnxruntime-node"\n'
+        '[targets.page]\nbrowser = "chromium"\n'
+        '[targets.gpu]\nbrowser = "chromium"\nprovider = "WebGpuExecutionProvider"\n',
+    )
+    node, page, gpu = (model.target(name) for name in ("node", "page", "gpu"))
+    assert (node.runtime, node.browser, node.provider) == ("onnxruntime-node", "", CPU.provider)
+    assert (page.runtime, page.browser, page.provider) == (
+        *("onnxruntime-web", "chromium"),
+        CPU.provider,
+    )
+    assert (page.elsewhere, page.accelerated, gpu.accelerated) == (True, False, True)
+    assert len({CPU.key, node.key, page.key, gpu.key}) == 4

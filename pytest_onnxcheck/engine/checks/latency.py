@@ -6,15 +6,19 @@ import os
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.assignment import assigned
+from pytest_onnxcheck.engine.runtime.nodejs import KERNEL as JAVASCRIPT_KERNEL
 from pytest_onnxcheck.engine.speed import memory
 from pytest_onnxcheck.engine.speed.sides import KERNEL, Calls, Sides, device_name, open_sides
 from pytest_onnxcheck.engine.speed.timing import Rounds, interleave, ratio, summarised
+from pytest_onnxcheck.engine.speed.transfer import transferred_bytes
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.manifest.sections import Budget
+from pytest_onnxcheck.manifest.targets import WEB
 from pytest_onnxcheck.measurement import LatencyMeasurement, Ratio, Timing
 
 __all__ = ["decision_times", "measure", "timed"]
@@ -74,8 +78,10 @@ def measure(
     timing = _Timing(calls, artefact.sha256, host, device)
     times = decision_times(latency.seconds, latency.longest)
     measured, rounds = timing.run(times, decided, record)
-    if target.accelerated:
+    if target.accelerated and not target.runtime:  # it is not told in JavaScript
         measured = replace(measured, assignment=assigned(sides.own, artefact, calls.inputs))
+    if target.runtime == WEB:
+        measured = replace(measured, transferred_bytes=transferred_bytes(Path(artefact.path)))
     return measured, rounds
 
 
@@ -172,7 +178,7 @@ class _Timing:
             kernel=timings["kernel"],
             baseline=timings.get("baseline"),
             sha256=self.sha256,
-            kernel_name=KERNEL,
+            kernel_name=JAVASCRIPT_KERNEL if own.target.runtime else KERNEL,
             waiting=os.environ.get("OMP_WAIT_POLICY"),
             seconds=rounds.seconds,
             load_interval=(min(loads), max(loads)),
@@ -198,7 +204,9 @@ class _Timing:
     def _ratios(self, rounds: Rounds) -> dict[str, Ratio]:
         """How many times as long as the artefact the other sides take, by name."""
         names, waiting = self.calls.names, self._waiting()
-        alone = not self.calls.sides.own.target.accelerated and self.calls.threads == 1
+        target = self.calls.sides.own.target
+        # a page is not told the processor's time
+        alone = not target.accelerated and self.calls.threads == 1 and not target.browser
         own = names.index("onnxruntime")
         return {
             name: ratio(rounds, side, own, processor=alone, waiting=waiting)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-__all__ = ["Evaluator", "reference_evaluator", "too_large"]
+__all__ = ["Evaluator", "Value", "described", "reference_evaluator", "too_large"]
 
 #: It is written in Python, its recurrences are loops: beyond these it may take minutes.
 _MAX_NODES = 500
@@ -80,8 +80,8 @@ class Evaluator:
             if limited:
                 _check(loaded.graph, Path(model) if isinstance(model, str) else None)
             self._evaluator = reference_evaluator(loaded)
-        self._inputs = _values(loaded.graph.input)
-        self._outputs = _values(loaded.graph.output)
+        self._inputs = described(loaded.graph.input)
+        self._outputs = described(loaded.graph.output)
 
     def run(self, names: list[str] | None, feeds: Mapping[str, Array]) -> list[Array]:
         """Runs the model."""
@@ -104,7 +104,8 @@ class Evaluator:
         return self._outputs
 
 
-def _values(values: Any) -> list[Value]:
+def described(values: Any) -> list[Value]:
+    """Inputs or outputs of a graph, as ONNX Runtime describes them."""
     import onnx
 
     def kind(value: onnx.ValueInfoProto) -> str:

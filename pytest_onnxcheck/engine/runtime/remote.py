@@ -18,13 +18,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.engine.environments import made
 from pytest_onnxcheck.engine.runtime import workers
+from pytest_onnxcheck.engine.runtime.nodejs import javascript_child
 from pytest_onnxcheck.engine.runtime.opening import messages
 from pytest_onnxcheck.engine.runtime.worker import Times, read_arrays, write_arrays
-from pytest_onnxcheck.errors import RunError, TargetAbsent
-from pytest_onnxcheck.manifest.targets import Target
-from pytest_onnxcheck.processes import NoAnswerError
+from pytest_onnxcheck.errors import RunError, TargetAbsent, Unsupported
+from pytest_onnxcheck.manifest.targets import WEB, Target
+from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
@@ -84,16 +86,20 @@ class Runtime:
         known: All providers that it knows.
     """
 
-    def __init__(self, python: Path) -> None:
+    def __init__(self, child: Child, named: str, mend: str, *, in_javascript: bool = False) -> None:
         """Starts a worker there.
 
         Args:
-            python: The interpreter.
+            child: The worker.
+            named: What runs it, for a person, e.g. the interpreter.
+            mend: What to do where it has no onnxruntime.
+            in_javascript: Whether it is a worker in JavaScript.
 
         Raises:
             RunError: It does not start, or lacks numpy or onnxruntime.
         """
-        self.child = workers.child(str(python))
+        self.child = child
+        self.in_javascript = in_javascript
         self.forgotten: list[tuple[subprocess.Popen[bytes], int]] = []
         atexit.register(self.child.close)
         try:
@@ -104,14 +110,13 @@ class Runtime:
             self.known = [str(each) for each in found["known"]]
         except workers.Refused as error:
             raise RunError(
-                f"{python} cannot import onnxruntime ({one_line(error)}): "
-                f"{python} -m pip install onnxruntime"
+                f"{named} cannot load onnxruntime ({one_line(error)}): {mend}"
             ) from error
         except (OSError, NoAnswerError, TypeError, KeyError, AttributeError) as error:
             said = "; ".join(getattr(error, "stderr_tail", ()))
             raise RunError(
-                f"{python} does not answer as a Python with onnxruntime does: "
-                f"{one_line(error)}{f': {said}' if said else ''}. Name another interpreter"
+                f"{named} does not answer as one with onnxruntime does: "
+                f"{one_line(error)}{f': {said}' if said else ''}: {mend}"
             ) from error
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
@@ -126,20 +131,25 @@ class Runtime:
 
 
 #: what is known of environments in this process, by how targets name them
-_known: dict[tuple[str, tuple[str, ...], str], Runtime | RunError] = {}
+_known: dict[tuple[object, ...], Runtime | RunError] = {}
 
 
-def runtime_of(target: Target) -> Runtime:
+def runtime_of(target: Target, threads: int = 1) -> Runtime:
     """The onnxruntime of a target's environment, which is made where it is to be.
 
+    Args:
+        target: The target.
+        threads: In WebAssembly all sessions of a process have as many.
+
     Raises:
-        TargetAbsent: There is no such interpreter, or no such environment and none may be made.
+        TargetAbsent: There is no such interpreter or browser, or no such environment and none may
+            be made.
         RunError: The environment cannot be made, or has no onnxruntime.
     """
-    key = (target.python, target.environment, target.kept)
+    key = _key(target, threads)
     if key not in _known:
         try:
-            _known[key] = Runtime(_python(target))
+            _known[key] = _started(target)
         except RunError as error:  # one failure, which the other checks then name
             _known[key] = type(error)(f"{target.name}: {error}")
     found = _known[key]
@@ -150,8 +160,27 @@ def runtime_of(target: Target) -> Runtime:
 
 def packages_of(target: Target) -> dict[str, str]:
     """Versions in a target's environment; empty where it was not asked, or is not there."""
-    found = _known.get((target.python, target.environment, target.kept))
+    found = _known.get(_key(target, 1))
     return dict(found.packages) if isinstance(found, Runtime) else {}
+
+
+def _key(target: Target, threads: int) -> tuple[object, ...]:
+    own = threads if target.runtime == WEB else 1
+    return (
+        *(target.python, target.environment, target.runtime, target.browser),
+        *(target.kept, own),
+    )
+
+
+def _started(target: Target) -> Runtime:
+    """Starts a worker in a target's environment."""
+    if target.runtime:
+        named = target.browser or "node"
+        mend = f"see whether {named} starts here"
+        return Runtime(javascript_child(target), named, mend, in_javascript=True)
+    python = _python(target)
+    mend = f"{python} -m pip install onnxruntime, or name another"
+    return Runtime(workers.child(str(python)), str(python), mend)
 
 
 def _python(target: Target) -> Path:
@@ -283,8 +312,14 @@ class Session:
         """Which provider runs which nodes; before 1.24 that is which one ran them, last.
 
         Raises:
+            Unsupported: ONNX Runtime does not say so in JavaScript.
             RunError: It does not say, crashed or hung.
         """
+        if self._runtime.in_javascript:
+            raise Unsupported(
+                "ONNX Runtime does not tell JavaScript which provider runs which node; what it "
+                "computes is checked"
+            )
         try:
             found = workers.ask(self._runtime.child, "assigned", session=self.number)
             if found is None:
@@ -319,7 +354,14 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         RunError: It has no onnxruntime.
         Unopened: The artefact does not load there, or crashes the runtime.
     """
-    runtime = runtime_of(target)
+    threads = 1
+    if target.runtime:
+        opening = {**opening, "data": _data(model)}
+    if target.runtime == WEB:
+        asked = opening["threads"] or target.session_options.get("intra_op_num_threads")
+        threads = int(asked or 1)
+        opening = {**opening, "threads": threads}
+    runtime = runtime_of(target, threads)
     try:
         return Session(runtime, model, opening)
     except workers.Refused as error:
@@ -329,6 +371,15 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
         raise Unopened(f"{text.rstrip('.')}{_advice(text)}") from error
     except NoAnswerError as error:
         raise Unopened(workers.failure(error)) from error
+
+
+def _data(model: str | bytes) -> dict[str, str]:
+    """The external data of an artefact: how it names them, and where they are."""
+    if isinstance(model, bytes):
+        return {}
+    folder = Path(model).parent
+    names = {str(file.relative_to(folder)): file for file in data_files(Path(model))}
+    return {name: str(file.absolute()) for name, file in names.items()}
 
 
 def _advice(said: str) -> str:

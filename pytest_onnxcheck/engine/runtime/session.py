@@ -15,6 +15,7 @@ from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.bfloat16 import Bfloat16, find_bfloat16
 from pytest_onnxcheck.engine.runtime import remote, sandbox
 from pytest_onnxcheck.engine.runtime.empty import crash_on_empty, has_empty
+from pytest_onnxcheck.engine.runtime.engines import OwnEngine
 from pytest_onnxcheck.engine.runtime.evaluator import Evaluator
 from pytest_onnxcheck.engine.runtime.libraries import opening_of, unregistered
 from pytest_onnxcheck.engine.runtime.opening import printed
@@ -149,7 +150,8 @@ class Session:
             outputs = call()
         except Exception as error:
             shapes = ", ".join(f"{name} {list(inputs[name].shape)}" for name in self.inputs)
-            raise RunError(f"ONNX Runtime failed on {shapes}: {one_line(error)}") from error
+            what = "ONNX Runtime" if self.target.engine is None else self.provider
+            raise RunError(f"{what} failed on {shapes}: {one_line(error)}") from error
         self.check_provider("while running")
         named = dict(zip(self.outputs, outputs, strict=True))
         return list(self.cast_outputs(named).values())
@@ -254,7 +256,7 @@ def open_session(
         RunError: The artefact does not load, crashes the runtime, or falls back.
     """
     _check_available(target)
-    if target.elsewhere:  # it is opened in a worker, which may crash
+    if target.elsewhere or target.engine is not None:  # a worker may crash; an engine is trusted
         _raise_known(artefact, target)
     else:
         _probe(artefact, target)
@@ -301,7 +303,7 @@ def _does_not_load(error: Exception) -> RunError:
 
 def _check_available(target: Target) -> None:
     """Raises where this onnxruntime lacks the target's provider."""
-    if target.provider == EVALUATOR:
+    if target.provider == EVALUATOR or target.engine is not None:
         return
     if target.elsewhere:
         there = remote.runtime_of(target)
@@ -335,6 +337,8 @@ def _open(
     log: list[str] = []
     if target.provider == EVALUATOR:
         handle: Any = Evaluator(model)
+    elif target.engine is not None:
+        handle = OwnEngine(target.engine, target, model, threads)
     elif target.elsewhere:
         opening = {**opening_of(target), "threads": threads, "optimise": optimise}
         handle = remote.opened(target, model, opening)
@@ -342,6 +346,7 @@ def _open(
     else:
         with _talkative(), printed() as log:
             handle = open_handle(model, **opening_of(target), threads=threads, optimise=optimise)
+    native = not target.elsewhere and target.engine is None and target.provider != EVALUATOR
     session = Session(
         target=target,
         inputs={value.name: value.type for value in handle.get_inputs()},
@@ -349,7 +354,7 @@ def _open(
         handle=handle,
         narrowed=narrowed,
         startup_log=tuple(log),
-        model=None if target.provider == EVALUATOR or target.elsewhere else model,
+        model=model if native else None,
         optimised=optimise,
     )
     session.check_provider("when the session was opened")

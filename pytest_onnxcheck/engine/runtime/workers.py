@@ -36,7 +36,7 @@ def child(python: str | None = None) -> Child:
     """
     if python is None:
         return Child(_FILE)
-    return Child(_FILE, python=python, environment=clean_environment())
+    return Child(_FILE, program=python, environment=clean_environment())
 
 
 def ask(process: Child, do: str, *, timeout: float = ANSWER_SECONDS, **arguments: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.positions import KeyPath
@@ -26,11 +26,7 @@ def check_targets(
         where: KeyPath = ("targets", name)
         if not NAME.fullmatch(name):
             yield where, BAD_MODEL_NAME.format(name=name).replace("model", "target", 1)
-        if table.elsewhere and table.provider == EVALUATOR:
-            yield (
-                where,
-                f"{EVALUATOR} runs in this environment: leave `python` and `environment` out",
-            )
+        yield from ((where, text) for text in _misplaced(table))
         if (
             table.provider is None
             and not table.elsewhere
@@ -48,6 +44,17 @@ def check_targets(
                 "cuda_graph = true in [models.NAME.latency], where it holds for timing"
             )
             yield (*where, "provider_options", option), text
+
+
+def _misplaced(table: s.TargetOptions) -> Iterator[str]:
+    """What cannot be together in a table of a target that runs elsewhere."""
+    if table.elsewhere and table.provider == EVALUATOR:
+        yield (f"{EVALUATOR} runs here: leave `python`, `environment`, `runtime` and `browser` out")
+    in_python = table.python is not None or table.environment is not None
+    if in_python and (table.runtime or table.browser):
+        yield "`python` and `environment` are Python's: leave them out beside `runtime`, `browser`"
+    if table.browser and table.runtime == "onnxruntime-node":
+        yield "onnxruntime-node runs in no browser: leave `runtime` out, or `browser`"
 
 
 def _session_option(option: str, value: object) -> Found:

@@ -150,6 +150,16 @@ class TargetOptions(Section):
         description="Packages of an environment that is made for it and kept, e.g. "
         '`["onnxruntime==1.20.1"]`.',
     )
+    runtime: Literal["onnxruntime-node", "onnxruntime-web"] | None = Field(
+        None,
+        description="ONNX Runtime in JavaScript, in place of Python's: `onnxruntime-node`, or "
+        "`onnxruntime-web` (WebAssembly) in node.",
+    )
+    browser: Literal["chromium"] | None = Field(
+        None,
+        description="The browser in which onnxruntime-web runs, on a page of its own; with "
+        '`provider = "WebGpuExecutionProvider"` on WebGPU.',
+    )
     torch_device: Annotated[str, Field(min_length=1)] | None = Field(
         None,
         description="Where PyTorch is timed beside it, e.g. `cuda`; default: `cuda` for CUDA and "
@@ -159,4 +169,5 @@ class TargetOptions(Section):
     @property
     def elsewhere(self) -> bool:
         """Whether it names another environment."""
-        return self.python is not None or self.environment is not None
+        named = (self.python, self.environment, self.runtime, self.browser)
+        return any(each is not None for each in named)

@@ -341,6 +341,8 @@ def _timed(entries: Sequence[Entry]) -> Iterator[Timed]:
                 f"{'s' * (measured.threads > 1)} a side, {measured.boundary}; "
                 f"{measured.onnxruntime.count} calls; loads in {_seconds(measured.load_seconds)}"
             )
+            if measured.transferred_bytes is not None:
+                fact += f"; {file_size(measured.transferred_bytes)} to transfer (gzip)"
             yield Timed(f"{entry.variant} [{entry.point}]", fact, strips(measured))
 
 
