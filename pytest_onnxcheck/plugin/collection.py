@@ -382,6 +382,8 @@ class CheckItem(pytest.Function):
 
     def complete(self, report: pytest.TestReport) -> None:
         """Adds to a report what the check found, which reaches the record also through xdist."""
+        if report.when == "teardown" and REPORTED in self.stash:
+            del self.stash[REPORTED]  # pytest keeps items to the end
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         entry = self._entry(report)

@@ -50,7 +50,7 @@ class Results:
         """
         written = getattr(report, "onnxcheck", None)
         if written is not None:
-            del report.onnxcheck  # type: ignore[attr-defined]
+            del report.onnxcheck
             if hasattr(self.config, "workerinput"):
                 return
             from pytest_onnxcheck.record.entry import Entry
