@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any
 
 #: what says where, when or how fast: seconds, paths, whether the cache had it
-VOLATILE = {"seconds", "stages", "cached", "source", "path", "manifest", "resumed"}
+VOLATILE = {"seconds", "stages", "cached", "path", "manifest", "resumed"}
+#: where an artefact came from; a noise floor has a source too, which is compared
+SOURCES = {"built", "local", "remote"}
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
 
@@ -31,7 +33,11 @@ def steady(value: Any, *, timed: bool) -> Any:
             kind of what was found counts.
     """
     if isinstance(value, dict):
-        kept = {key: entry for key, entry in value.items() if key not in VOLATILE}
+        kept = {
+            key: entry
+            for key, entry in value.items()
+            if key not in VOLATILE and not (key == "source" and str(entry) in SOURCES)
+        }
         return {key: steady(entry, timed=timed) for key, entry in kept.items()}
     if isinstance(value, list):
         return [steady(entry, timed=timed) for entry in value]

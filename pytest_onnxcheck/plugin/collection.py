@@ -453,6 +453,8 @@ class CheckItem(pytest.Function):
                 report.user_properties = self._told.user_properties
                 report.sections = self._told.sections
             return
+        if report.when == "teardown" and REPORTED in self.stash:
+            del self.stash[REPORTED]  # pytest keeps items to the end
         if report.when == "teardown" or (report.when == "setup" and report.passed):
             return
         entry = self._entry(report)

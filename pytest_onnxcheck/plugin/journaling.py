@@ -70,7 +70,6 @@ class Journaling:
             self.selected = _checks(ids)
             self._add(selected=self.selected)
 
-    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Writes a check when it has been torn down: then it is finished."""
         if hasattr(report, "onnxcheck"):

@@ -38,6 +38,7 @@ class Results:
         self.entries: list[Entry] = []
         self.errors: list[tuple[str, str]] = []
         self.manifests: dict[str, Manifest] = {}
+        self._held: dict[str, Any] = {}  # reports, by node id, until their check is torn down
         self.told: list[tuple[str, dict[str, bool]]] = []
         self.unchecked: list[str] = []
         self.cache: dict[str, None] = {}  # what workers say of it, each text once
@@ -48,11 +49,14 @@ class Results:
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Takes what a check found from its report, which pytest keeps to the end.
 
-        A worker has sent it by then.
+        It is let go of at the check's teardown: a worker has sent it by then, and the unfinished
+        record holds it.
         """
+        if report.when == "teardown" and report.nodeid in self._held:
+            del self._held.pop(report.nodeid).onnxcheck
         written = getattr(report, "onnxcheck", None)
         if written is not None:
-            del report.onnxcheck
+            self._held[report.nodeid] = report
             if hasattr(self.config, "workerinput"):
                 return
             from pytest_onnxcheck.record.entry import Entry

@@ -93,7 +93,6 @@ def inferred(
     import numpy as np
     import onnx
     import onnx.inliner
-    from onnxscript.optimizer import fold_constants
 
     model = onnx.load(path, load_external_data=False)
     if model.functions:
@@ -111,6 +110,10 @@ def inferred(
         while known < len(shapes):  # folding computes sizes in ways that inference does not follow
             known = len(shapes)
             light = _infer(light, shapes, types)
+            if _complete(light.graph, shapes):
+                break
+            from onnxscript.optimizer import fold_constants  # takes most of a second
+
             with np.errstate(all="ignore"):  # the branch that a Where does not take: log(0) in T5
                 fold_constants(light)
             _forget_unknown(light, shapes)
@@ -132,6 +135,15 @@ def _infer(
             shapes.setdefault(value.name, tuple(sizes))
     _forget_unknown(model, shapes)
     return model
+
+
+def _complete(graph: onnx.GraphProto, shapes: Shapes) -> bool:
+    """Whether every value has a shape; what is inside of branches and loops is not known."""
+    return all(
+        all(name in shapes for name in node.output if name)
+        and not any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
+        for node in graph.node
+    )
 
 
 def _forget_unknown(model: onnx.ModelProto, shapes: Shapes) -> None:
