@@ -19,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.environments import clean_environment, made
-
 from conformance.runtimes import load, probes
+from pytest_onnxcheck.engine.environments import clean_environment, made
 
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "pytest_onnxcheck" / "engine" / "graph" / "runtimes.json"
@@ -47,6 +46,8 @@ _ABSENT = (
     "model IR version", "Unsupported value attribute datatype",
     "Unknown model file format version",
 )  # fmt: skip
+#: what it says where an operator has changed what it must be given: nothing of types
+_CHANGED = ("has input size", "Unrecognized attribute")
 #: what it says of a node that makes no sense, before it looks for a kernel
 _UNCLEAR = ("InferenceError", "expected to have field", "has output size", load.CRASHED)
 
@@ -103,10 +104,9 @@ def outcome(said: str | None, probe: probes.Probe | None = None) -> str:
     """
     if said is None:
         return YES
-    if probe is not None and probe.attribute is None and probe.inputs is None:
-        # of the types nothing: the operator has changed what it must be given
-        if any(text in said for text in ("has input size", "Unrecognized attribute")):
-            return UNCLEAR
+    of_types = probe is not None and probe.attribute is None and probe.inputs is None
+    if of_types and any(text in said for text in _CHANGED):
+        return UNCLEAR
     if any(text in said for text in _ABSENT):
         return NO
     return UNCLEAR if any(text in said for text in _UNCLEAR) else YES

@@ -144,7 +144,7 @@ def _of(schema: Any, opset: int) -> Iterator[Probe]:
     at = [_parameter(signature, key) for key in signature.keys]
     kept = [[kind for kind in allowed[name] if not _left_out(kind)] for name in at]
     if math.prod(map(len, kept)) > _MANY:
-        kept = [[kind for kind in kinds if _USUAL >= set(_elements(kind))] for kinds in kept]
+        kept = [[kind for kind in kinds if set(_elements(kind)) <= _USUAL] for kinds in kept]
         signature = replace(signature, usual_types_only=True)
     given: list[tuple[str, ...]] = []
     for types in itertools.product(*kept):
@@ -324,9 +324,7 @@ def _ir_version(types: Any) -> int:
     return max(found)
 
 
-def _identity(
-    opsets: list[onnx.OperatorSetIdProto], ir_version: int
-) -> tuple[bytes, bytes]:
+def _identity(opsets: list[onnx.OperatorSetIdProto], ir_version: int) -> tuple[bytes, bytes]:
     return _model(helper.make_node("Identity", ["x0"], ["y0"]), ["float"], opsets, ir_version)
 
 

@@ -60,9 +60,7 @@ def measure(artefact: Artefact, reference: Reference, variant: Variant) -> Struc
     )
 
 
-def _runtime(
-    model: onnx.ModelProto, artefact: Artefact, reference: Reference
-) -> RuntimeFit | None:
+def _runtime(model: onnx.ModelProto, artefact: Artefact, reference: Reference) -> RuntimeFit | None:
     """Whether the ONNX Runtimes that the manifest names load it, by the table of releases."""
     deploy = reference.model.deploy
     if deploy is None:

@@ -16,9 +16,7 @@ _FROM = re.compile(r">=\s*(\d+\.\d+(?:\.\d+)?)")
 
 def _from(value: str) -> str:
     if not _FROM.fullmatch(value.strip()):
-        raise invalid(
-            f'expected ">=" and a version, e.g. ">=1.17", got {value!r}'
-        )
+        raise invalid(f'expected ">=" and a version, e.g. ">=1.17", got {value!r}')
     return value.strip()
 
 
@@ -26,9 +24,9 @@ class Deploy(Section):
     """What the model's artefacts will run on."""
 
     onnxruntime: Annotated[str, AfterValidator(_from)] = Field(
-        description="The oldest ONNX Runtime that has to load them, e.g. `>=1.17`. `test_structure` "
-        "holds IR version, opsets, operators and types to it; an export has a lower IR version "
-        "where nothing else needs the one of its exporter."
+        description="The oldest ONNX Runtime that has to load them, e.g. `>=1.17`: "
+        "`test_structure` holds IR version, opsets, operators and types to it; an export has a "
+        "lower IR version where nothing else needs the one of its exporter."
     )
 
     @property

@@ -9,7 +9,9 @@ from pytest_onnxcheck.engine.convert.ir_version import lower_ir_version, needed_
 
 
 def model(nodes="y = Relu (x)", *, opset=17, takes="float[2] x", gives="float[2] y"):
-    text = f'<ir_version: 10, opset_import: ["" : {opset}]> net ({takes}) => ({gives}) {{ {nodes} }}'
+    text = (
+        f'<ir_version: 10, opset_import: ["" : {opset}]> net ({takes}) => ({gives}) {{ {nodes} }}'
+    )
     return onnx.parser.parse_model(text)
 
 
