@@ -2,8 +2,9 @@
 
     python -m conformance.compat [--manifest models.toml] [--releases 1.17 1.20 1.24 1.32]
 
-Each artefact is looked up in the table and run in each release; so is a copy in the oldest IR version
-that its contents allow, which old releases do not refuse at once. Exits with 1 where they disagree.
+Each artefact is looked up in the table and run in each release; so is a copy in the oldest IR
+version that its contents allow, which old releases do not refuse at once. Exits with 1 where the
+two disagree.
 """
 
 from __future__ import annotations

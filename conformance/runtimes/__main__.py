@@ -19,9 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from pytest_onnxcheck.engine.environments import clean_environment, made
-
 from conformance.runtimes import load, probes
+from pytest_onnxcheck.engine.environments import clean_environment, made
 
 HERE = Path(__file__).parent
 TABLE = HERE.parents[1] / "pytest_onnxcheck" / "engine" / "graph" / "runtimes.json"
@@ -43,12 +42,14 @@ OLDER = (
 _ABSENT = (
     "Could not find an implementation", "Failed to find kernel", "is not a registered",
     "No Op registered", "Type Error", "Unrecognized attribute", "currently registered",
-    "not in range", "No opset import", "No schema registered", "is under development",
-    "model IR version", "Unsupported value attribute datatype", "has input size",
+    "No opset import", "No schema registered", "is under development", "has input size",
+    "model IR version", "Unsupported value attribute datatype",
     "Unknown model file format version",
 )  # fmt: skip
+#: what it says where an operator has changed what it must be given: nothing of types
+_CHANGED = ("has input size", "Unrecognized attribute")
 #: what it says of a node that makes no sense, before it looks for a kernel
-_UNCLEAR = ("InferenceError", "expected to have field", load.CRASHED)
+_UNCLEAR = ("InferenceError", "expected to have field", "has output size", load.CRASHED)
 
 
 def main() -> None:
@@ -66,15 +67,16 @@ def main() -> None:
     questions += [(probe.header, probe.body) for probe in tried]
     answers = {newest: ask(newest, questions, work, together=False)}
     # what the newest does not load is asked of no other: an artefact of the gate loads there
-    kept = [place for place, found in enumerate(answers[newest][len(versions) :]) if found != NO]
-    asked = questions[: len(versions)] + [questions[len(versions) + place] for place in kept]
-    older = chosen.releases[:-1]
+    kept = [place for place, said in enumerate(answers[newest]) if outcome(said) != NO]
+    kept = sorted({*kept, *range(len(versions))})
+    asked, older = [questions[place] for place in kept], chosen.releases[:-1]
     with ThreadPoolExecutor(chosen.jobs) as pool:
-        outcomes = list(pool.map(lambda release: ask(release, asked, work), older))
-    for release, found in zip(older, outcomes, strict=True):
-        rest = dict(zip(kept, found[len(versions) :], strict=True))
-        known = [rest.get(place, NO) for place in range(len(tried))]
-        answers[release] = [*found[: len(versions)], *known]
+        for release, said in zip(
+            older, pool.map(lambda release: ask(release, asked, work), older), strict=True
+        ):
+            rest = dict(zip(kept, said, strict=True))
+            answers[release] = [rest.get(place, _ABSENT[0]) for place in range(len(questions))]
+    ordered = {release: answers[release] for release in chosen.releases}
     table = {
         "source": f"python -m conformance.runtimes: {sys.platform}, Python "
         f"{sys.version_info.major}.{sys.version_info.minor}, CPUExecutionProvider",
@@ -82,9 +84,9 @@ def main() -> None:
         "releases": [
             *({"version": v, "ir": ir, "opsets": {"ai.onnx": o, "ai.onnx.ml": ml}}
               for v, ir, o, ml in OLDER),
-            *(row(release, versions, answers[release]) for release in chosen.releases),
+            *(row(release, versions, said) for release, said in ordered.items()),
         ],
-        "operators": operators(tried, {r: answers[r][len(versions) :] for r in chosen.releases}),
+        "operators": operators(tried, {r: said[len(versions) :] for r, said in ordered.items()}),
     }  # fmt: skip
     TABLE.write_text(written(table), encoding="utf-8")
     print(f"{TABLE}: {TABLE.stat().st_size} bytes")
@@ -93,10 +95,18 @@ def main() -> None:
 YES, NO, UNCLEAR = "yes", "no", "unclear"
 
 
-def outcome(said: str | None) -> str:
-    """What an answer means: an operator whose kernel complains of its attributes is there."""
+def outcome(said: str | None, probe: probes.Probe | None = None) -> str:
+    """What an answer means: an operator whose kernel complains of its attributes is there.
+
+    Args:
+        said: The answer; None where the model loaded.
+        probe: What was asked, if it was an operator.
+    """
     if said is None:
         return YES
+    of_types = probe is not None and probe.attribute is None and probe.inputs is None
+    if of_types and any(text in said for text in _CHANGED):
+        return UNCLEAR
     if any(text in said for text in _ABSENT):
         return NO
     return UNCLEAR if any(text in said for text in _UNCLEAR) else YES
@@ -108,8 +118,8 @@ def ask(
     work: Path,
     *,
     together: bool = True,
-) -> list[str]:
-    """The outcome of each model in a release; started again where one crashes the process."""
+) -> list[str | None]:
+    """What a release says of each model; started again where one crashes the process."""
     python = made([f"onnxruntime=={release}"], work.parent / ".environments")
     lines: dict[Any, list[int]] = defaultdict(list)
     for place, (header, _) in enumerate(questions):
@@ -122,14 +132,14 @@ def ask(
     command = [str(python), str(HERE / "load.py"), str(models), str(answers)]
     while subprocess.run(command, env=clean_environment(), capture_output=True).returncode:
         print(f"{release}: a model crashed it", flush=True)
-    found = [UNCLEAR] * len(questions)
+    found: list[str | None] = [load.CRASHED] * len(questions)
     order = list(lines.values())
     for text in answers.read_text(encoding="utf-8").splitlines():
         line, places, answer = json.loads(text)
         if answer != load.TRYING:
             for place in places:
-                found[order[line][place]] = outcome(answer)
-    print(f"{release}: {found.count(YES)} of {len(found)} load", flush=True)
+                found[order[line][place]] = answer
+    print(f"{release}: {found.count(None)} of {len(found)} load", flush=True)
     return found
 
 
@@ -138,12 +148,12 @@ _ALONE = 80
 
 
 def row(
-    release: str, versions: Sequence[tuple[str, int, object]], found: Sequence[str]
+    release: str, versions: Sequence[tuple[str, int, object]], said: Sequence[str | None]
 ) -> dict[str, Any]:
     """The versions that a release reads."""
     most: dict[str, int] = {}
-    for (what, number, _), answer in zip(versions, found, strict=False):
-        if answer == YES:
+    for (what, number, _), answer in zip(versions, said, strict=False):
+        if answer is None:
             most[what] = max(most.get(what, 0), number)
     minor = release.rpartition(".")[0]
     ir = most.pop("ir")
@@ -151,7 +161,7 @@ def row(
 
 
 def operators(
-    tried: Sequence[probes.Probe], answers: dict[str, Sequence[str]]
+    tried: Sequence[probes.Probe], answers: dict[str, Sequence[str | None]]
 ) -> dict[str, list[dict[str, Any]]]:
     """Operator, with its domain unless that is ai.onnx -> its versions."""
     found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
@@ -172,7 +182,7 @@ def operators(
                 "more_inputs": defaultdict(list),
             },
         )
-        span = _span([answers[release][place] for release in releases], releases)
+        span = _span([outcome(said[place], probe) for said in answers.values()], releases)
         if probe.attribute is not None:
             entry["attributes"][span].append(probe.attribute)
         elif probe.inputs is not None:

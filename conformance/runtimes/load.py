@@ -12,6 +12,7 @@ import base64
 import json
 import os
 import sys
+from pathlib import Path
 
 TRYING, CRASHED = "trying", "crashed"
 #: bodies that are loaded as one model at first
@@ -19,9 +20,10 @@ TOGETHER = 64
 
 
 def main():
-    models, answers = sys.argv[1:3]
+    """Loads what was not loaded before."""
+    models, answers = map(Path, sys.argv[1:3])
     answered, alone = earlier(answers)
-    with open(models, encoding="utf-8") as lines, open(answers, "a", encoding="utf-8") as written:
+    with models.open(encoding="utf-8") as lines, answers.open("a", encoding="utf-8") as written:
 
         def say(line, places, answer):
             written.write(json.dumps([line, places, answer]) + "\n")
@@ -56,19 +58,20 @@ def main():
 def earlier(answers):
     """What is answered, and what was tried when the process ended."""
     answered, trying = set(), {}
-    if os.path.exists(answers):
-        with open(answers, encoding="utf-8") as lines:
+    if answers.exists():
+        with answers.open(encoding="utf-8") as lines:
             for text in lines:
                 line, places, answer = json.loads(text)
                 if answer == TRYING:
                     trying[line] = places
                 else:
                     answered.update((line, place) for place in places)
-    tried = [(line, places) for line, places in trying.items()]
-    return answered, [(n, p) for n, p in tried if not answered >= {(n, place) for place in p}]
+    missing = [(n, p) for n, p in trying.items() if not answered >= {(n, place) for place in p}]
+    return answered, missing
 
 
 def load(model):
+    """What ONNX Runtime says of a model; None where it opens a session."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

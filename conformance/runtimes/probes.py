@@ -5,6 +5,7 @@ Run with the newest release: its wheels tell the schemas of their operators, old
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import re
@@ -143,7 +144,7 @@ def _of(schema: Any, opset: int) -> Iterator[Probe]:
     at = [_parameter(signature, key) for key in signature.keys]
     kept = [[kind for kind in allowed[name] if not _left_out(kind)] for name in at]
     if math.prod(map(len, kept)) > _MANY:
-        kept = [[kind for kind in kinds if _USUAL >= set(_elements(kind))] for kinds in kept]
+        kept = [[kind for kind in kinds if set(_elements(kind)) <= _USUAL] for kinds in kept]
         signature = replace(signature, usual_types_only=True)
     given: list[tuple[str, ...]] = []
     for types in itertools.product(*kept):
@@ -155,8 +156,8 @@ def _of(schema: Any, opset: int) -> Iterator[Probe]:
             given.append(types)
     if schema.domain != "com.microsoft":
         return  # the others get another version with every attribute or input
-    usual = next((types for types in given if set(types) <= {"float", "int64"}), None)
-    for types in [usual or given[0]] if given else []:
+    types = next((types for types in given if _has_kernel(schema, at, types)), None)
+    if types is not None:
         bound = dict(zip(at, types, strict=True))
         for attribute in schema.attributes.values():
             if not attribute.required:
@@ -198,6 +199,28 @@ def _signature(schema: Any) -> Signature:
         schema.domain, schema.name, schema.since_version, tuple(map(short, inputs)), required,
         tuple(map(short, outputs)), tuple(found.values()),
     )  # fmt: skip
+
+
+def _has_kernel(schema: Any, parameters: list[str], types: tuple[str, ...]) -> bool:
+    """Whether the newest release says that its CPU provider has the operator on these types."""
+    bound = dict(zip(parameters, types, strict=True))
+    return any(
+        all(
+            bound[name] in map(short, held)
+            for name, held in kernel.type_constraints.items()
+            if name in bound
+        )
+        for kernel in _kernels()
+        if (kernel.domain, kernel.op_name) == (schema.domain, schema.name)
+    )
+
+
+@functools.cache
+def _kernels() -> list[Any]:
+    from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+    found = state.get_all_opkernel_def()
+    return [kernel for kernel in found if kernel.provider == "CPUExecutionProvider"]
 
 
 def _left_out(kind: str) -> bool:

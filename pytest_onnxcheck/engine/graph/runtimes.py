@@ -1,9 +1,9 @@
 """Which releases of ONNX Runtime load a model, by a table of what each of them has.
 
-The table, `runtimes.json`, is written by `python -m conformance.runtimes`, which asks real releases:
-the IR version and opsets that they read, and the operators, types and attributes for which their
-CPU provider opens a session. Releases before the first that was asked have the versions alone,
-from ONNX Runtime's documentation.
+The table, `runtimes.json`, is written by `python -m conformance.runtimes`, which asks real
+releases: the IR version and opsets that they read, and the operators, types and attributes for
+which their CPU provider opens a session. Releases before the first that was asked have the versions
+alone, from ONNX Runtime's documentation.
 """
 
 from __future__ import annotations

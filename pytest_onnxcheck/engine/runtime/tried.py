@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 from pathlib import Path
 
 from pytest_onnxcheck.engine.runtime import workers
 from pytest_onnxcheck.engine.runtime.libraries import cpu_opening
-from pytest_onnxcheck.processes import NoAnswerError
+from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.wording import one_line
 
 __all__ = ["problem"]
@@ -23,7 +25,7 @@ def problem(path: Path, inputs: Path | None, *, python: str | None = None) -> st
     Returns:
         None when it ran, else what went wrong, a crash included.
     """
-    child = workers.child(python)
+    child = _child(python)
     asked = {"path": str(path.absolute()), "opening": cpu_opening(())}
     try:
         if inputs is None:
@@ -34,6 +36,12 @@ def problem(path: Path, inputs: Path | None, *, python: str | None = None) -> st
         return one_line(error)
     except NoAnswerError as error:
         return workers.failure(error)
-    finally:
-        child.close()
     return None
+
+
+@functools.cache
+def _child(python: str | None) -> Child:
+    """The worker of an interpreter, which lives as long as this process; a dead one starts anew."""
+    child = workers.child(python)
+    atexit.register(child.close)
+    return child

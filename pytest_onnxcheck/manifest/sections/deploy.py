@@ -24,9 +24,9 @@ class Deploy(Section):
     """What the model's artefacts will run on."""
 
     onnxruntime: Annotated[str, AfterValidator(_from)] = Field(
-        description="The oldest ONNX Runtime that has to load them, e.g. `>=1.17`. `test_structure` "
-        "holds IR version, opsets, operators and types to it; an export has a lower IR version "
-        "where nothing else needs the one of its exporter."
+        description="The oldest ONNX Runtime that has to load them, e.g. `>=1.17`: "
+        "`test_structure` holds IR version, opsets, operators and types to it; an export has a "
+        "lower IR version where nothing else needs the one of its exporter."
     )
 
     @property

@@ -1,5 +1,7 @@
 """Which releases of ONNX Runtime load a model, by the table; what the installed one says to it."""
 
+import itertools
+
 import onnx
 import onnxruntime
 import pytest
@@ -103,7 +105,7 @@ def test_a_patch_is_of_its_minor_version_and_what_is_newer_than_the_table_is_its
 
 def test_newer_releases_read_what_older_ones_do():
     rows = runtimes()
-    for older, newer in zip(rows, rows[1:], strict=False):
+    for older, newer in itertools.pairwise(rows):
         assert newer.number > older.number
         assert newer.ir_version >= older.ir_version
         for domain, version in older.opsets.items():
