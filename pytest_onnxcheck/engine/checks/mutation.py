@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.engine.artefacts import writing
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.checks.case import measure_case
 from pytest_onnxcheck.engine.checks.structure import measure_model
@@ -53,8 +54,15 @@ def measure(
 
     Raises:
         TargetAbsent: The target is not on this machine.
-        RunError: The artefact does not load there.
+        RunError: The artefact does not load there, or is too large.
     """
+    if artefact.size_bytes > writing.MAX_INLINE_BYTES:
+        raise RunError(
+            f"{artefact.path}: faults are put into a model in memory, of up to "
+            f"{writing.MAX_INLINE_BYTES / 1e9:.2f} GB, and this one has "
+            f"{artefact.size_bytes / 1e9:.2f} GB: leave it out, "
+            'skip = [{ reason = "too large", checks = ["mutation"] }]'
+        )
     session = open_session(artefact, target)
     cases = oracle.cases(variant)
     original: dict[str, Outputs] = {}
