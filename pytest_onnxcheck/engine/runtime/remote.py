@@ -86,13 +86,15 @@ class Runtime:
         known: All providers that it knows.
     """
 
-    def __init__(self, child: Child, named: str, mend: str, *, in_javascript: bool = False) -> None:
+    def __init__(
+        self, child: Child, named: str, mend: tuple[str, str], *, in_javascript: bool = False
+    ) -> None:
         """Starts a worker there.
 
         Args:
             child: The worker.
             named: What runs it, for a person, e.g. the interpreter.
-            mend: What to do where it has no onnxruntime.
+            mend: What to do where it has no onnxruntime, and where it does not answer.
             in_javascript: Whether it is a worker in JavaScript.
 
         Raises:
@@ -110,13 +112,14 @@ class Runtime:
             self.known = [str(each) for each in found["known"]]
         except workers.Refused as error:
             raise RunError(
-                f"{named} cannot load onnxruntime ({one_line(error)}): {mend}"
+                f"{named} cannot import onnxruntime ({one_line(error)}): {mend[0]}"
             ) from error
         except (OSError, NoAnswerError, TypeError, KeyError, AttributeError) as error:
             said = "; ".join(getattr(error, "stderr_tail", ()))
+            what = "a node" if in_javascript else "a Python"
             raise RunError(
-                f"{named} does not answer as one with onnxruntime does: "
-                f"{one_line(error)}{f': {said}' if said else ''}: {mend}"
+                f"{named} does not answer as {what} with onnxruntime does: "
+                f"{one_line(error)}{f': {said}' if said else ''}. {mend[1]}"
             ) from error
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
@@ -176,10 +179,10 @@ def _started(target: Target) -> Runtime:
     """Starts a worker in a target's environment."""
     if target.runtime:
         named = target.browser or "node"
-        mend = f"see whether {named} starts here"
+        mend = (f"see whether {named} starts here", "See whether it starts here")
         return Runtime(javascript_child(target), named, mend, in_javascript=True)
     python = _python(target)
-    mend = f"{python} -m pip install onnxruntime, or name another"
+    mend = (f"{python} -m pip install onnxruntime", "Name another interpreter")
     return Runtime(workers.child(str(python)), str(python), mend)
 
 
@@ -266,7 +269,7 @@ class Session:
             RuntimeError: ONNX Runtime failed there, crashed or hung.
         """
         self._fed = self.written(feeds)
-        files = {"inputs": self._fed, "outputs": str(Path(self._folder, "outputs"))}
+        files: dict[str, Any] = {"inputs": self._fed, "outputs": str(Path(self._folder, "outputs"))}
         try:
             found = workers.ask(self._runtime.child, "run", session=self.number, **files)
         except workers.Refused as error:
@@ -323,7 +326,8 @@ class Session:
         try:
             found = workers.ask(self._runtime.child, "assigned", session=self.number)
             if found is None:
-                asked = {"path": str(self._path), "opening": self._opening, "inputs": self._fed}
+                asked: dict[str, Any] = {"path": str(self._path), "inputs": self._fed}
+                asked["opening"] = self._opening
                 found = workers.ask(self._runtime.child, "profiled", **asked)
         except (workers.Refused, NoAnswerError) as error:
             raise RunError(f"does not say which provider runs which node: {error}") from error
@@ -406,7 +410,7 @@ class Turns:
 
     def round(self, order: Sequence[int], untimed: Sequence[int]) -> list[Times]:
         """Times calls, by their numbers; each is called so many times before."""
-        asked = {"order": list(order), "untimed": list(untimed)}
+        asked: dict[str, Any] = {"order": list(order), "untimed": list(untimed)}
         with _told():
             found = workers.ask(self._runtime.child, "take_round", **asked)
         return [(wall, thread, process) for wall, thread, process in found]
