@@ -71,10 +71,10 @@ def test_no_environments(project: Project, path: Path):
 @pytest.mark.parametrize(
     ("cases", "reason"),
     [
-        ("*) echo garbage; exit 1;;", "js: node does not answer as one with onnxruntime does"),
+        ("*) echo garbage; exit 1;;", "js: node does not answer as a node with onnxruntime does"),
         (
             """*) echo '{"error": "Cannot find module", "kind": "import"}';;""",
-            "js: node cannot load onnxruntime (Cannot find module): see whether node starts here",
+            "js: node cannot import onnxruntime (Cannot find module): see whether node starts here",
         ),
     ],
 )

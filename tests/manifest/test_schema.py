@@ -25,6 +25,10 @@ provider_options = { backend_type = "htp", vtcm_mb = 8 }
 session_options = { "session.disable_prepacking" = "1", enable_mem_pattern = false }
 torch_device = "cpu"
 
+[targets.page]
+runtime = "onnxruntime-web"
+browser = "chromium"
+
 [targets.cpu.session_options]
 graph_optimization_level = "basic"
 intra_op_num_threads = 2

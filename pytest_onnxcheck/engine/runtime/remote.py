@@ -86,13 +86,15 @@ class Runtime:
         known: All providers that it knows.
     """
 
-    def __init__(self, child: Child, named: str, mend: str, *, in_javascript: bool = False) -> None:
+    def __init__(
+        self, child: Child, named: str, mend: tuple[str, str], *, in_javascript: bool = False
+    ) -> None:
         """Starts a worker there.
 
         Args:
             child: The worker.
             named: What runs it, for a person, e.g. the interpreter.
-            mend: What to do where it has no onnxruntime.
+            mend: What to do where it has no onnxruntime, and where it does not answer.
             in_javascript: Whether it is a worker in JavaScript.
 
         Raises:
@@ -110,13 +112,14 @@ class Runtime:
             self.known = [str(each) for each in found["known"]]
         except workers.Refused as error:
             raise RunError(
-                f"{named} cannot load onnxruntime ({one_line(error)}): {mend}"
+                f"{named} cannot import onnxruntime ({one_line(error)}): {mend[0]}"
             ) from error
         except (OSError, NoAnswerError, TypeError, KeyError, AttributeError) as error:
             said = "; ".join(getattr(error, "stderr_tail", ()))
+            what = "a node" if in_javascript else "a Python"
             raise RunError(
-                f"{named} does not answer as one with onnxruntime does: "
-                f"{one_line(error)}{f': {said}' if said else ''}: {mend}"
+                f"{named} does not answer as {what} with onnxruntime does: "
+                f"{one_line(error)}{f': {said}' if said else ''}. {mend[1]}"
             ) from error
 
     def forget(self, process: subprocess.Popen[bytes]) -> None:
@@ -176,10 +179,10 @@ def _started(target: Target) -> Runtime:
     """Starts a worker in a target's environment."""
     if target.runtime:
         named = target.browser or "node"
-        mend = f"see whether {named} starts here"
+        mend = (f"see whether {named} starts here", "See whether it starts here")
         return Runtime(javascript_child(target), named, mend, in_javascript=True)
     python = _python(target)
-    mend = f"{python} -m pip install onnxruntime, or name another"
+    mend = (f"{python} -m pip install onnxruntime", "Name another interpreter")
     return Runtime(workers.child(str(python)), str(python), mend)
 
 

@@ -193,7 +193,7 @@ def test_an_artefact_of_a_later_ir_version_does_not_load(tmp_path: Path):
 def test_this_interpreters_own_settings_do_not_reach_another(tmp_path: Path, monkeypatch):
     (tmp_path / "numpy.py").write_text("raise ImportError('not this one')")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
-    assert remote.Runtime(Path(sys.executable)).packages["numpy"] == np.__version__
+    assert remote.runtime_of(there("same", sys.executable)).packages["numpy"] == np.__version__
 
 
 def test_calls_there_take_turns_with_one_here(tmp_path: Path):

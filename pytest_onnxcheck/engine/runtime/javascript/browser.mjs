@@ -58,9 +58,9 @@ async function serve(dist) {
   const secret = randomBytes(16).toString("hex");
   const named = new Set();
   const server = createServer(async (request, response) => {
-    const [, given, part, ...rest] = decodeURIComponent(request.url).split("/");
-    const path = rest.join("/");
     try {
+      const [, given, part, ...rest] = decodeURIComponent(request.url).split("/");
+      const path = rest.join("/");
       if (given !== secret) throw new Error("not here");
       if (part === "file" && named.has(path) && request.method === "PUT") {
         await writeFile(path, await body(request));

@@ -44,10 +44,11 @@ try {
   const refused = { error: String(error?.message ?? error), kind: "import" };
   answer = async () => refused;
 }
-for await (const line of createInterface({ input: process.stdin })) {
+const lines = createInterface({ input: process.stdin });
+lines.once("close", () => process.exit(0)); // whoever asked is gone, and waits for no answer
+for await (const line of lines) {
   const question = JSON.parse(line);
   const found = await answer(question);
   if (question.do === "hello" && found.value) found.value.packages.node = process.versions.node;
   process.stdout.write(`${JSON.stringify(found)}\n`);
 }
-process.exit(0);
