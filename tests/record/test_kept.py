@@ -25,8 +25,8 @@ def test_a_kept_entry_is_that_entry(found):
 
 
 def test_what_it_measured_is_not_in_memory():
-    measured = {"values": list(range(10_000))}
+    measured = {"values": [0.5] * 10_000}
     kept = Kept.of(entry("odd", measurement=measured))
     assert kept.measurement is not kept.measurement
     assert all(value is not measured for value in vars(kept).values())
-    assert len(vars(kept)["_packed"]) < 20_000
+    assert len(vars(kept)["_packed"]) < 1_000
