@@ -56,7 +56,7 @@ class Outputs:
         return not others and not self._config.hook.pytest_onnxcheck_update_record.get_hookimpls()
 
     def write_record(self, record: Record) -> None:
-        """Writes the record check by check: that of hundreds of models would fill memory."""
+        """Writes a finished record check by check: that of hundreds of models would fill memory."""
         from pytest_onnxcheck.record.record import write as write_record
 
         if self._settings.json is not None:

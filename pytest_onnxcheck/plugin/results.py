@@ -90,12 +90,10 @@ class Results:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
         if self.entries and not self._write_history(exitstatus) and not exitstatus:
             exitstatus = session.exitstatus = pytest.ExitCode.TESTS_FAILED
-        if not (
-            self.outputs.wanted or self.releases.wanted
-        ):  # the ini's must outlive a run of other tests
-            return
+        if not (self.outputs.wanted or self.releases.wanted):
+            return  # the ini's must outlive a run of other tests
         record = self._record(exitstatus)
-        if self.outputs.record_alone and not self.releases.wanted:
+        if record.finished and self.outputs.record_alone and not self.releases.wanted:
             self.outputs.write_record(record)
             return
         written = self.outputs.write(record)
