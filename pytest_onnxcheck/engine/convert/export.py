@@ -26,7 +26,7 @@ from pytest_onnxcheck.engine.reference.exportable import Exportable, exportable
 from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
-from pytest_onnxcheck.errors import ExportError
+from pytest_onnxcheck.errors import ExportError, InputError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.places import PACKAGE, is_ours
@@ -61,18 +61,15 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
     """
     inputs = example(reference)
     exported = exportable(reference, inputs)  # says what is wrong better than an exporter does
-    module = reference.copy()
-    tensors = tensors_of(inputs)
     printed: list[str] = []
-    run = _dynamo if variant.exporter == "dynamo" else _torchscript
     # what is wrong of them is no fault of the exporter
     translations = translated(reference.model, variant.exporter)
     try:
-        if half:
-            module, tensors = _halved(module, tensors)
-        module, args = exported.module(module, tensors), exported.arguments(tensors)
         with caught_stdout() as printed, quiet() as warned, _rare_garbage_collection():
-            run(exported, variant, module, args, path, translations)
+            # nothing here holds the copy: it has to be garbage when that is collected
+            _export_copy(exported, variant, tensors_of(inputs), path, translations, half=half)
+    except InputError:
+        raise
     except Exception as error:
         shown = "".join(printed)
         what = "export of the module in float16" if half else "export"
@@ -83,6 +80,23 @@ def export(reference: Reference, variant: Variant, path: Path, *, half: bool = F
             f"{user_frames(root_of(error))}{graph_excerpt(error, shown)}"
         ) from error
     return Notes(traced=tuple(_traced(warned)))
+
+
+def _export_copy(
+    exported: Exportable,
+    variant: Variant,
+    tensors: dict[str, torch.Tensor],
+    path: Path,
+    translations: Translations,
+    *,
+    half: bool,
+) -> None:
+    module = exported.reference.copy()
+    if half:
+        module, tensors = _halved(module, tensors)
+    run = _dynamo if variant.exporter == "dynamo" else _torchscript
+    module, args = exported.module(module, tensors), exported.arguments(tensors)
+    run(exported, variant, module, args, path, translations)
 
 
 def _dynamo(

@@ -69,12 +69,14 @@ def prepared(
         save(model, unshared)
         del model  # of many GB, maybe
         # symbolic shape inference fails on some healthy graphs, and needs sympy
-        optimised = _optimised(unshared, libraries, large=large) if libraries else unshared
+        # the tool takes no libraries, and holds a model in memory beside its session
+        own = large or bool(libraries)
+        optimised = _optimised(unshared, libraries, large=large) if own else unshared
         quant_pre_process(
             optimised,
             path,
             skip_symbolic_shape=True,
-            skip_optimization=bool(libraries),
+            skip_optimization=own,
             save_as_external_data=large,
             all_tensors_to_one_file=True,
             external_data_location="prepared.data",

@@ -1,6 +1,7 @@
 """Precisions: each builds, loads and is right; options depend on what they are for."""
 
 import dataclasses
+import gc
 
 import numpy as np
 import pytest
@@ -152,3 +153,21 @@ def test_resolved_options_are_those_the_precision_has(project, make):
     }
     assert make("mlp", "int4-weight").artefact.notes.options == resolved_options(variant)
     assert resolved_options(project[0]["mlp"].variant("torchscript", 20, "half")) == {}
+
+
+@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+def test_an_export_keeps_no_copy_of_the_module(project, make, monkeypatch, tmp_path, exporter):
+    _, builds = project
+    made = make(f"block-{exporter}", "fp32")
+    reference = builds.reference(made.reference.model)
+    kind = type(reference.module)
+    left = []
+
+    def freeze():
+        left.extend(it for it in gc.get_objects() if type(it) is kind)
+
+    monkeypatch.setattr(gc, "get_freeze_count", lambda: 0)
+    monkeypatch.setattr(gc, "freeze", freeze)
+    before = sum(type(it) is kind for it in gc.get_objects())
+    export(reference, made.variant, tmp_path / "model.onnx")
+    assert len(left) == before
