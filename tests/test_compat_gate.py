@@ -21,7 +21,7 @@ def test_an_export_is_lowered_for_an_older_runtime_and_says_so(project: Project)
     project.run("-k", "structure")
     for precision in ("fp32", "int8-dynamic"):
         variant = f"dynamo-op18-{precision}"
-        assert project.outcomes[f"net::{variant}::test_structure"] == "passed"
+        assert project.outcomes()[f"net::{variant}::test_structure"] == "passed"
         check = next(c for c in project.record["checks"] if c["variant"] == variant)
         (finding,) = check["findings"]
         assert finding["text"].startswith("9 in place of the exporter's 10, so that onnxruntime")
@@ -57,7 +57,7 @@ def test_a_given_file_is_left_as_it_is(project: Project):
     before = (project.path / "net.onnx").read_bytes()
     project.run("-k", "structure")
     assert (
-        "1.17 does not load the file: IR version 11, and it reads 9 and older; opset 24 of ai.onnx, "
-        "and it has 20."
+        "1.17 does not load the file: IR version 11, and it reads 9 and older; opset 24 of "
+        "ai.onnx, and it has 20."
     ) in project.reason("net::file-fp32::test_structure")
     assert (project.path / "net.onnx").read_bytes() == before
