@@ -64,6 +64,7 @@ def made(
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
         with FileLock(folder / f"{key}.lock"):
             if not interpreter_of(home).exists():
                 with stage("making an environment", listed):
@@ -143,7 +144,8 @@ def _run(command: Sequence[str], requirements: Sequence[str]) -> None:
     if done.returncode:
         said = (done.stderr or done.stdout).decode("utf-8", errors="replace")
         told = one_line(_SECRET.sub("****", said))[-_SAID:] or f"exit status {done.returncode}"
-        raise RunError(f"{what} by {Path(command[0]).name}: {told}; {mend}")
+        by = next(Path(word).name for word in command if word not in (sys.executable, "-m"))
+        raise RunError(f"{what} by {by}: {told}; {mend}")
 
 
 def clean_environment() -> dict[str, str]:

@@ -41,6 +41,7 @@ def table_lines(entries: Iterable[Entry]) -> list[tuple[str, ...]]:
 def _targets(found: Sequence[Row]) -> list[str]:
     """The targets that something ran on, where there is more than one."""
     entries = [entry for row in found for entry in row.entries if entry.outcome != "skipped"]
+    entries.sort(key=lambda entry: entry.check == "target")  # which accelerators alone have
     names = list(dict.fromkeys(entry.target for entry in entries if entry.target is not None))
     return names if len(names) > 1 else []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from pytest_onnxcheck.errors import ManifestError
@@ -110,3 +112,34 @@ def test_a_manifest_with_unknown_targets_in_its_defaults_still_tells_its_seed(tm
     assert manifest.seed == 7
     with pytest.raises(ManifestError, match="'npu' is not one of"):
         manifest.check()
+
+
+def test_a_target_in_another_environment_is_the_cpus_unless_it_says_otherwise(tmp_path):
+    model = loaded(
+        tmp_path,
+        '[targets.old]\npython = ".venv/bin/python"\nenvironment = ["onnxruntime==1.20.1"]\n'
+        '[targets.named]\npython = "python3.10"\nprovider = "OpenVINOExecutionProvider"\n'
+        '[targets.openvino]\nenvironment = ["onnxruntime-openvino"]\n',
+    )
+    old, named, vino = (model.target(name) for name in ("old", "named", "openvino"))
+    assert old.provider == CPU.provider
+    assert old.python == str(tmp_path / ".venv/bin/python")
+    assert old.environment == ("onnxruntime==1.20.1",)
+    assert Path(old.kept) == tmp_path / ".onnxcheck" / ".environments"
+    assert (named.python, named.accelerated) == ("python3.10", True)
+    assert (vino.provider, vino.elsewhere) == ("OpenVINOExecutionProvider", True)
+    assert not CPU.elsewhere
+    assert old.key != CPU.key
+
+
+@pytest.mark.parametrize(
+    ("table", "told"),
+    [
+        ('environment = ["--index-url=x"]', "expected a package, e.g. onnxruntime==1.20.1"),
+        ("environment = []", "environment"),
+        ('provider = "ReferenceEvaluator"\npython = "python3"', "ReferenceEvaluator runs here"),
+    ],
+)
+def test_what_makes_no_sense_in_another_environment_is_refused(tmp_path, table: str, told: str):
+    with pytest.raises(ManifestError, match=told):
+        loaded(tmp_path, f"[targets.there]\n{table}\n")

@@ -28,6 +28,7 @@ from pytest_onnxcheck.engine.reference import names, structures
 from pytest_onnxcheck.engine.reference.load import seed_of
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.libraries import opening_of
+from pytest_onnxcheck.engine.runtime.remote import packages_of
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.engine.runtime.values import OpenedGraph
 from pytest_onnxcheck.engine.subject import Subject
@@ -209,6 +210,7 @@ def _running(subject: Subject) -> dict[str, Any]:
         "target": subject.target.name,
         **opening_of(subject.target),
         "artefact": str(artefact.path.resolve()),
+        "elsewhere": packages_of(subject.target),
         "artefact_sha256": artefact.sha256,
         "narrowed": list(artefact.notes.narrowed),
     }

@@ -81,6 +81,10 @@ def run_onnx(about: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, A
     """The artefact's outputs: from the copy here, from its own path, or as recorded."""
     places = [HERE / "model.onnx", Path(about["artefact"])]
     path = next((path for path in places if path.is_file()), None)
+    if about.get("elsewhere") and (HERE / "onnx.npz").is_file():
+        versions = ", ".join(f"{name} {version}" for name, version in about["elsewhere"].items())
+        print(f"target {about['target']} is another environment ({versions}): what it gave")
+        return load("onnx.npz")
     if path is not None:
         return run_file(path, about, inputs, about["narrowed"])
     print(f"ONNX Runtime: {about['artefact']} is gone; what it gave is in onnx.npz")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import re
 import shutil
 import subprocess
 import tempfile
@@ -33,6 +34,11 @@ if TYPE_CHECKING:
     Arrays = Mapping[str, Array]
 
 __all__ = ["Runtime", "Session", "Turns", "Unopened", "opened", "packages_of", "runtime_of"]
+
+
+#: how ONNX Runtime says what it takes at most
+_OPSET = re.compile(r"support for domain ai\.onnx is till opset (\d+)")
+_IR_VERSION = re.compile(r"max supported IR version: (\d+)")
 
 
 class Unopened(Exception):  # noqa: N818 - whether it is a fault is for others to say
@@ -193,6 +199,7 @@ class Session:
             path = Path(model).absolute()
         self._path = path
         self.seconds = 0.0
+        self._fed = ""
         self._process, self._number = self._open()
 
     def _open(self) -> tuple[subprocess.Popen[bytes], int]:
@@ -229,7 +236,8 @@ class Session:
         Raises:
             RuntimeError: ONNX Runtime failed there, crashed or hung.
         """
-        files = {"inputs": self.written(feeds), "outputs": str(Path(self._folder, "outputs"))}
+        self._fed = self.written(feeds)
+        files = {"inputs": self._fed, "outputs": str(Path(self._folder, "outputs"))}
         try:
             found = workers.ask(self._runtime.child, "run", session=self.number, **files)
         except workers.Refused as error:
@@ -272,17 +280,18 @@ class Session:
         return self._outputs
 
     def get_provider_graph_assignment_info(self) -> list[Part]:
-        """Which provider runs which nodes.
+        """Which provider runs which nodes; before 1.24 that is which one ran them, last.
 
         Raises:
-            RunError: That onnxruntime does not say.
+            RunError: It does not say, crashed or hung.
         """
-        found = workers.ask(self._runtime.child, "assigned", session=self.number)
-        if found is None:
-            raise RunError(
-                f"onnxruntime {self._runtime.version} does not say which provider runs which node: "
-                "1.24 and later do"
-            )
+        try:
+            found = workers.ask(self._runtime.child, "assigned", session=self.number)
+            if found is None:
+                asked = {"path": str(self._path), "opening": self._opening, "inputs": self._fed}
+                found = workers.ask(self._runtime.child, "profiled", **asked)
+        except (workers.Refused, NoAnswerError) as error:
+            raise RunError(f"does not say which provider runs which node: {error}") from error
         return [Part(provider, (Node(*node),)) for provider, *node in found]
 
     def turns(self, others: Sequence[Session], feeds: Sequence[Arrays]) -> Turns:
@@ -309,14 +318,24 @@ def opened(target: Target, model: str | bytes, opening: Mapping[str, Any]) -> Se
     try:
         return Session(runtime, model, opening)
     except workers.Refused as error:
-        where = f"onnxruntime {runtime.version} ({target.name})"
-        raise Unopened(
-            str(error)
-            if error.kind == "library"
-            else f"does not load in {where}: {one_line(error)}"
-        ) from error
+        if error.kind == "library":
+            raise Unopened(str(error)) from error
+        text = f"does not load in onnxruntime {runtime.version} ({target.name}): {one_line(error)}"
+        raise Unopened(f"{text.rstrip('.')}{_advice(text)}") from error
     except NoAnswerError as error:
         raise Unopened(workers.failure(error)) from error
+
+
+def _advice(said: str) -> str:
+    """What to do about an artefact that is too new; empty where that is not the reason."""
+    older = "or leave the target out for this model"
+    opset = _OPSET.search(said)
+    if opset is not None:
+        return f". Export it with opsets = [{opset[1]}] or lower, {older}"
+    version = _IR_VERSION.search(said)
+    if version is not None:
+        return f". Write the file with IR version {version[1]} (onnx: model.ir_version), {older}"
+    return ""
 
 
 class Turns:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pytest_onnxcheck.engine.runtime import workers
 from pytest_onnxcheck.processes import ANSWER_SECONDS, NoAnswerError
@@ -60,7 +61,7 @@ def crash(path: Path, opening: Mapping[str, object], inputs: Path | None = None)
     Returns:
         How it crashed or hung; None when it opened (and ran), or was refused with an error.
     """
-    asked = {"path": str(path), "opening": opening}
+    asked: dict[str, Any] = {"path": str(path), "opening": opening}
     try:
         if inputs is None:
             workers.ask(_child, "load", **asked)

@@ -71,6 +71,8 @@ def measure(
         machine's has it; of one with VNNI where this machine's has none, and the manifest leaves
         those out. There are none where nothing can saturate.
     """
+    if session.target.elsewhere:  # the graph would be rewritten by another ONNX Runtime
+        return None, {}
     if session.provider != CPU.provider or not _computes_on_integers(path):
         return None, {}
     here, included = saturates(), WITHOUT_VNNI in variant.cpus
