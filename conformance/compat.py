@@ -1,6 +1,6 @@
 """Holds the table of ONNX Runtime's releases against real ones, on the artefacts of the zoo.
 
-    python -m conformance.compat [--manifest models.toml] [--releases 1.17 1.20 1.24 1.32]
+    python -m conformance.compat [--manifest models.toml] [--releases 1.17 1.32]
 
 Each artefact is looked up in the table and run in each release; so is a copy in the oldest IR
 version that its contents allow, which old releases do not refuse at once. Exits with 1 where the
@@ -24,12 +24,15 @@ from pytest_onnxcheck.engine.convert.ir_version import needed_ir_version
 from pytest_onnxcheck.errors import StageError
 from pytest_onnxcheck.manifest import load_manifest
 
+#: the oldest that installs, and others on the way to the newest
+RELEASES = ("1.15", "1.17", "1.20", "1.24", "1.32")
+
 
 def main() -> int:
     """Prints counts, and every disagreement."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--manifest", type=Path, default=Path("models.toml"))
-    parser.add_argument("--releases", nargs="+", default=["1.17", "1.20", "1.24", "1.32"])
+    parser.add_argument("--releases", nargs="+", default=RELEASES)
     parser.add_argument("--work", type=Path, default=Path(".onnxcheck"))
     chosen = parser.parse_args()
     counts: Counter[tuple[str, str]] = Counter()

@@ -166,6 +166,7 @@ def operators(
     """Operator, with its domain unless that is ai.onnx -> its versions."""
     found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     releases = list(answers)
+    plain: dict[tuple[probes.Signature, tuple[str, ...]], list[str]] = {}
     for place, probe in enumerate(tried):
         of = probe.of
         name = f"{of.domain}::{of.operator}" if of.domain else of.operator
@@ -182,13 +183,16 @@ def operators(
                 "more_inputs": defaultdict(list),
             },
         )
-        span = _span([outcome(said[place], probe) for said in answers.values()], releases)
+        found_there = [outcome(said[place], probe) for said in answers.values()]
+        if probe.attribute is None and probe.inputs is None:
+            plain[of, probe.types] = found_there
+            entry["types"][_span(found_there, releases)].append(" ".join(probe.types))
+            continue
+        later = _later(found_there, plain[of, probe.types], releases)
         if probe.attribute is not None:
-            entry["attributes"][span].append(probe.attribute)
-        elif probe.inputs is not None:
-            entry["more_inputs"][span].append(probe.inputs)
+            entry["attributes"][later].append(probe.attribute)
         else:
-            entry["types"][span].append(" ".join(probe.types))
+            entry["more_inputs"][later].append(probe.inputs)
     for versions in found.values():
         for entry in versions.values():
             for key in ("types", "attributes", "more_inputs"):
@@ -198,6 +202,22 @@ def operators(
             if not entry["usual_types_only"]:
                 del entry["usual_types_only"]
     return {name: list(versions.values()) for name, versions in sorted(found.items())}
+
+
+def _later(answers: Sequence[str], plain: Sequence[str], releases: Sequence[str]) -> str:
+    """The release with which something came that the operator first had to do without, or empty.
+
+    Args:
+        answers: What became of the operator with it.
+        plain: And without it.
+        releases: The releases.
+    """
+    asked = [place for place, without in enumerate(plain) if without == YES]
+    found = [answers[place] for place in asked]
+    if UNCLEAR in found or NO not in found or found[-1] != YES:
+        return ""
+    since = asked[len(found) - found[::-1].index(NO)]
+    return releases[since].rpartition(".")[0]
 
 
 def _span(answers: Iterable[str], releases: Sequence[str]) -> str:

@@ -29,6 +29,8 @@ _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 def lower_ir_version(path: Path, oldest: str) -> int | None:
     """Rewrites a file in an IR version that a release reads, if nothing in it needs a newer one.
 
+    So are opsets left out that it imports and does not use, where the release lacks them.
+
     Exporters write the newest that they know, whatever the opset. What a node's notes
     (`metadata_props`, IR version 10) say is not lost: who does not know them passes them over.
 
@@ -42,12 +44,25 @@ def lower_ir_version(path: Path, oldest: str) -> int | None:
     import onnx
 
     model = onnx.load(path, load_external_data=False)
-    written, read = model.ir_version, release(oldest).ir_version
-    if written <= read or needed_ir_version(model) > read:
-        return None
-    model.ir_version = read
-    path.write_bytes(model.SerializeToString())
-    return int(written)
+    runtime, written = release(oldest), model.ir_version
+    unused = [
+        entry for entry in _unused(model) if entry.version > runtime.opsets.get(entry.domain, 0)
+    ]
+    for entry in unused:
+        model.opset_import.remove(entry)
+    lowers = written > runtime.ir_version >= needed_ir_version(model)
+    if lowers:
+        model.ir_version = runtime.ir_version
+    if lowers or unused:
+        path.write_bytes(model.SerializeToString())
+    return int(written) if lowers else None
+
+
+def _unused(model: onnx.ModelProto) -> list[onnx.OperatorSetIdProto]:
+    """Imports of ai.onnx.ml and others that nothing in a model is of; quantizers leave them."""
+    nodes = [*nodes_of(model.graph), *(node for each in model.functions for node in each.node)]
+    used = {"", "ai.onnx"} | {node.domain for node in nodes}
+    return [entry for entry in model.opset_import if entry.domain not in used]
 
 
 def needed_ir_version(model: onnx.ModelProto) -> int:

@@ -26,12 +26,12 @@ def problem(path: Path, inputs: Path | None, *, python: str | None = None) -> st
         None when it ran, else what went wrong, a crash included.
     """
     child = _child(python)
-    asked = {"path": str(path.absolute()), "opening": cpu_opening(())}
+    file, opening = str(path.absolute()), cpu_opening(())
     try:
         if inputs is None:
-            workers.ask(child, "load", **asked)
+            workers.ask(child, "load", path=file, opening=opening)
         else:
-            workers.ask(child, "try_run", **asked, inputs=str(inputs))
+            workers.ask(child, "try_run", path=file, opening=opening, inputs=str(inputs))
     except workers.Refused as error:
         return one_line(error)
     except NoAnswerError as error:

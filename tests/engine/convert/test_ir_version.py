@@ -61,3 +61,22 @@ def test_it_stays_where_a_type_needs_it(tmp_path):
 )
 def test_what_is_needed_follows_from_the_contents(net, needed):
     assert needed_ir_version(net) == needed
+
+
+def test_opsets_that_nothing_uses_are_left_out(tmp_path):
+    path = tmp_path / "net.onnx"
+    net = model()
+    net.opset_import.extend([onnx.helper.make_opsetid("ai.onnx.ml", 5)])
+    onnx.save(net, path)
+    lower_ir_version(path, "1.17")
+    assert [entry.domain for entry in onnx.load(path).opset_import] == [""]
+
+
+def test_opsets_that_a_node_uses_stay(tmp_path):
+    path = tmp_path / "net.onnx"
+    net = model()
+    net.graph.node[0].op_type, net.graph.node[0].domain = "Binarizer", "ai.onnx.ml"
+    net.opset_import.extend([onnx.helper.make_opsetid("ai.onnx.ml", 5)])
+    onnx.save(net, path)
+    lower_ir_version(path, "1.17")
+    assert [entry.version for entry in onnx.load(path).opset_import] == [17, 5]
