@@ -135,9 +135,15 @@ def test_a_target_in_another_environment_is_the_cpus_unless_it_says_otherwise(tm
 @pytest.mark.parametrize(
     ("table", "told"),
     [
-        ('environment = ["--index-url=x"]', "expected a package as pip takes it, e.g. onnxruntime==1.20.1"),
+        (
+            'environment = ["--index-url=x"]',
+            "expected a package as pip takes it, e.g. onnxruntime==1.20.1",
+        ),
         ("environment = []", "environment"),
-        ('provider = "ReferenceEvaluator"\npython = "python3"', "ReferenceEvaluator runs in this environment"),
+        (
+            'provider = "ReferenceEvaluator"\npython = "python3"',
+            "ReferenceEvaluator runs in this environment",
+        ),
     ],
 )
 def test_what_makes_no_sense_in_another_environment_is_refused(tmp_path, table: str, told: str):
