@@ -269,9 +269,9 @@ class Session:
             RuntimeError: ONNX Runtime failed there, crashed or hung.
         """
         self._fed = self.written(feeds)
-        files: dict[str, Any] = {"inputs": self._fed, "outputs": str(Path(self._folder, "outputs"))}
+        file, child = str(Path(self._folder, "outputs")), self._runtime.child
         try:
-            found = workers.ask(self._runtime.child, "run", session=self.number, **files)
+            found = workers.ask(child, "run", session=self.number, inputs=self._fed, outputs=file)
         except workers.Refused as error:
             raise RuntimeError(str(error)) from error
         except NoAnswerError as error:
@@ -279,7 +279,7 @@ class Session:
         self.seconds, self._providers = float(found["seconds"]), list(found["providers"])
         outputs = [
             array.astype(object) if array.dtype.kind == "U" else array
-            for array in read_arrays(files["outputs"])
+            for array in read_arrays(file)
         ]
         if names is None:
             return outputs
@@ -414,9 +414,9 @@ class Turns:
 
     def round(self, order: Sequence[int], untimed: Sequence[int]) -> list[Times]:
         """Times calls, by their numbers; each is called so many times before."""
-        asked: dict[str, Any] = {"order": list(order), "untimed": list(untimed)}
+        numbers, times = list(order), list(untimed)
         with _told():
-            found = workers.ask(self._runtime.child, "take_round", **asked)
+            found = workers.ask(self._runtime.child, "take_round", order=numbers, untimed=times)
         return [(wall, thread, process) for wall, thread, process in found]
 
     def rest(self) -> None:
