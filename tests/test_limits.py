@@ -63,6 +63,7 @@ def test_off_linux_nothing_is_isolated(monkeypatch):
     assert held(given=True) is None
     asked = {"isolate": False, "timeout": 5.0, "memory_mb": None}
     others = {"wanted": False, "unused_option": "", "search_seconds": 0.0, "ahead": 0}
+    others["release"] = None
     config = SimpleNamespace(getoption=lambda name: None)
     with pytest.raises(pytest.UsageError, match=r"^--onnxcheck-timeout needs Linux$"):
         refuse(config, SimpleNamespace(**asked, **others))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import signal
 import sys
+from types import SimpleNamespace
+from typing import cast
 from xml.etree import ElementTree
 
 import pytest
@@ -13,6 +16,10 @@ from isolation import misbehaving, models, none_left
 from project import Project, mlps
 
 from pytest_onnxcheck.cli import main
+from pytest_onnxcheck.plugin.afar import Afar
+from pytest_onnxcheck.plugin.journaling import Journaling
+from pytest_onnxcheck.plugin.results import Results
+from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.record.record import load
 
 #: a conftest that counts measurements, and kills the process at a check
@@ -84,6 +91,19 @@ def junit(project: Project) -> list[tuple[str, list[str]]]:
     ]
 
 
+@pytest.mark.parametrize("order", [*itertools.permutations(["afar", "journal", "results"])])
+def test_a_report_is_written_down_before_what_it_found_is_let_go_of(order: tuple[str, ...]):
+    """Whoever is registered first: in pytest's own process, and with workers and isolation."""
+    config = cast("pytest.Config", SimpleNamespace(stash={SETTINGS: None}))
+    journaling = Journaling(config)
+    plugins = {"results": Results(config, journaling), "journal": journaling, "afar": Afar(config)}
+    manager = pytest.PytestPluginManager()
+    for name in order:
+        manager.register(plugins[name], name)
+    last_first = manager.hook.pytest_runtest_logreport.get_hookimpls()
+    assert [one.plugin_name for one in reversed(last_first)] == ["afar", "journal", "results"]
+
+
 def test_a_killed_run_leaves_what_it_finished_and_another_makes_the_rest(counted: Project):
     made = killed(counted, "test_equivalence[cpu]")
     record = load(counted.path / "record.json")
@@ -150,8 +170,11 @@ def test_what_changed_since_is_made_anew(counted: Project):
     assert not any(check["resumed"] for check in counted.record["checks"])
 
 
-@pytest.mark.parametrize("option", ["--onnxcheck-mutants=1", "--onnxcheck-strict"])
+@pytest.mark.parametrize(
+    "option", ["--onnxcheck-mutants=1", "--onnxcheck-strict", "--onnxcheck-timeout=600"]
+)
 def test_other_settings_make_everything_anew(counted: Project, option: str):
+    counted.manifest(mlps("one"), "isolate = false\n[defaults.latency]\nseconds = 0.1")
     made = killed(counted, "test_equivalence[cpu]", "--onnxcheck-model=one")
     counted.run("--onnxcheck-resume", "--onnxcheck-model=one", option)
     assert set(made) <= set(run_checks(counted))
@@ -268,7 +291,9 @@ def test_a_worker_that_is_killed_leaves_an_unfinished_record_and_another_is_hand
     counted.manifest(mlps("one", "two"))
     worker = ("-n", "1", "--max-worker-restart=0")
     counted.environ |= {"KILL_AFTER": "5", "KILL_BY": "9"}
-    assert counted.run(*worker).ret in (1, 2)
+    result = counted.run(*worker)
+    assert result.ret in (1, 2)
+    result.stdout.fnmatch_lines(["unfinished record: *record.json (--onnxcheck-resume goes on*"])
     counted.environ.clear()
     made = run_checks(counted)
     record = load(counted.path / "record.json")

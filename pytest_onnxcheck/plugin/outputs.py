@@ -59,7 +59,7 @@ class Outputs:
         """Writes a finished record check by check: that of hundreds of models would fill memory."""
         from pytest_onnxcheck.record.record import write as write_record
 
-        if self._settings.json is not None:
+        if self._settings.json is not None and not self._stays(record):
             checks = (entry.to_json() for entry in record.checks)
             head = dataclasses.replace(record, checks=()).to_json()
             write_record({**head, "checks": checks}, self._settings.json)
@@ -75,10 +75,7 @@ class Outputs:
         settings = self._settings
         written = record.to_json()
         self._config.hook.pytest_onnxcheck_update_record(config=self._config, record=written)
-        if settings.json is not None and not record.finished:
-            told = f"unfinished record: {settings.json} (--onnxcheck-resume goes on with it)"
-            self.told.append((told, True))
-        elif settings.json is not None:
+        if settings.json is not None and not self._stays(record):
             write_record(written, settings.json)
             self.told.append((f"record: {settings.json}", False))
         try:
@@ -88,6 +85,13 @@ class Outputs:
         else:
             self.told += self._reports(record)
         return written
+
+    def _stays(self, record: Record) -> bool:
+        """Whether the unfinished record stays where it is, to be gone on with; says so."""
+        if not record.finished:
+            told = f"unfinished record: {self._settings.json} (--onnxcheck-resume goes on with it)"
+            self.told.append((told, True))
+        return not record.finished
 
     def _reports(self, record: Record) -> Iterator[tuple[str, bool]]:
         from pytest_onnxcheck.files import write_atomically

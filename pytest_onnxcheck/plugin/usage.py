@@ -27,6 +27,12 @@ def refuse(config: pytest.Config, settings: Settings) -> None:
             "argument"
         )
     _refuse_two_manifests(config, settings)
+    if settings.release is not None and settings.shard is not None:
+        raise pytest.UsageError(
+            f"--onnxcheck-release with --onnxcheck-shard={settings.shard}: a shard has seen a part "
+            "of the models: merge the shards' records (onnxcheck merge), and release of the merged "
+            "one (onnxcheck release)"
+        )
     if settings.search_seconds and find_spec("hypothesis") is None:
         raise pytest.UsageError(
             "--onnxcheck-search needs hypothesis: pip install hypothesis, or the extra [search]"
