@@ -25,6 +25,12 @@ provider_options = { backend_type = "htp", vtcm_mb = 8 }
 session_options = { "session.disable_prepacking" = "1", enable_mem_pattern = false }
 torch_device = "cpu"
 
+[targets.older]
+environment = ["onnxruntime==1.20.1"]
+
+[targets.system]
+python = "/usr/bin/python3"
+
 [targets.page]
 runtime = "onnxruntime-web"
 browser = "chromium"
