@@ -25,6 +25,10 @@ provider_options = { backend_type = "htp", vtcm_mb = 8 }
 session_options = { "session.disable_prepacking" = "1", enable_mem_pattern = false }
 torch_device = "cpu"
 
+[targets.old]
+python = "python3"
+environment = ["onnxruntime==1.20.1"]
+
 [targets.page]
 runtime = "onnxruntime-web"
 browser = "chromium"
