@@ -71,6 +71,7 @@ def test_an_entry_in_json():
         "opset": 20,
         "check": "latency",
         "target": "cpu",
+        "environment": {},
         "point": "cpu-batch1",
         "outcome": "failed",
         "expected_failure": None,
