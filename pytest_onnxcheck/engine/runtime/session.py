@@ -319,9 +319,9 @@ def _check_available(target: Target) -> None:
             f"{target.name}: onnxruntime {version} knows no provider "
             f"{target.provider!r} ({hint}); mend [targets.{target.name}] provider"
         )
+    lacking = "is not in that onnxruntime" if target.elsewhere else "is not in this onnxruntime"
     raise TargetAbsent(
-        f"{target.name}: {target.provider} is not in {'that' if target.elsewhere else 'this'} "
-        f"onnxruntime {version}, which has {', '.join(available)}."
+        f"{target.name}: {target.provider} {lacking} {version}, which has {', '.join(available)}."
     )
 
 
