@@ -54,6 +54,7 @@ StageWord = Literal[
     "quantizing",
     "stripping",
     "reading the file",
+    "making an environment",
     "opening a session",
     "running PyTorch",
     "comparing",

@@ -24,6 +24,8 @@ provider = "QNNExecutionProvider"
 provider_options = { backend_type = "htp", vtcm_mb = 8 }
 session_options = { "session.disable_prepacking" = "1", enable_mem_pattern = false }
 torch_device = "cpu"
+python = ".venv-old/bin/python"
+environment = ["onnxruntime-qnn==1.24.1"]
 
 [targets.older]
 environment = ["onnxruntime==1.20.1"]

@@ -71,6 +71,7 @@ def test_an_entry_in_json():
         "opset": 20,
         "check": "latency",
         "target": "cpu",
+        "environment": {},
         "point": "cpu-batch1",
         "outcome": "failed",
         "expected_failure": None,
@@ -190,7 +191,7 @@ def test_the_state_is_the_outcome_or_a_warning(outcome: str, grade: Grade | None
     ("change", "text"),
     [
         ({"limits": [{"key": "safety", "passes": 8, "fails": 8}]}, "limits: 'safety' is no key"),
-        ({"ratios": {}}, "measurement.ratios: 'torch' is missing"),
+        ({"ratios": {}}, "ratios: there is none to torch"),
     ],
 )
 def test_an_entry_that_cannot_have_been_written_is_refused(change, text):
