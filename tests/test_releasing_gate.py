@@ -148,8 +148,8 @@ def test_under_xdist_the_controller_releases_once(gated):
         (["--onnxcheck", "--onnxcheck-release="], "--onnxcheck-release=: no place is given"),
         (
             ["--onnxcheck", "--onnxcheck-release=dist", "--onnxcheck-shard=1/2"],
-            "--onnxcheck-release with --onnxcheck-shard=1/2: a shard has seen a part of the models: "
-            "merge*",
+            "--onnxcheck-release with --onnxcheck-shard=1/2: a shard has seen a part of the "
+            "models: merge*",
         ),
         (["--onnxcheck-release=dist"], "--onnxcheck-release does nothing without --onnxcheck*"),
     ],

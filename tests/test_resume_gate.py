@@ -6,13 +6,12 @@ import itertools
 import json
 import re
 import signal
-import sys
 from types import SimpleNamespace
 from typing import cast
 from xml.etree import ElementTree
 
 import pytest
-from isolation import misbehaving, models, none_left
+from cut_off import FP32, counting, killed, run_checks
 from project import Project, mlps
 
 from pytest_onnxcheck.cli import main
@@ -22,58 +21,11 @@ from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.record.record import load
 
-#: a conftest that counts measurements, and kills the process at a check
-COUNTING = """
-import os
-import signal
-import time
-from pathlib import Path
-
-import pytest
-
-COUNTED = Path(__file__).parent / "counted"
-os.environ.setdefault("MAIN_PID", str(os.getpid()))  # for the processes that work for it
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_pyfunc_call(pyfuncitem):
-    before = COUNTED.read_text().splitlines() if COUNTED.exists() else []
-    at, after = os.environ.get("KILL_AT"), os.environ.get("KILL_AFTER")
-    if at == pyfuncitem.name or str(len(before)) == after:
-        whom = os.environ.get("KILL_WHOM")
-        killed = int(os.environ["MAIN_PID"]) if whom == "main" else os.getpid()
-        os.kill(killed, int(os.environ["KILL_BY"]))
-        if killed != os.getpid():
-            time.sleep(600)  # until it is ended too
-    with COUNTED.open("a") as file:
-        file.write(pyfuncitem.nodeid.partition("::")[2] + "\\n")
-"""
-
-FP32 = "torchscript-op17-fp32"
-
 
 @pytest.fixture
 def counted(project: Project) -> Project:
     """A project of two models, in which it is counted which checks are really run."""
-    project.on_clock(COUNTING)
-    project.manifest(mlps("one", "two"), "[defaults.latency]\nseconds = 0.1")
-    return project
-
-
-def run_checks(project: Project) -> list[str]:
-    """The checks that were run since it was asked last."""
-    path = project.path / "counted"
-    found = path.read_text().splitlines() if path.exists() else []
-    path.unlink(missing_ok=True)
-    return found
-
-
-def killed(project: Project, check: str, *args: str, by: int = signal.SIGKILL) -> list[str]:
-    """The checks that a run makes before it is killed at the beginning of one."""
-    project.environ |= {"KILL_AT": check, "KILL_BY": str(int(by))}
-    assert project.run(*args).ret in (-by, 2)
-    del project.environ["KILL_AT"]
-    return run_checks(project)
+    return counting(project)
 
 
 def steady(record: dict) -> list[dict]:
@@ -146,18 +98,16 @@ def test_a_resumed_run_is_told_as_one_that_was_never_cut_off(counted: Project):
     outcomes = {check["outcome"] for check in expected}
     assert outcomes == {"passed", "failed", "skipped", "xfailed"}
     summary = next(line for line in reversed(whole.outlines) if re.search(r" in \d", line))
-    for number in (4, len(every) - 2):
-        counted.environ |= {"KILL_AFTER": str(number), "KILL_BY": "9"}
-        assert counted.run(report).ret == -9
-        counted.environ.clear()
-        made = run_checks(counted)
-        assert len(made) == number
-        again = counted.run("--onnxcheck-resume", report)
-        assert (again.ret, run_checks(counted)) == (1, every[number:])
-        assert steady(counted.record) == expected
-        assert junit(counted) == cases
-        last = next(line for line in reversed(again.outlines) if re.search(r" in \d", line))
-        assert last.partition(" in ")[0] == summary.partition(" in ")[0]
+    counted.environ |= {"KILL_AFTER": str(len(every) - 2), "KILL_BY": "9"}
+    assert counted.run(report).ret == -9
+    counted.environ.clear()
+    assert run_checks(counted) == every[:-2]
+    again = counted.run("--onnxcheck-resume", report)
+    assert (again.ret, run_checks(counted)) == (1, every[-2:])
+    assert steady(counted.record) == expected
+    assert junit(counted) == cases
+    last = next(line for line in reversed(again.outlines) if re.search(r" in \d", line))
+    assert last.partition(" in ")[0] == summary.partition(" in ")[0]
 
 
 def test_what_changed_since_is_made_anew(counted: Project):
@@ -282,50 +232,3 @@ def test_an_unfinished_record_is_read_and_told_and_not_released(
     assert f"{path}: {told}" in capsys.readouterr().err
     assert main(["release", str(path), f"--manifest={manifest}"]) == 1
     assert "the record is unfinished: 2 of 11 checks were made" in capsys.readouterr().err
-
-
-def test_a_worker_that_is_killed_leaves_an_unfinished_record_and_another_is_handed_it(
-    counted: Project,
-):
-    """Two workers, killed with pytest and without: `tox run -e kills`."""
-    counted.manifest(mlps("one", "two"))
-    worker = ("-n", "1", "--max-worker-restart=0")
-    counted.environ |= {"KILL_AFTER": "5", "KILL_BY": "9"}
-    result = counted.run(*worker)
-    assert result.ret in (1, 2)
-    result.stdout.fnmatch_lines(["unfinished record: *record.json (--onnxcheck-resume goes on*"])
-    counted.environ.clear()
-    made = run_checks(counted)
-    record = load(counted.path / "record.json")
-    assert {entry.nodeid.partition("::")[2] for entry in record.checks} >= {*made}
-    assert (record.finished, record.selected) == (False, 10)
-    assert counted.run("--onnxcheck-resume", *worker).ret == 0
-    rest = run_checks(counted)
-    assert not {*made} & {*rest}
-    assert counted.outcomes().keys() == {*made, *rest}
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
-def test_isolated_models_are_gone_on_with_and_what_ended_a_process_is_made_again(counted: Project):
-    misbehaving(counted)
-    counted.manifest(models("aborts") + mlps("one"), "[defaults.latency]\ndims = []")
-    isolated = ("--onnxcheck-isolate", "--onnxcheck-cache=shared", "-k", "one or export")
-    counted.environ |= {"KILL_AT": "test_equivalence[cpu]", "KILL_BY": "9", "KILL_WHOM": "main"}
-    assert counted.run(*isolated).ret == -9
-    assert none_left(str(counted.path))
-    for name in ("KILL_AT", "KILL_BY", "KILL_WHOM"):
-        del counted.environ[name]
-    aborts, one = f"aborts::{FP32}::", f"one::{FP32}::"
-    assert run_checks(counted) == [f"{one}test_export", f"{one}test_structure"]
-    record = load(counted.path / "record.json")
-    assert [(entry.nodeid.partition("::")[2], entry.outcome) for entry in record.checks] == [
-        (f"{aborts}test_export", "failed"),
-        (f"{one}test_export", "passed"),
-        (f"{one}test_structure", "passed"),
-    ]
-    nets = counted.path / "bad.py"
-    nets.write_text(nets.read_text().replace("os.abort()", "pass"))
-    assert counted.run(*isolated, "--onnxcheck-resume").ret == 0
-    assert run_checks(counted)[:2] == [f"{aborts}test_export", f"{one}test_equivalence[cpu]"]
-    resumed = [check["resumed"] for check in counted.record["checks"]]
-    assert resumed[:4] == [False, True, True, False]

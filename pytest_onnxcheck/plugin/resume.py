@@ -200,8 +200,8 @@ class Resume:
             ours = sorted(places.PACKAGE.rglob("*.py"))
             installed += [str(installed_versions(_PACKAGES))]
             held_to = (settings.strict, settings.required_targets)
-            held_to += (settings.timeout, settings.memory_mb)
-            parts = (asked, held_to, installed, fingerprint())
+            limits = (settings.timeout, settings.memory_mb)
+            parts = (asked, held_to, limits, installed, fingerprint())
             self._run = f"{parts} {files_sha256(own)} {files_sha256(ours)}"
         return self._run
 

@@ -147,7 +147,7 @@ def test_what_follows_from_a_measurement_is_written_as_it_was(tmp_path):
     for measured in now:  # new since, and empty where they were not kept
         for side in ("torch", "onnxruntime", "fp32", "kernel"):
             assert (measured[side] or {}).pop("quantiles", []) == []
-        assert (measured.pop("transferred_bytes"), measured.pop("device")) == (None, "")
+        assert measured.pop("transferred_bytes") is None
     assert was == now
 
 
