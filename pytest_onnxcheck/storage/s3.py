@@ -44,6 +44,7 @@ class S3Store:
         self._address = address
         self._bucket = address.root
         self._client: Any = None
+        _check_boto3()  # which what it raises is told by, too
         with self._told():
             self._client = _client()
 
@@ -221,11 +222,15 @@ class S3Store:
             yield
 
 
-def _client() -> Any:
+def _check_boto3() -> None:
     try:
-        from boto3.session import Session
+        import boto3  # noqa: F401
     except ImportError as error:
         raise StorageError("s3:// needs boto3: pip install 'pytest-onnxcheck[s3]'") from error
+
+
+def _client() -> Any:
+    from boto3.session import Session
     from botocore.config import Config
 
     patience = Config(connect_timeout=CONNECT_SECONDS, read_timeout=ANSWER_SECONDS)

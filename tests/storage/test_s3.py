@@ -263,7 +263,9 @@ def test_without_credentials(bucket, monkeypatch):
 
 
 def test_without_boto3(monkeypatch):
-    monkeypatch.setitem(sys.modules, "boto3.session", None)
+    for name in [*sys.modules, "boto3", "boto3.exceptions", "boto3.session", "botocore"]:
+        if name.partition(".")[0] in ("boto3", "botocore"):
+            monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(
         StorageError, match=r"s3:// needs boto3: pip install 'pytest-onnxcheck\[s3\]'"
     ):
