@@ -199,9 +199,9 @@ class Resume:
             own = sorted(Path(file) for file in files if file and file.endswith("conftest.py"))
             ours = sorted(places.PACKAGE.rglob("*.py"))
             installed += [str(installed_versions(_PACKAGES))]
-            held_to = (settings.strict, settings.required_targets)
-            held_to += (settings.timeout, settings.memory_mb)
-            parts = (asked, held_to, installed, fingerprint())
+            required = (settings.strict, settings.required_targets)
+            limits = (settings.timeout, settings.memory_mb)
+            parts = (asked, required, limits, installed, fingerprint())
             self._run = f"{parts} {files_sha256(own)} {files_sha256(ours)}"
         return self._run
 
