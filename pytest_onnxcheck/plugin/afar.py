@@ -99,7 +99,8 @@ class Afar:
         ours = partial(moved, old=PurePath(root), new=self._config.rootpath)
         own.onnxcheck = ours(own.onnxcheck)
         if repro is not None:
-            _unpack(self._config.stash[SETTINGS].artifacts, *repro, ours)
+            place, packed = repro
+            _unpack(self._config.stash[SETTINGS].artifacts, place, packed, ours)
 
 
 def _unpack(artefacts: Path, place: str, packed: str, ours: Callable[[Any], Any]) -> None:
