@@ -16,9 +16,9 @@ MODELS = mlps("one", "two") + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """File -> content."""
+    """File -> content, with the artefacts' folder under one name."""
     return {
-        str(path.relative_to(folder)): path.read_bytes()
+        str(path.relative_to(folder)): path.read_bytes().replace(b"/serial/", b"/.onnxcheck/")
         for path in folder.rglob("*")
         if path.is_file()
     }
@@ -49,5 +49,5 @@ def test_records_and_repros_of_workers_elsewhere_are_as_if_made_here(project: Pr
     assert any(command in line for line in result.outlines)
     brought = (project.path / command.partition(" ")[2]).parent
     made = project.path / "serial" / brought.relative_to(project.path / ".onnxcheck")
-    assert contents(brought) == contents(made)
+    assert contents(brought) == contents(made) != {}
     assert {path.name for path in Path(project.path, ".onnxcheck").iterdir()} == {"repro"}

@@ -9,11 +9,14 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import json
 import os
 import platform
 import shlex
 import shutil
 import tarfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -88,17 +91,27 @@ class Afar:
         """Gives a report our paths, and unpacks what it brought, before anybody reads it."""
         root = vars(report).pop("onnxcheck_root", None)
         repro = vars(report).pop("onnxcheck_repro", None)
-        if root is not None:
-            from pytest_onnxcheck.record.moving import moved
+        if root is None:
+            return
+        from pytest_onnxcheck.record.moving import moved
 
-            own: Any = report
-            own.onnxcheck = moved(own.onnxcheck, PurePath(root), self._config.rootpath)
+        own: Any = report
+        ours = partial(moved, old=PurePath(root), new=self._config.rootpath)
+        own.onnxcheck = ours(own.onnxcheck)
         if repro is not None:
-            _unpack(self._config.stash[SETTINGS].artifacts, *repro)
+            place, packed = repro
+            _unpack(self._config.stash[SETTINGS].artifacts, place, packed, ours)
 
 
-def _unpack(artefacts: Path, place: str, packed: str) -> None:
-    """Puts a folder below the artefacts' in place of what is there."""
+def _unpack(artefacts: Path, place: str, packed: str, ours: Callable[[Any], Any]) -> None:
+    """Puts a folder below the artefacts' in place of what is there.
+
+    Args:
+        artefacts: Where.
+        place: The folder's, below that.
+        packed: What is in it.
+        ours: Gives what JSON holds the paths of this process.
+    """
     from pytest_onnxcheck.files import building
 
     home = (artefacts / place).resolve()
@@ -109,5 +122,9 @@ def _unpack(artefacts: Path, place: str, packed: str) -> None:
         folder = temporary / "new"
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(packed))) as archive:
             archive.extractall(folder, filter="data")
+        about = folder / "repro.json"  # says where the model's project is
+        moved = ours(json.loads(about.read_text(encoding="utf-8")))
+        text = json.dumps(moved, indent=2, ensure_ascii=False)
+        about.write_text(f"{text}\n", encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)
         folder.rename(home)

@@ -9,7 +9,7 @@ __all__ = ["moved"]
 
 
 def moved(value: Any, old: PurePath, new: PurePath) -> Any:
-    """The same with paths that lie in one folder lying in another.
+    """The same with a folder, and paths that lie in it, being another and lying in that.
 
     Args:
         value: What JSON holds, and tuples.
@@ -20,6 +20,6 @@ def moved(value: Any, old: PurePath, new: PurePath) -> Any:
         return {key: moved(entry, old, new) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return type(value)(moved(entry, old, new) for entry in value)
-    if isinstance(value, str) and value.startswith(f"{old}/"):
+    if isinstance(value, str) and (value == str(old) or value.startswith(f"{old}/")):
         return f"{new}{value[len(str(old)) :]}"
     return value
