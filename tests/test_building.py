@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,24 +11,26 @@ import pytest
 
 from pytest_onnxcheck.files import abandoned, building
 
+HOLD = """
+import sys, time
+from pathlib import Path
+from pytest_onnxcheck.files import building
 
-def hold(parent: Path) -> None:
-    """Builds for ever."""
-    with building(parent) as folder:
-        (folder / "half").write_text("a file")
-        time.sleep(600)
+with building(Path(sys.argv[1])) as folder:
+    (folder / "half").write_text("a file")
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
 def builder(tmp_path: Path):
     """A process that builds, once it has begun."""
-    process = multiprocessing.get_context("spawn").Process(target=hold, args=(tmp_path,))
-    process.start()
-    while not any(tmp_path.rglob("half")):
-        time.sleep(0.01)
-    yield process
-    process.kill()
-    process.join()
+    with subprocess.Popen([sys.executable, "-c", HOLD, tmp_path]) as process:
+        while not any(tmp_path.rglob("half")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield process
+        process.kill()
 
 
 def test_a_folder_is_gone_when_it_was_used_and_when_using_it_failed(tmp_path: Path):
@@ -41,14 +42,13 @@ def test_a_folder_is_gone_when_it_was_used_and_when_using_it_failed(tmp_path: Pa
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_builds_stays(
-    tmp_path: Path, builder: multiprocessing.Process
+    tmp_path: Path, builder: subprocess.Popen[bytes]
 ):
     (own,) = (path.parent for path in tmp_path.rglob("half"))
     with building(tmp_path) as other:
         assert (own.exists(), other.exists()) == (True, True)
-    assert builder.pid is not None
-    os.kill(builder.pid, signal.SIGKILL)
-    builder.join()
+    builder.kill()
+    builder.wait()
     assert own.exists()
     with building(tmp_path):
         assert not own.exists()
