@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
-from conformance.environments import TARGETS
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.runtime import remote
 from pytest_onnxcheck.engine.runtime.assignment import assigned
@@ -17,10 +16,10 @@ from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import RunError, TargetAbsent
 from pytest_onnxcheck.manifest.targets import CPU, Target
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("ONNXCHECK_ENVIRONMENTS") != "required",
-    reason="downloads onnxruntime: python -m tox run -e environments",
-)
+if os.environ.get("ONNXCHECK_ENVIRONMENTS") != "required":
+    pytest.skip("downloads onnxruntime: python -m tox run -e environments", allow_module_level=True)
+
+from conformance.environments import TARGETS
 
 KEPT = str(Path(os.environ.get("ONNXCHECK_ENVIRONMENTS_FOLDER", ".tox/kept")).absolute())
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
