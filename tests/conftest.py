@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import s3_server
 from project import WARM, Project
 
 pytest_plugins = ["pytester"]
@@ -21,3 +23,17 @@ def pytest_unconfigure() -> None:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     return Project(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The URL of a server that stands in for a real S3 server."""
+    with s3_server.moto_server() as url:
+        yield url
+
+
+@pytest.fixture
+def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A bucket of its own; the environment has server and credentials."""
+    s3_server.use(monkeypatch, server)
+    return s3_server.new_bucket(server)

@@ -23,12 +23,6 @@ from pytest_onnxcheck.storage import open_store
 FILES = ["README.md", "SHA256SUMS", "metadata.json", "model.onnx", "record.json"]
 
 
-@pytest.fixture(scope="session")
-def server():
-    with s3_server.moto_server() as url:
-        yield url
-
-
 @pytest.fixture(params=["folder", "bucket"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch) -> str:
     if request.param == "folder":
