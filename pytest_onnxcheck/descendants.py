@@ -40,9 +40,7 @@ def descendants() -> list[int]:
     for path in Path("/proc").iterdir():
         if path.name.isdecimal():
             with suppress(OSError):  # it has ended since
-                stat = (path / "stat").read_text(errors="replace")
-                # the name of the command, in brackets, may hold anything
-                parent = int(stat.rpartition(")")[2].split()[1])
+                parent = int(_stat(path)[1])
                 children.setdefault(parent, []).append(int(path.name))
     found = [os.getpid()]
     for pid in found:
@@ -114,10 +112,15 @@ def _marked(entry: bytes) -> list[int]:
 
 def _is_zombie(pid: int) -> bool:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return _stat(Path(f"/proc/{pid}"))[0] == "Z"
     except OSError:
         return True
-    return stat.rpartition(")")[2].split()[0] == "Z"
+
+
+def _stat(process: Path) -> list[str]:
+    """A process's state, its parent, and so on."""
+    # the name of the command, in brackets before them, may hold anything
+    return (process / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
 def _prctl(option: int, value: int) -> None:
