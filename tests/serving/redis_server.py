@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import time
@@ -35,8 +34,8 @@ class RedisServer:
         command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1"]
         command += ["--dir", str(self._folder), "--appendonly", "yes", "--save", ""]
         command += ["--requirepass", PASSWORD]
-        log = (self._folder / "log").open("ab")
-        self._process = subprocess.Popen(command, stdout=log, stderr=log, env=dict(os.environ))
+        command += ["--logfile", str(self._folder / "log")]
+        self._process = subprocess.Popen(command)
         end = time.monotonic() + 20
         while True:
             try:
