@@ -122,11 +122,6 @@ class _Server:
             self._answers.close()
             _check(session, requests, messages)
 
-        def ended(*_: object) -> None:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            raise SystemExit
-
-        signal.signal(signal.SIGTERM, ended)
         Supervisor(self._requests, self._answers, work, config.rootpath).serve()
         with suppress(Exception):
             config._ensure_unconfigure()
