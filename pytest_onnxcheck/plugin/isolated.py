@@ -25,9 +25,9 @@ from pytest_onnxcheck.descendants import adopt, end_with_parent
 from pytest_onnxcheck.plugin.benchmarks import entries_since
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH
 from pytest_onnxcheck.plugin.resume import HANDED
-from pytest_onnxcheck.plugin.supervisor import Supervisor
 from pytest_onnxcheck.processes import own_output
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.supervisor import Supervisor
 
 __all__ = ["NAME", "main"]
 

@@ -29,9 +29,9 @@ from typing import IO, Any
 
 from pytest_onnxcheck.descendants import descendants, end_all, end_with_parent, memory
 from pytest_onnxcheck.places import PACKAGE
-from pytest_onnxcheck.plugin.limits import Clock, Death, Limits
 from pytest_onnxcheck.processes import LONGEST_LINE, ended
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.limits import Clock, Death, Limits
 
 __all__ = ["Supervisor"]
 
