@@ -218,6 +218,7 @@ confidence = 0.99
 
 [models.net.deploy]
 onnxruntime = ">=1.18"
+run = false
 
 [models.net.release]
 variant = "dynamo-op20-fp16"
