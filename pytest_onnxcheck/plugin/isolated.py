@@ -11,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
