@@ -99,8 +99,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnknownError)
-    in_body = error.what == "checkpoint"
-    return problems.response(422 if in_body else 404, f"no-such-{error.what}", str(error))
+    return problems.response(404, f"no-such-{error.what}", str(error))
 
 
 async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
@@ -108,11 +107,11 @@ async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _wrong(request: Request, error: Exception) -> JSONResponse:
-    """What is wrong with the manifest, which is no fault of the request, or with its options."""
+    """What the manifest does not allow, or what is wrong with the manifest or the store itself."""
     for kind, code in ((ManifestError, "manifest"), (StoreError, "store")):
         if isinstance(error, kind):
             return problems.response(503, code, str(error), headers={"Retry-After": "10"})
-    return problems.response(422, "refused", str(error))
+    return problems.response(409, "refused", str(error))
 
 
 def _completed(schema: dict[str, Any], *, asks_token: bool) -> dict[str, Any]:
@@ -126,6 +125,11 @@ def _completed(schema: dict[str, Any], *, asks_token: bool) -> dict[str, Any]:
     shapes[problems.Problem.__name__] = described
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answers = operation["responses"]
+            if "application/json" in answers.get("422", {}).get("content", {}):
+                del answers["422"]  # FastAPI's own, which is never given
     if asks_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         schema["security"] = [{"token": []}]
