@@ -13,7 +13,7 @@ import httpx
 import pytest
 from served import problem, serving, small_project
 
-from pytest_onnxcheck.serve.embedded import EmbeddedWorker
+from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
 
@@ -22,10 +22,11 @@ from pytest_onnxcheck.serve.jobs.settings import Settings
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     """A server with its worker."""
     manifest = small_project(tmp_path_factory.mktemp("project"))
-    worker = EmbeddedWorker(manifest, None, Settings())
+    jobs = open_jobs(manifest)
+    worker = EmbeddedWorker(jobs, Settings())
     worker.start()
     try:
-        with serving(manifest, open_jobs(manifest)) as client:
+        with serving(manifest, jobs) as client:
             yield client
     finally:
         worker.close()
