@@ -82,7 +82,7 @@ def get_log(
         200: {
             "description": "Server-sent events: `line` (a line of the log; its id is the number) "
             "and `job` (the job, whenever it changed; the last once it has ended).",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {}},
         },
         204: {"description": "The job has ended, and Last-Event-ID is its last line."},
     },
