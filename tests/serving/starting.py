@@ -18,13 +18,17 @@ import httpx
 def started(manifest: Path, *options: str, **environment: str) -> Iterator[tuple[str, int]]:
     """URL and process of `onnxcheck serve --api`, which is ended afterwards."""
     command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--api", "--port", "0"]
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [*command, *options],
         cwd=manifest.parent,
         env={**os.environ, **environment},
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        yield from _served(process)
+
+
+def _served(process: subprocess.Popen[str]) -> Iterator[tuple[str, int]]:
     try:
         assert process.stderr is not None
         line = process.stderr.readline()

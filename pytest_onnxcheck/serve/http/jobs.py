@@ -110,8 +110,8 @@ def list_files(id: str, request: Request, door: Door) -> JobFiles:
     "/jobs/{id}/files/{file:path}",
     responses={
         **answers(410, 416),
-        200: {"description": "The file.", "content": {"application/octet-stream": {}}},
-        206: {"description": "The part that Range asks for."},
+        200: {"description": "The file.", "content": {"*/*": {}}},
+        206: {"description": "The part that Range asks for.", "content": {"*/*": {}}},
         304: {"description": "If-None-Match names the ETag."},
     },
     response_class=Response,

@@ -39,7 +39,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Whole = Annotated[int, BeforeValidator(_whole)]
+Opset = Annotated[int, BeforeValidator(_whole), Field(ge=9, le=30)]
+Batch = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65536)]
 
 
 class _Given(BaseModel):
@@ -58,7 +59,7 @@ class RunOptions(_Given):
         max_length=1024,
     )
     exporter: Exporter | None = Field(None, description="Default: the manifest's.")
-    opset: Whole | None = Field(None, ge=9, le=30, description="Default: the manifest's.")
+    opset: Opset | None = Field(None, description="Default: the manifest's.")
     precisions: list[Precision] = Field(
         default=[],
         max_length=16,
@@ -71,8 +72,8 @@ class ExportOptions(RunOptions):
     """How a model is exported; by default as the manifest says."""
 
     dynamic: bool = Field(True, description="Whether the batch stays open.")
-    batch_size: Whole | None = Field(
-        None, ge=1, le=65536, description="The batch to export with; alone where not `dynamic`."
+    batch_size: Batch | None = Field(
+        None, description="The batch to export with; the only one where not `dynamic`."
     )
 
 
