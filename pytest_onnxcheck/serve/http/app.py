@@ -78,7 +78,8 @@ def _api(door: State, access: Access) -> FastAPI:
         redoc_url=None,
     )
     api.state.door = door
-    for router in (models.router, submissions.router, jobs_routes.router, uploads.router):
+    # what is asked for most often first: a router tries one route after the other
+    for router in (jobs_routes.router, models.router, submissions.router, uploads.router):
         api.include_router(router)
     _handle_errors(api)
     written = api.openapi

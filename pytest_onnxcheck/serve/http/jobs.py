@@ -37,6 +37,16 @@ def info(job: Job) -> JobInfo:
     return JobInfo.model_validate(job.to_json())
 
 
+@router.get(
+    "/jobs/{id}",
+    responses={**answers(), 200: {"description": "The job.", "model": JobInfo}},
+    response_class=Response,
+)
+async def get_job(id: str, door: Door) -> Response:
+    """A job: its state, how far it is, and what came of it."""
+    return Response(await door.reader.get(id), media_type="application/json")
+
+
 @router.get("/jobs", responses=answers(422))
 def list_jobs(
     door: Door,
@@ -45,12 +55,6 @@ def list_jobs(
 ) -> JobList:
     """Jobs, the newest first."""
     return JobList(jobs=[info(job) for job in door.jobs.all(model=model, limit=limit)])
-
-
-@router.get("/jobs/{id}", responses=answers())
-def get_job(id: str, door: Door) -> JobInfo:
-    """A job: its state, how far it is, and what came of it."""
-    return info(door.jobs.get(id))
 
 
 @router.delete("/jobs/{id}", responses=answers(409))
