@@ -24,6 +24,10 @@ LIBRARIES = {
     "record": {"pydantic"},
     "release": {"cryptography", "mlflow", "model_signing", "pydantic", "requests"},
     "report": {"jinja2", "markupsafe"},
+    "serve.catalogue": set(),
+    "serve.http": {"anyio", "fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"},
+    "serve.jobs": {"filelock", "huey", "pytest", "redis", "tomlkit"},
+    "serve.panel": {"fastapi", "gradio", "starlette"},
     "storage": {"boto3", "botocore"},
     "engine.environments": {"filelock"},
     "engine.ahead": {"onnxscript", "torch"},
@@ -46,7 +50,7 @@ LIBRARIES = {
 def room(path: Path) -> str:
     """`engine.graph` of engine/graph/walk.py, `judge` of judge/latency.py, `files` of files.py."""
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return ".".join(parts[:2] if parts[0] == "engine" else parts[:1])
+    return ".".join(parts[:2] if parts[0] in ("engine", "serve") else parts[:1])
 
 
 def third_party(path: Path) -> set[str]:
