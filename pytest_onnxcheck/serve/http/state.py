@@ -1,0 +1,46 @@
+"""What every operation works with, and how it gets it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, Request
+
+from pytest_onnxcheck.serve.http.limits import Limits
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.catalogue import Catalogue
+    from pytest_onnxcheck.serve.jobs.queue import Jobs
+
+__all__ = ["Door", "State", "root"]
+
+
+@dataclass
+class State:
+    """What the API is a door to.
+
+    Attributes:
+        catalogue: What is known of the models.
+        jobs: The jobs.
+        limits: How much is taken.
+        streams: How many event streams are open.
+    """
+
+    catalogue: Catalogue
+    jobs: Jobs
+    limits: Limits = field(default_factory=Limits)
+    streams: int = 0
+
+
+def _state(request: Request) -> State:
+    found: State = request.app.state.door
+    return found
+
+
+Door = Annotated[State, Depends(_state)]
+
+
+def root(request: Request) -> str:
+    """The path that the API's paths go on from, a proxy's own included: `/api`."""
+    return str(request.scope.get("root_path", ""))
