@@ -136,13 +136,30 @@ class Child:
             CrashError: The child ended, or wrote what is no message.
             HangError: It sent nothing in time.
         """
-        process = self._process or self.start()
         try:
-            line = self._answers.get(timeout=timeout)
+            return self._next(timeout)
         except queue.Empty:
             stderr_tail = self._stderr_tail()
             self.close()
             raise HangError(timeout or 0.0, stderr_tail) from None
+
+    def poll(self, seconds: float) -> Any:
+        """The child's next message; None where it sends none within some seconds, and lives.
+
+        Raises:
+            CrashError: The child ended, or wrote what is no message.
+        """
+        try:
+            return self._next(seconds)
+        except queue.Empty:
+            return None
+
+    def _next(self, timeout: float | None) -> Any:
+        process = self._process or self.start()
+        try:
+            line = self._answers.get(timeout=timeout)
+        except queue.Empty:
+            raise
         except BaseException:  # Ctrl-C: the next question would get this one's answer
             self.close()
             raise

@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from pytest_onnxcheck.plugin import limits
-from pytest_onnxcheck.plugin.limits import Limits, limits_of
+from pytest_onnxcheck.plugin.limits import limits_of
 from pytest_onnxcheck.plugin.usage import refuse
+from pytest_onnxcheck.supervised.limits import Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
 

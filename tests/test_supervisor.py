@@ -11,9 +11,9 @@ import sys
 import pytest
 from isolation import marked, none_left
 
-from pytest_onnxcheck.plugin.limits import Clock, Death, Limits
-from pytest_onnxcheck.plugin.supervisor import _innermost
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.limits import Clock, Death, Limits
+from pytest_onnxcheck.supervised.supervisor import _innermost
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
 
@@ -22,7 +22,7 @@ SCRIPT = """
 import ctypes, json, os, sys, time
 from pathlib import Path
 from pytest_onnxcheck.descendants import adopt
-from pytest_onnxcheck.plugin.supervisor import Supervisor
+from pytest_onnxcheck.supervised.supervisor import Supervisor
 
 adopt()
 

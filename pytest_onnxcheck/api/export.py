@@ -7,8 +7,9 @@ import dataclasses
 import glob
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,9 +23,11 @@ from pytest_onnxcheck.api.recipe import (
     variants_of,
     with_batch,
 )
+from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.measurement import HashedFile
+from pytest_onnxcheck.storage import parse
 from pytest_onnxcheck.wording import one_line
 
 if TYPE_CHECKING:
@@ -172,6 +175,9 @@ def export_model(
     dynamic: bool = True,
     validate: bool = True,
     artifacts: Path | str | None = None,
+    cache: Path | str | None = None,
+    cache_size: int | None = None,
+    cache_remote: str | None = None,
     trust: bool = False,
 ) -> Exported:
     """Exports one model, in one precision or several.
@@ -194,18 +200,24 @@ def export_model(
         dynamic: Whether symbolic dims stay so.
         validate: Whether to hold what is exported against PyTorch.
         artifacts: A folder to keep builds in, as `--onnxcheck-artifacts`; default: a temporary one.
+        cache: A folder where other jobs find them too, as `--onnxcheck-cache`.
+        cache_size: Bytes that this folder is held to, as `--onnxcheck-cache-size`.
+        cache_remote: Where machines share builds, as `--onnxcheck-cache-remote`.
         trust: Whether the checkpoint may run code when it is read: only for files of your own.
 
     Raises:
         OnnxCheckError: It cannot be begun: the checkpoint, the manifest or the model is wrong.
             What fails later is told of each artefact.
+        StorageError: `cache_remote` is no address.
     """
+    remote = None if cache_remote is None else parse(cache_remote)
+    kept = partial(BuildCache, shared=as_path(cache), limit=cache_size, remote=remote)
     wanted = Wanted(batch_size, opset, exporter, precisions, dynamic)
     recipe = find_recipe(
         checkpoint, manifest=manifest, model=model, factory=factory, inputs=inputs, trust=trust
     )
     path = _output(recipe, as_path(output), as_path(checkpoint))
-    with _builds(as_path(artifacts)) as builds:
+    with _builds(as_path(artifacts), kept) as builds:
         return _exported(builds, recipe, wanted, path, validate)
 
 
@@ -268,14 +280,14 @@ def _output(recipe: Recipe, output: Path | None, checkpoint: Path | None) -> Pat
 
 
 @contextlib.contextmanager
-def _builds(artifacts: Path | None) -> Iterator[Builds]:
+def _builds(artifacts: Path | None, kept: Callable[[Path], BuildCache]) -> Iterator[Builds]:
     from pytest_onnxcheck.engine.builds import Builds
 
     if artifacts is not None:
-        yield Builds(artifacts)
+        yield Builds(artifacts, kept(artifacts))
         return
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
-        yield Builds(Path(folder))
+        yield Builds(Path(folder), kept(Path(folder)))
 
 
 def _exported(

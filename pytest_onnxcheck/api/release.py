@@ -7,7 +7,7 @@ import fnmatch
 import shlex
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,7 @@ def release_model(
     allow_dirty: bool = False,
     targets: Sequence[str] = (),
     arguments: Sequence[str] = (),
+    run: Callable[..., Record] = gate,
 ) -> Release:
     """Gates a model, and releases it if every check of the run passed.
 
@@ -117,6 +118,7 @@ def release_model(
         allow_dirty: Release although a source is not in the commit as it is; the bundle says so.
         targets: Targets in place of the manifest's.
         arguments: More arguments of pytest.
+        run: What runs the gate and leaves the record in a file: has the arguments of `api.run.gate`.
 
     Raises:
         ReleaseError: It is not released; the text has every reason.
@@ -130,7 +132,7 @@ def release_model(
     check([one], to, signer)
     with tempfile.TemporaryDirectory(prefix="onnxcheck-") as folder:
         record = Path(folder) / "record.json"
-        found = gate(path, record, models=[one.model], targets=targets, arguments=arguments)
+        found = run(path, record, models=[one.model], targets=targets, arguments=arguments)
         if found.exitstatus:
             raise ReleaseError(f"{one.model} is not released", _why_not(found))
         kept = path.parent / ".onnxcheck" / "bundles"

@@ -21,13 +21,11 @@ from typing import IO, Any
 import pytest
 
 from pytest_onnxcheck import errors, progress
-from pytest_onnxcheck.descendants import adopt, end_with_parent
 from pytest_onnxcheck.plugin.benchmarks import entries_since
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH
 from pytest_onnxcheck.plugin.resume import HANDED
-from pytest_onnxcheck.plugin.supervisor import Supervisor
-from pytest_onnxcheck.processes import own_output
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 __all__ = ["NAME", "main"]
 
@@ -59,14 +57,7 @@ _OPTIONS: dict[str, Any] = {
 
 def main() -> None:
     """Runs it until its input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the parent's
-    adopt()
-    end_with_parent(signal.SIGTERM)
-    answers = own_output()
-    requests = os.dup(0)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)  # who reads stdin must not get a request
-    os.close(nothing)
+    requests, answers = attach()
     start = json.loads(_line(requests))
     sys.path[:] = start["path"]
     status = pytest.main(start["args"], plugins=[_Server(start, requests, answers)])

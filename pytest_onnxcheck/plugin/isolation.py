@@ -23,12 +23,13 @@ from pytest_onnxcheck.errors import (
     StageError,
 )
 from pytest_onnxcheck.plugin.benchmarks import add_entries
-from pytest_onnxcheck.plugin.limits import Death, Limits, limits_of
+from pytest_onnxcheck.plugin.limits import limits_of
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH
 from pytest_onnxcheck.plugin.resume import RESUME
 from pytest_onnxcheck.plugin.settings import SETTINGS
 from pytest_onnxcheck.processes import Child, NoAnswerError
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.limits import Death, Limits
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.plugin.collection import CheckItem

@@ -1,45 +1,24 @@
-"""How long a stage of a check may take and how much memory a model may hold, and which ran over."""
+"""Which models are checked in a process of their own, and what they are held to there."""
 
 from __future__ import annotations
 
-import math
 import os
 import sys
-import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.machine import total_memory
-from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.limits import Limits
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.plugin.settings import Settings
 
-__all__ = ["Clock", "Death", "Limits", "limits_of"]
+__all__ = ["limits_of"]
 
 #: what a file that the gate did not build is held to where nothing else is said: seconds that a
 #: stage may take besides what the manifest and the command line ask for, and the share of the
 #: machine's memory that the processes of all workers may hold
 _GIVEN_SECONDS, _GIVEN_MEMORY = 600.0, 0.5
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a model is held to.
-
-    Attributes:
-        seconds: Stage -> how long it may take in a check; `*` for those that are not named.
-        memory: Bytes that its processes may hold together; None for any.
-    """
-
-    seconds: Mapping[str, float] = field(default_factory=dict)
-    memory: int | None = None
-
-    def of(self, stage: str) -> float:
-        """How long a stage may take; infinity where nothing limits it."""
-        return self.seconds.get(stage, self.seconds.get("*", math.inf))
 
 
 def limits_of(model: Model, settings: Settings) -> Limits | None:
@@ -61,70 +40,3 @@ def limits_of(model: Model, settings: Settings) -> Limits | None:
     if settings.isolate or model.isolate or seconds or memory is not None:
         return Limits(seconds, memory)
     return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Death:
-    """How the process of a model ended while it ran a check.
-
-    Attributes:
-        how: The signal's name or the exit status, or `time`, `memory` for what ran over.
-        stage: What it did, and to what; None outside of every stage.
-        phase: `setup`, `check` or `teardown`: which part of the check it was in.
-        seconds: Stage -> how long it took, as in the record.
-        held: Bytes that its processes held when they held too much.
-        where: File, line and function that ran, where that is known.
-    """
-
-    how: str
-    stage: Stage | None
-    phase: str
-    seconds: Mapping[str, float]
-    held: int = 0
-    where: str = ""
-
-    @property
-    def doing(self) -> str:
-        """The stage by the word that limits and the record have for it."""
-        return self.phase if self.stage is None else self.stage.doing
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, written: Mapping[str, Any]) -> Death:
-        """From what `to_json` gives."""
-        stage = written["stage"]
-        return cls(**{**written, "stage": None if stage is None else Stage(**stage)})
-
-
-class Clock:
-    """Counts the seconds of each stage of one check, without the stages inside it."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._counted: dict[str, float] = {}
-        self._since = time.monotonic()
-        self.phase = "setup"
-        self.stage: Stage | None = None
-
-    def now(self, phase: str, stage: Stage | None) -> None:
-        """Notes that something else is done from now on."""
-        self._counted, self._since = self.seconds, time.monotonic()
-        self.phase, self.stage = phase, stage
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Stage -> seconds up to now."""
-        spent = time.monotonic() - self._since
-        return {**self._counted, self._doing: self._counted.get(self._doing, 0.0) + spent}
-
-    @property
-    def left(self) -> float:
-        """Seconds until the stage has run over; none or less when it has."""
-        return self._limits.of(self._doing) - self.seconds[self._doing]
-
-    @property
-    def _doing(self) -> str:
-        return self.phase if self.stage is None else self.stage.doing

@@ -27,13 +27,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pytest_onnxcheck.descendants import descendants, end_all, end_with_parent, memory
+from pytest_onnxcheck.descendants import adopt, descendants, end_all, end_with_parent, memory
 from pytest_onnxcheck.places import PACKAGE
-from pytest_onnxcheck.plugin.limits import Clock, Death, Limits
-from pytest_onnxcheck.processes import LONGEST_LINE, ended
+from pytest_onnxcheck.processes import LONGEST_LINE, ended, own_output
 from pytest_onnxcheck.progress import Stage
+from pytest_onnxcheck.supervised.limits import Clock, Death, Limits
 
-__all__ = ["Supervisor"]
+__all__ = ["Supervisor", "attach"]
 
 #: seconds between two looks at the memory, and what they may take of a processor: each reads of
 #: every process of the machine, and where there are many, fewer are taken
@@ -47,6 +47,26 @@ _FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 
 #: what a child does: reads requests from a descriptor, and writes what it has to say to another
 Work = Callable[[int, int], None]
+
+
+def attach() -> tuple[int, IO[str]]:
+    """Makes of this process one that supervises for the process that started it.
+
+    It ends with that one, and so does all that it starts.
+
+    Returns:
+        The descriptor of requests, and where answers go: stdin and stdout, which nobody else reads
+        or writes from now on.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the parent's
+    adopt()
+    end_with_parent(signal.SIGTERM)
+    answers = own_output()
+    requests = os.dup(0)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)  # who reads stdin must not get a request
+    os.close(nothing)
+    return requests, answers
 
 
 class _Lines:
