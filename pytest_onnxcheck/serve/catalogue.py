@@ -1,4 +1,4 @@
-"""What is known of each model: the manifest, its checkpoints, what was exported, the last verdict."""
+"""What is known of each model: its checkpoints, what was exported, the last verdict."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Artefact", "Catalogue", "CheckpointFile", "Known", "UnknownError", "
 #: kinds of job whose record holds a verdict on a model: a benchmark looks at speed alone
 _JUDGING = ("gate", "validate", "release")
 #: how many jobs are looked through for what was exported and checked
-_MOST_JOBS = 10_000
+_MOST_JOBS = 1000
 
 
 class UnknownError(OnnxCheckError):
@@ -161,7 +161,7 @@ class Catalogue:
             jobs: The jobs.
             uploads: What was sent; None where nothing may be.
         """
-        self.path = manifest
+        self.path = manifest.absolute()
         self.uploads = uploads
         self._jobs = jobs
         self._records: dict[Path, tuple[int, Record]] = {}
@@ -239,12 +239,14 @@ class Catalogue:
         return known[1]
 
     def _find(self, name: str) -> Model:
-        models = self.manifest().models
-        if name not in models:
-            raise UnknownError(
-                "model", name, models, f"{self.path.name} has no model that is right"
-            )
-        return models[name]
+        manifest = self.manifest()
+        if name in manifest.models:
+            return manifest.models[name]
+        wrong = [problem.text for problem in manifest.problems if problem.model == name]
+        otherwise = f"{self.path.name} has none that is right"
+        if wrong:
+            raise UnknownError("model", name, (), "; ".join(wrong))
+        raise UnknownError("model", name, manifest.models, otherwise)
 
     def _known(self, model: Model, jobs: list[Job]) -> Known:
         """What is known of a model, from its jobs, the newest first."""
@@ -264,11 +266,11 @@ class Catalogue:
         if model.checkpoint is not None and model.checkpoint.exists():
             name = relative(model.checkpoint, model.root)
             found.append(_checkpoint_file(name, model.checkpoint))
-        for upload in self.uploads.of(model.name) if self.uploads is not None else ():
-            path = self.uploads.path(upload) if self.uploads is not None else Path()
-            found.append(
-                CheckpointFile(upload.name, path, upload.size_bytes, upload.received, True)
-            )
+        if self.uploads is not None:
+            found += [
+                CheckpointFile(it.name, self.uploads.path(it), it.size_bytes, it.received, True)
+                for it in self.uploads.of(model.name)
+            ]
         return tuple(sorted(found, key=lambda file: file.modified, reverse=True))
 
     def _artefacts(self, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
@@ -282,7 +284,7 @@ class Catalogue:
     def _judged(self, model: str, jobs: Iterable[Job]) -> dict[str, Any]:
         """The fields of `Known` that the last record gives."""
         for job in jobs:
-            record = self.record(job) if job.kind in _JUDGING and job.ended else None
+            record = self.record(job) if job.kind in _JUDGING and job.over else None
             found = [entry for entry in record.checks if entry.model == model] if record else []
             if record is None or not found:
                 continue

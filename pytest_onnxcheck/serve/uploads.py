@@ -1,4 +1,4 @@
-"""Checkpoints that somebody sent, each under a name of ours; nothing is kept that could run code."""
+"""Checkpoints that somebody sent, under names of ours; nothing is kept that could run code."""
 
 from __future__ import annotations
 

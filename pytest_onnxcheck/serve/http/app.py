@@ -17,7 +17,8 @@ from pytest_onnxcheck.serve.http.headers import SafeHeaders
 from pytest_onnxcheck.serve.http.limits import Limiter, Limits
 from pytest_onnxcheck.serve.http.security import Access, Guard
 from pytest_onnxcheck.serve.http.state import State
-from pytest_onnxcheck.serve.jobs.queue import NoSuchJob
+from pytest_onnxcheck.serve.jobs.job import NoSuchJob
+from pytest_onnxcheck.serve.jobs.store import StoreError
 from pytest_onnxcheck.serve.uploads import Uploads
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
 
 async def _wrong(request: Request, error: Exception) -> JSONResponse:
     """What is wrong with the manifest, which is no fault of the request, or with its options."""
-    if isinstance(error, ManifestError):
-        return problems.response(503, "manifest", str(error))
+    for kind, code in ((ManifestError, "manifest"), (StoreError, "store")):
+        if isinstance(error, kind):
+            return problems.response(503, code, str(error), headers={"Retry-After": "10"})
     return problems.response(422, "refused", str(error))
 
 

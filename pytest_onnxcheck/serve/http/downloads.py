@@ -32,7 +32,10 @@ _TYPES = {
     ".svg": "image/svg+xml",
 }
 #: what a page of ours may do when it is opened from here: it has no part in this site
-_SANDBOX = "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+_SANDBOX = (
+    "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 
 
 def file_answer(

@@ -53,11 +53,15 @@ async def events(id: str, request: Request, door: State) -> Response:
     if door.streams >= door.limits.streams:
         raise busy(f"{door.streams} event streams are open", {"Retry-After": "10"})
     return StreamingResponse(
-        _events(door, job, lines, int(given)), media_type="text/event-stream", headers=_HEADERS
+        _events(request, door, job, lines, int(given)),
+        media_type="text/event-stream",
+        headers=_HEADERS,
     )
 
 
-async def _events(door: State, job: Job, lines: list[Line], last: int) -> AsyncIterator[str]:
+async def _events(
+    request: Request, door: State, job: Job, lines: list[Line], last: int
+) -> AsyncIterator[str]:
     door.streams += 1
     try:
         told: Job | None = None
@@ -70,7 +74,7 @@ async def _events(door: State, job: Job, lines: list[Line], last: int) -> AsyncI
             if job != told:
                 told = job
                 yield _event("job", job.to_json(), last)
-            if job.ended is not None:
+            if job.ended is not None or door.ending or await request.is_disconnected():
                 return
             if silent and time.monotonic() - spoke > _SILENCE:
                 yield ": still there\n\n"

@@ -20,7 +20,7 @@ __all__ = ["router"]
 router = APIRouter()
 
 #: how many of the newest jobs are counted
-_MOST = 10_000
+_MOST = 1000
 
 
 @router.get("/metrics", include_in_schema=False)
@@ -41,7 +41,9 @@ class _Jobs(Collector):
         jobs = self._door.jobs.all(limit=_MOST)
         counts = Counter((job.kind, job.state) for job in jobs)
         states = GaugeMetricFamily(
-            "onnxcheck_jobs", "Jobs that are known, by kind and state.", labels=["kind", "state"]
+            "onnxcheck_jobs",
+            f"The newest {_MOST} jobs, by kind and state.",
+            labels=["kind", "state"],
         )
         for (kind, state), count in sorted(counts.items()):
             states.add_metric([kind, state], count)

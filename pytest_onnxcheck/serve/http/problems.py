@@ -36,7 +36,7 @@ _SENTENCES = {
     422: "an option is wrong",
     429: "too many requests at once, or too many jobs in the queue: see Retry-After",
     500: "an error of the server, which stands in its log",
-    503: "the manifest cannot be used as it is now",
+    503: "the manifest or the store of jobs cannot be used as it is now",
 }
 
 

@@ -15,7 +15,7 @@ __all__ = [
 ]
 
 _EXAMPLE_JOB = {
-    "id": "20261201T101500-3f9a1c",
+    "id": "7-3f9a1c55",
     "kind": "export",
     "model": "wakeword-resnet18",
     "state": "running",
@@ -146,14 +146,20 @@ class JobInfo(BaseModel):
     kind: Kind
     model: str
     options: dict[str, Any]
-    state: State = Field(description="cut_off: its worker ended while it ran.")
+    state: State = Field(
+        description="done: it was carried out, and may be red all the same, as `result.verdict` says; "
+        "cut_off: its worker ended while it ran."
+    )
     created: str
     started: str | None
     ended: str | None
     worker: str | None = Field(description="Who runs or ran it.")
     progress: float | None = Field(description="From 0 to 1; null where it is not known.")
     stage: str | None = Field(description="What it does now.")
-    result: dict[str, Any] | None
+    result: dict[str, Any] | None = Field(
+        description="Of an export what `onnxcheck export --json` prints; else verdict, counts and "
+        "failures. Paths in it are names of the job's files."
+    )
     error: str | None = Field(description="Why it failed, and what to do.")
 
 

@@ -1,4 +1,4 @@
-"""Who may ask: by the token, by the name that the server is called by, and by the page they come from."""
+"""Who may ask: by token, by the name the server is called by, by the page they come from."""
 
 from __future__ import annotations
 

@@ -25,12 +25,14 @@ class State:
         jobs: The jobs.
         limits: How much is taken.
         streams: How many event streams are open.
+        ending: Whether the server is told to end.
     """
 
     catalogue: Catalogue
     jobs: Jobs
     limits: Limits = field(default_factory=Limits)
     streams: int = 0
+    ending: bool = False
 
 
 def _state(request: Request) -> State:

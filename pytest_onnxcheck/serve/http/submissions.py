@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 
+from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.serve.http.jobs import info
 from pytest_onnxcheck.serve.http.limits import busy, json_only
 from pytest_onnxcheck.serve.http.problems import answers
@@ -73,7 +74,8 @@ def _submit(
     model = door.catalogue.model(name)
     wanted: dict[str, Any] = given.model_dump()
     if given.checkpoint is not None:
-        wanted["checkpoint"] = str(door.catalogue.checkpoint(model.name, given.checkpoint).path)
+        path = door.catalogue.checkpoint(model.name, given.checkpoint).path
+        wanted["checkpoint"] = relative(path, door.catalogue.path.parent)
     waiting = sum(job.state == "queued" for job in door.jobs.all(limit=_LOOKED_AT))
     if waiting >= door.limits.queued:
         raise busy(f"{waiting} jobs are waiting", {"Retry-After": "30"})
