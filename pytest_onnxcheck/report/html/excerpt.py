@@ -50,6 +50,6 @@ def excerpt(record: Record, model: str, parts: Sequence[Part], *, anchor: str) -
     )
 
 
-def style(scope: str) -> str:
+def style(selector: str) -> str:
     """The report's rules, for what stands inside the elements that a selector names."""
-    return f"@scope ({scope}) {{\n{asset('style.css').replace(':root', ':scope')}}}\n"
+    return f"{selector} {{\n{asset('style.css').replace(':root', '&')}}}\n"

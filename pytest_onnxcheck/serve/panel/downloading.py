@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -15,8 +17,13 @@ from pytest_onnxcheck.serve.panel.view import View
 if TYPE_CHECKING:
     from pytest_onnxcheck.measurement import HashedFile
     from pytest_onnxcheck.serve.catalogue import Artefact
+    from pytest_onnxcheck.serve.jobs.job import Job
 
 __all__ = ["PANE", "file_name"]
+
+
+#: what no file is called, on one system or another
+_ODD = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]')
 
 
 @dataclass(frozen=True)
@@ -32,31 +39,43 @@ class _Line:
 
 
 def _show(view: View) -> str:
-    return render(
-        "downloads",
-        lines=list(_lines(view)),
-        bundle=next(
-            (job for job in view.jobs if job.kind == "release" and job.state == "done"), None
-        ),
-    )
+    made = (job for job in view.jobs if job.kind == "release" and job.state == "done")
+    job = next(made, None)
+    bundle = None if job is None else _bundle(job)
+    return render("downloads", lines=list(_lines(view)), job=job, bundle=bundle)
 
 
 def _lines(view: View) -> Iterator[_Line]:
+    model = quote(view.known.name)
     for artefact in view.known.artefacts:
-        shown = file_name(view.file_name, artefact)
+        variant, shown = quote(artefact.variant), file_name(view.file_name, artefact)
+        url = f"artefact/{model}/{variant}/{quote(shown, safe='')}"
+        if len(artefact.files) > 1:  # they know one another by their names
+            url = f"../api/models/{model}/artefact/{variant}"
         yield _Line(
             artefact.variant,
             shown,
-            f"artefact/{quote(view.known.name)}/{quote(artefact.variant)}/{quote(shown, safe='')}",
+            url,
             file_size(artefact.size_bytes),
             artefact.created,
             artefact.files,
         )
 
 
+def _bundle(job: Job) -> tuple[str, str]:
+    """The name of a bundle, and a link to it; where it was published, its address and none."""
+    assert job.result is not None
+    released = job.result["released"]
+    uri = str(released["uri"])
+    if "://" in uri:
+        return uri, ""
+    name = f"{PurePosixPath(uri).name}.zip"
+    return name, f"bundle/{quote(job.id)}/{quote(name)}"
+
+
 def file_name(wanted: str, artefact: Artefact) -> str:
     """What an artefact is saved as: the name that is wanted, with its precision behind."""
-    stem = wanted.removesuffix(".onnx")
+    stem = _ODD.sub("_", wanted.removesuffix(".onnx")).strip(" .") or "model"
     precision = "" if artefact.precision == "fp32" else f"-{artefact.precision}"
     return f"{stem}{precision}{'.onnx' if len(artefact.files) == 1 else '.zip'}"
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["mount"]
 
+#: what the page shows of ours, named so that these rules go before Gradio's own
+_OURS = ".gradio-container .onnxcheck"
+
 _SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 _MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 

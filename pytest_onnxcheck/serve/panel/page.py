@@ -44,8 +44,7 @@ def build(desk: Desk, shown: str) -> gradio.Blocks:
     import gradio as gr
 
     with gr.Blocks(title="onnxcheck", analytics_enabled=False) as page:
-        gr.HTML(render("head", manifest=shown), apply_default_css=False)
-        _Page(desk).lay_out()
+        _Page(desk).lay_out(shown)
     return page
 
 
@@ -85,15 +84,17 @@ class _Page:
         self._desk = desk
         self._tabs: list[_Tab] = []
 
-    def lay_out(self) -> None:
+    def lay_out(self, shown: str) -> None:
         """Puts every component into its place."""
         import gradio as gr
 
+        with gr.Row(equal_height=False):
+            gr.HTML(render("head", manifest=shown), apply_default_css=False)
+            self._refresh = gr.Button("Refresh", size="sm", scale=0, min_width=110)
         with gr.Group():
             with gr.Row():
                 self._table = gr.Dropdown([], label="Model", scale=3)
                 self._weights = gr.Dropdown([], label="Checkpoint, the newest first", scale=5)
-                self._refresh = gr.Button("Refresh", size="md", scale=1, min_width=110)
             with gr.Row():
                 self._file_name = gr.Textbox(label="File name", max_length=200, scale=3)
                 self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3)
@@ -102,7 +103,7 @@ class _Page:
                 )
                 self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=2)
             self._precisions = gr.CheckboxGroup([*PRECISIONS], label="Precisions")
-        self._notice = self._html()
+        self._notice = self._html("notice")
         self._seen = gr.State([])
         with gr.Tabs() as self._all_tabs:
             for pane in PANES:
@@ -119,24 +120,31 @@ class _Page:
         tab = _Tab(pane, None)
         if pane.kind is not None:
             with gr.Row():
-                tab.button = gr.Button(pane.button, variant="primary", size="md")
-                tab.cancel = gr.Button("Cancel", variant="stop", size="md", visible=False)
+                tab.button = gr.Button(pane.button, variant="primary", size="md", scale=0)
+                tab.cancel = gr.Button("Cancel", variant="stop", size="md", scale=0, visible=False)
         if pane is history.PANE:
             tab.body = self._html()
             tab.chosen = gr.Dropdown([], label="Job", value=None)
-            tab.cancel = gr.Button("Cancel this job", variant="stop", size="md", visible=False)
+            tab.cancel = gr.Button(
+                "Cancel this job", variant="stop", size="md", scale=0, visible=False
+            )
         if tab.cancel is not None:
             tab.status = self._html()
             tab.log = gr.Textbox(
-                label="Log, times in UTC", lines=4, max_lines=14, interactive=False, visible=False
+                label="Log, times in UTC",
+                lines=4,
+                max_lines=9,
+                interactive=False,
+                visible=False,
+                elem_classes="log",
             )
         tab.body = tab.body or self._html()
         return tab
 
-    def _html(self) -> Any:
+    def _html(self, name: str | None = None) -> Any:
         import gradio as gr
 
-        return gr.HTML("", apply_default_css=False)
+        return gr.HTML("", apply_default_css=False, elem_classes=name)
 
     def _connect(self) -> None:
         """Says what happens when something is chosen or pressed, and every second."""
