@@ -15,15 +15,15 @@ __all__ = ["of_record"]
 
 
 def of_record(view: View, kinds: Sequence[str], parts: Sequence[Part], otherwise: str) -> str:
-    """Parts of the report of the newest job of some kinds.
+    """Parts of the report of the newest job of a kind.
 
     Args:
         view: The model.
-        kinds: The kinds of job.
+        kinds: The kind; where there is no job of it, the next.
         parts: The parts.
         otherwise: What is said where there is none.
     """
-    found = view.recorded(*kinds)
+    found = next(filter(None, (view.recorded(kind) for kind in kinds)), None)
     if found is None:
         return render("nothing", text=otherwise)
     job, record = found

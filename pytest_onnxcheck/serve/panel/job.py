@@ -50,12 +50,14 @@ def status(job: Job) -> str:
 
 def state(job: Job) -> tuple[str, str]:
     """The state of a job in words, and the kind of badge that it has."""
+    if job.state == "done" and job.result is not None and job.result.get("verdict") == "fail":
+        return "done: it does not pass", "bad"
     return _STATES[job.state], _BADGES.get(job.state, "none")
 
 
 def title(job: Job) -> str:
     """What a job is called in a list: `export of net, 2026-12-01 10:15, done`."""
-    return f"{job.kind} of {job.model}, {minute(job.created)}, {_STATES[job.state]}"
+    return f"{job.kind} of {job.model}, {minute(job.created)}, {state(job)[0]}"
 
 
 def minute(time: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
 from starlette.responses import RedirectResponse, Response
@@ -55,12 +55,24 @@ def mount(app: FastAPI) -> None:
         pwa=False,
         enable_monitoring=False,
         max_file_size=0,
-        theme=gr.themes.Base(font=_SYSTEM, font_mono=_MONOSPACE),
+        theme=_theme(),
         head=f"<style>{style('.onnxcheck')}{asset('panel.css')}</style>",
     )
     app.add_middleware(OnlyThePage)
     if access.token is not None:
         access.login = login.LOGIN
+
+
+def _theme() -> Any:
+    """Fonts of the system, and colours with enough contrast in the light and in the dark."""
+    import gradio as gr
+
+    return gr.themes.Base(font=_SYSTEM, font_mono=_MONOSPACE).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
 
 
 def _to_the_page(request: Request) -> Response:

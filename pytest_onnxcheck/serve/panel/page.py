@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
@@ -65,14 +64,16 @@ class _Tab:
         found = [self.status, self.log, self.cancel, self.body, self.chosen]
         return [each for each in found if each is not None]
 
-    def values(self, shown: Shown, titles: tuple[tuple[str, str], ...]) -> list[Any]:
-        """What they are to show, in the same order."""
+    def values(
+        self, shown: Shown, titles: tuple[tuple[str, str], ...] = (), id: str | None = None
+    ) -> list[Any]:
+        """What they are to show, in the same order: the jobs' titles, and the one that is chosen."""
         found = [
             (self.status, shown.status),
             (self.log, shown.log),
             (self.cancel, shown.runs),
             (self.body, shown.body),
-            (self.chosen, titles),
+            (self.chosen, (titles, id)),
         ]
         return [value for component, value in found if component is not None]
 
@@ -93,11 +94,15 @@ class _Page:
             self._refresh = gr.Button("Refresh", size="sm", scale=0, min_width=110)
         with gr.Group():
             with gr.Row():
-                self._table = gr.Dropdown([], label="Model", scale=3)
-                self._weights = gr.Dropdown([], label="Checkpoint, the newest first", scale=5)
+                self._table = gr.Dropdown([], label="Model", scale=3, min_width=260)
+                self._weights = gr.Dropdown(
+                    [], label="Checkpoint, the newest first", scale=5, min_width=260
+                )
             with gr.Row():
-                self._file_name = gr.Textbox(label="File name", max_length=200, scale=3)
-                self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3)
+                self._file_name = gr.Textbox(
+                    label="File name", max_length=200, scale=3, min_width=260
+                )
+                self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=260)
                 self._opset = gr.Number(
                     label="Opset", precision=0, minimum=9, maximum=30, scale=1, min_width=90
                 )
@@ -116,7 +121,7 @@ class _Page:
         """The components of a tab, from top to bottom."""
         import gradio as gr
 
-        gr.HTML(render("about", text=pane.about), apply_default_css=False)
+        gr.HTML(render("about", pane=pane), apply_default_css=False)
         tab = _Tab(pane, None)
         if pane.kind is not None:
             with gr.Row():
@@ -281,14 +286,15 @@ class _Page:
         found: list[Any] = []
         for tab in self._tabs:
             if isinstance(view, str):
-                shown, titles = Shown("", "", False, render("nothing", text=view)), ()
+                found += tab.values(Shown("", "", False, render("nothing", text=view)))
             elif tab.chosen is not None:
-                body = self._desk.shown(tab.pane, view).body
-                shown = dataclasses.replace(self._desk.job(chosen), body=body)
                 titles = tuple(self._desk.titles(view.history))
+                ids = [id for _, id in titles]
+                id = chosen if chosen in ids else next(iter(ids), None)
+                body = self._desk.shown(tab.pane, view).body
+                found += tab.values(replace(self._desk.job(id), body=body), titles, id)
             else:
-                shown, titles = self._desk.shown(tab.pane, view), ()
-            found += tab.values(shown, titles)
+                found += tab.values(self._desk.shown(tab.pane, view))
         return found
 
 
@@ -301,5 +307,6 @@ def _update(component: Any, value: Any) -> Any:
     if isinstance(component, gr.Textbox):
         return gr.Textbox(value=value, visible=bool(value))
     if isinstance(component, gr.Dropdown):
-        return gr.Dropdown(choices=list(value))
+        titles, id = value
+        return gr.Dropdown(choices=list(titles), value=id)
     return value
