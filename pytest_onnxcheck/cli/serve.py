@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -24,7 +25,7 @@ __all__ = ["serve"]
     envvar="ONNXCHECK_TOKEN",
     metavar="TOKEN",
     help="What every request has to show; required unless HOST is this machine's own. Better in "
-    "ONNXCHECK_TOKEN, which other users do not see.",
+    "ONNXCHECK_TOKEN, where other users do not see it.",
 )
 @click.option(
     "--allowed-host",
@@ -36,11 +37,56 @@ __all__ = ["serve"]
 @click.option("--root-path", default="", metavar="PATH", help="The path that a proxy takes off.")
 @click.option("--uploads", is_flag=True, help="Take checkpoints that people send.")
 @click.option(
-    "--upload-limit", type=SIZE, default="2GB", show_default=True, help="Largest of them."
+    "--upload-limit",
+    type=SIZE,
+    default="2GB",
+    show_default=True,
+    metavar="SIZE",
+    help="Of the largest of them.",
 )
-def serve(manifest: Path, **options: object) -> None:
+@click.option(
+    "--store",
+    metavar="ADDRESS",
+    help="Where the jobs are, redis://HOST:PORT/DB or a file; default: a file in .onnxcheck/serve.",
+)
+@click.option(
+    "--worker/--no-worker",
+    default=True,
+    help="Run jobs here (the default), or leave them to `onnxcheck worker`.",
+)
+def serve(
+    manifest: Path,
+    api_only: bool,
+    names: tuple[str, ...],
+    uploads: bool,
+    upload_limit: int,
+    worker: bool,
+    **options: Any,
+) -> None:
     """Serve the panel and the HTTP API for the models of MANIFEST.
 
     MANIFEST is models.toml by default. Jobs run in processes of their own, which end with the
     server; Ctrl-C ends it. What had ended is there when it is started again.
     """
+    from pytest_onnxcheck.errors import OnnxCheckError
+
+    try:
+        from pytest_onnxcheck.serve.jobs.settings import Settings
+        from pytest_onnxcheck.serve.starting import Server
+        from pytest_onnxcheck.serve.starting import serve as start
+
+        server = Server(
+            manifest=manifest,
+            panel=not api_only,
+            names=names,
+            uploads=upload_limit if uploads else None,
+            worker=Settings() if worker else None,
+            **options,
+        )
+        start(server, lambda text: echo(text, err=True))
+    except ModuleNotFoundError as error:
+        if str(error.name).startswith("pytest_onnxcheck"):
+            raise
+        raise OnnxCheckError(
+            f"onnxcheck serve needs {error.name}: pip install 'pytest-onnxcheck[panel]'"
+        ) from error

@@ -309,7 +309,7 @@ def _checkpoint_file(name: str, path: Path) -> CheckpointFile:
 
 def _exported(job: Job, folder: Path) -> Iterator[Artefact]:
     """The artefacts of a job that exported some."""
-    if job.kind != "export" or job.result is None or job.ended is None:
+    if job.kind != "export" or not job.over or job.result is None or job.ended is None:
         return
     for file in job.result["files"]:
         if file["path"] is None:

@@ -1,4 +1,4 @@
-"""Who may ask, and what: the token, names, other sites' pages, bodies, and what is never unpickled."""
+"""Who may ask, and what: tokens, names, pages of other sites, bodies, hostile checkpoints."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def _api(door: State, access: Access) -> FastAPI:
     def openapi() -> dict[str, Any]:
         return _completed(written(), asks_token=access.token is not None)
 
-    api.openapi = openapi  # type: ignore[method-assign] - as FastAPI's documentation has it
+    api.openapi = openapi  # type: ignore[method-assign]  # as FastAPI's documentation has it
     return api
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import AsyncIterator
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import anyio
@@ -48,7 +47,7 @@ async def events(id: str, request: Request, door: State) -> Response:
             422, "invalid-request", f"Last-Event-ID: {given!r} is no number of a line of the log"
         )
     job, lines = await _look(door, id, int(given))
-    if job.ended is not None and not lines and "last-event-id" in request.headers:
+    if job.over and not lines and "last-event-id" in request.headers:
         return Response(status_code=204)  # a browser does not ask again
     if door.streams >= door.limits.streams:
         raise busy(f"{door.streams} event streams are open", {"Retry-After": "10"})
@@ -65,22 +64,22 @@ async def _events(
     door.streams += 1
     try:
         told: Job | None = None
-        spoke = time.monotonic()
-        while True:
-            silent = not lines and job == told
-            for line in lines:
-                last = line.number
-                yield _event("line", asdict(line), last)
-            if job != told:
+        over, spoke = False, time.monotonic()
+        while not (door.ending or await request.is_disconnected()):
+            # a worker says that a job has ended, and then writes the last line of its log
+            settled, over = over and job.over, job.over
+            news = [_event("line", line.to_json(), line.number) for line in lines]
+            last = max([last, *(line.number for line in lines)])
+            if job != told and (settled or not over):
                 told = job
-                yield _event("job", job.to_json(), last)
-            if job.ended is not None or door.ending or await request.is_disconnected():
-                return
-            if silent and time.monotonic() - spoke > _SILENCE:
-                yield ": still there\n\n"
-                silent = False
-            if not silent:
+                news.append(_event("job", job.to_json(), last))
+            if not news and time.monotonic() - spoke > _SILENCE:
+                news = [": still there\n\n"]
+            if news:
                 spoke = time.monotonic()
+                yield "".join(news)
+            if settled:
+                return
             await anyio.sleep(_PACE)
             job, lines = await _look(door, job.id, last)
     finally:
@@ -91,7 +90,7 @@ async def _look(door: State, id: str, after: int) -> tuple[Job, list[Line]]:
     """The job as it is, and what it said before that."""
 
     def look() -> tuple[Job, list[Line]]:
-        job = door.jobs.get(id)  # first: a job that has ended says nothing more
+        job = door.jobs.get(id)
         return job, door.jobs.lines(job.id, after=after)
 
     return await run_sync(look)

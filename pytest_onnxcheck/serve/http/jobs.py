@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
 
@@ -11,6 +10,7 @@ from starlette.responses import Response
 
 from pytest_onnxcheck.serve.http.downloads import file_answer
 from pytest_onnxcheck.serve.http.events import events
+from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import ProblemError, answers
 from pytest_onnxcheck.serve.http.schemas import (
     JobFile,
@@ -20,7 +20,7 @@ from pytest_onnxcheck.serve.http.schemas import (
     LogLine,
     LogLines,
 )
-from pytest_onnxcheck.serve.http.state import Door, State, root
+from pytest_onnxcheck.serve.http.state import Door, State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 __all__ = ["info", "router"]
 
 router = APIRouter(tags=["jobs"])
-
-_WAITING = ("queued", "running")
 
 
 def info(job: Job) -> JobInfo:
@@ -59,7 +57,7 @@ def get_job(id: str, door: Door) -> JobInfo:
 def cancel_job(id: str, door: Door) -> JobInfo:
     """Cancels a job that waits or runs; all its processes end. A job that has ended stays."""
     job = door.jobs.get(id)
-    if job.state not in _WAITING:
+    if job.over:
         raise ProblemError(
             409, "ended", f"job {job.id} has ended ({job.state}), so that nothing can be cancelled"
         )
@@ -74,7 +72,7 @@ def get_log(
 ) -> LogLines:
     """The lines of a job's log."""
     lines = door.jobs.lines(door.jobs.get(id).id, after=after)
-    return LogLines(lines=[LogLine(**asdict(line)) for line in lines])
+    return LogLines(lines=[LogLine(**line.to_json()) for line in lines])
 
 
 @router.get(

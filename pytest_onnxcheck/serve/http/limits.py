@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pytest_onnxcheck.serve.http.paths import inner_path
 from pytest_onnxcheck.serve.http.problems import ProblemError
 
 __all__ = ["Limiter", "Limits", "busy", "json_only"]
@@ -53,7 +53,7 @@ class Limiter:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        upload = get_route_path(scope).endswith("/checkpoints")
+        upload = inner_path(scope).endswith("/checkpoints")
         most = self._limits.upload_bytes if upload else self._limits.body_bytes
         try:
             if self._requests >= self._limits.requests:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 
 from pytest_onnxcheck.serve.catalogue import Artefact, Known
 from pytest_onnxcheck.serve.http.downloads import file_answer, zip_answer
+from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import ProblemError, answers
 from pytest_onnxcheck.serve.http.schemas import (
     ArtefactInfo,
@@ -20,13 +22,13 @@ from pytest_onnxcheck.serve.http.schemas import (
     ModelSummary,
     VariantInfo,
 )
-from pytest_onnxcheck.serve.http.state import Door, root
+from pytest_onnxcheck.serve.http.state import Door
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["models"])
 
-_FILE = {
+_FILE: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The file.",
         "content": {"application/octet-stream": {}, "application/zip": {}},

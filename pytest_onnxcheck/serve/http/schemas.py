@@ -14,7 +14,7 @@ __all__ = [
     *("RunOptions", "UploadInfo"),
 ]
 
-_EXAMPLE_JOB = {
+_EXAMPLE_JOB: dict[str, Any] = {
     "id": "7-3f9a1c55",
     "kind": "export",
     "model": "wakeword-resnet18",
@@ -147,7 +147,7 @@ class JobInfo(BaseModel):
     model: str
     options: dict[str, Any]
     state: State = Field(
-        description="done: it was carried out, and may be red all the same, as `result.verdict` says; "
+        description="done: it was carried out, and may be red, as `result.verdict` says; "
         "cut_off: its worker ended while it ran."
     )
     created: str

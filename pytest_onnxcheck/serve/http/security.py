@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
-from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from pytest_onnxcheck.serve.http.paths import inner_path
 from pytest_onnxcheck.serve.http.problems import ProblemError
 
 __all__ = ["COOKIE", "Access", "Guard", "is_loopback"]
@@ -104,7 +104,7 @@ class Guard:
         try:
             self._check_host(headers)
             self._check_origin(scope["method"], headers)
-            path = get_route_path(scope)
+            path = inner_path(scope)
             login = self._access.login
             if path != login and not self._access.permits(headers):
                 if login is not None and _wants_page(scope["method"], path, headers):

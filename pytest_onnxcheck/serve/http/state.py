@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.serve.catalogue import Catalogue
     from pytest_onnxcheck.serve.jobs.queue import Jobs
 
-__all__ = ["Door", "State", "root"]
+__all__ = ["Door", "State"]
 
 
 @dataclass
@@ -41,8 +41,3 @@ def _state(request: Request) -> State:
 
 
 Door = Annotated[State, Depends(_state)]
-
-
-def root(request: Request) -> str:
-    """The path that the API's paths go on from, a proxy's own included: `/api`."""
-    return str(request.scope.get("root_path", ""))

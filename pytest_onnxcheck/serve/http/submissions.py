@@ -9,9 +9,10 @@ from fastapi import APIRouter, Body, Depends, Request, Response
 from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.serve.http.jobs import info
 from pytest_onnxcheck.serve.http.limits import busy, json_only
+from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import answers
 from pytest_onnxcheck.serve.http.schemas import ExportOptions, JobInfo, RunOptions
-from pytest_onnxcheck.serve.http.state import Door, State, root
+from pytest_onnxcheck.serve.http.state import Door, State
 from pytest_onnxcheck.serve.jobs.job import Options
 
 __all__ = ["router"]
