@@ -90,8 +90,8 @@ def a_sum_of_one(made):
 
 def a_function(made, body, *inputs):
     """The first `Add` is a call of a function."""
-    text = f"""<domain: "own", opset_import: ["" : 17, "own" : 1]> twice ({', '.join(inputs)}) => (b)
-    {{ {body} }}"""
+    head = '<domain: "own", opset_import: ["" : 17, "own" : 1]>'
+    text = f"{head} twice ({', '.join(inputs)}) => (b) {{ {body} }}"
     made.functions.append(onnx.parser.parse_function(text))
     made.opset_import.append(helper.make_opsetid("own", 1))
     made.graph.node[1].op_type, made.graph.node[1].domain = "twice", "own"
