@@ -27,6 +27,7 @@ from pytest_onnxcheck.cli.release import release
 from pytest_onnxcheck.cli.releases import releases
 from pytest_onnxcheck.cli.report import report
 from pytest_onnxcheck.cli.schema import schema
+from pytest_onnxcheck.cli.serve import serve
 from pytest_onnxcheck.cli.table import table
 from pytest_onnxcheck.cli.validate import validate
 from pytest_onnxcheck.cli.verify import verify
@@ -39,7 +40,7 @@ __all__ = ["commands", "main"]
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, compat, bench),
     *(report, table, merge, compare, frontier, release, verify, publish, releases, register),
-    *(worker, history, cache, schema, doctor),
+    *(serve, worker, history, cache, schema, doctor),
 )
 
 

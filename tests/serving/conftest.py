@@ -1,6 +1,6 @@
-"""Servers and workers as processes of their own, and a real Redis: Debian's redis-server.
+"""Servers and workers as users start them, and a real Redis: tox's environment `serve` runs these.
 
-These tests run in tox's environment `serve` alone.
+Redis is Debian's redis-server.
 """
 
 from __future__ import annotations
@@ -11,10 +11,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from served import small_project
 from serving.redis_server import RedisServer
 
 if "ONNXCHECK_SERVE" not in os.environ:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small project."""
+    return small_project(tmp_path_factory.mktemp("project"))
 
 
 @pytest.fixture

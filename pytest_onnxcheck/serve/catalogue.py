@@ -1,0 +1,328 @@
+"""What is known of each model: its checkpoints, what was exported, the last verdict."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_onnxcheck.errors import OnnxCheckError, RecordError
+from pytest_onnxcheck.manifest import Manifest, Model, load_manifest
+from pytest_onnxcheck.measurement import HashedFile
+from pytest_onnxcheck.places import relative
+from pytest_onnxcheck.record.record import Record, load
+from pytest_onnxcheck.record.rows import Row, rows
+from pytest_onnxcheck.wording import meant, several
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.jobs.job import Job
+    from pytest_onnxcheck.serve.jobs.queue import Jobs
+    from pytest_onnxcheck.serve.uploads import Uploads
+
+__all__ = ["Artefact", "Catalogue", "CheckpointFile", "Known", "UnknownError", "VariantVerdict"]
+
+#: kinds of job whose record holds a verdict on a model: a benchmark looks at speed alone
+_JUDGING = ("gate", "validate", "release")
+#: how many jobs are looked through for what was exported and checked
+_MOST_JOBS = 1000
+
+
+class UnknownError(OnnxCheckError):
+    """There is no such model, checkpoint or artefact; the text lists what there is.
+
+    Attributes:
+        what: `model`, `checkpoint` or `artefact`.
+    """
+
+    def __init__(self, what: str, name: str, known: Iterable[str], otherwise: str) -> None:
+        self.what = what
+        names = list(known)
+        there = f"there is {several(names, 8)}{meant(name, names)}" if names else otherwise
+        super().__init__(f"no {what} {name!r}: {there}")
+
+
+@dataclass(frozen=True)
+class CheckpointFile:
+    """A file, or folder, that a model's weights can come from.
+
+    Attributes:
+        name: What it is asked for by: its path from the manifest's folder, or an upload's name.
+        path: Where it is.
+        size_bytes: Its size; of a folder, of the files in it.
+        modified: When it was written, in UTC, as ISO 8601.
+        uploaded: Whether somebody sent it to this server.
+    """
+
+    name: str
+    path: Path
+    size_bytes: int
+    modified: str
+    uploaded: bool = False
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """An ONNX file that a job has exported, and that passed its checks.
+
+    Attributes:
+        variant: `EXPORTER-opN-PRECISION`.
+        precision: See `terms.Precision`.
+        folder: Where its files are.
+        files: The `.onnx`, then its external data.
+        job: The job that exported it.
+        created: When that ended, in UTC.
+        size_ratio: Bytes as a share of the fp32 artefact's; None where that is not known.
+        grade: `pass` or `warn`; None where it was not checked.
+    """
+
+    variant: str
+    precision: str
+    folder: Path
+    files: tuple[HashedFile, ...]
+    job: str
+    created: str
+    size_ratio: float | None = None
+    grade: str | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its files."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def is_there(self) -> bool:
+        """Whether all its files are still on this machine."""
+        return all((self.folder / file.name).is_file() for file in self.files)
+
+
+@dataclass(frozen=True)
+class VariantVerdict:
+    """What the last run found of a variant.
+
+    Attributes:
+        variant: Its name.
+        verdict: As in the table: `pass`, `warn`, `FAIL`, `partial`, ...
+    """
+
+    variant: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Known:
+    """All that is known of a model.
+
+    Attributes:
+        name: Its name.
+        section: Its table in the manifest: models of one glob of checkpoints share it.
+        checkpoints: Its checkpoints, the newest first.
+        precisions: Those of the manifest.
+        variants: The names of its variants there.
+        artefacts: The newest of each variant, those of fp32 first.
+        verdict: The worst of `verdicts`; None where it was never checked.
+        when: When that was, in UTC.
+        verdicts: Of each variant.
+        job: The job that found them.
+    """
+
+    name: str
+    section: str
+    checkpoints: tuple[CheckpointFile, ...]
+    precisions: tuple[str, ...]
+    variants: tuple[str, ...]
+    artefacts: tuple[Artefact, ...] = ()
+    verdict: str | None = None
+    when: str | None = None
+    verdicts: tuple[VariantVerdict, ...] = ()
+    job: str | None = None
+
+    @property
+    def has_onnx(self) -> bool:
+        """Whether anything of it was exported."""
+        return bool(self.artefacts)
+
+    @property
+    def onnx_size_bytes(self) -> int | None:
+        """Bytes of the fp32 artefact, or of the first there is; None where there is none."""
+        return self.artefacts[0].size_bytes if self.artefacts else None
+
+
+class Catalogue:
+    """The models of a manifest, and what jobs have left of them. Several threads may ask it."""
+
+    def __init__(self, manifest: Path, jobs: Jobs, uploads: Uploads | None = None) -> None:
+        """Reads nothing yet.
+
+        Args:
+            manifest: The manifest; it is read anew whenever it is asked for.
+            jobs: The jobs.
+            uploads: What was sent; None where nothing may be.
+        """
+        self.path = manifest.absolute()
+        self.uploads = uploads
+        self._jobs = jobs
+        self._records: dict[Path, tuple[int, Record]] = {}
+        self._lock = threading.Lock()
+
+    def manifest(self) -> Manifest:
+        """The manifest as it is now, and the files that its globs match now.
+
+        Raises:
+            ManifestError: It cannot be used.
+        """
+        return load_manifest(self.path)
+
+    def model(self, name: str) -> Known:
+        """What is known of a model.
+
+        Raises:
+            UnknownError: The manifest has no such model.
+            ManifestError: It cannot be used.
+        """
+        return self._known(self._find(name), self._jobs.all(model=name, limit=_MOST_JOBS))
+
+    def models(self) -> list[Known]:
+        """What is known of each model, in the manifest's order.
+
+        Raises:
+            ManifestError: It cannot be used.
+        """
+        jobs = self._jobs.all(limit=_MOST_JOBS)
+        found = self.manifest().models.values()
+        return [self._known(it, [job for job in jobs if job.model == it.name]) for it in found]
+
+    def checkpoint(self, model: str, name: str) -> CheckpointFile:
+        """A model's checkpoint by its name.
+
+        Raises:
+            UnknownError: There is no such model, or it has no such checkpoint.
+        """
+        found = {file.name: file for file in self._checkpoints(self._find(model))}
+        if name not in found:
+            otherwise = f"{model} is built from its seed and has none"
+            raise UnknownError("checkpoint", name, found, otherwise)
+        return found[name]
+
+    def artefact(self, model: str, variant: str) -> Artefact:
+        """The newest artefact of a variant.
+
+        Args:
+            model: The model.
+            variant: Its name, or its precision.
+
+        Raises:
+            UnknownError: There is no such model, or nothing of the kind was exported.
+        """
+        found = self.model(model).artefacts
+        for artefact in found:
+            if variant in (artefact.variant, artefact.precision):
+                return artefact
+        there = [artefact.variant for artefact in found]
+        raise UnknownError("artefact", variant, there, f"nothing of {model} was exported yet")
+
+    def record(self, job: Job) -> Record | None:
+        """The record that a job left; None where it left none that can be read."""
+        path = self._jobs.folder(job.id) / "record.json"
+        try:
+            written = path.stat().st_mtime_ns
+            with self._lock:
+                known = self._records.get(path)
+            if known is None or known[0] != written:
+                known = written, load(path)
+                with self._lock:
+                    self._records[path] = known
+        except (OSError, RecordError):
+            return None
+        return known[1]
+
+    def _find(self, name: str) -> Model:
+        manifest = self.manifest()
+        if name in manifest.models:
+            return manifest.models[name]
+        wrong = [problem.text for problem in manifest.problems if problem.model == name]
+        otherwise = f"{self.path.name} has none that is right"
+        if wrong:
+            raise UnknownError("model", name, (), "; ".join(wrong))
+        raise UnknownError("model", name, manifest.models, otherwise)
+
+    def _known(self, model: Model, jobs: list[Job]) -> Known:
+        """What is known of a model, from its jobs, the newest first."""
+        variants = model.variants
+        known = Known(
+            model.name,
+            model.section,
+            self._checkpoints(model),
+            tuple(dict.fromkeys(variant.precision for variant in variants)),
+            tuple(variant.name for variant in variants),
+            self._artefacts(jobs),
+        )
+        return replace(known, **self._judged(model.name, jobs))
+
+    def _checkpoints(self, model: Model) -> tuple[CheckpointFile, ...]:
+        found = []
+        if model.checkpoint is not None and model.checkpoint.exists():
+            name = relative(model.checkpoint, model.root)
+            found.append(_checkpoint_file(name, model.checkpoint))
+        if self.uploads is not None:
+            found += [
+                CheckpointFile(it.name, self.uploads.path(it), it.size_bytes, it.received, True)
+                for it in self.uploads.of(model.name)
+            ]
+        return tuple(sorted(found, key=lambda file: file.modified, reverse=True))
+
+    def _artefacts(self, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
+        newest: dict[str, Artefact] = {}
+        for job in jobs:
+            for artefact in _exported(job, self._jobs.folder(job.id)):
+                newest.setdefault(artefact.variant, artefact)
+        there = [artefact for artefact in newest.values() if artefact.is_there]
+        return tuple(sorted(there, key=lambda artefact: artefact.precision != "fp32"))
+
+    def _judged(self, model: str, jobs: Iterable[Job]) -> dict[str, Any]:
+        """The fields of `Known` that the last record gives."""
+        for job in jobs:
+            record = self.record(job) if job.kind in _JUDGING and job.over else None
+            found = [entry for entry in record.checks if entry.model == model] if record else []
+            if record is None or not found:
+                continue
+            verdicts = [VariantVerdict(row.variant, row.verdict()) for row in rows(found)]
+            worst = Row("", model, "", found).verdict()
+            return {
+                "verdict": worst,
+                "when": record.created,
+                "verdicts": tuple(verdicts),
+                "job": job.id,
+            }
+        return {}
+
+
+def _checkpoint_file(name: str, path: Path) -> CheckpointFile:
+    found = path.stat()
+    files = path.rglob("*") if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    modified = datetime.fromtimestamp(found.st_mtime, UTC).isoformat(timespec="seconds")
+    return CheckpointFile(name, path, size, modified)
+
+
+def _exported(job: Job, folder: Path) -> Iterator[Artefact]:
+    """The artefacts of a job that exported some."""
+    if job.kind != "export" or not job.over or job.result is None or job.ended is None:
+        return
+    for file in job.result["files"]:
+        if file["path"] is None:
+            continue
+        name = f"{file['exporter']}-op{file['opset']}-{file['precision']}"
+        checked = file["checked"]
+        yield Artefact(
+            name,
+            file["precision"],
+            folder,
+            tuple(HashedFile(**each) for each in file["files"]),
+            job.id,
+            job.ended,
+            file["size_ratio"],
+            None if checked is None else checked["grade"],
+        )

@@ -1,0 +1,80 @@
+"""Checkpoints that are sent: off unless asked for, bounded, and looked at before they are kept."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Request
+from starlette.requests import ClientDisconnect
+
+from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.serve.http.problems import ProblemError, answers
+from pytest_onnxcheck.serve.http.schemas import UploadInfo
+from pytest_onnxcheck.serve.http.state import Door
+from pytest_onnxcheck.serve.uploads import Upload, Uploads
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["models"])
+
+_BODY = {
+    "required": True,
+    "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+}
+
+
+@router.post(
+    "/models/{name}/checkpoints",
+    status_code=201,
+    responses={**answers(415, 422), 201: {"description": "It is kept."}},
+    openapi_extra={"requestBody": _BODY},
+)
+async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadInfo:
+    """Takes a checkpoint for a model: safetensors, or what torch.load(weights_only=True) reads.
+
+    What could run code is refused. It is kept under a name of the server's, which is answered.
+    """
+    uploads = door.catalogue.uploads
+    if uploads is None:
+        raise ProblemError(
+            403, "uploads-off", "this server takes no checkpoints: start it with --uploads"
+        )
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given != "application/octet-stream":
+        raise ProblemError(
+            415,
+            "not-a-file",
+            f"the body is of type {given or 'none'}: send the file itself, with Content-Type: "
+            "application/octet-stream",
+        )
+    model = (await run_sync(door.catalogue.model, name)).name
+    found = await _received(request, uploads, model)
+    return UploadInfo(
+        name=found.name,
+        size_bytes=found.size_bytes,
+        sha256=found.sha256,
+        format="safetensors" if found.format == "safetensors" else "torch",
+        state_dicts=list(found.state_dicts),
+    )
+
+
+async def _received(request: Request, uploads: Uploads, model: str) -> Upload:
+    """Writes the body into a file of the uploads' folder, looks at it, and keeps or deletes it."""
+    await run_sync(lambda: uploads.folder.mkdir(parents=True, exist_ok=True))
+    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it is closed before it is read
+        dir=uploads.folder, prefix=".", suffix=".part", delete=False
+    )
+    path = Path(file.name)
+    try:
+        with file:
+            async for piece in request.stream():
+                await run_sync(file.write, piece)
+        return await run_sync(uploads.keep, model, path)
+    except ClientDisconnect:
+        raise ProblemError(400, "cut-off", "the body ended before it was whole") from None
+    except CheckpointError as error:
+        raise ProblemError(422, "refused-checkpoint", str(error)) from None
+    finally:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,98 @@
+"""What the tests of the HTTP API share: a small project, and a real server of it in a thread."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import uvicorn
+
+from pytest_onnxcheck.serve.http.app import create_app
+from pytest_onnxcheck.serve.http.running import bound, url
+
+MANIFEST = """
+schema = 1
+
+[defaults]
+exporters = ["torchscript"]
+
+[models.mlp]
+factory = "nets:mlp"
+dims = { batch = [1, 2] }
+checkpoint = "mlp.pt"
+precisions = ["fp32", "fp16"]
+
+[models.mlp.inputs.x]
+shape = ["batch", 8]
+
+[models.mlp.outputs.y]
+shape = ["batch", 4]
+
+[models.seeded]
+factory = "nets:mlp"
+dims = { batch = [1, 2] }
+
+[models.seeded.inputs.x]
+shape = ["batch", 8]
+
+[models.seeded.outputs.y]
+shape = ["batch", 4]
+"""
+
+NETS = """
+from torch import nn
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)).eval()
+"""
+
+
+def small_project(folder: Path) -> Path:
+    """A manifest of two small models, and the checkpoint of one of them."""
+    import torch
+
+    namespace: dict[str, Any] = {}
+    exec(NETS, namespace)
+    torch.manual_seed(0)
+    torch.save(namespace["mlp"]().state_dict(), folder / "mlp.pt")
+    (folder / "nets.py").write_text(NETS)
+    path = folder / "models.toml"
+    path.write_text(MANIFEST)
+    return path
+
+
+@contextmanager
+def serving(manifest: Path, jobs: Any, **options: Any) -> Iterator[httpx.Client]:
+    """A client of a server on loopback; the options are those of `create_app`."""
+    app = create_app(manifest, jobs, **options)
+    listening = bound("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, args=([listening],))
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        with httpx.Client(base_url=url(listening), timeout=30) as client:
+            client.app = app  # type: ignore[attr-defined]
+            yield client
+    finally:
+        app.state.door.ending = server.should_exit = True
+        thread.join()
+        listening.close()
+
+
+def problem(answer: httpx.Response, status: int, code: str) -> str:
+    """The text of an answer that is an error, and every error is of one form."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    told = answer.json()
+    assert told["status"] == status
+    assert told["code"] == code
+    assert "Traceback" not in answer.text
+    return str(told["detail"])
