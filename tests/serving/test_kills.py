@@ -29,16 +29,18 @@ SEED = int(os.environ.get("ONNXCHECK_KILLS_SEED", "1"))
 MOMENTS = (0.0, 6.0)
 
 
-def start(jobs: Jobs) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(jobs.manifest)]
+def start(jobs: Jobs) -> subprocess.Popen[bytes]:
+    """A server as users start it, once it says where it is."""
+    command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--api", "--port", "0"]
     environ = {**os.environ, "SERVER_OF": str(jobs.manifest)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
+    said = jobs.manifest.parent / "said"
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, env=environ, cwd=jobs.manifest.parent)
+    until(lambda: "http://" in said.read_text())
     return process
 
 
-def worker_of(server: subprocess.Popen[str]) -> int | None:
+def worker_of(server: subprocess.Popen[bytes]) -> int | None:
     for path in Path("/proc").glob("[0-9]*/status"):
         try:
             if f"\nPPid:\t{server.pid}\n" in path.read_text():
