@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.api.export import ExportedFile, Outcome
     from pytest_onnxcheck.judge.quality import Closeness
 
-__all__ = ["close_text", "outcome_lines", "summary", "wrapped"]
+__all__ = ["close_text", "grade", "outcome_lines", "summary", "wrapped"]
 
 #: columns of a name at most
 _NAME = 30
@@ -68,10 +68,11 @@ def _facts(file: ExportedFile) -> str:
     ratio = f"{share:>5.0%}" if share is not None and file.precision != "fp32" else ""
     close = None if file.checked is None else file.checked.closeness
     error = "" if close is None else f"{close_text(close):<26}"
-    return "  ".join(filter(None, [size, ratio, error, _grade(file)]))
+    return "  ".join(filter(None, [size, ratio, error, grade(file)]))
 
 
-def _grade(file: ExportedFile) -> str:
+def grade(file: ExportedFile) -> str:
+    """What became of an artefact, in a word or two."""
     if file.error is not None:
         return "failed"
     if file.checked is None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import base64
-import functools
 import hashlib
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pytest_onnxcheck.history import History
@@ -15,13 +13,13 @@ from pytest_onnxcheck.judge.compared import compared
 from pytest_onnxcheck.judge.frontier import frontiers
 from pytest_onnxcheck.record.record import Record
 from pytest_onnxcheck.record.rows import Row, rows
-from pytest_onnxcheck.report.escaping import visible
 from pytest_onnxcheck.report.html.models import Section, section
 from pytest_onnxcheck.report.html.overview import about, overview
 from pytest_onnxcheck.report.html.plots import Trend
+from pytest_onnxcheck.report.html.rendering import asset, environment
 from pytest_onnxcheck.report.html.trends import Trends, trends
 
-__all__ = ["page"]
+__all__ = ["page", "sections"]
 
 
 def page(records: Sequence[Record], *, history: History | None = None) -> str:
@@ -40,24 +38,27 @@ def page(records: Sequence[Record], *, history: History | None = None) -> str:
         raise ValueError("a report needs a record")
     record = records[-1]
     before = records[-2] if len(records) > 1 else None
-    found = _sections(record, trends(records, history))
-    environment = _environment()
-    script, style = _asset("script.js"), _asset("style.css")
-    return environment.get_template("page.html").render(
-        record=record,
-        overview=overview(record, found),
-        changes=None if before is None else compared(before.checks, record.checks),
-        before=before,
-        sections=found,
-        about=about(record),
-        script=Markup(script),
-        style=Markup(style),
-        policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
-        "base-uri 'none'; form-action 'none'",
+    found = sections(record, trends(records, history))
+    script, style = asset("script.js"), asset("style.css")
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            record=record,
+            overview=overview(record, found),
+            changes=None if before is None else compared(before.checks, record.checks),
+            before=before,
+            sections=found,
+            about=about(record),
+            script=Markup(script),
+            style=Markup(style),
+            policy=f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
+            "base-uri 'none'; form-action 'none'",
+        )
     )
 
 
-def _sections(record: Record, over_time: Trends) -> list[Section]:
+def sections(record: Record, over_time: Trends) -> list[Section]:
     """One section a model, in the order of the manifest."""
     grouped: dict[tuple[str, str], list[Row]] = {}
     for row in rows(record.checks):
@@ -77,30 +78,6 @@ def _of_model(over_time: Trends, manifest: str, model: str) -> list[Trend]:
         if name == model and (manifest == told or manifest.endswith(f"/{told}"))
         for trend in found
     ]
-
-
-@functools.cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("pytest_onnxcheck.report.html", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalized,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _finalized(value: object) -> object:
-    """What a template shows: control characters are no text of ours."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@functools.cache
-def _asset(name: str) -> str:
-    environment = _environment()
-    assert environment.loader is not None
-    return environment.loader.get_source(environment, name)[0]
 
 
 def _hash(text: str) -> str:

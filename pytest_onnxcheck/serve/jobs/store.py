@@ -47,9 +47,10 @@ def open_huey(store: str | Path) -> Huey:
         from huey import RedisHuey, SqliteHuey
         from huey.registry import Message
         from huey.serializer import Serializer
+        from redis import ConnectionPool
     except ImportError as error:
         raise StoreError(
-            "jobs need huey, which is not installed: pip install 'pytest-onnxcheck[panel]'"
+            f"jobs need {error.name}, which is not installed: pip install 'pytest-onnxcheck[panel]'"
         ) from error
 
     class Written(Serializer):  # type: ignore[misc] # huey has no types
@@ -75,8 +76,6 @@ def open_huey(store: str | Path) -> Huey:
             f"{without_password(store)}: is no store of jobs: name a file, or redis://HOST:PORT/DB"
         )
     with reached(store):
-        from redis import ConnectionPool
-
         pool = ConnectionPool.from_url(
             store, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
         )

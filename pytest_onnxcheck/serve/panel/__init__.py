@@ -1,0 +1,1 @@
+"""The panel: a page where people export, check, time and download models."""

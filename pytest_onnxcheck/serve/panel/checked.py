@@ -1,0 +1,37 @@
+"""What a run of the gate found of a model, in the report's own words and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from pytest_onnxcheck.report.html.excerpt import Part, excerpt
+from pytest_onnxcheck.report.markdown import headline
+from pytest_onnxcheck.serve.panel.rendering import render
+from pytest_onnxcheck.serve.panel.view import View
+
+__all__ = ["of_record"]
+
+
+def of_record(view: View, kinds: Sequence[str], parts: Sequence[Part], otherwise: str) -> str:
+    """Parts of the report of the newest job of a kind.
+
+    Args:
+        view: The model.
+        kinds: The kind; where there is no job of it, the next.
+        parts: The parts.
+        otherwise: What is said where there is none.
+    """
+    found = next(filter(None, (view.recorded(kind) for kind in kinds)), None)
+    if found is None:
+        return render("nothing", text=otherwise)
+    job, record = found
+    return render(
+        "checked",
+        job=job,
+        record=record,
+        headline=headline(record).partition("onnxcheck: ")[2],
+        good=not record.exitstatus,
+        body=Markup(excerpt(record, view.known.name, parts, anchor=job.kind)),
+    )

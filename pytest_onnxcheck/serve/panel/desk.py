@@ -1,0 +1,184 @@
+"""What the page does when something is chosen, pressed or looked at. Knows nothing of Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.serve.panel import (
+    benchmarking,
+    comparing,
+    downloading,
+    exporting,
+    history,
+    reporting,
+    validating,
+)
+from pytest_onnxcheck.serve.panel.choice import Choice, Offer, offered, tables
+from pytest_onnxcheck.serve.panel.job import log, status, title
+from pytest_onnxcheck.serve.panel.pane import Pane
+from pytest_onnxcheck.serve.panel.rendering import render
+from pytest_onnxcheck.serve.panel.view import MOST_JOBS, View, look
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.catalogue import Catalogue
+    from pytest_onnxcheck.serve.jobs.job import Job, Options
+    from pytest_onnxcheck.serve.jobs.queue import Jobs
+
+__all__ = ["PANES", "Desk", "Shown"]
+
+#: the tabs, in their order
+PANES: tuple[Pane, ...] = (
+    exporting.PANE,
+    validating.PANE,
+    benchmarking.PANE,
+    comparing.PANE,
+    downloading.PANE,
+    reporting.PANE,
+    history.PANE,
+)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a tab shows.
+
+    Attributes:
+        status: The state of its job, as HTML.
+        log: That job's log.
+        runs: Whether the job can be cancelled.
+        body: What came of it, as HTML.
+    """
+
+    status: str
+    log: str
+    runs: bool
+    body: str
+
+
+class Desk:
+    """The models and the jobs, as the page asks for them. Several threads may ask it."""
+
+    def __init__(self, catalogue: Catalogue, jobs: Jobs) -> None:
+        """Reads nothing yet."""
+        self._catalogue = catalogue
+        self._jobs = jobs
+
+    def tables(self) -> list[str]:
+        """The manifest's tables of models; none where it cannot be used."""
+        try:
+            return tables(self._catalogue.manifest())
+        except OnnxCheckError:
+            return []
+
+    def offer(self, table: str | None) -> Offer:
+        """What can be chosen of a table."""
+        return offered(self._catalogue, table)
+
+    def current(self) -> tuple[str | None, str | None]:
+        """The table that is shown first, and the tab: those of the job that runs, or ran last."""
+        found = self._jobs.all(limit=MOST_JOBS)
+        job = next((job for job in found if not job.over), next(iter(found), None))
+        names = self.tables()
+        try:
+            models = self._catalogue.manifest().models
+        except OnnxCheckError:
+            return None, None
+        if job is not None and job.model in models:
+            pane = next((pane.name for pane in PANES if pane.kind == job.kind), None)
+            return models[job.model].section, None if job.over else pane
+        return next(iter(names), None), None
+
+    def start(self, kind: str, choice: Choice | None) -> str:
+        """Asks for a job.
+
+        Args:
+            kind: The kind of job.
+            choice: What is chosen; None where there is nothing to choose.
+
+        Returns:
+            Why there is none, and what to do; empty where there is.
+        """
+        if choice is None:
+            return "There is no checkpoint: choose a model that has one, or train it and Refresh."
+        try:
+            self._jobs.submit(kind, choice.weights.model, self._options(kind, choice))
+        except OnnxCheckError as error:
+            return str(error)
+        return ""
+
+    def cancel(self, job: str) -> str:
+        """Cancels a job; the text says why it cannot be, and is empty where it was."""
+        try:
+            self._jobs.cancel(job)
+        except OnnxCheckError as error:
+            return str(error)
+        return ""
+
+    def running(self, kind: str, model: str) -> Job | None:
+        """The newest job of a kind and model, where it has not ended."""
+        found = (job for job in self._jobs.all(model=model, limit=MOST_JOBS) if job.kind == kind)
+        newest = next(found, None)
+        return None if newest is None or newest.over else newest
+
+    def stamp(self) -> tuple[object, ...]:
+        """What changes whenever anything may be shown anew."""
+        found = self._jobs.all(limit=MOST_JOBS)
+        return tuple((job.id, job.state, job.stage, job.progress) for job in found)
+
+    def look(self, model: str, file_name: str) -> View | str:
+        """A model as it is now; a text where there is none, which says what to do."""
+        try:
+            return look(self._catalogue, self._jobs, model, file_name)
+        except OnnxCheckError as error:
+            return f"{error}\nMend the manifest, and press Refresh."
+
+    def shown(self, pane: Pane, view: View) -> Shown:
+        """What a tab shows of a model."""
+        job = None if pane.kind is None else view.newest(pane.kind)
+        body = pane.show(view)
+        return Shown("", "", False, body) if job is None else self._shown(job, body)
+
+    def job(self, id: str | None) -> Shown:
+        """A job by itself."""
+        try:
+            job = self._jobs.get(id) if id else None
+        except OnnxCheckError as error:
+            return Shown(render("nothing", text=str(error)), "", False, "")
+        return Shown("", "", False, "") if job is None else self._shown(job, "")
+
+    def _shown(self, job: Job, body: str) -> Shown:
+        return Shown(status(job), log(self._jobs.lines(job.id)), not job.over, body)
+
+    def titles(self, jobs: Sequence[Job]) -> list[tuple[str, str]]:
+        """What jobs are called in a list, with their ids."""
+        return [(title(job), job.id) for job in jobs]
+
+    def _options(self, kind: str, choice: Choice) -> Options:
+        """The options of a job.
+
+        Raises:
+            OnnxCheckError: They cannot be so.
+        """
+        from pytest_onnxcheck.serve.jobs.job import JobError, Options
+
+        sent = choice.weights.checkpoint
+        if kind == "release":
+            if sent is not None:
+                raise JobError("A bundle is made of the manifest's checkpoint: choose that.")
+            return Options()
+        if not choice.precisions:
+            raise JobError("Nothing is ticked: choose one precision or more.")
+        path = None
+        if sent is not None:
+            path = str(self._catalogue.checkpoint(choice.weights.model, sent).path)
+        return Options(
+            checkpoint=path,
+            exporter=choice.exporter,
+            opset=choice.opset,
+            # the checks take the dims that the manifest has
+            dynamic=choice.dynamic or kind != "export",
+            precisions=choice.ordered(),
+        )

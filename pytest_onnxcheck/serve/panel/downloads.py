@@ -1,0 +1,57 @@
+"""Downloads of the panel: an artefact under the name that somebody chose, a bundle as one file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.measurement import HashedFile
+from pytest_onnxcheck.serve.http.downloads import file_answer, zip_answer
+from pytest_onnxcheck.serve.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.http.state import State
+
+__all__ = ["BUNDLE", "router"]
+
+#: the folder of a release among the files of its job
+BUNDLE = "bundle"
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/panel/artefact/{model}/{variant}/{name}")
+def artefact(model: str, variant: str, name: str, request: Request) -> Response:
+    """An artefact of one file, which a browser saves under a name."""
+    door: State = request.app.state.door
+    found = door.catalogue.artefact(model, variant)
+    only, *others = found.files
+    if others:
+        raise ProblemError(404, "several-files", f"{variant} has several files: take its archive")
+    return file_answer(request, found.folder / only.name, name, only.sha256)
+
+
+@router.get("/panel/bundle/{job}/{name}.zip")
+def bundle(job: str, name: str, request: Request) -> Response:
+    """The bundle that a job has made, as an archive."""
+    door: State = request.app.state.door
+    folder = door.jobs.folder(job) / BUNDLE
+    files = _files(folder)
+    if not files:
+        raise ProblemError(404, "no-such-bundle", f"job {job} has made no bundle")
+    told = "".join(f"{file.name}\n{file.sha256}\n" for file in files)
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    return zip_answer(request, folder, files, f"{name}.zip", digest)
+
+
+def _files(folder: Path) -> tuple[HashedFile, ...]:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    return tuple(
+        HashedFile(path.relative_to(folder).as_posix(), path.stat().st_size, file_sha256(path))
+        for path in paths
+    )

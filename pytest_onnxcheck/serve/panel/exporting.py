@@ -1,0 +1,94 @@
+"""The tab *Export*: files in the chosen precisions, each held against PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_onnxcheck.report.export import close_text, grade
+from pytest_onnxcheck.report.html.plots import Bar, bars
+from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.serve.panel.pane import Pane
+from pytest_onnxcheck.serve.panel.rendering import render
+from pytest_onnxcheck.serve.panel.view import View
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.api.export import Exported, ExportedFile
+    from pytest_onnxcheck.serve.jobs.job import Job
+
+__all__ = ["PANE"]
+
+
+@dataclass(frozen=True)
+class _Line:
+    """One precision: its size as a bar, how close it is to PyTorch, and what became of it."""
+
+    precision: str
+    size: Bar | None
+    error: str
+    grade: str
+    trouble: str
+    warnings: tuple[str, ...]
+
+
+def _show(view: View) -> str:
+    for job in view.jobs:
+        found = _exported(job)
+        if found is not None:
+            return render("exported", job=job, lines=list(_lines(found)), exported=found)
+    text = "Nothing is exported yet: choose precisions above, and press Export."
+    return render("nothing", text=text)
+
+
+def _exported(job: Job) -> Exported | None:
+    from pytest_onnxcheck.api.export import Exported
+    from pytest_onnxcheck.record.encoding import read
+
+    if job.kind != "export" or not job.ended or job.result is None:
+        return None
+    return read(Exported, job.result)
+
+
+def _lines(exported: Exported) -> Iterator[_Line]:
+    sized = [file for file in exported.files if file.size_bytes]
+    drawn = bars(
+        [(_name(file), float(file.size_bytes), _size(file), _kind(file)) for file in sized]
+    )
+    sizes = {bar.label: bar for bar in drawn}
+    for file in exported.files:
+        checked = file.checked
+        close = None if checked is None else checked.closeness
+        yield _Line(
+            precision=_name(file),
+            size=sizes.get(_name(file)),
+            error="" if close is None else close_text(close),
+            grade=grade(file),
+            trouble=file.error or "",
+            warnings=() if checked is None else checked.warnings,
+        )
+
+
+def _name(file: ExportedFile) -> str:
+    return f"{file.exporter}-op{file.opset}-{file.precision}"
+
+
+def _kind(file: ExportedFile) -> str:
+    return "fp32" if file.precision == "fp32" else "size"
+
+
+def _size(file: ExportedFile) -> str:
+    size, share = file_size(file.size_bytes), file.size_ratio
+    if share is None or file.precision == "fp32":
+        return size
+    change = 1 - share
+    return f"{size}, {abs(change):.0%} {'smaller' if change >= 0 else 'larger'}"
+
+
+PANE = Pane(
+    "Export",
+    "Writes an ONNX file for each precision, and holds it against PyTorch.",
+    _show,
+    "export",
+    "Export",
+)

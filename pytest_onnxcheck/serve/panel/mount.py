@@ -1,0 +1,83 @@
+"""The panel beside the API: one app, one port, one token."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from starlette.responses import RedirectResponse, Response
+
+from pytest_onnxcheck.report.html.excerpt import style
+from pytest_onnxcheck.serve.panel import downloads, login
+from pytest_onnxcheck.serve.panel.desk import Desk
+from pytest_onnxcheck.serve.panel.doors import PATH, OnlyThePage
+from pytest_onnxcheck.serve.panel.page import build
+from pytest_onnxcheck.serve.panel.rendering import asset
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.http.security import Access
+    from pytest_onnxcheck.serve.http.state import State
+
+__all__ = ["mount"]
+
+#: what the page shows of ours, named so that these rules go before Gradio's own
+_OURS = ".gradio-container .onnxcheck"
+
+_SYSTEM = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
+_MONOSPACE = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+def mount(app: FastAPI) -> None:
+    """Adds the panel under `/panel`, where `/` leads, and the page that asks for the token.
+
+    Args:
+        app: What `create_app` made, before it answers anything.
+    """
+    door: State = app.state.door
+    access: Access = app.state.access
+    page = build(Desk(door.catalogue, door.jobs), str(door.catalogue.path))
+    app.include_router(login.router)
+    app.include_router(downloads.router)
+    app.add_api_route("/", _to_the_page, include_in_schema=False, response_model=None)
+    app.add_api_route(PATH, _to_the_page, include_in_schema=False, response_model=None)
+    app.add_api_route("/favicon.ico", _icon, include_in_schema=False, response_model=None)
+    import gradio as gr
+
+    gr.mount_gradio_app(
+        app,
+        page,
+        PATH,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+        enable_monitoring=False,
+        max_file_size=0,
+        theme=_theme(),
+        head=f"<style>{style('.onnxcheck')}{asset('panel.css')}</style>",
+    )
+    app.add_middleware(OnlyThePage)
+    if access.token is not None:
+        access.login = login.LOGIN
+
+
+def _theme() -> Any:
+    """Fonts of the system, and colours with enough contrast in the light and in the dark."""
+    import gradio as gr
+
+    return gr.themes.Base(font=_SYSTEM, font_mono=_MONOSPACE).set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_600",
+    )
+
+
+def _to_the_page(request: Request) -> Response:
+    return RedirectResponse(f"{request.scope.get('root_path', '')}{PATH}/", 307)
+
+
+def _icon() -> Response:
+    return Response(asset("icon.svg"), media_type="image/svg+xml")

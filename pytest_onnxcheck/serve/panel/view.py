@@ -1,0 +1,65 @@
+"""What the page shows of one model, as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.record.record import Record
+    from pytest_onnxcheck.serve.catalogue import Catalogue, Known
+    from pytest_onnxcheck.serve.jobs.job import Job
+    from pytest_onnxcheck.serve.jobs.queue import Jobs
+
+__all__ = ["MOST_JOBS", "View", "look"]
+
+#: jobs that are looked at, the newest first
+MOST_JOBS = 100
+
+
+@dataclass(frozen=True)
+class View:
+    """A model, and what was done with it.
+
+    Attributes:
+        known: What is known of it.
+        file_name: What its fp32 artefact is saved as.
+        jobs: Its jobs, the newest first.
+        history: The jobs of all models, the newest first.
+        record: The record that a job left; None where it left none.
+    """
+
+    known: Known
+    file_name: str
+    jobs: tuple[Job, ...]
+    history: tuple[Job, ...]
+    record: Callable[[Job], Record | None]
+
+    def newest(self, kind: str) -> Job | None:
+        """Its newest job of a kind."""
+        return next((job for job in self.jobs if job.kind == kind), None)
+
+    def recorded(self, *kinds: str) -> tuple[Job, Record] | None:
+        """The newest of some kinds that left a record of it, with that."""
+        for job in self.jobs:
+            record = self.record(job) if job.kind in kinds and job.ended else None
+            if record is not None and any(it.model == self.known.name for it in record.checks):
+                return job, record
+        return None
+
+
+def look(catalogue: Catalogue, jobs: Jobs, model: str, file_name: str) -> View:
+    """What is known of a model.
+
+    Raises:
+        UnknownError: The manifest has no such model.
+        ManifestError: It cannot be used.
+    """
+    return View(
+        known=catalogue.model(model),
+        file_name=file_name,
+        jobs=tuple(jobs.all(model=model, limit=MOST_JOBS)),
+        history=tuple(jobs.all(limit=MOST_JOBS)),
+        record=catalogue.record,
+    )

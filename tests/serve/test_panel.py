@@ -1,0 +1,387 @@
+"""What the panel says and does, without a browser and without Gradio."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import runs
+
+from pytest_onnxcheck.record.record import Record, write
+from pytest_onnxcheck.serve.catalogue import Catalogue
+from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
+from pytest_onnxcheck.serve.panel.choice import Choice
+from pytest_onnxcheck.serve.panel.desk import PANES, Desk
+from pytest_onnxcheck.serve.panel.view import View
+
+#: a name of a file that would run a script, were it taken for markup
+EVIL = "<img src=x onerror=alert(1)>"
+
+MANIFEST = """
+schema = 1
+
+[models.net]
+factory = "nets:net"
+checkpoint = "runs/*.pt"
+precisions = ["fp32", "fp16"]
+opsets = [18]
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.lost]
+factory = "nets:net"
+checkpoint = "none/*.pt"
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.gone]
+factory = "nets:net"
+checkpoint = "gone.pt"
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+
+[models.seeded]
+factory = "nets:net"
+exporters = ["torchscript"]
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+"""
+
+PANE = {pane.name: pane for pane in PANES}
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Path:
+    """Two checkpoints by a glob, a glob and a name that lead nowhere, and a model without."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for place, name in enumerate(("first.pt", "last.pt", f"{EVIL}.pt")):
+        (folder / name).write_bytes(b"x" * 1000)
+        os.utime(folder / name, (1e9 + place, 1e9 + place))
+    (tmp_path / "nets.py").write_text("")
+    path = tmp_path / "models.toml"
+    path.write_text(MANIFEST)
+    return path
+
+
+@pytest.fixture
+def jobs(manifest: Path) -> Jobs:
+    return open_jobs(manifest)
+
+
+@pytest.fixture
+def desk(manifest: Path, jobs: Jobs) -> Desk:
+    return Desk(Catalogue(manifest, jobs), jobs)
+
+
+def chosen(desk: Desk, table: str = "net", **changes: Any) -> Choice:
+    offer = desk.offer(table)
+    weights = next(each for each in offer.weights if EVIL not in each.label)
+    choice = Choice(weights, offer.exporters[0], offer.opset, True, offer.precisions)
+    return dataclasses.replace(choice, **changes)
+
+
+def started(desk: Desk, jobs: Jobs, kind: str, **changes: Any) -> Job:
+    assert desk.start(kind, chosen(desk, **changes)) == ""
+    return jobs.all()[0]
+
+
+def begun(jobs: Jobs, job: Job) -> int:
+    """A job that a worker runs, by its number."""
+    number = int(job.id.partition("-")[0])
+    assert jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
+    return number
+
+
+def ended(jobs: Jobs, job: Job, state: str = "done", **found: Any) -> Job:
+    jobs.end(begun(jobs, job), state, **found)
+    return jobs.get(job.id)
+
+
+def seen(desk: Desk, model: str = "net-last") -> View:
+    view = desk.look(model, "file.onnx")
+    assert isinstance(view, View)
+    return view
+
+
+def words(html: str) -> str:
+    """The text of HTML, on one line."""
+    return " ".join(unescape(re.sub("<[^>]*>", " ", html)).split())
+
+
+def shown(desk: Desk, name: str, model: str = "net-last") -> str:
+    found = desk.shown(PANE[name], seen(desk, model))
+    return words(f"{found.status} {found.body}")
+
+
+def test_checkpoints_of_a_glob_come_newest_first_with_time_and_size(desk: Desk):
+    offer = desk.offer("net")
+    assert [each.label for each in offer.weights] == [
+        f"runs/{EVIL}.pt (2001-09-09 01:46 UTC, 1.00 kB)",
+        "runs/last.pt (2001-09-09 01:46 UTC, 1.00 kB)",
+        "runs/first.pt (2001-09-09 01:46 UTC, 1.00 kB)",
+    ]
+    assert offer.weights[1].model == "net-last"
+    assert offer.weights[1].file_name == "last.onnx"
+    assert (offer.exporters, offer.opset) == (("dynamo",), 18)
+    assert offer.precisions == ("fp32", "fp16")
+    assert offer.trouble == ""
+
+
+def test_a_checkpoint_that_comes_later_is_there_after_a_refresh(desk: Desk, manifest: Path):
+    kept = desk.offer("net").weights[1].key
+    (manifest.parent / "runs" / "new.pt").write_bytes(b"x")
+    offer = desk.offer("net")
+    assert offer.weights[0].label.startswith("runs/new.pt (")
+    assert offer.find(kept) == offer.weights[2]
+    (manifest.parent / "runs" / "last.pt").unlink()
+    assert desk.offer("net").find(kept) == desk.offer("net").weights[0]
+
+
+def test_without_a_checkpoint_it_says_which_and_what_to_do(desk: Desk):
+    lost, gone = desk.offer("lost"), desk.offer("gone")
+    assert lost.weights == gone.weights == ()
+    assert "no file matches checkpoint 'none/*.pt'" in lost.trouble
+    assert lost.trouble.endswith("Mend it, or train a checkpoint, and press Refresh.")
+    assert "there is no file" in gone.trouble
+    assert "gone.pt" in gone.trouble
+    assert "press Refresh" in gone.trouble
+    assert desk.start("export", None).startswith("There is no checkpoint")
+
+
+def test_a_model_without_checkpoint_is_built_from_its_seed(desk: Desk):
+    offer = desk.offer("seeded")
+    assert [each.label for each in offer.weights] == ["none: built from its seed"]
+    assert offer.exporters == ("torchscript",)
+
+
+def test_a_manifest_that_is_wrong_is_told(desk: Desk, manifest: Path):
+    manifest.write_text("schema = ")
+    assert "models.toml:1: not TOML" in desk.offer("net").trouble
+    assert desk.tables() == []
+    assert desk.current() == (None, None)
+    assert "press Refresh" in str(desk.look("net-last", ""))
+
+
+NOTHING = {
+    "Export": "Nothing is exported yet: choose precisions above, and press Export.",
+    "Validate": "Nothing is validated yet: press Validate.",
+    "Benchmark": "Nothing is timed yet: press Benchmark.",
+    "Compare variants": "Nothing is compared yet: press Compare.",
+    "Download": "Nothing is exported yet, so that there is nothing to download",
+    "Report": "There is no report yet: Validate, Benchmark and Compare write one each.",
+    "History": "No job was started yet.",
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_a_tab_with_nothing_to_show_says_what_to_press(desk: Desk, name: str):
+    assert NOTHING[name] in shown(desk, name)
+
+
+def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
+    job = started(desk, jobs, "export", precisions=("int8-static", "fp32"), dynamic=False)
+    assert (job.kind, job.model, job.state) == ("export", "net-last", "queued")
+    assert job.options.precisions == ("fp32", "int8-static")
+    assert (job.options.exporter, job.options.opset) == ("dynamo", 18)
+    assert job.options.dynamic is False
+    assert job.options.checkpoint is None
+    # the checks take the manifest's dims
+    assert started(desk, jobs, "validate", dynamic=False).options.dynamic is True
+    assert "waits in the queue" in shown(desk, "Export")
+    assert "export · dynamo · opset 18 · fixed batch · fp32, int8-static" in shown(desk, "Export")
+
+
+REFUSED = [
+    ("export", {"precisions": ()}, "Nothing is ticked: choose one precision or more."),
+    ("export", {"opset": 99}, "opset: 99 is not a number from 9 to 30"),
+    ("release", {}, "net-last is not released: write a table [models.net-last.release]"),
+]
+
+
+@pytest.mark.parametrize(("kind", "changes", "told"), REFUSED)
+def test_what_cannot_be_is_told_and_starts_nothing(
+    desk: Desk, jobs: Jobs, kind: str, changes: dict[str, Any], told: str
+):
+    assert told in desk.start(kind, chosen(desk, **changes))
+    assert jobs.all() == []
+
+
+def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
+    assert desk.current() == ("net", None)
+    job = started(desk, jobs, "validate", weights=desk.offer("seeded").weights[0])
+    begun(jobs, job)
+    assert desk.current() == ("seeded", "Validate")
+    jobs.tell(1, "comparing seeded::dynamo-op18-fp32", 0.25)
+    jobs.log(1, f"a line {EVIL}")
+    found = desk.shown(PANE["Validate"], seen(desk, "seeded"))
+    assert "comparing seeded::dynamo-op18-fp32" in found.status
+    assert 'value="0.25"' in found.status
+    assert re.fullmatch(r"\d\d:\d\d:\d\d  a line " + re.escape(EVIL), found.log)
+    assert found.runs
+    assert EVIL not in found.status
+    jobs.end(1, "done", result={"verdict": "pass"})
+    assert desk.current() == ("seeded", None)
+
+
+def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
+    job = started(desk, jobs, "benchmark")
+    running = desk.running("benchmark", "net-last")
+    assert running is not None
+    assert running.id == job.id
+    assert desk.cancel(job.id) == ""
+    assert desk.running("benchmark", "net-last") is None
+    assert "cancelled" in shown(desk, "Benchmark")
+    assert "Start it again when you like." in shown(desk, "Benchmark")
+    assert "no job has the id 'x'" in desk.cancel("x")
+
+
+PICKLE = "runs/last.pt: refused: it holds more than tensors and plain values"
+TROUBLES = [
+    ("failed", PICKLE, "Mend what the message says, and start it again."),
+    ("cut_off", "Its worker ended at 10:00.", "what was built before is kept"),
+]
+
+
+@pytest.mark.parametrize(("state", "error", "advice"), TROUBLES)
+def test_a_job_that_came_to_no_good_end_says_why_and_what_to_do(
+    desk: Desk, jobs: Jobs, state: str, error: str, advice: str
+):
+    ended(jobs, started(desk, jobs, "export"), state, error=error + EVIL)
+    assert error in shown(desk, "Export")
+    assert advice in shown(desk, "Export")
+    assert EVIL not in desk.shown(PANE["Export"], seen(desk)).status
+    assert NOTHING["Export"] in shown(desk, "Export")
+
+
+def exported(**changes: Any) -> dict[str, Any]:
+    """What an export of two precisions leaves, of which one failed."""
+    close = {"max_abs": 2e-6, "mse": 1e-12, "cosine": 1.0, "floors": 1.5, "quality": "excellent"}
+    checked = {"grade": "pass", "failures": [], "warnings": [EVIL], "closeness": close}
+    good = {
+        "precision": "fp32",
+        "exporter": "dynamo",
+        "opset": 18,
+        "path": "last.onnx",
+        "files": [{"name": "last.onnx", "size_bytes": 4000, "sha256": "ab" * 32}],
+        "size_bytes": 4000,
+        "size_ratio": 1.0,
+        "seconds": 1.0,
+        "checked": checked,
+        "error": None,
+    }
+    small = {
+        **good,
+        "precision": "fp16",
+        "path": "last-fp16.onnx",
+        "files": [{"name": "last-fp16.onnx", "size_bytes": 2200, "sha256": "cd" * 32}],
+        "size_bytes": 2200,
+        "size_ratio": 0.55,
+    }
+    bad = {**good, "precision": "int8-static", "path": None, "error": f"no data {EVIL}"}
+    bad |= {"files": [], "size_bytes": 0, "checked": None}
+    found = {"model": "net-last", "checkpoint": "/x/runs/last.pt", "recipe": "r"}
+    return {**found, "files": [good, small, bad], "ok": False, **changes}
+
+
+@pytest.fixture
+def with_files(desk: Desk, jobs: Jobs) -> Job:
+    job = ended(jobs, started(desk, jobs, "export"), result=exported())
+    folder = jobs.folder(job.id)
+    folder.mkdir(parents=True)
+    for name in ("last.onnx", "last-fp16.onnx"):
+        (folder / name).write_bytes(b"onnx")
+    return job
+
+
+@pytest.mark.usefixtures("with_files")
+def test_an_export_shows_sizes_with_reductions_errors_and_what_failed(desk: Desk):
+    found = shown(desk, "Export")
+    assert "dynamo-op18-fp32 4.00 kB max 2.0e-06 (1.5 floors) excellent" in found
+    assert "dynamo-op18-fp16 2.20 kB, 45% smaller max 2.0e-06 (1.5 floors) excellent" in found
+    assert "dynamo-op18-int8-static - - failed" in found
+    assert f"dynamo-op18-int8-static failed, and is not kept no data {EVIL}" in found
+    assert EVIL not in desk.shown(PANE["Export"], seen(desk)).body
+
+
+@pytest.mark.usefixtures("with_files")
+def test_downloads_have_the_chosen_name_a_link_and_a_hash(desk: Desk):
+    view = desk.look("net-last", "wake/../word.onnx")
+    assert isinstance(view, View)
+    found = desk.shown(PANE["Download"], view).body
+    assert 'href="artefact/net-last/dynamo-op18-fp32/wake_.._word.onnx"' in found
+    assert 'href="artefact/net-last/dynamo-op18-fp16/wake_.._word-fp16.onnx"' in found
+    assert "ab" * 32 in found
+    assert "int8-static" not in found
+    assert "No bundle is made yet: press Make the bundle." in found
+
+
+def judged(desk: Desk, jobs: Jobs, kind: str, record: Record) -> None:
+    """A job that left a record."""
+    job = ended(jobs, started(desk, jobs, kind), result={"verdict": "fail"})
+    folder = jobs.folder(job.id)
+    folder.mkdir(parents=True)
+    write(record.to_json(), folder / "record.json")
+
+
+def of_net(made: Callable[..., Any]) -> Record:
+    entries = [dataclasses.replace(each, model="net-last") for each in made()]
+    return runs.record(*entries)
+
+
+def test_validate_shows_verdict_floor_worst_elements_and_the_guilty_layer(desk: Desk, jobs: Jobs):
+    judged(desk, jobs, "validate", of_net(lambda: runs.model(fails=True)))
+    found = shown(desk, "Validate")
+    assert "Failed: 1 of 8 checks failed" in found
+    assert "rel_rms" in found
+    assert "0.5, pass is at most 0.15" in found
+    assert "layer1.conv (Conv) 12.5 dB" in found
+    assert "error in floors" in found
+    assert "Elements that differ most" in found
+
+
+def test_benchmark_shows_both_sides_with_the_interval(desk: Desk, jobs: Jobs):
+    judged(desk, jobs, "benchmark", of_net(runs.model))
+    found = desk.shown(PANE["Benchmark"], seen(desk)).body
+    assert "times as fast as PyTorch [" in words(found)
+    assert found.count('class="strip"') == 4
+    assert "Nothing is validated yet" in shown(desk, "Validate")
+
+
+def test_compare_shows_the_frontier_as_a_picture_and_the_report_is_linked(desk: Desk, jobs: Jobs):
+    judged(desk, jobs, "gate", of_net(runs.model))
+    found = desk.shown(PANE["Compare variants"], seen(desk)).body
+    assert 'class="scatter"' in found
+    assert "What each variant costs and loses" in found
+    job = jobs.all()[0]
+    assert f"../api/jobs/{job.id}/files/report.html" in desk.shown(PANE["Report"], seen(desk)).body
+
+
+@pytest.mark.parametrize("name", ["Validate", "Benchmark", "Compare variants", "Report"])
+def test_no_text_of_a_record_is_taken_for_markup(desk: Desk, jobs: Jobs, name: str):
+    record = runs.evil()
+    entries = [dataclasses.replace(each, model="net-last") for each in record.checks]
+    judged(desk, jobs, "gate", dataclasses.replace(record, checks=tuple(entries)))
+    found = desk.shown(PANE[name], seen(desk)).body
+    assert "<img" not in found
+    assert "<script" not in found
+
+
+def test_the_history_has_the_jobs_of_all_models_and_their_logs(desk: Desk, jobs: Jobs):
+    ended(jobs, started(desk, jobs, "export"), "failed", error="no")
+    job = started(desk, jobs, "validate", weights=desk.offer("seeded").weights[0])
+    found = shown(desk, "History")
+    assert found.index("validate seeded waits in the queue") < found.index("export net-last failed")
+    (newest, _) = desk.titles(seen(desk).history)
+    assert newest[1] == job.id
+    assert newest[0].startswith("validate of seeded, 20")
+    assert desk.job(job.id).runs
+    assert "no job has the id" in desk.job("x").status
+    assert desk.job(None).status == ""
