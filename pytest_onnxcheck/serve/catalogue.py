@@ -121,6 +121,7 @@ class Known:
         checkpoints: Its checkpoints, the newest first.
         precisions: Those of the manifest.
         variants: The names of its variants there.
+        trust: Whether its checkpoints may run code.
         artefacts: The newest of each variant, those of fp32 first.
         verdict: The worst of `verdicts`; None where it was never checked.
         when: When that was, in UTC.
@@ -133,6 +134,7 @@ class Known:
     checkpoints: tuple[CheckpointFile, ...]
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
+    trust: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
     when: str | None = None
@@ -257,6 +259,7 @@ class Catalogue:
             self._checkpoints(model),
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
+            model.trust,
             self._artefacts(jobs),
         )
         return replace(known, **self._judged(model.name, jobs))
