@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 import stat
@@ -130,3 +132,51 @@ def test_a_repro_folder_compares_what_was_given_there(project: Project):
     ran = subprocess.run(command, capture_output=True, text=True)
     assert "target there is another environment (python " in ran.stdout
     assert ran.stdout.rstrip().endswith("they differ")
+
+
+#: notes when each latency check ran, and how many ticks the workers of the targets worked meanwhile
+WATCHED = """
+import json, time
+from pathlib import Path
+import pytest
+
+def ticks():
+    from pytest_onnxcheck.engine.runtime.remote import _known
+    stats = {
+        key[0]: Path(f"/proc/{found.child.start().pid}/stat").read_text().rpartition(")")[2].split()
+        for key, found in _known.items()
+    }
+    return {python: int(stat[11]) + int(stat[12]) for python, stat in stats.items()}
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    before, began = ticks(), time.monotonic()
+    result = yield
+    ended, after = time.monotonic(), ticks()
+    busy = {python: after[python] - before.get(python, 0) for python in after}
+    with open("watched.jsonl", "a") as file:
+        print(json.dumps([item.name, began, ended, busy]), file=file)
+    return result
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_while_one_target_is_timed_the_others_rest(project: Project):
+    other = project.path / "other-python"  # the same interpreter under a name of its own
+    other.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    other.chmod(other.stat().st_mode | stat.S_IXUSR)
+    (project.path / "conftest.py").write_text(WATCHED)
+    project.manifest(
+        f'{THERE}[targets.other]\npython = "{other}"\n{mlps("net")}',
+        'targets = ["cpu", "there", "other"]\nlatency = { seconds = 0.2, longest = 0.2 }',
+    )
+    assert project.run("-k", "equivalence or latency").ret == 0
+    lines = (project.path / "watched.jsonl").read_text().splitlines()
+    timed = [line for line in map(json.loads, lines) if line[0].startswith("test_latency")]
+    assert len(timed) == 6
+    for (_, _, ended, _), (_, began, _, _) in itertools.pairwise(timed):
+        assert ended <= began
+    for name, _, _, busy in timed:
+        assert set(busy) == {sys.executable, str(other)}
+        for python, target in ((sys.executable, "there"), (str(other), "other")):
+            assert (busy[python] > 0) == name.startswith(f"test_latency[{target}-"), (name, busy)

@@ -1,4 +1,4 @@
-"""`onnxcheck cache`: the artefacts that runs share."""
+"""`onnxcheck cache`: the artefacts that runs share, and environments of targets."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["cache"]
 _WHERE = click.argument("where", default=".onnxcheck")
 
 
-@click.group(short_help="List, verify and prune the artefacts that runs share.")
+@click.group(short_help="List, verify and prune artefacts and environments that are kept.")
 def cache() -> None:
-    """List, verify and prune the artefacts that runs share.
+    """List, verify and prune the artefacts that runs share, and targets' environments.
 
     WHERE is the folder of --onnxcheck-cache (.onnxcheck by default), or the address of
     --onnxcheck-cache-remote: s3://BUCKET/PREFIX or file:///FOLDER.
@@ -30,9 +30,10 @@ def cache() -> None:
 @_WHERE
 @json_option
 def _ls(where: str, as_data: bool) -> None:
-    """List builds, the longest unused first."""
+    """List builds, then environments, the longest unused first."""
     from pytest_onnxcheck.api.cache import ls
     from pytest_onnxcheck.record.encoding import as_json
+    from pytest_onnxcheck.report.escaping import terminal
     from pytest_onnxcheck.report.table import file_size
 
     found = ls(where)
@@ -41,9 +42,13 @@ def _ls(where: str, as_data: bool) -> None:
         return
     for build in found.builds:
         state = "  in use" if build.in_use else "  damaged" if build.seconds is None else ""
-        used = build.used[:16].replace("T", " ")
-        echo(f"{file_size(build.size_bytes):>8}  {used}  {build.name}{state}")
-    echo(f"{_builds(len(found.builds))}, {file_size(found.size_bytes)}, in {where}")
+        echo(f"{file_size(build.size_bytes):>8}  {_minute(build.used)}  {build.name}{state}")
+    for each in found.environments:
+        state = "  in use" if each.in_use else ""
+        told = f"{each.name}  {terminal(each.packages)}".rstrip()
+        echo(f"{file_size(each.size_bytes):>8}  {_minute(each.used)}  {told}{state}")
+    counted = _counted(len(found.builds), len(found.environments))
+    echo(f"{counted}, {file_size(found.size_bytes)}, in {where}")
 
 
 @cache.command("verify")
@@ -73,7 +78,7 @@ def _verify(where: str, as_data: bool) -> int:
 @click.option("--size", type=SIZE, required=True, metavar="SIZE", help="What may be left, as 20GB.")
 @json_option
 def _prune(where: str, size: int, as_data: bool) -> None:
-    """Remove damaged builds, then the longest unused, down to a size."""
+    """Remove damaged builds, then what is longest unused, environments too, down to a size."""
     from pytest_onnxcheck.api.cache import prune
 
     _tell(prune(where, size), as_data)
@@ -83,7 +88,7 @@ def _prune(where: str, size: int, as_data: bool) -> None:
 @_WHERE
 @json_option
 def _clear(where: str, as_data: bool) -> None:
-    """Remove every build that no living run uses."""
+    """Remove every build and environment that no living run uses."""
     from pytest_onnxcheck.api.cache import clear
 
     _tell(clear(where), as_data)
@@ -91,6 +96,7 @@ def _clear(where: str, as_data: bool) -> None:
 
 def _tell(removed: Removed, as_data: bool) -> None:
     from pytest_onnxcheck.record.encoding import as_json
+    from pytest_onnxcheck.report.escaping import terminal
     from pytest_onnxcheck.report.table import file_size
 
     if as_data:
@@ -98,9 +104,25 @@ def _tell(removed: Removed, as_data: bool) -> None:
         return
     for build in removed.builds:
         echo(f"removed {file_size(build.size_bytes):>8}  {build.name}")
+    for each in removed.environments:
+        told = f"{each.name}  {terminal(each.packages)}".rstrip()
+        echo(f"removed {file_size(each.size_bytes):>8}  {told}")
     in_use = f", {removed.in_use} of them in use" if removed.in_use else ""
-    left = f"{_builds(removed.left)} left, {file_size(removed.left_bytes)}{in_use}"
-    echo(f"{_builds(len(removed.builds))} removed, {left}, in {removed.where}")
+    left = _counted(removed.left, removed.environments_left)
+    gone = _counted(len(removed.builds), len(removed.environments))
+    size = file_size(removed.left_bytes)
+    echo(f"{gone} removed, {left} left, {size}{in_use}, in {removed.where}")
+
+
+def _minute(when: str) -> str:
+    return when[:16].replace("T", " ")
+
+
+def _counted(builds: int, environments: int) -> str:
+    """`2 builds`, with environments where there are any."""
+    if not environments:
+        return _builds(builds)
+    return f"{_builds(builds)}, {environments} environment{'s' * (environments > 1)}"
 
 
 def _builds(count: int) -> str:

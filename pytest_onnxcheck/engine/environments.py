@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import hashlib
 import importlib.util
 import json
@@ -11,11 +11,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from filelock import FileLock
-
+from pytest_onnxcheck.cache.environments import Environments
 from pytest_onnxcheck.errors import RunError, TargetAbsent
 from pytest_onnxcheck.progress import stage
 from pytest_onnxcheck.wording import one_line
@@ -60,7 +59,7 @@ def made(
     wanted = _completed(requirements)
     named = json.dumps([wanted, str(Path(python).resolve())])
     listed = ", ".join(requirements)
-    home = _kept(folder, named, listed, make, lambda home: _make(wanted, home, python, mend))
+    home = _kept(folder, named, listed, make, lambda work: _make(wanted, work, python, mend))
     return interpreter_of(home)
 
 
@@ -84,11 +83,11 @@ def node_modules(lock: Path, folder: Path, *, node: str, make: bool = True) -> P
         f"{name} {version}"
         for name, version in json.loads(named)["packages"][""]["dependencies"].items()
     )
-    return _kept(folder, named, listed, make, lambda home: _install(lock, listed, home, node))
+    return _kept(folder, named, listed, make, lambda work: _install(lock, listed, work, node))
 
 
 def _kept(folder: Path, named: str, listed: str, make: bool, build: Callable[[Path], None]) -> Path:
-    """The folder of an environment, which is made unless it is there.
+    """The folder of an environment, which is made unless it is there; this process now uses it.
 
     Args:
         folder: Where environments are kept.
@@ -102,27 +101,37 @@ def _kept(folder: Path, named: str, listed: str, make: bool, build: Callable[[Pa
         RunError: It cannot be made.
     """
     key = hashlib.sha256(named.encode()).hexdigest()[:16]
-    home = folder / key
-    if home.exists():
-        return home
-    if not make:
-        raise TargetAbsent(
-            f"the environment of {listed} is not in {folder}, and none is made "
-            "(--onnxcheck-no-environments)."
-        )
+    home, environments = folder / key, _environments(folder)
+    absent = TargetAbsent(
+        f"the environment of {listed} is not in {folder}, and none is made "
+        "(--onnxcheck-no-environments)."
+    )
+    if not make and not home.exists():
+        raise absent
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
-        with FileLock(folder / f"{key}.lock"):
+        with environments.held(key):
+            if not home.exists() and not make:
+                raise absent
             if not home.exists():
-                with stage("making an environment", listed):
-                    build(home)
+                with (
+                    stage("making an environment", listed),
+                    environments.making(home, listed) as work,
+                ):
+                    build(work)
     except OSError as error:
+        if home.exists():  # in a folder that this process may only read
+            return home
         raise RunError(
             f"the environment of {listed} cannot be kept in {folder}: {error}. Name a folder with "
             "room (--onnxcheck-cache=DIR)"
         ) from error
     return home
+
+
+@functools.cache
+def _environments(folder: Path) -> Environments:
+    """Those of a folder, of which this process uses some until it ends."""
+    return Environments(folder)
 
 
 def interpreter_of(home: Path) -> Path:
@@ -137,29 +146,28 @@ def _completed(requirements: Sequence[str]) -> list[str]:
     return [*requirements, "numpy<2"] if old and not numpy else list(requirements)
 
 
-def _make(requirements: Sequence[str], home: Path, python: str, mend: str) -> None:
-    """Makes an environment, which other processes see when it is whole.
+def _make(requirements: Sequence[str], work: Path, python: str, mend: str) -> None:
+    """Makes an environment in a folder.
 
     Raises:
         RunError: That failed.
     """
-    with _workspace(home) as work:
-        own = str(interpreter_of(work))
-        uv = _uv()
-        if uv:
-            create = [*uv, "venv", "--quiet", "--no-project", "--python", python, str(work)]
-            install = [*uv, "pip", "install", "--quiet", "--python", own, *requirements]
-        else:
-            create = [python, "-m", "venv", str(work)]
-            pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-            install = [*pip, "install", "--quiet", *requirements]
-        listed = ", ".join(requirements)
-        _run(create, listed, mend)
-        _run(install, listed, mend)
+    own = str(interpreter_of(work))
+    uv = _uv()
+    if uv:
+        create = [*uv, "venv", "--quiet", "--no-project", "--python", python, str(work)]
+        install = [*uv, "pip", "install", "--quiet", "--python", own, *requirements]
+    else:
+        create = [python, "-m", "venv", str(work)]
+        pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+        install = [*pip, "install", "--quiet", *requirements]
+    listed = ", ".join(requirements)
+    _run(create, listed, mend)
+    _run(install, listed, mend)
 
 
-def _install(lock: Path, listed: str, home: Path, node: str) -> None:
-    """Installs what a lock names, which other processes see when it is whole.
+def _install(lock: Path, listed: str, work: Path, node: str) -> None:
+    """Installs what a lock names into a folder.
 
     Raises:
         TargetAbsent: There is no npm.
@@ -168,25 +176,12 @@ def _install(lock: Path, listed: str, home: Path, node: str) -> None:
     npm = shutil.which("npm", path=str(Path(node).parent)) or shutil.which("npm")
     if npm is None:
         raise TargetAbsent(f"there is no npm, which installs {listed}: install it (apt: npm).")
-    with _workspace(home) as work:
-        work.mkdir()
-        for name in ("package.json", lock.name):
-            shutil.copy(lock.with_name(name), work / name)
-        quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
-        mend = "see whether npm reaches its registry"
-        _run([npm, "ci", "--prefix", str(work), *quiet], listed, mend)
-
-
-@contextlib.contextmanager
-def _workspace(home: Path) -> Iterator[Path]:
-    """Where an environment is made; it then gets its name, unless that failed."""
-    work = home.with_name(f".making-{home.name}")
-    shutil.rmtree(work, ignore_errors=True)  # of a process that was killed
-    try:
-        yield work
-        work.rename(home)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    for name in ("package.json", lock.name):
+        shutil.copy(lock.with_name(name), work / name)
+    quiet = ("--ignore-scripts", "--no-audit", "--no-fund", "--no-update-notifier")
+    mend = "see whether npm reaches its registry"
+    _run([npm, "ci", "--prefix", str(work), *quiet], listed, mend)
 
 
 def _uv() -> list[str]:

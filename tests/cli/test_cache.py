@@ -10,6 +10,7 @@ import pytest
 from caches import PLACE, Maker, home, key
 
 from pytest_onnxcheck.cache.builds import BuildCache
+from pytest_onnxcheck.cache.environments import Environments
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.storage import parse
 
@@ -137,3 +138,58 @@ def test_help_of_each_fits(
     monkeypatch.setenv("COLUMNS", "80")
     assert main(["cache", command, "--help"]) == 0
     assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
+def test_environments_are_listed_pruned_and_cleared_with_builds(
+    root: Path, capsys: pytest.CaptureFixture[str]
+):
+    kept = root / ".environments"
+    old, new = (environment(kept, number) for number in (1, 2))
+    os.utime(old / "environment.json", (1_700_000_000, 1_700_000_000))  # as old as build one
+    assert main(["cache", "ls"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2] == f" 1.03 kB  2023-11-14 22:13  .environments/{old.name}  onnxruntime==1.17.0"
+    assert lines[3].endswith(f"  .environments/{new.name}  onnxruntime==1.17.0")
+    assert lines[4] == "2 builds, 2 environments, 5.06 kB, in .onnxcheck"
+    assert main(["cache", "prune", "--size=2.6kB"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2:] == [
+        f"removed  1.03 kB  .environments/{old.name}  onnxruntime==1.17.0",
+        "1 build, 1 environment removed, 1 build, 1 environment left, 2.53 kB, in .onnxcheck",
+    ]
+    assert (old.exists(), new.exists()) == (False, True)
+    using = Environments(kept)
+    with using.held(new.name):
+        pass
+    assert main(["cache", "clear"]) == 0
+    out = capsys.readouterr().out
+    assert "1 build removed, 0 builds, 1 environment left, 1.03 kB, 1 of them in use" in out
+    del using
+    assert main(["cache", "clear", "--json"]) == 0
+    removed = json.loads(capsys.readouterr().out)
+    assert [each["packages"] for each in removed["environments"]] == ["onnxruntime==1.17.0"]
+    assert (removed["environments_left"], removed["left_bytes"]) == (0, 0)
+    assert not new.exists()
+
+
+def test_a_folder_that_has_environments_alone_is_a_cache(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    environment(tmp_path / ".onnxcheck" / ".environments", 1)
+    assert main(["cache", "ls"]) == 0
+    assert "0 builds, 1 environment, 1.03 kB" in capsys.readouterr().out
+    assert main(["cache", "ls", "file://" + str(tmp_path)]) == 0  # a remote has none
+    assert "environment" not in capsys.readouterr().out
+
+
+def environment(kept: Path, number: int) -> Path:
+    """An environment of a process that is gone."""
+    environments = Environments(kept)
+    with (
+        environments.held(str(number) * 16) as home,
+        environments.making(home, "onnxruntime==1.17.0") as work,
+    ):
+        work.mkdir()
+        (work / "python").write_bytes(bytes(1000))
+    return home

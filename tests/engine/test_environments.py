@@ -30,6 +30,11 @@ def wheel(folder: Path) -> Path:
     return path
 
 
+def folders(kept: Path) -> list[str]:
+    """What environments there are, whole or not; `.runs` says who uses which."""
+    return [path.name for path in kept.iterdir() if path.is_dir() and path.name != ".runs"]
+
+
 def test_it_is_made_once_and_is_whole_where_it_was_moved_to(tmp_path: Path, monkeypatch):
     wanted = [f"tiny-there @ {wheel(tmp_path).as_uri()}"]
     kept = tmp_path / "kept"
@@ -41,7 +46,7 @@ def test_it_is_made_once_and_is_whole_where_it_was_moved_to(tmp_path: Path, monk
     assert Path(file).is_relative_to(prefix)
     monkeypatch.setattr(environments, "_make", None)  # none is made any more
     assert made(wanted, kept) == made(wanted, kept, make=False) == python
-    assert [path.name for path in kept.iterdir() if path.is_dir()] == [python.parent.parent.name]
+    assert folders(kept) == [python.parent.parent.name]
 
 
 def test_one_that_cannot_be_made_says_why_and_leaves_nothing_behind(tmp_path: Path, monkeypatch):
@@ -60,7 +65,7 @@ def test_one_that_cannot_be_made_says_why_and_leaves_nothing_behind(tmp_path: Pa
         "in the registry; mend `environment`, name an interpreter (`python`), or use "
         "--onnxcheck-no-environments"
     )
-    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+    assert not folders(tmp_path / "kept")
 
 
 def test_where_none_may_be_made_it_is_absent(tmp_path: Path):
@@ -138,7 +143,7 @@ def test_an_npm_that_fails_is_told_and_leaves_nothing_behind(tmp_path: Path):
         "the environment of onnxruntime-web 1.30.0 cannot be made by npm: no such registry; see "
         "whether npm reaches its registry, or use --onnxcheck-no-environments"
     )
-    assert not [path for path in (tmp_path / "kept").iterdir() if path.is_dir()]
+    assert not folders(tmp_path / "kept")
 
 
 def test_without_npm_the_target_is_absent(tmp_path: Path, monkeypatch):
