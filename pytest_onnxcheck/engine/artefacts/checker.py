@@ -50,15 +50,17 @@ def _checked(path: Path) -> tuple[str | None, str | None]:
     import onnx
 
     try:
-        onnx.checker.check_model(str(path), full_check=False)
-    except Exception as error:
-        return one_line(error, _MOST_CHARACTERS), None
-    try:
         # strict shape inference is the second half of the full check
         onnx.checker.check_model(str(path), full_check=True)
     except Exception as error:
-        return None, one_line(error, _MOST_CHARACTERS)
-    return None, None
+        complaint = one_line(error, _MOST_CHARACTERS)
+    else:
+        return None, None
+    try:
+        onnx.checker.check_model(str(path), full_check=False)
+    except Exception as error:
+        return one_line(error, _MOST_CHARACTERS), None
+    return None, complaint
 
 
 def _sorted(path: Path, folder: Path) -> Path | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_onnxcheck.engine.graph.folding import fold_sizes
 from pytest_onnxcheck.engine.graph.operators import SHAPE_STAND_INS
 from pytest_onnxcheck.engine.graph.walk import attributes
 
@@ -106,18 +107,28 @@ def inferred(
     shapes = {name: tuple(tensor.dims) for name, tensor in tensors.items()}
     types = {name: tensor.data_type for name, tensor in tensors.items()}
     with contextlib.suppress(Exception):  # what is wrong with a graph is for onnx.checker to say
-        known = -1
-        while known < len(shapes):  # folding computes sizes in ways that inference does not follow
-            known = len(shapes)
-            light = _infer(light, shapes, types)
-            if _complete(light.graph, shapes):
-                break
-            from onnxscript.optimizer import fold_constants  # takes most of a second
-
-            with np.errstate(all="ignore"):  # the branch that a Where does not take: log(0) in T5
-                fold_constants(light)
-            _forget_unknown(light, shapes)
+        # folding computes sizes in ways that inference does not follow
+        for fold in (_fold_sizes, _fold_constants):
+            known = -1
+            while known < len(shapes):
+                known = len(shapes)
+                light = _infer(light, shapes, types)
+                if _complete(light.graph, shapes):
+                    return model.graph, shapes, types
+                with np.errstate(all="ignore"):  # what a Where does not take: log(0) in T5
+                    fold(light, shapes)
+                _forget_unknown(light, shapes)
     return model.graph, shapes, types
+
+
+def _fold_sizes(model: onnx.ModelProto, shapes: Shapes) -> None:
+    fold_sizes(model, shapes, _SMALL)
+
+
+def _fold_constants(model: onnx.ModelProto, shapes: Shapes) -> None:
+    from onnxscript.optimizer import fold_constants  # takes most of a second
+
+    fold_constants(model)
 
 
 def _infer(

@@ -84,6 +84,7 @@ class Oracle:
         self._wide: torch.nn.Module | None = None
         self._clean: dict[str, object] = {}
         self._seconds = 0.0
+        self._cost: Cost | None = None
         self._observe()
 
     @cached_property
@@ -229,6 +230,8 @@ class Oracle:
 
         Where they cannot be counted, it costs what `_UNCOUNTED_SECONDS` says, and there may be any.
         """
+        if case is self._observed and self._cost is not None:
+            return self._cost
         try:
             with self._threads(), counted() as cost:
                 self.reference.run(case.inputs, self._working)
@@ -353,7 +356,7 @@ class Oracle:
         try:
             with self._threads(), counted() as cost:
                 outputs = self.reference.run(first.inputs, module)
-            self._seconds = cost.seconds
+            self._cost, self._seconds = cost, cost.seconds
         except InputError as error:
             if compiler_loaded() and not knew_the_compiler:
                 return self._observe()  # a higher-order operator loaded it, inside the count

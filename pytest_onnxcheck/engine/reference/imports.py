@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -214,8 +215,13 @@ def _check_origin(module: ModuleType, folder: Path, name: str | None = None) -> 
 
 def is_users(file: str) -> bool:
     """Whether a file is the user's own code, and no library's or Python's."""
-    library = ("site-packages", "dist-packages", sysconfig.get_path("stdlib"))
-    return file.endswith(".py") and not any(part in file for part in library)
+    return file.endswith(".py") and not any(part in file for part in _libraries())
+
+
+@functools.cache
+def _libraries() -> tuple[str, ...]:
+    """Parts of the paths of libraries' files and of Python's own."""
+    return "site-packages", "dist-packages", sysconfig.get_path("stdlib")
 
 
 def _origin(value: object) -> str | None:

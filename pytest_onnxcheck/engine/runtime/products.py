@@ -82,6 +82,10 @@ def saturable(weight: Array) -> int:
 
     if weight.dtype != np.int8:
         return 0
+    # no pair is beyond two of the largest and two of the smallest weight: weights of 7 bits
+    extremes = np.array([weight.max(initial=0), weight.min(initial=0)], np.int32)
+    if not _candidates(extremes, extremes).any():
+        return 0
     return sum(int(np.count_nonzero(_candidates(one, other))) for one, other in _pairs(weight))
 
 
