@@ -118,7 +118,7 @@ def release_model(
         allow_dirty: Release although a source is not in the commit as it is; the bundle says so.
         targets: Targets in place of the manifest's.
         arguments: More arguments of pytest.
-        run: What runs the gate and leaves the record in a file: has the arguments of `api.run.gate`.
+        run: What runs the gate, and leaves the record in a file, as `api.run.gate` does.
 
     Raises:
         ReleaseError: It is not released; the text has every reason.

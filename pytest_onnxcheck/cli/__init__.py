@@ -31,6 +31,7 @@ from pytest_onnxcheck.cli.serve import serve
 from pytest_onnxcheck.cli.table import table
 from pytest_onnxcheck.cli.validate import validate
 from pytest_onnxcheck.cli.verify import verify
+from pytest_onnxcheck.cli.worker import worker
 from pytest_onnxcheck.errors import OnnxCheckError
 
 __all__ = ["commands", "main"]
@@ -39,7 +40,7 @@ __all__ = ["commands", "main"]
 _COMMANDS: tuple[click.Command, ...] = (
     *(init, validate, export, inspect, compat, bench),
     *(report, table, merge, compare, frontier, release, verify, publish, releases, register),
-    *(history, cache, serve, schema, doctor),
+    *(serve, worker, history, cache, schema, doctor),
 )
 
 

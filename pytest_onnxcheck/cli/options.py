@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.jobs.settings import Settings
+
     _Type = click.ParamType[Any]
 else:  # generic since click 8.2
     _Type = click.ParamType
 
 __all__ = [
-    *("FILE", "SHAPE", "SIZE", "Named", "json_option", "recipe_options"),
-    *("registry_options", "shapes", "trust_option", "variant_options"),
+    *("FILE", "SHAPE", "SIZE", "Named", "job_settings", "json_option", "recipe_options"),
+    *("registry_options", "shapes", "store_options", "trust_option", "variant_options"),
+    "worker_options",
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -160,3 +163,88 @@ def recipe_options(command: _F) -> _F:
     ):
         command = option(command)
     return command
+
+
+def store_options(command: _F) -> _F:
+    """Whose jobs, and where they are: `manifest`, `store`, `folder`."""
+    for option in (
+        click.option(
+            "--folder",
+            type=FILE,
+            help="Where the files of jobs are put; default: .onnxcheck/serve beside the manifest.",
+        ),
+        click.option(
+            "--store",
+            metavar="URL",
+            envvar="ONNXCHECK_STORE",
+            help="Where the jobs are: redis://HOST:PORT/DB, which machines share; default: a file "
+            "in the folder. Also ONNXCHECK_STORE.",
+        ),
+        click.option(
+            "--manifest",
+            type=FILE,
+            default=Path("models.toml"),
+            show_default=True,
+            help="Declares the models.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def worker_options(command: _F) -> _F:
+    """What jobs are held to, and where they keep what they build: `settings`' own."""
+    for option in (
+        click.option(
+            "--sign",
+            "key",
+            type=FILE,
+            metavar="KEY",
+            help="Sign releases with this private key; see onnxcheck release.",
+        ),
+        click.option(
+            "--release-to",
+            "releases",
+            metavar="TO",
+            help="Publish releases there: s3://BUCKET/PREFIX or file:///FOLDER; default: a bundle "
+            "among the job's files.",
+        ),
+        click.option(
+            "--cache-remote",
+            metavar="URI",
+            help="Fetch artefacts from there, and store there what is built.",
+        ),
+        click.option(
+            "--cache-size", type=SIZE, metavar="SIZE", help="Hold that folder to a size, as 20GB."
+        ),
+        click.option(
+            "--cache", type=FILE, help="Keep artefacts there, where other checkouts find them too."
+        ),
+        click.option(
+            "--artifacts", type=FILE, help="Default: .onnxcheck beside the manifest, as the gate's."
+        ),
+        click.option(
+            "--job-memory", type=SIZE, metavar="SIZE", help="End a job that holds more, as 8GB."
+        ),
+        click.option(
+            "--job-timeout",
+            type=click.FloatRange(0, min_open=True),
+            metavar="SECONDS",
+            help="End a job that takes longer.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def job_settings(options: dict[str, Any]) -> Settings:
+    """What `worker_options` gave; they are taken out of the options."""
+    from pytest_onnxcheck.serve.jobs.settings import Settings
+
+    folders = {name: options.pop(name) for name in ("artifacts", "cache", "key")}
+    return Settings(
+        timeout=options.pop("job_timeout"),
+        memory=options.pop("job_memory"),
+        **{name: None if path is None else str(path.absolute()) for name, path in folders.items()},
+        **{name: options.pop(name) for name in ("cache_size", "cache_remote", "releases")},
+    )

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from pytest_onnxcheck.cli.options import FILE, SIZE
+from pytest_onnxcheck.cli.options import SIZE, job_settings, store_options, worker_options
 from pytest_onnxcheck.cli.printing import echo
 
 __all__ = ["serve"]
 
 
 @click.command()
-@click.argument("manifest", type=FILE, default=Path("models.toml"))
 @click.option("--api", "api_only", is_flag=True, help="The HTTP API alone, without the panel.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where it listens.")
 @click.option(
@@ -45,17 +43,13 @@ __all__ = ["serve"]
     help="Of the largest of them.",
 )
 @click.option(
-    "--store",
-    metavar="ADDRESS",
-    help="Where the jobs are, redis://HOST:PORT/DB or a file; default: a file in .onnxcheck/serve.",
-)
-@click.option(
     "--worker/--no-worker",
     default=True,
-    help="Run jobs here (the default), or leave them to `onnxcheck worker`.",
+    help="Run jobs here (the default), or leave them to onnxcheck worker.",
 )
+@store_options
+@worker_options
 def serve(
-    manifest: Path,
     api_only: bool,
     names: tuple[str, ...],
     uploads: bool,
@@ -63,24 +57,23 @@ def serve(
     worker: bool,
     **options: Any,
 ) -> None:
-    """Serve the panel and the HTTP API for the models of MANIFEST.
+    """Serve the panel and the HTTP API for the models of a manifest.
 
-    MANIFEST is models.toml by default. Jobs run in processes of their own, which end with the
-    server; Ctrl-C ends it. What had ended is there when it is started again.
+    Jobs run in processes of their own, which end with the server; Ctrl-C ends it. What had ended
+    is there when it is started again.
     """
     from pytest_onnxcheck.errors import OnnxCheckError
 
     try:
-        from pytest_onnxcheck.serve.jobs.settings import Settings
         from pytest_onnxcheck.serve.starting import Server
         from pytest_onnxcheck.serve.starting import serve as start
 
+        settings = job_settings(options)
         server = Server(
-            manifest=manifest,
             panel=not api_only,
             names=names,
             uploads=upload_limit if uploads else None,
-            worker=Settings() if worker else None,
+            worker=settings if worker else None,
             **options,
         )
         start(server, lambda text: echo(text, err=True))

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import load_manifest
-from pytest_onnxcheck.serve.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.limits import Limits
 from pytest_onnxcheck.serve.http.running import bound, run, url
 from pytest_onnxcheck.serve.http.security import Access, is_loopback
+from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
 
@@ -39,6 +39,7 @@ class Server:
         root_path: The path that a proxy takes off.
         uploads: Bytes of the largest checkpoint that may be sent; None where none may.
         store: Where the jobs are; see `open_jobs`.
+        folder: Where the files of jobs are put; likewise.
         worker: What jobs are held to; None where workers of their own run them.
     """
 
@@ -51,6 +52,7 @@ class Server:
     root_path: str
     uploads: int | None
     store: str | None
+    folder: Path | None
     worker: Settings | None
 
 
@@ -73,7 +75,7 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
         tell(problem.text)
     listening = bound(server.host, server.port)
     with listening:
-        jobs = open_jobs(manifest, store=server.store)
+        jobs = open_jobs(manifest, store=server.store, folder=server.folder)
         app = create_app(
             manifest,
             jobs,
@@ -87,7 +89,7 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
             mount(app)
         worker = None
         if server.worker is not None:
-            worker = EmbeddedWorker(manifest, server.store, server.worker)
+            worker = EmbeddedWorker(jobs, server.worker)
             worker.start()
         try:
             tell(_where(server, url(listening)))

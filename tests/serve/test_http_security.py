@@ -173,7 +173,7 @@ def test_a_name_is_looked_up_and_never_part_of_a_path(open_door: httpx.Client, n
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "models.toml", "mlp.pt\0"])
 def test_a_checkpoint_is_one_of_those_that_are_listed(open_door: httpx.Client, name: str):
     answer = open_door.post("/api/models/mlp/export-onnx", json={"checkpoint": name})
-    assert "there is mlp.pt" in problem(answer, 422, "no-such-checkpoint")
+    assert "there is mlp.pt" in problem(answer, 404, "no-such-checkpoint")
 
 
 def test_files_of_a_job_are_those_in_its_folder(open_door: httpx.Client, tmp_path: Path):

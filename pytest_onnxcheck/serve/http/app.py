@@ -78,7 +78,8 @@ def _api(door: State, access: Access) -> FastAPI:
         redoc_url=None,
     )
     api.state.door = door
-    for router in (models.router, submissions.router, jobs_routes.router, uploads.router):
+    # what is asked for most often first: a router tries one route after the other
+    for router in (jobs_routes.router, models.router, submissions.router, uploads.router):
         api.include_router(router)
     _handle_errors(api)
     written = api.openapi
@@ -99,8 +100,7 @@ def _handle_errors(app: FastAPI) -> None:
 
 async def _unknown(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UnknownError)
-    in_body = error.what == "checkpoint"
-    return problems.response(422 if in_body else 404, f"no-such-{error.what}", str(error))
+    return problems.response(404, f"no-such-{error.what}", str(error))
 
 
 async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
@@ -108,11 +108,11 @@ async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _wrong(request: Request, error: Exception) -> JSONResponse:
-    """What is wrong with the manifest, which is no fault of the request, or with its options."""
+    """What the manifest does not allow, or what is wrong with the manifest or the store itself."""
     for kind, code in ((ManifestError, "manifest"), (StoreError, "store")):
         if isinstance(error, kind):
             return problems.response(503, code, str(error), headers={"Retry-After": "10"})
-    return problems.response(422, "refused", str(error))
+    return problems.response(409, "refused", str(error))
 
 
 def _completed(schema: dict[str, Any], *, asks_token: bool) -> dict[str, Any]:
@@ -126,6 +126,11 @@ def _completed(schema: dict[str, Any], *, asks_token: bool) -> dict[str, Any]:
     shapes[problems.Problem.__name__] = described
     for unused in ("HTTPValidationError", "ValidationError"):
         shapes.pop(unused, None)
+    for path in schema["paths"].values():
+        for operation in path.values():
+            answers = operation["responses"]
+            if "application/json" in answers.get("422", {}).get("content", {}):
+                del answers["422"]  # FastAPI's own, which is never given
     if asks_token:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         schema["security"] = [{"token": []}]

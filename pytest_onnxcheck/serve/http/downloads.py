@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import zipfile
 from collections.abc import Iterator
 from functools import lru_cache
@@ -148,8 +149,10 @@ class _Sink:
 
 def _headers(shown: str, sha256: str | None, inline: bool) -> dict[str, str]:
     place = "inline" if inline else "attachment"
+    plain = re.sub(r"[^A-Za-z0-9._+-]", "_", shown)  # for who reads no other, as curl -J
     found = {
-        "Content-Disposition": f"{place}; filename*=UTF-8''{quote(shown, safe='')}",
+        "Content-Disposition": f"{place}; filename=\"{plain}\"; "
+        f"filename*=UTF-8''{quote(shown, safe='')}",
         "Cache-Control": "private, no-cache",  # kept, and asked for by its ETag
     }
     if sha256 is not None:

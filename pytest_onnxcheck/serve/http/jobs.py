@@ -37,6 +37,16 @@ def info(job: Job) -> JobInfo:
     return JobInfo.model_validate(job.to_json())
 
 
+@router.get(
+    "/jobs/{id}",
+    responses={**answers(), 200: {"description": "The job.", "model": JobInfo}},
+    response_class=Response,
+)
+async def get_job(id: str, door: Door) -> Response:
+    """A job: its state, how far it is, and what came of it."""
+    return Response(await door.reader.get(id), media_type="application/json")
+
+
 @router.get("/jobs", responses=answers(422))
 def list_jobs(
     door: Door,
@@ -45,12 +55,6 @@ def list_jobs(
 ) -> JobList:
     """Jobs, the newest first."""
     return JobList(jobs=[info(job) for job in door.jobs.all(model=model, limit=limit)])
-
-
-@router.get("/jobs/{id}", responses=answers())
-def get_job(id: str, door: Door) -> JobInfo:
-    """A job: its state, how far it is, and what came of it."""
-    return info(door.jobs.get(id))
 
 
 @router.delete("/jobs/{id}", responses=answers(409))
@@ -82,7 +86,7 @@ def get_log(
         200: {
             "description": "Server-sent events: `line` (a line of the log; its id is the number) "
             "and `job` (the job, whenever it changed; the last once it has ended).",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {}},
         },
         204: {"description": "The job has ended, and Last-Event-ID is its last line."},
     },
@@ -110,8 +114,8 @@ def list_files(id: str, request: Request, door: Door) -> JobFiles:
     "/jobs/{id}/files/{file:path}",
     responses={
         **answers(410, 416),
-        200: {"description": "The file.", "content": {"application/octet-stream": {}}},
-        206: {"description": "The part that Range asks for."},
+        200: {"description": "The file.", "content": {"*/*": {}}},
+        206: {"description": "The part that Range asks for.", "content": {"*/*": {}}},
         304: {"description": "If-None-Match names the ETag."},
     },
     response_class=Response,

@@ -76,8 +76,7 @@ class _Body:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._left = most
-        self._refusal = _too_large(most).response()
+        self._most = self._left = most
         self._refused = False
 
     async def receive(self) -> Message:
@@ -94,7 +93,7 @@ class _Body:
             await self._send(message)
         elif not self._refused:
             self._refused = True
-            await self._refusal(self._scope, self._receive, self._send)
+            await _too_large(self._most).response()(self._scope, self._receive, self._send)
 
 
 class _TooLargeError(Exception):

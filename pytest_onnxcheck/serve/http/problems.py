@@ -17,17 +17,17 @@ __all__ = ["MEDIA_TYPE", "Fault", "Problem", "ProblemError", "answers", "handle"
 MEDIA_TYPE = "application/problem+json"
 
 #: what any request may be answered with
-_ALWAYS = (401, 403, 404, 413, 421, 429, 500, 503)
+_ALWAYS = (400, 401, 403, 404, 413, 421, 429, 500, 503)
 
 #: `code` of what is told by its status alone
 _CODES = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 _SENTENCES = {
-    400: "the request is cut off, or its headers are wrong",
+    400: "the request is cut off, or cannot be read at all",
     401: "the token is missing or wrong",
     403: "the request comes from a page of another site, or asks for what is switched off",
     404: "there is no such model, job, file or path",
-    409: "the state of what is asked for does not allow it",
+    409: "the job has ended, or the manifest does not allow what is asked for",
     410: "the file is gone",
     413: "the body is larger than the limit",
     415: "the body is of another type",
@@ -133,11 +133,16 @@ async def _told(request: Request, error: Exception) -> JSONResponse:
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     faults = [
-        Fault(where=".".join(map(str, found["loc"])), message=str(found["msg"]))
+        Fault(where=".".join(map(str, found["loc"])), message=_message(found))
         for found in error.errors()
     ]
     detail = "; ".join(f"{fault.where}: {fault.message}" for fault in faults)
     return response(422, "invalid-request", detail, errors=faults)
+
+
+def _message(found: Mapping[str, Any]) -> str:
+    why = found.get("ctx", {}).get("error") if found["type"] == "json_invalid" else None
+    return str(found["msg"]) if why is None else f"{found['msg']}: {why}"
 
 
 async def _by_status(request: Request, error: Exception) -> JSONResponse:
@@ -149,9 +154,16 @@ async def _by_status(request: Request, error: Exception) -> JSONResponse:
         413: "the body is larger than this server takes",
     }
     code = _CODES.get(status, HTTPStatus(status).phrase.lower().replace(" ", "-"))
-    return response(
-        status, code, details.get(status, str(error.detail)), headers=error.headers or {}
-    )
+    headers = dict(error.headers or {})
+    if status == 405 and (methods := _methods(request)):
+        headers["Allow"] = ", ".join(methods)
+    return response(status, code, details.get(status, str(error.detail)), headers=headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods that a path takes: what a router says names those of its first route alone."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    return sorted(method.upper() for method in request.app.openapi()["paths"].get(path, ()))
 
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:

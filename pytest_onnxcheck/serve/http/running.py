@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 from types import FrameType
@@ -29,23 +30,19 @@ def bound(host: str, port: int) -> socket.socket:
         OnnxCheckError: It cannot be had; the text says why, and what to do.
     """
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(1024)
+        return socket.create_server(address[:2], family=family, backlog=1024)
     except OSError as error:
         advice = "name an address of this machine with --host"
         if error.errno == errno.EADDRINUSE:
             advice = "name another with --port, or end what listens there"
         elif error.errno == errno.EACCES:
             advice = "ports below 1024 are root's: name another with --port"
-        raise OnnxCheckError(
-            f"{host}:{port}: cannot listen there: {error.strerror or error}: {advice}"
-        ) from error
-    return found
+        unknown = isinstance(error, socket.gaierror)
+        why = error.strerror if unknown else os.strerror(error.errno or 0)
+        raise OnnxCheckError(f"{host}:{port}: cannot listen there: {why}: {advice}") from error
 
 
 def url(listening: socket.socket) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from pytest_onnxcheck.manifest.terms import Exporter, Precision
 
@@ -34,6 +34,15 @@ Kind = Literal["export", "validate", "benchmark", "gate", "release"]
 State = Literal["queued", "running", "done", "failed", "cancelled", "cut_off"]
 
 
+def _whole(value: object) -> object:
+    """A number without a fraction as an integer: JSON has but one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Opset = Annotated[int, BeforeValidator(_whole), Field(ge=9, le=30)]
+Batch = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65536)]
+
+
 class _Given(BaseModel):
     """What a client sends: no unknown key, and no value of another type."""
 
@@ -50,7 +59,7 @@ class RunOptions(_Given):
         max_length=1024,
     )
     exporter: Exporter | None = Field(None, description="Default: the manifest's.")
-    opset: int | None = Field(None, ge=9, le=30, description="Default: the manifest's.")
+    opset: Opset | None = Field(None, description="Default: the manifest's.")
     precisions: list[Precision] = Field(
         default=[],
         max_length=16,
@@ -63,8 +72,8 @@ class ExportOptions(RunOptions):
     """How a model is exported; by default as the manifest says."""
 
     dynamic: bool = Field(True, description="Whether the batch stays open.")
-    batch_size: int | None = Field(
-        None, ge=1, le=65536, description="The batch to export with; alone where not `dynamic`."
+    batch_size: Batch | None = Field(
+        None, description="The batch to export with; the only one where not `dynamic`."
     )
 
 

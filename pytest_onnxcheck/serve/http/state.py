@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from fastapi import Depends, Request
 
 from pytest_onnxcheck.serve.http.limits import Limits
+from pytest_onnxcheck.serve.http.reading import Reader
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.catalogue import Catalogue
@@ -24,6 +25,7 @@ class State:
         catalogue: What is known of the models.
         jobs: The jobs.
         limits: How much is taken.
+        reader: Reads jobs that many ask for at once.
         streams: How many event streams are open.
         ending: Whether the server is told to end.
     """
@@ -31,11 +33,16 @@ class State:
     catalogue: Catalogue
     jobs: Jobs
     limits: Limits = field(default_factory=Limits)
+    reader: Reader = field(init=False)
     streams: int = 0
     ending: bool = False
 
+    def __post_init__(self) -> None:
+        """Sets what follows."""
+        self.reader = Reader(self.jobs)
 
-def _state(request: Request) -> State:
+
+async def _state(request: Request) -> State:
     found: State = request.app.state.door
     return found
 

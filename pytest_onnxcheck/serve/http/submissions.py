@@ -23,7 +23,7 @@ router = APIRouter(
     tags=["jobs"],
     dependencies=[Depends(json_only)],
     responses={
-        **answers(415, 422),
+        **answers(409, 415, 422),
         202: {"description": "The job, which waits in the queue.", "headers": _LOCATION},
     },
 )

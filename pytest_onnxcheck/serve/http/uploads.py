@@ -28,7 +28,7 @@ _BODY = {
 @router.post(
     "/models/{name}/checkpoints",
     status_code=201,
-    responses={**answers(400, 415, 422), 201: {"description": "It is kept."}},
+    responses={**answers(415, 422), 201: {"description": "It is kept."}},
     openapi_extra={"requestBody": _BODY},
 )
 async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadInfo:

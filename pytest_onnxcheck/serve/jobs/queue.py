@@ -160,7 +160,8 @@ class Jobs:
             NoSuchJob: There is none of this id.
         """
         self.get(name)
-        number, found = int(name.partition("-")[0]), []
+        number = int(name.partition("-")[0])
+        found: list[Line] = []
         while True:
             places = range(after + 1, after + 1 + _AT_ONCE)
             read = self._peek([f"line:{number}:{place}" for place in places])

@@ -56,7 +56,7 @@ def open_huey(store: str | Path) -> Huey:
             "jobs need huey, which is not installed: pip install 'pytest-onnxcheck[panel]'"
         ) from error
 
-    class Written(Serializer):
+    class Written(Serializer):  # type: ignore[misc] # huey has no types
         """Tasks and data as JSON: who can write into the store cannot run code by it."""
 
         def _serialize(self, data: Any) -> bytes:

@@ -148,6 +148,7 @@ class Worker:
         stage: str | None = None
         share: float | None = None
         told = 0.0
+        seen: set[str] = set()
         found: dict[str, Any] = {}
         try:
             child.send(
@@ -173,6 +174,9 @@ class Worker:
                 if "line" in message:
                     self._log(number, message["line"])
                 stage, before = message.get("now", stage), stage
+                if stage is not None and stage not in seen:
+                    seen.add(stage)
+                    self._log(number, stage)
                 share = message.get("share", share)
                 if (stage, message.get("share")) != (before, None) and (
                     time.monotonic() - told > _TELL
