@@ -387,7 +387,7 @@ def test_the_token_opens_the_page_and_nothing_is_there_without(chromium: Any, gu
     for path in (
         "/panel/config",
         "/panel/theme.css",
-        "/panel/artefact/mlp/x/y.onnx",
+        "/download/artefact/mlp/x/y.onnx",
         "/api/models",
     ):
         assert page.request.get(guarded + path).status == 401

@@ -316,8 +316,8 @@ def test_downloads_have_the_chosen_name_a_link_and_a_hash(desk: Desk):
     view = desk.look("net-last", "wake/../word.onnx")
     assert isinstance(view, View)
     found = desk.shown(PANE["Download"], view).body
-    assert 'href="artefact/net-last/dynamo-op18-fp32/wake_.._word.onnx"' in found
-    assert 'href="artefact/net-last/dynamo-op18-fp16/wake_.._word-fp16.onnx"' in found
+    assert 'href="../download/artefact/net-last/dynamo-op18-fp32/wake_.._word.onnx"' in found
+    assert 'href="../download/artefact/net-last/dynamo-op18-fp16/wake_.._word-fp16.onnx"' in found
     assert "ab" * 32 in found
     assert "int8-static" not in found
     assert "No bundle is made yet: press Make the bundle." in found

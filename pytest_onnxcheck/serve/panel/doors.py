@@ -18,9 +18,6 @@ _READ = ("config", "theme.css", "gradio_api/startup-events")
 _READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/")
 _SENT_BELOW = ("gradio_api/run/",)
 
-#: downloads, which are the panel's own
-_OWN = ("artefact/", "bundle/")
-
 #: nothing from elsewhere, whatever a component would like
 _POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; "
@@ -40,7 +37,7 @@ class OnlyThePage:
         """Looks at what is below the panel's path; all else is none of its business."""
         path = get_route_path(scope) if scope["type"] == "http" else ""
         below, rest = path.startswith(f"{PATH}/"), path.removeprefix(f"{PATH}/")
-        if not below or rest.startswith(_OWN):
+        if not below:
             await self._app(scope, receive, send)
             return
         if not _is_needed(scope["method"], rest):

@@ -67,7 +67,7 @@ class _Tab:
     def values(
         self, shown: Shown, titles: tuple[tuple[str, str], ...] = (), id: str | None = None
     ) -> list[Any]:
-        """What they are to show, in the same order: the jobs' titles, and the one that is chosen."""
+        """What they are to show, in the same order; of a list its titles, and what is chosen."""
         found = [
             (self.status, shown.status),
             (self.log, shown.log),
