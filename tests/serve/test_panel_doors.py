@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import zipfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from io import BytesIO
 from pathlib import Path
 
 import pytest
 from served import problem, small_project
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.testclient import TestClient
 
 from pytest_onnxcheck.serve.http.app import create_app
@@ -83,6 +84,26 @@ def test_only_what_the_page_needs_of_gradio_is_reached(free: TestClient):
     for path in ("upload", "reset", "vibe-edit", "component_server", "queue/join", "cancel"):
         problem(free.post(f"/panel/gradio_api/{path}"), 404, "not-found")
     problem(free.delete("/panel/config"), 404, "not-found")
+
+
+def test_a_heartbeat_ends_with_the_server(manifest: Path, jobs: Jobs):
+    """Gradio's would keep a server from ending while a page is open."""
+    app = create_app(manifest, jobs)
+    add_routes(app)
+    ended: list[str] = []
+
+    async def heartbeat() -> AsyncIterator[bytes]:
+        yield b"alive"
+        app.state.door.ending = True
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cancelled")
+
+    app.mount("/panel", lambda *asgi: StreamingResponse(heartbeat())(*asgi))
+    with TestClient(app, base_url="http://127.0.0.1") as asked:
+        assert asked.get("/panel/gradio_api/heartbeat/x").text == "alive"
+    assert ended == ["cancelled"]
 
 
 def test_without_the_token_a_browser_is_sent_to_the_page_that_asks_for_it(guarded: TestClient):

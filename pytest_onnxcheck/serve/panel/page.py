@@ -179,7 +179,7 @@ class _Page:
         gr.Timer(_EVERY).tick(**look)
         for tab in self._tabs:
             given = [self._table, self._weights]
-            if tab.button is not None:
+            if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
                 cancel = functools.partial(self._cancel, tab.pane.kind)
@@ -267,7 +267,7 @@ class _Page:
             return [gr.skip()] * (len(self._changing) + 1)
         values = self._values(table, key, file_name, chosen)
         hashes = [hash(value) for value in values]
-        known = seen[1:] or [None] * len(values)
+        known: list[int | None] = [*seen[1:]] or [None] * len(values)
         updates = [
             gr.skip() if old == new else _update(component, value)
             for component, value, old, new in zip(
