@@ -439,6 +439,7 @@ def test_budgets_of_size_and_speed(project: Project):
         [models.net.budget.int8-static]
         max_size_ratio = 0.01
         max_size_mb = 0.0001
+        max_transferred_mb = 0.0002
         [models.net.latency]
         seconds = 0.1
         dims = [{ batch = 1 }]
@@ -459,6 +460,13 @@ def test_budgets_of_size_and_speed(project: Project):
     ]
     assert any("allowed 0.01 (budget.max_size_ratio)" in text for text in findings)
     assert any("allowed 0.0001 (budget.max_size_mb)" in text for text in findings)
+    assert any("allowed 0.0002 (budget.max_transferred_mb)" in text for text in findings)
+    sizes = {
+        check["check"]: check["measurement"]["file"]
+        for check in project.record["checks"]
+        if check["check"] in ("export", "quantization")
+    }
+    assert 0 < sizes["quantization"]["transferred_bytes"] < sizes["quantization"]["size_bytes"]
 
 
 class Payload:

@@ -119,8 +119,8 @@ def test_an_expected_end_is_an_expected_failure(bad):
 def test_the_first_failure_ends_the_run_where_that_is_asked_for(bad):
     bad.manifest(models("aborts") + mlps("net"), defaults="isolate = true")
     result = bad.run("-x", "-m", "export")
-    assert list(bad.outcomes().values()) == ["failed"]
-    result.stdout.fnmatch_lines(["*stopping after 1 failures*"])
+    # the record is unfinished
+    result.stdout.fnmatch_lines(["*stopping after 1 failures*", "*= 1 failed, 8 deselected *"])
     assert none_left(str(bad.path))
 
 

@@ -19,9 +19,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs
 
 #: a supervisor whose children do what they are asked for, by name, in a stage of that name
 SCRIPT = """
-import ctypes, json, os, sys, time
+import ctypes, json, os, signal, sys, time
 from pathlib import Path
-from pytest_onnxcheck.descendants import adopt
+from pytest_onnxcheck.descendants import adopt, end_all
+from pytest_onnxcheck.supervised import supervisor
 from pytest_onnxcheck.supervised.supervisor import Supervisor
 
 adopt()
@@ -69,6 +70,13 @@ def leaves():
         time.sleep(600)
 
 
+def end_all_at_a_signal(group):
+    os.kill(os.getpid(), signal.SIGTERM)  # one that arrives at the worst moment
+    return end_all(group)
+
+
+if "signal" in sys.argv:
+    supervisor.end_all = end_all_at_a_signal
 answers = os.fdopen(os.dup(1), "w")
 Supervisor(os.dup(0), answers, work, Path(sys.argv[1])).serve()
 """
@@ -77,11 +85,11 @@ Supervisor(os.dup(0), answers, work, Path(sys.argv[1])).serve()
 class Talk:
     """A supervisor, its messages but for stages, and a mark on its processes."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, *args):
         (folder / "script.py").write_text(SCRIPT)
         self.mark = str(folder)
         self.process = subprocess.Popen(
-            [sys.executable, folder / "script.py", folder],
+            [sys.executable, folder / "script.py", folder, *args],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -175,6 +183,27 @@ def test_it_ends_with_its_parent(talk):
     while "stage" not in json.loads(talk.process.stdout.readline()):
         pass
     assert len(marked(talk.mark)) == 2
+
+
+@pytest.mark.parametrize("doing", ["nothing", "sleeps_in_c"])
+def test_sigterm_ends_it_whatever_it_does(talk, doing):
+    talk.process.stdin.write(json.dumps({"run": doing, "limits": {"seconds": {}, "memory": None}}))
+    talk.process.stdin.write("\n")
+    talk.process.stdin.flush()
+    until = "done" if doing == "nothing" else "stage"
+    while until not in json.loads(talk.process.stdout.readline()):
+        pass
+    talk.process.send_signal(signal.SIGTERM)
+    assert talk.process.wait(60) == 0
+    assert none_left(talk.mark)
+
+
+def test_a_signal_while_it_ends_a_model_leaves_no_process(tmp_path):
+    talk = Talk(tmp_path, "signal")
+    assert talk.dies("forks", forks=0.5).how == "time"
+    assert talk.process.wait(60) == 0
+    assert none_left(talk.mark)
+    talk.process.communicate()
 
 
 def test_its_child_ends_with_it(talk):

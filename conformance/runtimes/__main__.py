@@ -31,6 +31,9 @@ RELEASES = (
     *("1.24.1", "1.25.0", "1.26.0", "1.27.0", "1.28.0", "1.29.0", "1.30.0", "1.31.0", "1.32.0"),
 )
 
+#: Pythons that releases may have wheels for, the oldest first
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+
 #: what older ones read: IR version, opsets of ai.onnx and of ai.onnx.ml
 OLDER_SOURCE = "https://onnxruntime.ai/docs/reference/compatibility.html#onnx-opset-support"
 OLDER = (
@@ -76,6 +79,7 @@ def main() -> None:
         ):
             rest = dict(zip(kept, said, strict=True))
             answers[release] = [rest.get(place, _ABSENT[0]) for place in range(len(questions))]
+    wheels = newest_pythons()
     ordered = {release: answers[release] for release in chosen.releases}
     table = {
         "source": f"python -m conformance.runtimes: {sys.platform}, Python "
@@ -84,7 +88,7 @@ def main() -> None:
         "releases": [
             *({"version": v, "ir": ir, "opsets": {"ai.onnx": o, "ai.onnx.ml": ml}}
               for v, ir, o, ml in OLDER),
-            *(row(release, versions, said) for release, said in ordered.items()),
+            *(row(release, versions, said, wheels) for release, said in ordered.items()),
         ],
         "operators": operators(tried, {r: said[len(versions) :] for r, said in ordered.items()}),
     }  # fmt: skip
@@ -147,17 +151,33 @@ def ask(
 _ALONE = 80
 
 
+def newest_pythons() -> dict[str, str]:
+    """Release -> the newest Python that the registry has a wheel of it for, on this system."""
+    found: dict[str, str] = {}
+    for python in PYTHONS:
+        options = ("--python-version", python, "--only-binary=:all:", "--disable-pip-version-check")
+        command = [sys.executable, "-m", "pip", "index", "versions", "onnxruntime", *options]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        listed = next(line for line in said.splitlines() if line.startswith("Available versions:"))
+        found |= dict.fromkeys(listed.partition(":")[2].replace(" ", "").split(","), python)
+    return found
+
+
 def row(
-    release: str, versions: Sequence[tuple[str, int, object]], said: Sequence[str | None]
+    release: str,
+    versions: Sequence[tuple[str, int, object]],
+    said: Sequence[str | None],
+    wheels: dict[str, str],
 ) -> dict[str, Any]:
-    """The versions that a release reads."""
+    """The versions that a release reads, and the newest Python that has it."""
     most: dict[str, int] = {}
     for (what, number, _), answer in zip(versions, said, strict=False):
         if answer is None:
             most[what] = max(most.get(what, 0), number)
     minor = release.rpartition(".")[0]
     ir = most.pop("ir")
-    return {"version": minor, "tried": release, "ir": ir, "opsets": most}
+    python = wheels[release]
+    return {"version": minor, "tried": release, "python": python, "ir": ir, "opsets": most}
 
 
 def operators(

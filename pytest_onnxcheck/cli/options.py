@@ -241,10 +241,8 @@ def job_settings(options: dict[str, Any]) -> Settings:
     """What `worker_options` gave; they are taken out of the options."""
     from pytest_onnxcheck.serve.jobs.settings import Settings
 
-    folders = {name: options.pop(name) for name in ("artifacts", "cache", "key")}
-    return Settings(
-        timeout=options.pop("job_timeout"),
-        memory=options.pop("job_memory"),
-        **{name: None if path is None else str(path.absolute()) for name, path in folders.items()},
-        **{name: options.pop(name) for name in ("cache_size", "cache_remote", "releases")},
-    )
+    found = {name: options.pop(name) for name in ("cache_size", "cache_remote", "releases")}
+    for name in ("artifacts", "cache", "key"):
+        path = options.pop(name)
+        found[name] = None if path is None else str(path.absolute())
+    return Settings(options.pop("job_timeout"), options.pop("job_memory"), **found)

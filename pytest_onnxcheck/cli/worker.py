@@ -23,10 +23,12 @@ def worker(manifest: Path, store: str | None, folder: Path | None, **options: An
     onnxcheck serve has one such worker of its own; start more on this machine, or, with a --store
     that all reach, on others. Each job runs in processes of its own.
     """
+    from pytest_onnxcheck.manifest import load_manifest
     from pytest_onnxcheck.serve.jobs.queue import open_jobs
     from pytest_onnxcheck.serve.jobs.store import without_password
     from pytest_onnxcheck.serve.jobs.worker import Worker
 
+    load_manifest(manifest.absolute(), shown=str(manifest))
     settings = job_settings(options)
     jobs = open_jobs(manifest, store=store, folder=folder)
     running = Worker(jobs, settings)

@@ -34,7 +34,12 @@ _SECRET = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def made(
-    requirements: Sequence[str], folder: Path, *, python: str = sys.executable, make: bool = True
+    requirements: Sequence[str],
+    folder: Path,
+    *,
+    python: str = sys.executable,
+    make: bool = True,
+    mend: str = "mend `environment`, name an interpreter (`python`)",
 ) -> Path:
     """The interpreter of an environment with these packages; made unless it is there.
 
@@ -46,6 +51,7 @@ def made(
         folder: Where environments are kept, one folder each.
         python: The interpreter that it is made with.
         make: Whether it may be made.
+        mend: What to do where it cannot be made, for a person.
 
     Raises:
         TargetAbsent: It is not there, and must not be made.
@@ -54,7 +60,7 @@ def made(
     wanted = _completed(requirements)
     named = json.dumps([wanted, str(Path(python).resolve())])
     listed = ", ".join(requirements)
-    home = _kept(folder, named, listed, make, lambda home: _make(wanted, home, python))
+    home = _kept(folder, named, listed, make, lambda home: _make(wanted, home, python, mend))
     return interpreter_of(home)
 
 
@@ -131,7 +137,7 @@ def _completed(requirements: Sequence[str]) -> list[str]:
     return [*requirements, "numpy<2"] if old and not numpy else list(requirements)
 
 
-def _make(requirements: Sequence[str], home: Path, python: str) -> None:
+def _make(requirements: Sequence[str], home: Path, python: str, mend: str) -> None:
     """Makes an environment, which other processes see when it is whole.
 
     Raises:
@@ -147,7 +153,7 @@ def _make(requirements: Sequence[str], home: Path, python: str) -> None:
             create = [python, "-m", "venv", str(work)]
             pip = [own, "-m", "pip", "--disable-pip-version-check", "--no-input"]
             install = [*pip, "install", "--quiet", *requirements]
-        listed, mend = ", ".join(requirements), "mend `environment`, name an interpreter (`python`)"
+        listed = ", ".join(requirements)
         _run(create, listed, mend)
         _run(install, listed, mend)
 

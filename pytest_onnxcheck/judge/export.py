@@ -58,11 +58,19 @@ def file_findings(file: FileCheck) -> Iterator[Finding]:
 
 
 def size_findings(file: FileCheck, budget: Budget) -> Iterator[Finding]:
-    """Holds a file's bytes to `max_size_mb`."""
+    """Holds a file's bytes to `max_size_mb`, and those to transfer to `max_transferred_mb`."""
     megabytes = file.size_bytes / 1e6
     if budget.max_size_mb is not None and megabytes > budget.max_size_mb:
         yield Finding(
             _FAIL,
             "size",
             f"{megabytes:.6g} MB on disk, allowed {budget.max_size_mb:g} (budget.max_size_mb)",
+        )
+    limit, found = budget.max_transferred_mb, file.transferred_bytes
+    if limit is not None and found is not None and found > limit * 1e6:
+        yield Finding(
+            _FAIL,
+            "size",
+            f"{found / 1e6:.6g} MB to transfer (gzip), allowed {limit:g} "
+            "(budget.max_transferred_mb): another precision is smaller",
         )

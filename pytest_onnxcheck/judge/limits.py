@@ -11,6 +11,7 @@ from pytest_onnxcheck.measurement import (
     AccuracyMeasurement,
     EquivalenceMeasurement,
     ExportMeasurement,
+    FileCheck,
     LatencyMeasurement,
     MutationMeasurement,
     QuantizationMeasurement,
@@ -64,6 +65,7 @@ def _limits(check: str, target: str, variant: Variant) -> Iterator[Limit]:
     quantized = check == "quantization"
     if quantized or (check == "export" and variant.precision == "fp32"):
         yield from _one("budget.max_size_mb", budget.max_size_mb)
+        yield from _one("budget.max_transferred_mb", budget.max_transferred_mb)
     if quantized:
         yield from _one("budget.max_size_ratio", budget.max_size_ratio)
         yield from _one("budget.min_coverage", budget.min_coverage, larger=True)
@@ -124,10 +126,10 @@ def _measured(measured: object, key: str) -> Iterable[tuple[float, str]]:
     if isinstance(measured, EquivalenceMeasurement):
         return _outputs(measured, key)
     if isinstance(measured, ExportMeasurement):
-        found["max_size_mb"] = measured.file.size_bytes / 1e6
+        found = _sizes(measured.file)
     elif isinstance(measured, QuantizationMeasurement):
         coverage = measured.coverage
-        found["max_size_mb"] = measured.file.size_bytes / 1e6
+        found = _sizes(measured.file)
         found["max_size_ratio"] = measured.size_ratio
         shares = (coverage.weights, coverage.compute) if coverage else ()
         found["min_coverage"] = min((one for one in shares if one is not None), default=None)
@@ -139,6 +141,14 @@ def _measured(measured: object, key: str) -> Iterable[tuple[float, str]]:
         found = _times(measured)
     value = found.get(key)
     return () if value is None else ((value, ""),)
+
+
+def _sizes(file: FileCheck) -> dict[str, float | None]:
+    transferred = file.transferred_bytes
+    return {
+        "max_size_mb": file.size_bytes / 1e6,
+        "max_transferred_mb": None if transferred is None else transferred / 1e6,
+    }
 
 
 def _times(measured: LatencyMeasurement) -> dict[str, float | None]:

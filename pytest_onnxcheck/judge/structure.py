@@ -228,6 +228,10 @@ def _runtime(found: RuntimeFit | None) -> Iterator[Finding]:
         if found.oldest is not None:
             mend += f', or write deploy.onnxruntime = ">={found.oldest}", the oldest that loads it'
         yield Finding(_FAIL, what, f"{release} does not load the file: {shown}{more}. {mend}")
+    asked = found.wanted.removeprefix(">=").strip()
+    if found.run_in is not None and not f"{found.run_in}.".startswith(f"{asked}."):
+        text = f"run in {found.run_in}: no older one has a wheel for this Python"
+        yield Finding(_PASS, what, text)
     if found.lowered_from is not None:
         yield Finding(
             _PASS,

@@ -27,6 +27,8 @@ def files_behind(patterns: Iterable[str], root: Path) -> dict[str, Path]:
             paths = [path for path in root.glob(pattern) if path.is_file()]
         except (ValueError, IndexError, NotImplementedError) as error:
             raise ValueError(f"is no pattern: {error}") from None
+        except OSError as error:  # its text has the whole path, which may be too long
+            raise ValueError(f"cannot be looked for: {error.strerror}") from None
         found.update({Path(os.path.relpath(path, root)).as_posix(): path for path in paths})
     return dict(sorted(found.items()))
 

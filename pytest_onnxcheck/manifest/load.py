@@ -22,7 +22,12 @@ from pytest_onnxcheck.manifest.depends import fault_of
 from pytest_onnxcheck.manifest.model import Model
 from pytest_onnxcheck.manifest.positions import KeyPath, key_lines
 from pytest_onnxcheck.manifest.resolve import resolve
-from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, resolve_targets
+from pytest_onnxcheck.manifest.targets import (
+    BUILTIN_TARGETS,
+    Target,
+    deploy_targets,
+    resolve_targets,
+)
 from pytest_onnxcheck.manifest.terms import NAME
 from pytest_onnxcheck.wording import meant
 
@@ -177,13 +182,17 @@ class _Loader:
             file = None
         if file is not None and self.depends(file.defaults, ("defaults",)):
             file = None
+        sections = {name: self.section(name, table) for name, table in tables.items()}
         if file is not None:
-            self.targets = resolve_targets(self.path.parent, self.given, file.targets)
+            root = self.path.parent
+            targets = resolve_targets(root, self.given, file.targets)
+            deployed = [each.deploy for each in sections.values() if each and each.deploy]
+            self.targets = {**targets, **deploy_targets(deployed, targets, root)}
             self.note(rules.check_targets(file.targets, self.given), ())
             self.note(rules.check_target_names(file.defaults, self.targets), ("defaults",))
         models: dict[str, Model] = {}
-        for name, table in tables.items():
-            for model in self.models(name, table, file):
+        for name, section in sections.items():
+            for model in self.models(name, section, file):
                 if model.name in models:
                     self.problem(("models", name), self.called_twice(models[model.name], model))
                 else:
@@ -213,15 +222,21 @@ class _Loader:
             "other characters: rename one, or let the glob match one of them"
         )
 
-    def models(self, name: str, table: object, file: s.ManifestFile | None) -> Iterator[Model]:
-        """The models of one table; none where it, or what it inherits, is wrong."""
+    def section(self, name: str, table: object) -> s.ModelSection | None:
+        """A model's table; None where it is wrong by itself."""
         where: KeyPath = ("models", name)
         if not NAME.fullmatch(name):
             self.problem(where, rules.BAD_MODEL_NAME.format(name=name))
-            return
-        section = self.validate(s.ModelSection, table, where)
+            return None
+        return self.validate(s.ModelSection, table, where)
+
+    def models(
+        self, name: str, section: s.ModelSection | None, file: s.ManifestFile | None
+    ) -> Iterator[Model]:
+        """The models of one table; none where it, or what it inherits, is wrong."""
         if section is None:
             return
+        where: KeyPath = ("models", name)
         defaults = None if file is None else file.defaults
         if self.note(rules.check_model(section, defaults), where) or file is None:
             return

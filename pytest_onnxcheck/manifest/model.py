@@ -91,8 +91,9 @@ class Model:
     `root` is the manifest's folder: files and import paths are relative to it. `line` is where
     the model stands in the manifest, `section` its table there: its name, without what tells the
     models of one glob of checkpoints apart. `dims` holds the sizes to draw inputs of, also
-    where the manifest gives a range, which is in `spans`. The other fields are documented in
-    `sections`.
+    where the manifest gives a range, which is in `spans`. `deploy_target` is the target that
+    `deploy` asks for beside `targets`; None where it asks for none, or for one of them. The other
+    fields are documented in `sections`.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Model:
     spans: Mapping[str, range] = field(default_factory=dict)
     release: s.Release | None = None
     deploy: s.Deploy | None = None
+    deploy_target: str | None = None
     isolate: bool | None = None
     timeout: Mapping[str, float] = field(default_factory=dict)
     memory_mb: float | None = None
@@ -174,6 +176,11 @@ class Model:
     def variant(self, exporter: str, opset: int | None, precision: str) -> Variant:
         """The variant as the manifest would have it, whether it lists the precision or not."""
         return self.make_variant(exporter, opset, precision, None)
+
+    @property
+    def compared_on(self) -> tuple[str, ...]:
+        """The targets on which it is compared with PyTorch."""
+        return (*self.targets, *filter(None, [self.deploy_target]))
 
     def target(self, name: str) -> Target:
         """What runs the artefacts under a name; `declared` holds all there are."""

@@ -80,6 +80,7 @@ def resolve(
         accuracy=section.accuracy,
         release=section.release,
         deploy=section.deploy,
+        deploy_target=levels.deploy_target(),
         draws=levels.inherited("draws"),
         probe_seconds=levels.inherited("probe_seconds"),
         latency=merged(s.Latency, [defaults.latency, section.latency]),
@@ -158,6 +159,13 @@ class _Levels:
         """Files from the manifest's folder on, and names of modules as they are."""
         written: tuple[str, ...] = self.inherited("operator_libraries")
         return tuple(str(self.root / it) if is_library_file(it) else it for it in written)
+
+    def deploy_target(self) -> str | None:
+        """The target that `deploy` asks for, unless it is among `targets` anyhow."""
+        deploy = self.section.deploy
+        if deploy is None or not deploy.run or deploy.target in self.inherited("targets"):
+            return None
+        return deploy.target
 
     def recipes(self) -> Iterator[tuple[str, int | None, str, str | None]]:
         """Yields exporter, opset, precision and existing file of each variant."""

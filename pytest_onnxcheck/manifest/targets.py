@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
@@ -20,6 +20,7 @@ __all__ = [
     "Engine",
     "Opening",
     "Target",
+    "deploy_targets",
     "is_library_file",
     "resolve_targets",
 ]
@@ -68,6 +69,8 @@ class Target:
         python: The interpreter whose onnxruntime runs it, and that its environment is made with;
             empty: this one.
         environment: Packages of an environment that is made for it; empty: none is.
+        oldest: The version that `deploy` names, whose environment is made for it: of the lowest
+            release from there on that can be had; empty: none is.
         runtime: ONNX Runtime in JavaScript: `onnxruntime-node` or `onnxruntime-web`; empty: in
             Python.
         browser: The browser in which onnxruntime-web runs; empty: in node.
@@ -84,6 +87,7 @@ class Target:
     libraries: tuple[str, ...] = ()
     python: str = ""
     environment: tuple[str, ...] = ()
+    oldest: str = ""
     runtime: str = ""
     browser: str = ""
     kept: str = field(default="", compare=False)
@@ -93,7 +97,7 @@ class Target:
     @property
     def elsewhere(self) -> bool:
         """Whether it runs in another environment, in a process of its own."""
-        return bool(self.python or self.environment or self.runtime)
+        return bool(self.python or self.environment or self.oldest or self.runtime)
 
     @property
     def accelerated(self) -> bool:
@@ -123,7 +127,7 @@ class Target:
     @property
     def key(self) -> str:
         """The same for targets that open the same sessions."""
-        there = [self.python, self.environment, self.runtime, self.browser]
+        there = [self.python, self.environment, self.oldest, self.runtime, self.browser]
         return json.dumps([self.opening(), self.libraries, there], sort_keys=True)
 
 
@@ -219,6 +223,20 @@ def resolve_targets(root: Path, *levels: Mapping[str, s.TargetOptions]) -> dict[
                 kept=str(root / ARTEFACTS / ENVIRONMENTS),
             )
     return targets
+
+
+def deploy_targets(
+    deployed: Iterable[s.Deploy], declared: Mapping[str, Target], root: Path
+) -> dict[str, Target]:
+    """The targets that `deploy` asks for, by name, but for those that are declared."""
+    kept = str(root / ARTEFACTS / ENVIRONMENTS)
+    return {
+        deploy.target: Target(
+            deploy.target, _CPU_PROVIDER, oldest=deploy.oldest_onnxruntime, kept=kept
+        )
+        for deploy in deployed
+        if deploy.run and deploy.target not in declared
+    }
 
 
 def interpreter(python: str, root: Path) -> str:

@@ -39,6 +39,7 @@ class FileCheck:
         source: `built` by this run, `local`, which an earlier run or another job has built,
             `remote`, which came from the remote cache, or `given`; empty in an earlier version's
             record.
+        transferred_bytes: `files` as gzip makes them; None where no budget asks for it.
     """
 
     path: str
@@ -50,6 +51,7 @@ class FileCheck:
     files: tuple[HashedFile, ...] = ()
     unread: dict[str, int] = field(default_factory=dict)
     source: str = ""
+    transferred_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,7 @@ class RuntimeFit:
         newest: The newest release in the table.
         ir_version: The file's.
         lowered_from: The IR version that the exporter wrote, where it was lowered.
+        run_in: The release in whose environment `test_equivalence` runs it; None where it does not.
     """
 
     wanted: str
@@ -101,6 +102,7 @@ class RuntimeFit:
     newest: str
     ir_version: int
     lowered_from: int | None
+    run_in: str | None = None
 
 
 @dataclass(frozen=True)

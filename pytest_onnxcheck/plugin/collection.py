@@ -140,7 +140,7 @@ class ModelsFile(pytest.Module):
         for name in self._of_shard(chosen):
             model = None if name in wrong else manifest.models[name]
             if model is not None and settings.targets:
-                model = dataclasses.replace(model, targets=settings.targets)
+                model = dataclasses.replace(model, targets=settings.targets, deploy_target=None)
             if model is not None:
                 model = dataclasses.replace(
                     model, declared=_run(model.declared, settings, self.engines)
@@ -169,7 +169,7 @@ class ModelsFile(pytest.Module):
                 for name in [name for name in names if name not in model.declared]:
                     text = unknown_target(name, model.declared)
                     raise self.CollectError(f"--onnxcheck-{option}: {text}")
-        used = settings.targets or {target for model in models for target in model.targets}
+        used = settings.targets or {target for model in models for target in model.compared_on}
         for name in settings.required_targets if models else ():
             if name not in used:
                 raise self.CollectError(

@@ -11,7 +11,6 @@ import gc
 import importlib
 import json
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -113,11 +112,6 @@ class _Server:
             self._answers.close()
             _check(session, requests, messages)
 
-        def ended(*_: object) -> None:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            raise SystemExit
-
-        signal.signal(signal.SIGTERM, ended)
         Supervisor(self._requests, self._answers, work, config.rootpath).serve()
         with suppress(Exception):
             config._ensure_unconfigure()

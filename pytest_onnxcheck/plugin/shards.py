@@ -48,10 +48,12 @@ def _checks(model: Model | None) -> float:
     """About how many checks a model has; one that is wrong fails at once."""
     if model is None:
         return 1.0
-    on_target = 1 + len(model.latency_points())
     return float(
         sum(
-            2 + (variant.precision != "fp32") + len(model.targets) * on_target
+            2
+            + (variant.precision != "fp32")
+            + len(model.compared_on)
+            + len(model.targets) * len(model.latency_points())
             for variant in model.variants
         )
     )

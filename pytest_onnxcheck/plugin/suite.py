@@ -93,6 +93,8 @@ class OnnxChecks:
             metafunc.parametrize("onnxcheck_target,onnxcheck_dims", pairs, ids=ids)
         elif metafunc.function.__name__ == "test_target":
             metafunc.parametrize("onnxcheck_target", _accelerated(self.model))
+        elif metafunc.function.__name__ == "test_equivalence":
+            metafunc.parametrize("onnxcheck_target", self.model.compared_on)
         elif "onnxcheck_target" in metafunc.fixturenames:
             metafunc.parametrize("onnxcheck_target", targets)
 

@@ -180,7 +180,12 @@ class Supervisor:
         self._child: _Child | None = None
 
     def serve(self) -> None:
-        """Answers requests until there are no more, and leaves no process behind."""
+        """Answers requests until there are no more, and leaves no process behind.
+
+        SIGTERM ends it too. Nothing is raised where the signal arrives, which may be while the
+        processes are ended.
+        """
+        signal.signal(signal.SIGTERM, self._no_more)
         try:
             while (lines := self._requests.read()) is not None:
                 for line in lines:
@@ -189,11 +194,17 @@ class Supervisor:
                         self._run(request, line)
                     else:
                         self._tell({"ended": self._end()})
-        except (KeyboardInterrupt, SystemExit, BrokenPipeError):  # the parent is gone
+        except (SystemExit, BrokenPipeError):  # the parent is gone
             pass
         finally:
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing keeps it from that
             self._sweep()
+
+    def _no_more(self, *_: object) -> None:
+        """Puts the end of all requests in their place."""
+        end, write = os.pipe()
+        os.close(write)
+        os.dup2(end, self._requests.descriptor)
+        os.close(end)
 
     def _run(self, request: Mapping[str, Any], line: bytes) -> None:
         limits = Limits(**request["limits"])

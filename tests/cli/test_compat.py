@@ -44,6 +44,17 @@ def test_every_release_has_a_line(model: Path, capsys: pytest.CaptureFixture[str
     assert "1.17    does not load: IR version 10, and it reads 9 and older" in lines
     assert "1.18    loads" in lines
     assert max(map(len, lines)) <= 80
+    told = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
+    assert told == sorted(told, key=lambda version: tuple(map(int, version.split("."))))
+
+
+def test_releases_stand_in_their_order_whatever_was_asked(
+    model: Path, capsys: pytest.CaptureFixture[str]
+):
+    main(["compat", str(model), "--release=1.18", "--release=1.9", "--release=1.17"])
+    lines = capsys.readouterr().out.splitlines()[1:]
+    told = [line.split()[0] for line in lines if not line.startswith(" ")]
+    assert told == ["1.9", "1.17", "1.18"]
 
 
 def test_one_release_decides_the_exit_status(model: Path, capsys: pytest.CaptureFixture[str]):

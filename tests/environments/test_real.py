@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper
+from project import Project, mlps
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.graph.runtimes import lowest_release
 from pytest_onnxcheck.engine.runtime import remote
 from pytest_onnxcheck.engine.runtime.assignment import assigned
 from pytest_onnxcheck.engine.runtime.session import open_session
@@ -111,3 +114,37 @@ def test_who_ran_which_node_is_told_by_an_old_release_too(tmp_path: Path):
 def test_a_package_that_there_is_not_fails():
     with pytest.raises(RunError, match=r"the environment of onnxruntime==0\.0\.1 cannot be made"):
         remote.runtime_of(there("none", environment=["onnxruntime==0.0.1"]))
+
+
+def test_the_oldest_runtime_that_a_manifest_names_is_run(project: Project):
+    project.manifest(f'{mlps("net")}deploy.onnxruntime = ">=1.17"\n')
+    assert project.run("-k", "equivalence", f"--onnxcheck-cache={Path(KEPT).parent}").ret == 0
+    found = {one["target"]: one["environment"] for one in project.record["checks"]}
+    assert found["cpu"] == {}
+    wanted = lowest_release("1.17")
+    assert found["onnxruntime-1.17"]["onnxruntime"] == wanted
+
+
+def test_a_file_that_is_too_new_for_it_fails_there(project: Project):
+    text = "net (float[batch,8] x) => (float[batch,8] y) { y = Relu(x) }"
+    net = onnx.parser.parse_model(f'<ir_version: 11, opset_import: ["" : 20]> {text}')
+    onnx.save(net, project.path / "net.onnx")
+    project.manifest(
+        """
+        [models.net]
+        factory = "torch.nn:ReLU"
+        onnx = "net.onnx"
+        dims = { batch = [2, 3] }
+        inputs.x.shape = ["batch", 8]
+        outputs.y.shape = ["batch", 8]
+        deploy.onnxruntime = ">=1.17"
+        """
+    )
+    assert project.run("-k", "equivalence", f"--onnxcheck-cache={Path(KEPT).parent}").ret == 1
+    assert project.outcomes() == {
+        "net::file-fp32::test_equivalence[cpu]": "passed",
+        "net::file-fp32::test_equivalence[onnxruntime-1.17]": "failed",
+    }
+    assert "Unsupported model IR version: 11, max supported IR version: " in project.reason(
+        "net::file-fp32::test_equivalence[onnxruntime-1.17]"
+    )

@@ -20,6 +20,17 @@ def test_an_fp32_file_larger_than_its_budget_fails():
     assert export(file(size_bytes=1_490_000), budget=Budget(max_size_mb=1.5)).findings == ()
 
 
+def test_a_file_that_is_too_large_on_its_way_to_a_page_fails():
+    budget = Budget(max_transferred_mb=1.2)
+    finding = only(export(file(transferred_bytes=1_210_000), budget=budget))
+    assert finding.grade is Grade.FAIL
+    assert str(finding) == (
+        "size: 1.21 MB to transfer (gzip), allowed 1.2 (budget.max_transferred_mb): another "
+        "precision is smaller"
+    )
+    assert export(file(transferred_bytes=1_200_000), budget=budget).findings == ()
+
+
 def test_a_valid_file_passes():
     assert export().findings == ()
 

@@ -24,6 +24,7 @@ from pytest_onnxcheck.verdict import Limit
 
 BUDGET = {
     "max_size_mb": 2,
+    "max_transferred_mb": 1,
     "max_size_ratio": 0.5,
     "min_coverage": 0.9,
     "min_speedup": {"cpu": 1.5},
@@ -53,7 +54,13 @@ def variant(precision="int8-static", tolerance=None, **budget):
         ("export", []),
         ("structure", []),
         ("own", []),
-        ("quantization", ["budget.max_size_mb", "budget.max_size_ratio", "budget.min_coverage"]),
+        (
+            "quantization",
+            [
+                *("budget.max_size_mb", "budget.max_transferred_mb"),
+                *("budget.max_size_ratio", "budget.min_coverage"),
+            ],
+        ),
         ("target", ["budget.max_cpu_fallback.cpu"]),
         ("equivalence", ["tolerance.rel_rms", "tolerance.top1"]),
         ("accuracy", ["accuracy.max_drop"]),
@@ -75,7 +82,8 @@ def test_another_target_has_another_budget():
 
 
 def test_fp32_is_held_to_its_size_by_export():
-    (found,) = limits("export", None, variant("fp32"))
+    found, transferred = limits("export", None, variant("fp32"))
+    assert transferred == Limit("budget.max_transferred_mb", 1, 1)
     assert found == Limit("budget.max_size_mb", 2, 2)
 
 
@@ -110,6 +118,9 @@ def test_how_much_of_a_size_is_used_up():
         "budget.min_coverage": (0.5, 1.8),
     }
     assert used("export", EXPORT, precision="fp32") == {"budget.max_size_mb": (1.234567, 0.617)}
+    packed = dataclasses.replace(EXPORT.file, transferred_bytes=1_500_000)
+    found = used("export", dataclasses.replace(EXPORT, file=packed), precision="fp32")
+    assert found["budget.max_transferred_mb"] == (1.5, 1.5)
 
 
 def test_how_much_of_a_speed_is_used_up():

@@ -247,3 +247,13 @@ def test_a_lowered_ir_version_is_a_remark():
         "IR version: 9 in place of the exporter's 10, so that onnxruntime >=1.17 reads it: nothing "
         "else in the file needs more"
     )
+
+
+def test_it_is_told_where_another_release_than_the_oldest_is_run():
+    fit = dataclasses.replace(FIT, run_in="1.20.0")
+    finding = only(structure(runtime=fit))
+    assert finding.grade is Grade.PASS
+    assert str(finding) == (
+        "onnxruntime >=1.17: run in 1.20.0: no older one has a wheel for this Python"
+    )
+    assert structure(runtime=dataclasses.replace(FIT, run_in="1.17.0")).findings == ()

@@ -81,6 +81,7 @@ top1 = 0.99
 
 [defaults.budget."*-int8-*"]
 max_size_mb = 3
+max_transferred_mb = 2.5
 max_size_ratio = 0.3
 min_speedup = 1.5
 min_speedup_over_fp32 = 1
@@ -218,6 +219,7 @@ confidence = 0.99
 
 [models.net.deploy]
 onnxruntime = ">=1.18"
+run = false
 
 [models.net.release]
 variant = "dynamo-op20-fp16"

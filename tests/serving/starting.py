@@ -29,16 +29,17 @@ def started(manifest: Path, *options: str, **environment: str) -> Iterator[tuple
 
 
 def _served(process: subprocess.Popen[str]) -> Iterator[tuple[str, int]]:
+    assert process.stderr is not None
     try:
-        assert process.stderr is not None
         line = process.stderr.readline()
         found = re.search(r"http://127\.0\.0\.1:\d+", line)
         assert found is not None, line + process.stderr.read()
         yield found[0], process.pid
     finally:
         process.terminate()
-        assert process.wait(30) == 0
-        assert "Traceback" not in process.stderr.read()
+        status, told = process.wait(30), process.stderr.read()
+        assert status == 0, told
+        assert "Traceback" not in told
 
 
 def ended(client: httpx.Client, job: str, seconds: float = 300.0) -> dict:

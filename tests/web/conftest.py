@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def child(packages: Path, request: pytest.FixtureRequest) -> Iterator[Child]:
     browser = shutil.which("chromium") if request.param == "chromium" else None
     runtime = "node" if request.param == "node" else "web"
     arguments = [str(packages), runtime, *([browser] if browser else [])]
-    found = Child(str(SCRIPTS / "worker.mjs"), *arguments, program="node")
-    yield found
-    found.close()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, "TMPDIR": folder}
+        found = Child(
+            str(SCRIPTS / "worker.mjs"),
+            *arguments,
+            program="node",
+            environment=environment,
+            patience=5.0 if browser else 0.0,
+        )
+        yield found
+        found.close()

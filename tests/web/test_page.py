@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -52,13 +54,15 @@ def visited(folder: Path, packages: Path) -> dict:
                 time.sleep(0.1)
             address = f"http://127.0.0.1:{port}/"
             command = ["node", str(Path(__file__).with_name("visit.mjs")), str(packages)]
-            done = subprocess.run(
-                [*command, str(shutil.which("chromium")), address],
-                capture_output=True,
-                text=True,
-                timeout=120,
-                check=False,
-            )
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+                done = subprocess.run(
+                    [*command, str(shutil.which("chromium")), address],
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                    check=False,
+                    env={**os.environ, "TMPDIR": temporary},
+                )
         finally:
             server.kill()
             server.wait()

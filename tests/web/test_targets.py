@@ -91,8 +91,9 @@ def test_speed_there(gated: Project, packages: Path):
         assert measured["onnxruntime"]["median"] > 0
         assert measured["load_seconds"] > 0
         assert 0 < measured["transferred_bytes"] < 1500
-        on_page = check["target"] == "chromium"
-        assert measured["ratios"]["torch"]["clock"] == ("wall" if on_page else "processor")
+        # where the machine is busy, node's threads leave no processor time to compare
+        clocks = ("wall",) if check["target"] == "chromium" else ("processor", "wall")
+        assert measured["ratios"]["torch"]["clock"] in clocks
 
 
 def test_float16(gated: Project, packages: Path):

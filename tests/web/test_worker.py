@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,9 @@ from onnx import TensorProto as Proto
 from onnx import helper
 
 from pytest_onnxcheck.engine.runtime import workers
+from pytest_onnxcheck.engine.runtime.nodejs import javascript_child
 from pytest_onnxcheck.engine.runtime.worker import read_arrays, write_arrays
+from pytest_onnxcheck.manifest.targets import CPU, WEB, Target
 from pytest_onnxcheck.processes import Child, HangError
 
 OPENING: dict[str, Any] = {
@@ -171,6 +175,26 @@ def test_it_ends_with_its_browser(child: Child, identity: Path):
     below = _below(process.pid)
     child.close()
     _wait_for(lambda: not any(_alive(each) for each in below))
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_browser_leaves_no_files_behind(
+    packages: Path, kept: Path, identity: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
+):
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        target = Target("page", CPU.provider, runtime=WEB, browser="chromium", kept=str(kept))
+        found = javascript_child(target)
+        opened(found, identity)
+        assert list(Path(folder).rglob("playwright*"))
+        if killed:
+            os.kill(found.start().pid, signal.SIGKILL)
+        found.close()
+        if not killed:
+            assert not list(Path(folder).rglob("playwright*"))
+        del found
+        gc.collect()
+        assert not list(Path(folder).iterdir())
 
 
 def test_a_browser_that_crashes(packages: Path, child: Child, identity: Path):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.artefacts.external import unread_bytes
+from pytest_onnxcheck.engine.artefacts.transfer import transferred_bytes
 from pytest_onnxcheck.measurement import FileCheck
 from pytest_onnxcheck.wording import one_line
 
@@ -16,8 +17,13 @@ __all__ = ["check_file"]
 _MOST_CHARACTERS = 600
 
 
-def check_file(artefact: Artefact) -> FileCheck:
-    """Runs onnx's full checker and strict shape inference on the file, read from disk."""
+def check_file(artefact: Artefact, *, transferred: bool = False) -> FileCheck:
+    """Runs onnx's full checker and strict shape inference on the file, read from disk.
+
+    Args:
+        artefact: The file, with its external data.
+        transferred: Whether to find out how large it is as gzip makes it.
+    """
     checker_error, inference_error = _checked(artefact.path)
     unsorted = checker_error is not None and "topologically sorted" in checker_error
     if unsorted:
@@ -35,6 +41,7 @@ def check_file(artefact: Artefact) -> FileCheck:
         files=artefact.files,
         unread=unread_bytes(artefact.path),
         source=artefact.source,
+        transferred_bytes=transferred_bytes(artefact.path) if transferred else None,
     )
 
 

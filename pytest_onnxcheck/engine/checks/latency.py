@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
+from pytest_onnxcheck.engine.artefacts.transfer import transferred_bytes
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.assignment import assigned
 from pytest_onnxcheck.engine.runtime.nodejs import KERNEL as JAVASCRIPT_KERNEL
 from pytest_onnxcheck.engine.speed import memory
 from pytest_onnxcheck.engine.speed.sides import KERNEL, Calls, Sides, device_name, open_sides
 from pytest_onnxcheck.engine.speed.timing import Rounds, interleave, ratio, summarised
-from pytest_onnxcheck.engine.speed.transfer import transferred_bytes
 from pytest_onnxcheck.manifest import Target
 from pytest_onnxcheck.manifest.sections import Budget
 from pytest_onnxcheck.manifest.targets import WEB

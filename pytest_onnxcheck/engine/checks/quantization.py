@@ -27,9 +27,10 @@ def measure(
     alone = variant.file is not None and all(
         entry.precision != "fp32" for entry in reference.model.variants
     )
+    limited = variant.budget.max_transferred_mb is not None
     clipped, vanished = lost_weights(artefact.path, float_artefact.path, variant.precision)
     return QuantizationMeasurement(
-        file=check_file(artefact),
+        file=check_file(artefact, transferred=limited),
         precision=variant.precision,
         float_bytes=None if alone else float_artefact.size_bytes,
         converted=sum(carrying.values()),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.engine.artefacts.artefact import Artefact
 from pytest_onnxcheck.engine.graph.runtimes import (
+    lowest_release,
     obstacles,
     oldest_onnxruntime,
     release,
@@ -26,7 +27,7 @@ from pytest_onnxcheck.engine.oracle.merged import merged_dims
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.runtime.session import open_session
 from pytest_onnxcheck.errors import OnnxCheckError
-from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest import Model, Variant
 from pytest_onnxcheck.measurement import Axis, RuntimeFit, StructureMeasurement, TensorSpec
 
 if TYPE_CHECKING:
@@ -75,7 +76,14 @@ def _runtime(model: onnx.ModelProto, artefact: Artefact, reference: Reference) -
         newest=held[-1].version,
         ir_version=model.ir_version,
         lowered_from=artefact.notes.lowered_from,
+        run_in=_run_in(reference.model),
     )
+
+
+def _run_in(model: Model) -> str | None:
+    """The release in whose environment the model is compared because of `deploy`."""
+    oldest = model.target(model.deploy_target).oldest if model.deploy_target else ""
+    return lowest_release(oldest) if oldest else None
 
 
 def measure_model(

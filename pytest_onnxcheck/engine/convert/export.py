@@ -27,6 +27,7 @@ from pytest_onnxcheck.engine.reference.imports import module_names, user_frames
 from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.tensors import tensors_of
 from pytest_onnxcheck.errors import ExportError, InputError
+from pytest_onnxcheck.garbage import leave_out
 from pytest_onnxcheck.manifest import Variant
 from pytest_onnxcheck.manifest.sizes import ANY
 from pytest_onnxcheck.places import PACKAGE, is_ours
@@ -239,7 +240,7 @@ def _rare_garbage_collection() -> Iterator[None]:
 
     An export makes millions of objects that live to its end, and the first one imports libraries
     whose objects live as long as the process. Walking them again and again takes 7 to 18% of an
-    export (ResNet-18, dynamo), and half a second when pytest collects garbage five times at exit.
+    export (ResNet-18, dynamo).
     """
     threshold = gc.get_threshold()
     gc.set_threshold(threshold[0] * 100, *threshold[1:])
@@ -247,6 +248,4 @@ def _rare_garbage_collection() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*threshold)
-        if not gc.get_freeze_count():
-            gc.collect()
-            gc.freeze()
+        leave_out("exporters")

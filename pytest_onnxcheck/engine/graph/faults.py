@@ -33,6 +33,7 @@ def graph_faults(model: onnx.ModelProto) -> list[str]:
         *_of_types(model.graph),
         *_of_tensors(model.graph),
         *_of_order(model.graph),
+        *_of_functions(model),
     ]
 
 
@@ -170,6 +171,17 @@ def _of_order(graph: onnx.GraphProto) -> Iterator[str]:
         if len(ready) < len(nodes):
             left = [_named(nodes[number]) for number, count in enumerate(missing) if count]
             yield f"nodes wait for one another in a circle: {several(left)}"
+
+
+def _of_functions(model: onnx.ModelProto) -> Iterator[str]:
+    """Functions that cannot stand in the place of their calls: in circles, called with too much."""
+    import onnx.inliner
+
+    if model.functions:
+        try:
+            onnx.inliner.inline_local_functions(model)
+        except Exception as error:  # an assertion names the line of onnx's that it is in
+            yield f"its functions cannot be inlined: {str(error).rpartition(' failed: ')[2]}"
 
 
 def _needed(node: onnx.NodeProto) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,16 @@ from pytest_onnxcheck.engine.graph.walk import nodes_of
 if TYPE_CHECKING:
     import onnx
 
-__all__ = ["Runtime", "Uses", "obstacles", "oldest_onnxruntime", "release", "runtimes", "uses"]
+__all__ = [
+    "Runtime",
+    "Uses",
+    "lowest_release",
+    "obstacles",
+    "oldest_onnxruntime",
+    "release",
+    "runtimes",
+    "uses",
+]
 
 _TABLE = Path(__file__).with_suffix(".json")
 #: parts of the types that nobody was asked about
@@ -38,13 +48,16 @@ class Runtime:
         version: E.g. `1.17`.
         ir_version: The newest IR version that it reads.
         opsets: Domain -> newest opset that it reads.
-        tried: The release that was asked, e.g. `1.17.0`; None where only its versions are known.
+        tried: The release that was asked, e.g. `1.17.0`: the first of its minor version that there
+            are wheels of; None where only its versions are known.
+        python: The newest Python that there are wheels of it for, e.g. `3.12`; None as above.
     """
 
     version: str
     ir_version: int
     opsets: Mapping[str, int]
     tried: str | None
+    python: str | None = None
 
     @property
     def number(self) -> tuple[int, ...]:
@@ -94,7 +107,13 @@ class Uses:
 def runtimes() -> tuple[Runtime, ...]:
     """The releases of the table, the oldest first."""
     return tuple(
-        Runtime(entry["version"], entry["ir"], entry["opsets"], entry.get("tried"))
+        Runtime(
+            entry["version"],
+            entry["ir"],
+            entry["opsets"],
+            entry.get("tried"),
+            entry.get("python"),
+        )
         for entry in _table()["releases"]
     )
 
@@ -103,6 +122,22 @@ def release(version: str) -> Runtime:
     """The table's row of a version such as `1.17` or `1.17.3`: the newest that is not above it."""
     rows = [row for row in runtimes() if row.number <= _number(version)[:2]]
     return rows[-1] if rows else runtimes()[0]
+
+
+def lowest_release(version: str, python: tuple[int, int] = sys.version_info[:2]) -> str:
+    """The lowest release from a version on that there are wheels of, such as `1.17.0`.
+
+    Args:
+        version: Such as `1.17` or `1.17.3`; one beyond the table is taken for a release.
+        python: For which Python.
+    """
+    asked = _number(version)
+    exact = version if len(asked) > 2 else f"{version}.0"
+    for row in runtimes():
+        if row.number >= asked[:2] and row.python and _number(row.python) >= python:
+            return exact if row.number == asked[:2] and len(asked) > 2 else str(row.tried)
+    newest = runtimes()[-1]
+    return str(newest.tried) if newest.number >= asked[:2] else exact
 
 
 def uses(model: onnx.ModelProto) -> Uses:

@@ -1,4 +1,4 @@
-"""Task metrics: scikit-learn's, and callables of the user's own."""
+"""Task metrics: the share of what is right, scikit-learn's, and callables of the user's own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Metric:
 
     @property
     def built_in(self) -> bool:
-        """Whether it is scikit-learn's; the others are callables of the user's own."""
+        """Whether it is the plugin's or scikit-learn's; the others are the user's own callables."""
         return self.of_classes or self.name == "mse"
 
     @property
@@ -115,6 +115,8 @@ class Metric:
 def load_metric(reference: Reference, name: str, average: str, where: str) -> Metric:
     """The metric that the manifest names.
 
+    A share of correct answers needs no scikit-learn, whose import takes a second.
+
     Args:
         reference: The model.
         name: `accuracy`, `precision`, `recall`, `f1`, `mse` or `module:callable`.
@@ -130,6 +132,8 @@ def load_metric(reference: Reference, name: str, average: str, where: str) -> Me
             return Metric(name, where, import_object(name, model.root))
         except CheckpointError as error:
             raise InputError(f"{model.name}: accuracy.metric: {error}") from error
+    if name == "accuracy":
+        return Metric(name, where, lambda labels, answers: (labels == answers).mean())
     try:
         from sklearn import metrics
     except ImportError as error:
@@ -145,9 +149,7 @@ def load_metric(reference: Reference, name: str, average: str, where: str) -> Me
                 _by_sample(labels), _by_sample(answers)
             ),
         )
-    score = getattr(metrics, f"{name}_score")
-    if name != "accuracy":
-        score = functools.partial(score, average=average, zero_division=0)
+    score = functools.partial(getattr(metrics, f"{name}_score"), average=average, zero_division=0)
     return Metric(
         name,
         where,

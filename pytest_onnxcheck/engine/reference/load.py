@@ -16,6 +16,7 @@ from pytest_onnxcheck.engine.reference.reference import Reference
 from pytest_onnxcheck.engine.reference.weights import Loaded, load_state
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import files_sha256
+from pytest_onnxcheck.garbage import leave_out
 from pytest_onnxcheck.manifest import Model
 from pytest_onnxcheck.manifest.sizes import ANY, SizeError, dims_in
 
@@ -33,6 +34,7 @@ def load_reference(model: Model) -> Reference:
     """
     import torch
 
+    leave_out("torch")
     with torch.random.fork_rng(devices=[]), _one_thread():
         torch.manual_seed(seed_of(model))
         built = _pretrained(model) if model.pretrained else _built(model)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.engine.artefacts.external import data_files
 from pytest_onnxcheck.engine.environments import made
+from pytest_onnxcheck.engine.graph.runtimes import lowest_release
 from pytest_onnxcheck.engine.runtime import workers
 from pytest_onnxcheck.engine.runtime.nodejs import javascript_child
 from pytest_onnxcheck.engine.runtime.opening import messages
@@ -41,6 +42,10 @@ __all__ = ["Runtime", "Session", "Turns", "Unopened", "opened", "packages_of", "
 #: how ONNX Runtime says what it takes at most
 _OPSET = re.compile(r"support for domain ai\.onnx is till opset (\d+)")
 _IR_VERSION = re.compile(r"max supported IR version: (\d+)")
+
+
+#: what to do where the environment that `deploy` asks for cannot be made
+_NO_DEPLOY = 'name an interpreter that has it ([targets."{}"] python), set deploy.run = false'
 
 
 class Unopened(Exception):  # noqa: N818 - whether it is a fault is for others to say
@@ -170,7 +175,7 @@ def packages_of(target: Target) -> dict[str, str]:
 def _key(target: Target, threads: int) -> tuple[object, ...]:
     own = threads if target.runtime == WEB else 1
     return (
-        *(target.python, target.environment, target.runtime, target.browser),
+        *(target.python, target.environment, target.oldest, target.runtime, target.browser),
         *(target.kept, own),
     )
 
@@ -188,6 +193,10 @@ def _started(target: Target) -> Runtime:
 
 def _python(target: Target) -> Path:
     """The interpreter of a target."""
+    kept = Path(target.kept)
+    if target.oldest:
+        wanted = [f"onnxruntime=={lowest_release(target.oldest)}"]
+        return made(wanted, kept, make=target.makes, mend=_NO_DEPLOY.format(target.name))
     found = shutil.which(target.python) if target.python else None
     if target.python and found is None:
         raise TargetAbsent(
@@ -198,7 +207,7 @@ def _python(target: Target) -> Path:
         assert found is not None
         return Path(found)
     given = {} if found is None else {"python": found}
-    return made(target.environment, Path(target.kept), make=target.makes, **given)
+    return made(target.environment, kept, make=target.makes, **given)
 
 
 class Session:

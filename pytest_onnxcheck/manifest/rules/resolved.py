@@ -58,7 +58,7 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     yield from _isolation(section, model)
     yield from check_exporters(section.translations or {}, model)
     for target in model.required_targets:
-        if target not in model.targets:
+        if target not in model.compared_on:
             yield ("required_targets",), _no_target(target, model)
     for key, budget in (section.budget or {}).items():
         yield from _budget_targets(key, budget, model)

@@ -54,6 +54,11 @@ class Budget(Section):
     max_size_mb: Positive | None = Field(
         None, description="Bytes on disk with external data, in units of 10^6 bytes."
     )
+    max_transferred_mb: Positive | None = Field(
+        None,
+        description="Bytes on the way to a page: the file and its external data as gzip makes "
+        "them, in units of 10^6 bytes.",
+    )
     max_size_ratio: Positive | None = Field(
         None, description="Bytes on disk as a share of the fp32 artefact's."
     )

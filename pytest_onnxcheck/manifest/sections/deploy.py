@@ -28,6 +28,12 @@ class Deploy(Section):
         "`test_structure` holds IR version, opsets, operators and types to it; an export has a "
         "lower IR version where nothing else needs the one of its exporter."
     )
+    run: bool = Field(
+        True,
+        description="Whether `test_equivalence` also runs them there, on the target "
+        "`onnxruntime-VERSION`: an environment that is made for it, with the lowest release from "
+        "that version on that this Python has a wheel of.",
+    )
 
     @property
     def oldest_onnxruntime(self) -> str:
@@ -35,3 +41,8 @@ class Deploy(Section):
         found = _FROM.fullmatch(self.onnxruntime)
         assert found is not None
         return found[1]
+
+    @property
+    def target(self) -> str:
+        """The target that runs them there: `onnxruntime-1.17`."""
+        return f"onnxruntime-{self.oldest_onnxruntime}"

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,11 +43,6 @@ def main() -> None:
         answers.close()
         _work(asked, messages)
 
-    def ended(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        raise SystemExit
-
-    signal.signal(signal.SIGTERM, ended)
     Supervisor(requests, answers, work, Path.cwd()).serve()
 
 

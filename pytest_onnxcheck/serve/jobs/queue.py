@@ -213,6 +213,11 @@ class Jobs:
         with reached(self.store):
             self._task(number)
 
+    def queued(self) -> set[int]:
+        """The jobs in huey's queue, by their numbers."""
+        with reached(self.store):
+            return {int(task.args[0]) for task in self.huey.pending()}
+
     def begin(self, number: int, worker: Mapping[str, Any]) -> bool:
         """Takes a job for a worker; whether it is that one's, and still to be done."""
         with reached(self.store):

@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.wording import one_line
@@ -28,14 +27,11 @@ class StoreError(OnnxCheckError):
 
 def without_password(store: str) -> str:
     """The address of a store, as it may be printed."""
-    try:
-        parts = urlsplit(store)
-    except ValueError:
-        return store.partition("://")[0] + "://..."
-    if parts.password is None and parts.username is None:
-        return store.partition("?")[0]
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+    scheme, separator, rest = store.partition("://")
+    if not separator:
+        return store
+    # a password may hold what parts an address, and an option of the address be one
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
 
 
 def open_huey(store: str | Path) -> Huey:
@@ -51,9 +47,10 @@ def open_huey(store: str | Path) -> Huey:
         from huey import RedisHuey, SqliteHuey
         from huey.registry import Message
         from huey.serializer import Serializer
+        from redis import ConnectionPool
     except ImportError as error:
         raise StoreError(
-            "jobs need huey, which is not installed: pip install 'pytest-onnxcheck[panel]'"
+            f"jobs need {error.name}, which is not installed: pip install 'pytest-onnxcheck[panel]'"
         ) from error
 
     class Written(Serializer):  # type: ignore[misc] # huey has no types
@@ -74,13 +71,11 @@ def open_huey(store: str | Path) -> Huey:
             return SqliteHuey(
                 _NAME, filename=str(path), serializer=Written(), timeout=_PATIENCE, strict_fifo=True
             )
-    if urlsplit(store).scheme not in ("redis", "rediss"):
+    if store.partition("://")[0] not in ("redis", "rediss"):
         raise StoreError(
             f"{without_password(store)}: is no store of jobs: name a file, or redis://HOST:PORT/DB"
         )
     with reached(store):
-        from redis import ConnectionPool
-
         pool = ConnectionPool.from_url(
             store, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE
         )

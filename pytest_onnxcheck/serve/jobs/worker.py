@@ -12,14 +12,15 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_onnxcheck.descendants import end_marked
 from pytest_onnxcheck.files import building
+from pytest_onnxcheck.places import ARTEFACTS
 from pytest_onnxcheck.processes import Child, CrashError
-from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.job import Job, JobError
 from pytest_onnxcheck.serve.jobs.manifests import job_manifest
 from pytest_onnxcheck.serve.jobs.presence import Presence
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
@@ -57,14 +58,22 @@ class Worker:
     Args:
         jobs: The jobs.
         settings: What they are held to.
+
+    Raises:
+        JobError: This is not Linux.
     """
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
+        if sys.platform != "linux":
+            raise JobError("jobs are run on Linux alone, which can end all processes of a job")
         self._jobs = jobs
-        self._settings = settings
+        artifacts = settings.artifacts or str(jobs.manifest.parent / ARTEFACTS)
+        self._settings = replace(settings, artifacts=artifacts)
         self._stop = threading.Event()
         self._presence = Presence(jobs)
         self._next_look = 0.0
+        #: the job that is run, or is being taken
+        self._current: int | None = None
         #: below this number every job has ended
         self._first = 1
         #: jobs that were waiting, and not in the queue, when this was last looked at
@@ -92,17 +101,21 @@ class Worker:
 
     def _perform(self, number: int) -> None:
         """Runs a job, unless another worker does, or it was cancelled."""
-        job = self._jobs.numbered(number)
-        if job is None or not self._jobs.begin(number, self._presence.known):
-            return
-        ended = self._in_turn(number, job)
-        while True:  # what was found must not be lost because the store is away
-            with contextlib.suppress(StoreError):
-                self._jobs.end(number, ended.state, result=ended.result, error=ended.error)
-                self._jobs.log(number, _last_line(ended))
+        self._current = number
+        try:
+            job = self._jobs.numbered(number)
+            if job is None or not self._jobs.begin(number, self._presence.known):
                 return
-            if self._stop.wait(1.0):
-                return
+            ended = self._in_turn(number, job)
+            self._log(number, _last_line(ended))
+            while True:  # what was found must not be lost because the store is away
+                with contextlib.suppress(StoreError):
+                    self._jobs.end(number, ended.state, result=ended.result, error=ended.error)
+                    return
+                if self._stop.wait(1.0):
+                    return
+        finally:
+            self._current = None
 
     def _in_turn(self, number: int, job: Job) -> _End:
         """Runs a job when no other timed one runs on this machine, if it is one."""
@@ -226,7 +239,7 @@ class Worker:
         unfinished = jobs.unfinished(self._first)
         self._first = min([number for number, *_ in unfinished], default=jobs.count() + 1)
         for number, job, worker in unfinished:
-            if worker is not None and self._presence.gone(worker):
+            if worker is not None and self._gone(worker, number):
                 if worker["host"] == self._presence.known["host"]:
                     end_marked(f"{_MARK}={job.id}")
                 text = _cut_off_text(job, "ended", job.stage, job.progress)
@@ -234,10 +247,16 @@ class Worker:
                     jobs.log(number, text)
                 job_manifest(jobs.manifest, job.id).unlink(missing_ok=True)
         waiting = {number for number, _, worker in unfinished if worker is None}
-        queued = {int(task.args[0]) for task in jobs.huey.pending()} if waiting else set()
+        queued = jobs.queued() if waiting else set()
         lost, self._lost = self._lost, waiting - queued
         for number in sorted(lost & self._lost):
             jobs.enqueue(number)
+
+    def _gone(self, worker: Mapping[str, Any], number: int) -> bool:
+        """Whether nobody runs a job any more; not this one either, if the store was away then."""
+        if worker["token"] == self._presence.known["token"]:
+            return number != self._current
+        return self._presence.gone(worker)
 
 
 def _while(stage: str | None) -> str:

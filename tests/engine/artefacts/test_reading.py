@@ -88,6 +88,23 @@ def a_sum_of_one(made):
     del made.graph.node[1].input[1:]
 
 
+def a_function(made, body, *inputs):
+    """The first `Add` is a call of a function."""
+    head = '<domain: "own", opset_import: ["" : 17, "own" : 1]>'
+    text = f"{head} twice ({', '.join(inputs)}) => (b) {{ {body} }}"
+    made.functions.append(onnx.parser.parse_function(text))
+    made.opset_import.append(helper.make_opsetid("own", 1))
+    made.graph.node[1].op_type, made.graph.node[1].domain = "twice", "own"
+
+
+def a_function_with_too_few_inputs(made):
+    a_function(made, "b = Neg(a)", "a")
+
+
+def a_function_that_calls_itself(made):
+    a_function(made, "b = own.twice(a, c)", "a", "c")
+
+
 FAULTS = {
     an_undefined_attribute: "attribute 'value' of node 't' has no type",
     a_circle: "nodes wait for one another in a circle: 'a', 'y'",
@@ -102,6 +119,8 @@ FAULTS = {
     a_constant_of_a_terabyte: "tensor '' has the shape [1048576, 1048576], and data for at most ",
     two_outputs_of_one_name: "2 outputs are called 'y'",
     a_constant_without_output: "node 'Constant' has 0 outputs, Constant has 1",
+    a_function_with_too_few_inputs: "its functions cannot be inlined: Number of actual parameters",
+    a_function_that_calls_itself: "its functions cannot be inlined: Cycle detected in model-local",
     a_sum_of_one: "node 'a' has 1 inputs, Add has 2",
 }
 

@@ -516,8 +516,9 @@ def test_a_metric_that_fails_is_named(bench):
 def test_without_scikit_learn_the_extra_is_named(bench, monkeypatch):
     bench.samples(*noisy(10))
     monkeypatch.setitem(sys.modules, "sklearn", None)
+    assert 0 < bench.evaluation('file = "samples.npz"\nmetric = "accuracy"').torch < 1
     with pytest.raises(InputError, match=r"pip install 'pytest-onnxcheck\[metrics\]'"):
-        bench.evaluation()
+        bench.evaluation('file = "samples.npz"\nmetric = "f1"')
 
 
 def test_an_artefact_without_a_score_is_an_error(bench):

@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 
 from pytest_onnxcheck.engine.graph.runtimes import (
+    lowest_release,
     obstacles,
     oldest_onnxruntime,
     release,
@@ -134,3 +135,21 @@ def test_the_installed_release_does_what_the_table_says(nodes, options):
     except Exception:  # of ONNX Runtime, of several types
         loads = False
     assert loads is (found == []), found
+
+
+@pytest.mark.parametrize(
+    ("version", "python", "lowest"),
+    [
+        ("1.17", (3, 11), "1.17.0"),
+        ("1.17", (3, 12), "1.17.0"),
+        ("1.17", (3, 13), "1.20.0"),  # none older has a wheel for it
+        ("1.17.3", (3, 11), "1.17.3"),
+        ("1.17.3", (3, 13), "1.20.0"),
+        ("1.12", (3, 11), "1.15.0"),
+        ("1.24", (3, 14), "1.24.1"),
+        ("1.17", (3, 99), runtimes()[-1].tried),  # newer than what the table knows
+        ("1.99", (3, 11), "1.99.0"),
+    ],
+)
+def test_the_lowest_release_that_can_be_had_for_a_python(version, python, lowest):
+    assert lowest_release(version, python) == lowest

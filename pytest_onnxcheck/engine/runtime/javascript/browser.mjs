@@ -25,7 +25,7 @@ const FLAGS = [
  * @param chromium Playwright's.
  * @param program The browser.
  * @param modules The folder with the packages.
- * @returns Answers a question.
+ * @returns `answer` answers a question, `close` ends the browser.
  */
 export async function openPage(chromium, program, modules) {
   const site = await serve(join(modules, "node_modules", "onnxruntime-web", "dist"));
@@ -42,12 +42,17 @@ export async function openPage(chromium, program, modules) {
   browser.on("disconnected", () => end("the browser ended"));
   await page.goto(`${site.address}/page.html`);
   await page.waitForFunction(() => globalThis.answer);
-  return async (question) => {
+  const answer = async (question) => {
     site.let(question);
     const found = await page.evaluate((asked) => globalThis.answer(asked), question);
     if (question.do === "hello" && found.value) found.value.packages.browser = browser.version();
     return found;
   };
+  const close = async () => {
+    browser.removeAllListeners("disconnected");
+    await browser.close();
+  };
+  return { answer, close };
 }
 
 /**

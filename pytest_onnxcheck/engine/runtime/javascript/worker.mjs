@@ -34,18 +34,21 @@ async function started() {
   }
   const ort = load(`onnxruntime-${runtime}`);
   const sessions = new Sessions(() => ort, files, runtime, clocks);
-  return ({ do: name, ...question }) => answered(() => sessions[name](question));
+  const answer = ({ do: name, ...question }) => answered(() => sessions[name](question));
+  return { answer, close: async () => {} };
 }
 
 let answer;
+let close = async () => {};
 try {
-  answer = await started();
+  ({ answer, close } = await started());
 } catch (error) {
   const refused = { error: String(error?.message ?? error), kind: "import" };
   answer = async () => refused;
 }
 const lines = createInterface({ input: process.stdin });
-lines.once("close", () => process.exit(0)); // whoever asked is gone, and waits for no answer
+// whoever asked is gone, and waits for no answer; a browser that is killed leaves its files behind
+lines.once("close", () => close().finally(() => process.exit(0)));
 for await (const line of lines) {
   const question = JSON.parse(line);
   const found = await answer(question);

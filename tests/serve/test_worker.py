@@ -1,0 +1,227 @@
+"""Jobs are run, each in a child with limits; whatever ends it, its processes end and it is told."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+from working import none_left, project, texts, until, work
+
+from pytest_onnxcheck.serve.jobs import presence, worker
+from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
+from pytest_onnxcheck.serve.jobs.job import Options
+from pytest_onnxcheck.serve.jobs.queue import open_jobs
+from pytest_onnxcheck.serve.jobs.settings import Settings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="jobs need Linux")
+
+
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(tmp_path_factory, monkeypatch):
+    """The lock of timed jobs is there."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+
+
+def files(jobs) -> list[str]:
+    return sorted(path.name for path in (jobs.files / "jobs").iterdir())
+
+
+def test_the_same_export_twice_is_one_build_and_a_red_check_is_no_failed_job(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    jobs.manifest.write_text(
+        jobs.manifest.read_text()
+        + "[models.net.budget.fp32]\nmax_size_mb = 0.0001\n"
+        + "[models.net.release]\nvariant = 'dynamo-op20-fp32'\n"
+    )
+    options = Options(exporter="torchscript", opset=17, precisions=("fp32",))
+    asked = [jobs.submit("export", "other", options) for _ in range(2)]
+    asked.append(jobs.submit("validate", "net", options))
+    work(jobs)
+    first, again, red = (jobs.get(job.id) for job in asked)
+
+    assert (first.state, first.error, first.progress) == ("done", None, 1.0)
+    assert first.result["ok"]
+    (file,) = first.result["files"]
+    exported = jobs.folder(first.id) / file["path"]
+    assert exported.stat().st_size == file["size_bytes"]
+    assert "exporting other::torchscript-op17-fp32" in texts(jobs, first)
+    # another run with the same folder of artefacts would find it too
+    assert (again.state, again.result["files"][0]["files"]) == ("done", file["files"])
+    assert len([*(tmp_path / ".onnxcheck/other").glob("*/*/build.json")]) == 1
+    assert not [text for text in texts(jobs, again) if text.startswith("exporting")]
+
+    # variants that the manifest does not have; a release of another is no matter here
+    assert (red.state, red.result["verdict"], red.error) == ("done", "fail", None)
+    (told,) = [each for each in red.result["told"] if each["state"] == "failed"]
+    assert "net::torchscript-op17-fp32::test_export" in told["nodeid"]
+    assert "0.0001" in told["reason"]
+    names = sorted(path.name for path in jobs.folder(red.id).iterdir())
+    assert names == ["output.txt", "record.json", "report.html"]
+    assert any(re.match(r"net::\S+::test_structure passed", text) for text in texts(jobs, red))
+    assert not [*tmp_path.glob(".onnxcheck-*.toml")]
+    assert not [*jobs.files.glob("jobs/.building*")]
+
+
+def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "orphans"))
+    job = jobs.submit("validate", "net")
+
+    def cancel() -> None:
+        until((tmp_path / "began").exists)
+        assert jobs.get(job.id).state == "running"
+        assert not none_left(job)
+        jobs.cancel(job.id)
+
+    work(jobs, during=cancel)
+    job = jobs.get(job.id)
+    assert (job.state, job.stage, job.result) == ("cancelled", None, None)
+    assert job.error.startswith("It was cancelled")
+    assert none_left(job)
+    assert files(jobs) == []
+
+
+@pytest.mark.parametrize(
+    ("do", "settings", "text"),
+    [
+        (
+            "hang",
+            Settings(timeout=2.0),
+            r"It took longer than the 2 s that a job may.*--job-timeout",
+        ),
+        (
+            "eat",
+            Settings(memory=300_000_000),
+            r"Its processes held 0\.\d+ GB, of the 0\.30 GB",
+        ),
+        ("crash", Settings(), r"Its process ended \(SIGABRT\)"),
+    ],
+)
+def test_a_job_that_runs_over_is_ended(tmp_path: Path, do, settings, text):
+    jobs = open_jobs(project(tmp_path, do))
+    job = jobs.submit("validate", "net")
+    work(jobs, settings=settings)
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert re.match(text, job.error)
+    assert none_left(job)
+    assert texts(jobs, job)[-1] == f"failed: {job.error}"
+
+
+def test_what_pytest_says_of_a_wrong_project_is_the_error(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    job = jobs.submit("validate", "net")
+    (tmp_path / "conftest.py").write_text("def broken(:\n")
+    work(jobs)
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error.startswith("pytest ended with 4 and made no record:")
+    assert "SyntaxError" in job.error
+
+
+def test_a_timed_job_waits_for_the_machine(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "crash"))
+    job = jobs.submit("benchmark", "net")
+    free = jobs.submit("validate", "net")
+    name = f"onnxcheck-timed-{os.getuid()}.lock"
+    other = FileLock(Path(tempfile.gettempdir()) / name, thread_local=False)
+    other.acquire()
+
+    def release() -> None:
+        until(lambda: jobs.get(job.id).stage)
+        time.sleep(0.5)
+        assert jobs.get(job.id).stage.startswith("waiting: another job is being timed")
+        other.release()
+
+    work(jobs, during=release)
+    said = texts(jobs, job)
+    assert said[0] == "waiting: another job is being timed on this machine"
+    assert said[1].startswith("benchmark net, by ")
+    assert "waiting" not in texts(jobs, free)[0]
+
+
+def test_a_waiting_timed_job_can_be_cancelled(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "crash"))
+    job = jobs.submit("gate", "net")
+    with FileLock(Path(tempfile.gettempdir()) / f"onnxcheck-timed-{os.getuid()}.lock"):
+
+        def cancel() -> None:
+            until(lambda: jobs.get(job.id).stage)
+            jobs.cancel(job.id)
+
+        work(jobs, during=cancel)
+    assert jobs.get(job.id).error == "It was cancelled while it waited."
+
+
+def test_a_killed_worker_is_started_again_and_its_job_is_cut_off(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "orphans"))
+    job = jobs.submit("validate", "net")
+    after = jobs.submit("validate", "other")
+    embedded = EmbeddedWorker(jobs, Settings())
+    embedded.start()
+    try:
+        until((tmp_path / "began").exists)
+        (tmp_path / "do").write_text("crash")
+        os.kill(embedded.pid, signal.SIGKILL)
+        until(lambda: jobs.get(job.id).over)
+        job = jobs.get(job.id)
+        assert job.state == "cut_off"
+        assert re.fullmatch(
+            r"It was cut off: its worker \S+:\d+ ended\. Nothing of it was kept but what was "
+            r"built: ask for it again, and it goes on from there\.",
+            job.error,
+        )
+        until(lambda: none_left(job))
+        until(lambda: jobs.get(after.id).over)
+        assert jobs.get(after.id).state == "failed"
+    finally:
+        embedded.close()
+    assert embedded.pid is None
+    assert [job.state for job in jobs.all()] == ["failed", "cut_off"]
+
+
+def test_a_worker_that_is_told_to_end_says_of_its_job_that_it_was_cut_off(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "orphans"))
+    job = jobs.submit("validate", "net")
+    waits = jobs.submit("validate", "net")
+    command = [sys.executable, "-m", "pytest_onnxcheck.cli", "worker", "--manifest", jobs.manifest]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    until((tmp_path / "began").exists)
+    process.terminate()
+    said, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert said.startswith(f"working off the jobs of {jobs.manifest} in {jobs.store}; Ctrl-C ends")
+    assert (jobs.get(job.id).state, jobs.get(waits.id).state) == ("cut_off", "queued")
+    assert "was ended" in jobs.get(job.id).error
+    assert none_left(job)
+    assert files(jobs) == []
+
+
+def test_a_job_that_was_lost_on_the_way_is_run(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(worker, "_TEND", 0.1)
+    jobs = open_jobs(project(tmp_path, "crash"))
+    job = jobs.submit("validate", "net")
+    assert jobs.huey.dequeue() is not None  # by a worker that was killed before it began with it
+    work(jobs)
+    assert jobs.get(job.id).state == "failed"
+
+
+def test_a_worker_elsewhere_is_gone_when_it_has_been_silent(tmp_path: Path, monkeypatch):
+    jobs = open_jobs(project(tmp_path))
+    there = presence.Presence(jobs)
+    known = {"name": "there:1", "host": "there", "token": "0" * 16}
+    jobs.say_alive(known["token"], 7)
+    assert not there.gone(known)
+    monkeypatch.setattr(presence, "SILENCE", 0.0)
+    assert there.gone(known)
+    jobs.say_alive(known["token"], 8)
+    assert not there.gone(known)
+    assert not there.gone(there.known)
+    there.close()
