@@ -27,7 +27,7 @@ LIBRARIES = {
     "serve.catalogue": set(),
     "serve.http": {"anyio", "fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"},
     "serve.jobs": {"filelock", "huey", "pytest", "redis", "tomlkit"},
-    "serve.panel": {"fastapi", "gradio", "starlette"},
+    "serve.panel": {"fastapi", "gradio", "jinja2", "markupsafe", "starlette"},
     "storage": {"boto3", "botocore"},
     "engine.environments": {"filelock"},
     "engine.ahead": {"onnxscript", "torch"},

@@ -50,13 +50,13 @@ EVIL = "<img src=x onerror=window.taken=1>"
 
 
 class Server:
-    """`onnxcheck serve` in a folder, on a free port."""
+    """`onnxcheck serve` in a folder, on a free port unless one is named."""
 
-    def __init__(self, folder: Path, *options: str, token: str | None = None) -> None:
+    def __init__(self, folder: Path, *, port: str = "0", token: str | None = None) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         if token is not None:
             env["ONNXCHECK_TOKEN"] = token
-        command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--port=0", *options]
+        command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", f"--port={port}"]
         self._process = subprocess.Popen(
             command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True
         )
@@ -372,6 +372,24 @@ def test_names_are_never_taken_for_markup(visit: Visit):
     assert started.value.suggested_filename == "_img src=x onerror=window.taken=1_.onnx"
 
 
+def test_a_page_goes_on_when_its_server_is_started_again(chromium: Any, tmp_path: Path):
+    small_project(tmp_path)
+    server = Server(tmp_path)
+    visit = Visit(chromium, server.url).open()
+    visit.tab("Export").get_by_role("button", name="Export").click()
+    visit.tab("Export").get_by_role("button", name="Cancel").wait_for()
+    server.close()
+    visit.page.get_by_text("Connection to the server was lost.").wait_for()
+    visit.said.clear()
+    server = Server(tmp_path, port=server.url.rpartition(":")[2])
+    state = visit.tab("Export").locator(".job .state")
+    state.get_by_text(re.compile("done|cut off")).wait_for(timeout=LONG * 1000)
+    visit.page.get_by_text("Connection to the server was lost.").wait_for(state="detached")
+    visit.said.clear()
+    visit.close()
+    server.close()
+
+
 @pytest.fixture(scope="module")
 def guarded(project: Path) -> Iterator[str]:
     server = Server(project, token=TOKEN)
@@ -387,7 +405,7 @@ def test_the_token_opens_the_page_and_nothing_is_there_without(chromium: Any, gu
     for path in (
         "/panel/config",
         "/panel/theme.css",
-        "/panel/artefact/mlp/x/y.onnx",
+        "/download/artefact/mlp/x/y.onnx",
         "/api/models",
     ):
         assert page.request.get(guarded + path).status == 401

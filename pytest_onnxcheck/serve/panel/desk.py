@@ -79,13 +79,13 @@ class Desk:
 
     def current(self) -> tuple[str | None, str | None]:
         """The table that is shown first, and the tab: those of the job that runs, or ran last."""
-        found = self._jobs.all(limit=MOST_JOBS)
-        job = next((job for job in found if not job.over), next(iter(found), None))
         names = self.tables()
         try:
             models = self._catalogue.manifest().models
+            found = self._jobs.all(limit=MOST_JOBS)
         except OnnxCheckError:
-            return None, None
+            return next(iter(names), None), None
+        job = next((job for job in found if not job.over), next(iter(found), None))
         if job is not None and job.model in models:
             pane = next((pane.name for pane in PANES if pane.kind == job.kind), None)
             return models[job.model].section, None if job.over else pane
@@ -110,30 +110,41 @@ class Desk:
         return ""
 
     def cancel(self, job: str) -> str:
-        """Cancels a job; the text says why it cannot be, and is empty where it was."""
+        """Cancels a job; the text says why it cannot be, and is empty where it was.
+
+        Args:
+            job: Its id.
+        """
         try:
             self._jobs.cancel(job)
         except OnnxCheckError as error:
             return str(error)
         return ""
 
-    def running(self, kind: str, model: str) -> Job | None:
-        """The newest job of a kind and model, where it has not ended."""
-        found = (job for job in self._jobs.all(model=model, limit=MOST_JOBS) if job.kind == kind)
-        newest = next(found, None)
-        return None if newest is None or newest.over else newest
+    def cancel_newest(self, kind: str, model: str) -> str:
+        """Cancels the newest job of a kind and model, as `cancel` does, where it has not ended."""
+        try:
+            found = self._jobs.all(model=model, limit=MOST_JOBS)
+            newest = next((job for job in found if job.kind == kind), None)
+            return "" if newest is None or newest.over else self.cancel(newest.id)
+        except OnnxCheckError as error:
+            return str(error)
 
     def stamp(self) -> tuple[object, ...]:
         """What changes whenever anything may be shown anew."""
-        found = self._jobs.all(limit=MOST_JOBS)
+        try:
+            found = self._jobs.all(limit=MOST_JOBS)
+        except OnnxCheckError as error:
+            return (str(error),)
         return tuple((job.id, job.state, job.stage, job.progress) for job in found)
 
-    def look(self, model: str, file_name: str) -> View | str:
-        """A model as it is now; a text where there is none, which says what to do."""
-        try:
-            return look(self._catalogue, self._jobs, model, file_name)
-        except OnnxCheckError as error:
-            return f"{error}\nMend the manifest, and press Refresh."
+    def look(self, model: str, file_name: str) -> View:
+        """A model as it is now.
+
+        Raises:
+            OnnxCheckError: There is none, the manifest cannot be used, or the jobs are not reached.
+        """
+        return look(self._catalogue, self._jobs, model, file_name)
 
     def shown(self, pane: Pane, view: View) -> Shown:
         """What a tab shows of a model."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING
+
 from starlette.datastructures import MutableHeaders
-from starlette.routing import get_route_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pytest_onnxcheck.serve.http.paths import inner_path
 from pytest_onnxcheck.serve.http.problems import ProblemError
+
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.http.state import State
 
 __all__ = ["PATH", "OnlyThePage"]
 
@@ -14,12 +20,13 @@ __all__ = ["PATH", "OnlyThePage"]
 PATH = "/panel"
 
 #: what the page asks for. Gradio has more: uploads, files by their path, proxies
-_READ = ("config", "theme.css", "gradio_api/startup-events")
-_READ_BELOW = ("assets/", "static/", "gradio_api/heartbeat/")
+_READ = ("config", "theme.css", "gradio_api/startup-events", "gradio_api/app_id")
+_READ_BELOW = ("assets/", "static/")
+_HEARTBEAT = "gradio_api/heartbeat/"
 _SENT_BELOW = ("gradio_api/run/",)
 
-#: downloads, which are the panel's own
-_OWN = ("artefact/", "bundle/")
+#: seconds between two looks whether the server is to end
+_LOOK = 0.25
 
 #: nothing from elsewhere, whatever a component would like
 _POLICY = (
@@ -38,9 +45,9 @@ class OnlyThePage:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Looks at what is below the panel's path; all else is none of its business."""
-        path = get_route_path(scope) if scope["type"] == "http" else ""
+        path = inner_path(scope) if scope["type"] == "http" else ""
         below, rest = path.startswith(f"{PATH}/"), path.removeprefix(f"{PATH}/")
-        if not below or rest.startswith(_OWN):
+        if not below:
             await self._app(scope, receive, send)
             return
         if not _is_needed(scope["method"], rest):
@@ -48,18 +55,40 @@ class OnlyThePage:
             await refusal(scope, receive, send)
             return
 
+        complete = False
+
         async def told(message: Message) -> None:
+            nonlocal complete
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["Content-Security-Policy"] = _POLICY
+            else:
+                complete = not message.get("more_body", False)
             await send(message)
 
-        await self._app(scope, receive, told)
+        if not rest.startswith(_HEARTBEAT):
+            await self._app(scope, receive, told)
+            return
+        stream = asyncio.ensure_future(self._app(scope, receive, told))
+        await _with_the_server(stream, scope["app"].state.door)
+        if stream.cancelled() and not complete:
+            await told({"type": "http.response.body", "body": b""})
+
+
+async def _with_the_server(stream: asyncio.Future[None], door: State) -> None:
+    """Waits for a stream, which is cancelled when the server is to end: by itself it would not."""
+    while not (stream.done() or door.ending):
+        await asyncio.wait([stream], timeout=_LOOK)
+    if stream.done():
+        await stream
+        return
+    stream.cancel()
+    await asyncio.wait([stream])
 
 
 def _is_needed(method: str, path: str) -> bool:
     if method == "POST":
         return path.startswith(_SENT_BELOW)
     return method in ("GET", "HEAD") and (
-        path == "" or path in _READ or path.startswith(_READ_BELOW)
+        path == "" or path in _READ or path.startswith((*_READ_BELOW, _HEARTBEAT))
     )

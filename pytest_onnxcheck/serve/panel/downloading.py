@@ -49,7 +49,7 @@ def _lines(view: View) -> Iterator[_Line]:
     model = quote(view.known.name)
     for artefact in view.known.artefacts:
         variant, shown = quote(artefact.variant), file_name(view.file_name, artefact)
-        url = f"artefact/{model}/{variant}/{quote(shown, safe='')}"
+        url = f"../download/artefact/{model}/{variant}/{quote(shown, safe='')}"
         if len(artefact.files) > 1:  # they know one another by their names
             url = f"../api/models/{model}/artefact/{variant}"
         yield _Line(
@@ -70,7 +70,7 @@ def _bundle(job: Job) -> tuple[str, str]:
     if "://" in uri:
         return uri, ""
     name = f"{PurePosixPath(uri).name}.zip"
-    return name, f"bundle/{quote(job.id)}/{quote(name)}"
+    return name, f"../download/bundle/{quote(job.id)}/{quote(name)}"
 
 
 def file_name(wanted: str, artefact: Artefact) -> str:

@@ -25,7 +25,7 @@ BUNDLE = "bundle"
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/panel/artefact/{model}/{variant}/{name}")
+@router.get("/download/artefact/{model}/{variant}/{name}")
 def artefact(model: str, variant: str, name: str, request: Request) -> Response:
     """An artefact of one file, which a browser saves under a name."""
     door: State = request.app.state.door
@@ -36,7 +36,7 @@ def artefact(model: str, variant: str, name: str, request: Request) -> Response:
     return file_answer(request, found.folder / only.name, name, only.sha256)
 
 
-@router.get("/panel/bundle/{job}/{name}.zip")
+@router.get("/download/bundle/{job}/{name}.zip")
 def bundle(job: str, name: str, request: Request) -> Response:
     """The bundle that a job has made, as an archive."""
     door: State = request.app.state.door

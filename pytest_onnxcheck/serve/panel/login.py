@@ -58,5 +58,7 @@ def _page(request: Request, *, wrong: bool) -> Response:
         "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
         "form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
         "Cache-Control": "no-store",
+        # without a referrer a browser does not say either that the form is the page's own
+        "Referrer-Policy": "same-origin",
     }
     return HTMLResponse(text, 401 if wrong else 200, headers)

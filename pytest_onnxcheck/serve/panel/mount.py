@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.serve.http.security import Access
     from pytest_onnxcheck.serve.http.state import State
 
-__all__ = ["mount"]
+__all__ = ["add_routes", "mount"]
 
 #: what the page shows of ours, named so that these rules go before Gradio's own
 _OURS = ".gradio-container .onnxcheck"
@@ -34,13 +34,8 @@ def mount(app: FastAPI) -> None:
         app: What `create_app` made, before it answers anything.
     """
     door: State = app.state.door
-    access: Access = app.state.access
+    add_routes(app)
     page = build(Desk(door.catalogue, door.jobs), str(door.catalogue.path))
-    app.include_router(login.router)
-    app.include_router(downloads.router)
-    app.add_api_route("/", _to_the_page, include_in_schema=False, response_model=None)
-    app.add_api_route(PATH, _to_the_page, include_in_schema=False, response_model=None)
-    app.add_api_route("/favicon.ico", _icon, include_in_schema=False, response_model=None)
     import gradio as gr
 
     gr.mount_gradio_app(
@@ -56,8 +51,17 @@ def mount(app: FastAPI) -> None:
         enable_monitoring=False,
         max_file_size=0,
         theme=_theme(),
-        head=f"<style>{style('.onnxcheck')}{asset('panel.css')}</style>",
+        head=f"<style>{style(_OURS)}{asset('panel.css')}</style>",
     )
+
+
+def add_routes(app: FastAPI) -> None:
+    """Adds what is not Gradio's: the way to the page, its downloads, the token, and the doors."""
+    access: Access = app.state.access
+    app.include_router(login.router)
+    app.include_router(downloads.router)
+    for path, answer in (("/", _to_the_page), (PATH, _to_the_page), ("/favicon.ico", _icon)):
+        app.add_api_route(path, answer, include_in_schema=False, response_model=None)
     app.add_middleware(OnlyThePage)
     if access.token is not None:
         access.login = login.LOGIN

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.serve.panel import history
 from pytest_onnxcheck.serve.panel.choice import EXPORTERS, Choice
@@ -67,7 +68,7 @@ class _Tab:
     def values(
         self, shown: Shown, titles: tuple[tuple[str, str], ...] = (), id: str | None = None
     ) -> list[Any]:
-        """What they are to show, in the same order: the jobs' titles, and the chosen one."""
+        """What they are to show, in the same order; of a list its titles, and what is chosen."""
         found = [
             (self.status, shown.status),
             (self.log, shown.log),
@@ -178,7 +179,7 @@ class _Page:
         gr.Timer(_EVERY).tick(**look)
         for tab in self._tabs:
             given = [self._table, self._weights]
-            if tab.button is not None:
+            if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
                 cancel = functools.partial(self._cancel, tab.pane.kind)
@@ -244,8 +245,8 @@ class _Page:
 
     def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
         weights = self._desk.offer(table).find(key)
-        job = None if weights is None else self._desk.running(kind, weights.model)
-        return render("notice", text="" if job is None else self._desk.cancel(job.id))
+        told = "" if weights is None else self._desk.cancel_newest(kind, weights.model)
+        return render("notice", text=told)
 
     def _cancel_job(self, job: str | None) -> str:
         return render("notice", text=self._desk.cancel(job) if job else "Choose a job first.")
@@ -266,7 +267,7 @@ class _Page:
             return [gr.skip()] * (len(self._changing) + 1)
         values = self._values(table, key, file_name, chosen)
         hashes = [hash(value) for value in values]
-        known = seen[1:] or [None] * len(values)
+        known: list[int | None] = [*seen[1:]] or [None] * len(values)
         updates = [
             gr.skip() if old == new else _update(component, value)
             for component, value, old, new in zip(
@@ -280,22 +281,27 @@ class _Page:
     ) -> list[Any]:
         """What every component that changes is to show, in the order of `_changing`."""
         weights = self._desk.offer(table).find(key)
-        view: View | str = "There is nothing to show: choose a model that has a checkpoint."
-        if weights is not None:
+        if weights is None:
+            return self._without("There is nothing to show: choose a model that has a checkpoint.")
+        try:
             view = self._desk.look(weights.model, file_name or weights.file_name)
-        found: list[Any] = []
-        for tab in self._tabs:
-            if isinstance(view, str):
-                found += tab.values(Shown("", "", False, render("nothing", text=view)))
-            elif tab.chosen is not None:
-                titles = tuple(self._desk.titles(view.history))
-                ids = [id for _, id in titles]
-                id = chosen if chosen in ids else next(iter(ids), None)
-                body = self._desk.shown(tab.pane, view).body
-                found += tab.values(replace(self._desk.job(id), body=body), titles, id)
-            else:
-                found += tab.values(self._desk.shown(tab.pane, view))
-        return found
+            return [value for tab in self._tabs for value in self._of_tab(tab, view, chosen)]
+        except OnnxCheckError as error:  # such as a store that is away
+            return self._without(str(error))
+
+    def _without(self, text: str) -> list[Any]:
+        """The same, where there is nothing to show."""
+        nothing = Shown("", "", False, render("nothing", text=text))
+        return [value for tab in self._tabs for value in tab.values(nothing)]
+
+    def _of_tab(self, tab: _Tab, view: View, chosen: str | None) -> list[Any]:
+        shown = self._desk.shown(tab.pane, view)
+        if tab.chosen is None:
+            return tab.values(shown)
+        titles = tuple(self._desk.titles(view.history))
+        ids = [id for _, id in titles]
+        id = chosen if chosen in ids else next(iter(ids), None)
+        return tab.values(replace(self._desk.job(id), body=shown.body), titles, id)
 
 
 def _update(component: Any, value: Any) -> Any:

@@ -1,0 +1,185 @@
+"""Who reaches the panel, and what of Gradio they reach; an app of our own answers for Gradio."""
+
+from __future__ import annotations
+
+import asyncio
+import zipfile
+from collections.abc import AsyncIterator, Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from served import problem, small_project
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.testclient import TestClient
+
+from pytest_onnxcheck.serve.http.app import create_app
+from pytest_onnxcheck.serve.http.security import COOKIE, Access
+from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
+from pytest_onnxcheck.serve.panel import login
+from pytest_onnxcheck.serve.panel.mount import add_routes
+
+TOKEN = "a token of a decent length"
+ASKS = {"follow_redirects": False, "headers": {"Accept": "text/html"}}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_project(tmp_path_factory.mktemp("project"))
+
+
+@pytest.fixture(scope="module")
+def jobs(manifest: Path) -> Jobs:
+    return open_jobs(manifest)
+
+
+def client(manifest: Path, jobs: Jobs, token: str | None) -> TestClient:
+    app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token))
+    add_routes(app)
+    app.mount("/panel", PlainTextResponse("Gradio"))
+    return TestClient(app, base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def guarded(manifest: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setattr(login, "_PATIENCE", 0.0)
+    with client(manifest, jobs, TOKEN) as found:
+        yield found
+
+
+@pytest.fixture
+def free(manifest: Path, jobs: Jobs) -> Iterator[TestClient]:
+    with client(manifest, jobs, None) as found:
+        yield found
+
+
+def test_the_root_leads_to_the_page(free: TestClient):
+    for path in ("/", "/panel"):
+        answer = free.get(path, follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (307, "/panel/")
+    page = free.get("/")
+    assert page.text == "Gradio"
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "connect-src 'self'" in page.headers["content-security-policy"]
+    assert free.get("/favicon.ico").headers["content-type"] == "image/svg+xml"
+
+
+NEEDED = [
+    *("config", "theme.css", "assets/x.js", "static/js/x.js", "gradio_api/startup-events"),
+    "gradio_api/heartbeat/x",
+]
+CLOSED = [
+    *("gradio_api/file=/etc/passwd", "gradio_api/file/x", "gradio_api/proxy=http://x"),
+    *("gradio_api/info", "gradio_api/queue/status", "login", "login_check", "monitoring"),
+    *("assets/../gradio_api/info", "gradio_api/upload_progress", "gradio_api/vibe-code"),
+]
+
+
+def test_only_what_the_page_needs_of_gradio_is_reached(free: TestClient):
+    assert {free.get(f"/panel/{path}").text for path in NEEDED} == {"Gradio"}
+    assert free.post("/panel/gradio_api/run/predict").text == "Gradio"
+    for path in CLOSED:
+        assert "Gradio" not in free.get(f"/panel/{path}").text, path
+    problem(free.get("/panel/gradio_api/file=/etc/passwd"), 404, "not-found")
+    for path in ("upload", "reset", "vibe-edit", "component_server", "queue/join", "cancel"):
+        problem(free.post(f"/panel/gradio_api/{path}"), 404, "not-found")
+    problem(free.delete("/panel/config"), 404, "not-found")
+
+
+def test_a_heartbeat_ends_with_the_server(manifest: Path, jobs: Jobs):
+    """Gradio's would keep a server from ending while a page is open."""
+    app = create_app(manifest, jobs)
+    add_routes(app)
+    ended: list[str] = []
+
+    async def heartbeat() -> AsyncIterator[bytes]:
+        yield b"alive"
+        app.state.door.ending = True
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append("cancelled")
+
+    app.mount("/panel", lambda *asgi: StreamingResponse(heartbeat())(*asgi))
+    with TestClient(app, base_url="http://127.0.0.1") as asked:
+        assert asked.get("/panel/gradio_api/heartbeat/x").text == "alive"
+    assert ended == ["cancelled"]
+
+
+def test_without_the_token_a_browser_is_sent_to_the_page_that_asks_for_it(guarded: TestClient):
+    for path in ("/", "/panel/", "/panel/config", "/nothing"):
+        answer = guarded.get(path, **ASKS)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+    for path in (
+        "/panel/",
+        "/panel/config",
+        "/download/artefact/mlp/x/y",
+        "/download/bundle/1/x.zip",
+    ):
+        problem(guarded.get(path, headers={"Accept": "*/*"}), 401, "token")
+    problem(guarded.post("/panel/gradio_api/run/predict", json={}), 401, "token")
+    page = guarded.get("/login")
+    assert page.status_code == 200
+    assert "frame-ancestors 'none'" in page.headers["content-security-policy"]
+    assert TOKEN not in page.text
+
+
+def test_the_token_is_exchanged_for_a_cookie(guarded: TestClient):
+    wrong = guarded.post("/login", data={"token": "another"}, **ASKS)
+    assert wrong.status_code == 401
+    assert "This is not the token." in wrong.text
+    assert "set-cookie" not in wrong.headers
+    right = guarded.post("/login", data={"token": TOKEN}, **ASKS)
+    assert (right.status_code, right.headers["location"]) == (303, "/")
+    cookie = right.headers["set-cookie"]
+    assert cookie.startswith(f"{COOKIE}=")
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    assert TOKEN not in cookie
+    assert guarded.get("/").text == "Gradio"
+    assert guarded.get("/api/models").status_code == 200
+    guarded.cookies.clear()
+    guarded.cookies.set(COOKIE, "0" * 64)
+    problem(guarded.get("/panel/config", headers={"Accept": "*/*"}), 401, "token")
+
+
+def test_a_form_of_another_site_is_refused(guarded: TestClient):
+    foreign = {"Origin": "http://elsewhere.example"}
+    answer = guarded.post("/login", data={"token": TOKEN}, headers=foreign, follow_redirects=False)
+    problem(answer, 403, "foreign-page")
+
+
+@pytest.fixture(scope="module")
+def made(jobs: Jobs) -> str:
+    """A job that has exported one file, and left a bundle beside it."""
+    job = jobs.submit("export", "mlp")
+    number = int(job.id.partition("-")[0])
+    jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
+    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
+    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
+    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
+    jobs.end(number, "done", result={"files": [facts]})
+    folder = jobs.folder(job.id)
+    (folder / "bundle" / "mlp-1").mkdir(parents=True)
+    (folder / "mlp.onnx").write_bytes(b"onnx")
+    (folder / "bundle" / "mlp-1" / "model.onnx").write_bytes(b"released")
+    (folder / "bundle" / "link").symlink_to("/etc/passwd")
+    return job.id
+
+
+def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: TestClient, made: str):
+    answer = free.get("/download/artefact/mlp/torchscript-op17-fp32/hey%20you.onnx")
+    assert answer.content == b"onnx"
+    assert answer.headers["content-disposition"].endswith("filename*=UTF-8''hey%20you.onnx")
+    assert answer.headers["etag"] == f'"{"ab" * 32}"'
+    for path in ("other/torchscript-op17-fp32/x", "mlp/int8/x", "mlp/..%2F..%2Fmodels.toml/x"):
+        assert free.get(f"/download/artefact/{path}").status_code == 404, path
+
+
+def test_a_bundle_is_one_archive_without_links(free: TestClient, made: str):
+    answer = free.get(f"/download/bundle/{made}/mlp-1.zip")
+    assert answer.headers["content-type"] == "application/zip"
+    with zipfile.ZipFile(BytesIO(answer.content)) as archive:
+        assert archive.namelist() == ["mlp-1/model.onnx"]
+        assert archive.read("mlp-1/model.onnx") == b"released"
+    problem(free.get("/download/bundle/none/x.zip"), 404, "no-such-job")
