@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import uvicorn
+from fastapi import FastAPI
 
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.running import bound, url
@@ -67,10 +68,14 @@ def small_project(folder: Path) -> Path:
     return path
 
 
-@contextmanager
-def serving(manifest: Path, jobs: Any, **options: Any) -> Iterator[httpx.Client]:
+def serving(manifest: Path, jobs: Any, **options: Any) -> AbstractContextManager[httpx.Client]:
     """A client of a server on loopback; the options are those of `create_app`."""
-    app = create_app(manifest, jobs, **options)
+    return running(create_app(manifest, jobs, **options))
+
+
+@contextmanager
+def running(app: FastAPI) -> Iterator[httpx.Client]:
+    """A client of an app that a server on loopback runs."""
     listening = bound("127.0.0.1", 0)
     server = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, args=([listening],))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import zipfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 
+import httpx
 import pytest
-from served import problem, small_project
+from served import problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
-from starlette.testclient import TestClient
 
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.security import COOKIE, Access
@@ -33,27 +34,30 @@ def jobs(manifest: Path) -> Jobs:
     return open_jobs(manifest)
 
 
-def client(manifest: Path, jobs: Jobs, token: str | None) -> TestClient:
+@contextmanager
+def panel(manifest: Path, jobs: Jobs, token: str | None) -> Iterator[httpx.Client]:
     app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token))
     add_routes(app)
     app.mount("/panel", PlainTextResponse("Gradio"))
-    return TestClient(app, base_url="http://127.0.0.1")
+    with running(app) as client:
+        client.follow_redirects = True
+        yield client
 
 
 @pytest.fixture
-def guarded(manifest: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+def guarded(manifest: Path, jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     monkeypatch.setattr(login, "_PATIENCE", 0.0)
-    with client(manifest, jobs, TOKEN) as found:
+    with panel(manifest, jobs, TOKEN) as found:
         yield found
 
 
 @pytest.fixture
-def free(manifest: Path, jobs: Jobs) -> Iterator[TestClient]:
-    with client(manifest, jobs, None) as found:
+def free(manifest: Path, jobs: Jobs) -> Iterator[httpx.Client]:
+    with panel(manifest, jobs, None) as found:
         yield found
 
 
-def test_the_root_leads_to_the_page(free: TestClient):
+def test_the_root_leads_to_the_page(free: httpx.Client):
     for path in ("/", "/panel"):
         answer = free.get(path, follow_redirects=False)
         assert (answer.status_code, answer.headers["location"]) == (307, "/panel/")
@@ -75,7 +79,7 @@ CLOSED = [
 ]
 
 
-def test_only_what_the_page_needs_of_gradio_is_reached(free: TestClient):
+def test_only_what_the_page_needs_of_gradio_is_reached(free: httpx.Client):
     assert {free.get(f"/panel/{path}").text for path in NEEDED} == {"Gradio"}
     assert free.post("/panel/gradio_api/run/predict").text == "Gradio"
     for path in CLOSED:
@@ -101,12 +105,12 @@ def test_a_heartbeat_ends_with_the_server(manifest: Path, jobs: Jobs):
             ended.append("cancelled")
 
     app.mount("/panel", lambda *asgi: StreamingResponse(heartbeat())(*asgi))
-    with TestClient(app, base_url="http://127.0.0.1") as asked:
+    with running(app) as asked:
         assert asked.get("/panel/gradio_api/heartbeat/x").text == "alive"
     assert ended == ["cancelled"]
 
 
-def test_without_the_token_a_browser_is_sent_to_the_page_that_asks_for_it(guarded: TestClient):
+def test_without_the_token_a_browser_is_sent_to_the_page_that_asks_for_it(guarded: httpx.Client):
     for path in ("/", "/panel/", "/panel/config", "/nothing"):
         answer = guarded.get(path, **ASKS)
         assert (answer.status_code, answer.headers["location"]) == (303, "/login")
@@ -124,7 +128,7 @@ def test_without_the_token_a_browser_is_sent_to_the_page_that_asks_for_it(guarde
     assert TOKEN not in page.text
 
 
-def test_the_token_is_exchanged_for_a_cookie(guarded: TestClient):
+def test_the_token_is_exchanged_for_a_cookie(guarded: httpx.Client):
     wrong = guarded.post("/login", data={"token": "another"}, **ASKS)
     assert wrong.status_code == 401
     assert "This is not the token." in wrong.text
@@ -143,7 +147,7 @@ def test_the_token_is_exchanged_for_a_cookie(guarded: TestClient):
     problem(guarded.get("/panel/config", headers={"Accept": "*/*"}), 401, "token")
 
 
-def test_a_form_of_another_site_is_refused(guarded: TestClient):
+def test_a_form_of_another_site_is_refused(guarded: httpx.Client):
     foreign = {"Origin": "http://elsewhere.example"}
     answer = guarded.post("/login", data={"token": TOKEN}, headers=foreign, follow_redirects=False)
     problem(answer, 403, "foreign-page")
@@ -167,7 +171,7 @@ def made(jobs: Jobs) -> str:
     return job.id
 
 
-def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: TestClient, made: str):
+def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: httpx.Client, made: str):
     answer = free.get("/download/artefact/mlp/torchscript-op17-fp32/hey%20you.onnx")
     assert answer.content == b"onnx"
     assert answer.headers["content-disposition"].endswith("filename*=UTF-8''hey%20you.onnx")
@@ -176,7 +180,7 @@ def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: TestClient, m
         assert free.get(f"/download/artefact/{path}").status_code == 404, path
 
 
-def test_a_bundle_is_one_archive_without_links(free: TestClient, made: str):
+def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):
     answer = free.get(f"/download/bundle/{made}/mlp-1.zip")
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(BytesIO(answer.content)) as archive:
