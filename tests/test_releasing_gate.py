@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,9 @@ from project import Project, Result, mlps
 
 import pytest_onnxcheck
 from pytest_onnxcheck import ReleaseError, release_model
-from pytest_onnxcheck.api import release as module
 from pytest_onnxcheck.api.release import release_all, wanted
 from pytest_onnxcheck.cli import main
-from pytest_onnxcheck.record.record import load
+from pytest_onnxcheck.record.record import Record, load
 from pytest_onnxcheck.release import fetch, releases, verify
 
 RELEASED = mlps("net") + 'release.version = "1.0"\nlatency.dims = []\n'
@@ -286,7 +286,7 @@ def test_what_cannot_be_published_is_told_before_anything_is_run(gated, registry
 
 
 @pytest.fixture
-def forked(gated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def forked(gated: Project) -> Callable[..., Record]:
     """The gate of `release_model` is a fork, as every run of a project: it costs no imports."""
 
     def gate(manifest, record, *, models, targets, arguments):
@@ -295,11 +295,11 @@ def forked(gated: Project, monkeypatch: pytest.MonkeyPatch) -> None:
         gated.pytest("--onnxcheck", f"--onnxcheck-json={record}", *chosen)
         return load(record)
 
-    monkeypatch.setattr(module, "gate", gate)
+    return gate
 
 
 def test_from_python(gated, forked):
-    found = release_model(gated.path / "models.toml", to=gated.path / "dist")
+    found = release_model(gated.path / "models.toml", to=gated.path / "dist", run=forked)
     assert found.uri == str(gated.path / "dist" / "net-1.0")
     assert (found.version, found.metadata.model, found.signed_with) == ("1.0", "net", None)
     assert found.metrics["size_bytes"] == found.metadata.size_bytes
@@ -310,7 +310,7 @@ def test_from_python(gated, forked):
     assert pytest_onnxcheck.release_model is release_model
 
 
-def test_from_python_it_is_told_why_not(gated, monkeypatch):
+def test_from_python_it_is_told_why_not(gated):
     manifest, to = gated.path / "models.toml", gated.path / "dist"
     with pytest.raises(ReleaseError, match=r"no table \[models.nte.release\] .*: net\)"):
         release_model(manifest, "nte", to=to)
@@ -325,12 +325,11 @@ def test_from_python_it_is_told_why_not(gated, monkeypatch):
         (gated.path / "record.json").write_text(json.dumps(written))
         return load(gated.path / "record.json")
 
-    monkeypatch.setattr(module, "gate", failed)
     with pytest.raises(ReleaseError, match="pytest ended with exit status 1"):
-        release_model(manifest, "net", to=to)
+        release_model(manifest, "net", to=to, run=failed)
     written["checks"][0].update(outcome="failed", reason="opset: 17, declared 20")
     written["errors"] = [{"nodeid": "models.toml", "error": "cannot be read"}]
     with pytest.raises(ReleaseError, match="failed: opset: 17, declared 20") as raised:
-        release_model(manifest, "net", to=to)
+        release_model(manifest, "net", to=to, run=failed)
     assert "models.toml could not be collected: cannot be read" in str(raised.value)
     assert not to.exists()
