@@ -204,7 +204,8 @@ class Worker:
                     error = found["error"]
                     return _End("failed" if error else "done", found["result"], error)
         except CrashError as error:
-            return _End("failed", error=f"Its process ended ({error.how}){_while(stage)}.")
+            said = "".join(f"\n{line}" for line in error.stderr_tail)
+            return _End("failed", error=f"Its process ended ({error.how}){_while(stage)}.{said}")
         finally:
             child.close()
             end_marked(f"{_MARK}={job.id}")
