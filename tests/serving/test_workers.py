@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -12,9 +13,50 @@ from pathlib import Path
 from filelock import FileLock
 from working import none_left, project, texts, until, work
 
+from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
+
+RELEASED = """
+schema = 1
+[models.net]
+factory = "nets.py:mlp"
+exporters = ["torchscript"]
+opsets = [17]
+precisions = ["fp32"]
+dims = { batch = [1, 3] }
+latency.dims = []
+release = { variant = "torchscript-op17-fp32", version = "1.0" }
+inputs.x.shape = ["batch", 8]
+outputs.y.shape = ["batch", 4]
+"""
+
+
+def test_a_release_is_a_bundle_among_the_jobs_files(tmp_path: Path):
+    manifest = project(tmp_path / "project")
+    manifest.write_text(RELEASED)
+    (manifest.parent / ".gitignore").write_text(".*\n__pycache__\n")
+    for command in ("init -q", "add -A", "-c user.name=a -c user.email=a@b commit -qm a"):
+        subprocess.run(["git", *command.split()], cwd=manifest.parent, check=True)
+    jobs = open_jobs(manifest)
+    good = jobs.submit("release", "net")
+    work(jobs)
+    (manifest.parent / "nets.py").write_text((manifest.parent / "nets.py").read_text() + "#\n")
+    dirty = jobs.submit("release", "net")
+    work(jobs)
+    good, dirty = jobs.get(good.id), jobs.get(dirty.id)
+
+    assert (good.state, good.error) == ("done", None)
+    assert good.result is not None
+    assert good.result["verdict"] == "pass"
+    folder = jobs.folder(good.id) / good.result["released"]["uri"]
+    assert main(["verify", str(folder)]) == 0
+    assert any(text.startswith("net::torchscript-op17-fp32  bundle/") for text in texts(jobs, good))
+
+    assert (dirty.state, dirty.result) == ("failed", None)
+    assert dirty.error is not None
+    assert "nets.py" in dirty.error
 
 
 def test_a_timed_job_waits_for_the_machine(tmp_path: Path, monkeypatch):

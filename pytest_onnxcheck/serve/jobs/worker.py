@@ -224,7 +224,8 @@ class Worker:
             self._jobs.log(number, text)
 
     def _cut_off(self, job: Job, stage: str | None, share: float | None) -> _End:
-        return _End("cut_off", error=_cut_off_text(job, "was ended", stage, share))
+        mine = replace(job, worker=self._presence.known["name"])
+        return _End("cut_off", error=_cut_off_text(mine, "was ended", stage, share))
 
     def _look_around(self) -> None:
         """Says that this worker lives, and looks for what others left when they ended."""
@@ -271,9 +272,8 @@ def _last_line(ended: _End) -> str:
 def _cut_off_text(job: Job, how: str, stage: str | None, share: float | None) -> str:
     done = "" if share is None else f", {share:.0%} done"
     return (
-        f"It was cut off: its worker {job.worker or ''}".rstrip()
-        + f" {how}{_while(stage)}{done}. Nothing of it was kept but what was built: ask for it "
-        "again, and it goes on from there."
+        f"It was cut off: its worker {job.worker} {how}{_while(stage)}{done}. Nothing of it was "
+        "kept but what was built: ask for it again, and it goes on from there."
     )
 
 
