@@ -72,26 +72,28 @@ def test_kills(tmp_path: Path):
     jobs = open_jobs(project(tmp_path / "project"))
     done: dict[str, Job] = {}
     killed = Counter[str]()
-    server = start(jobs)
     number = 0
-    for kill in range(KILLS):
-        while sum(not job.over for job in jobs.all()) < 2:
-            ask(jobs, number)
-            number += 1
-        until(lambda: any(job.state == "running" for job in jobs.all()), 120)
-        time.sleep(moments.uniform(*MOMENTS))
-        done |= {job.id: job for job in jobs.all(limit=1000) if job.state == "done"}
-        who = ("server", "worker")[kill % 2]
-        pid = server.pid if who == "server" else worker_of(server)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            killed[who] += 1
-        if who == "server":
-            server.wait()
-            server = start(jobs)
-    until(lambda: all(job.over for job in jobs.all(limit=1000)), 300)
-    server.terminate()
-    server.wait(30)
+    server = start(jobs)
+    try:
+        for kill in range(KILLS):
+            while sum(not job.over for job in jobs.all()) < 2:
+                ask(jobs, number)
+                number += 1
+            until(lambda: any(job.state == "running" for job in jobs.all()), 120)
+            time.sleep(moments.uniform(*MOMENTS))
+            done |= {job.id: job for job in jobs.all(limit=1000) if job.state == "done"}
+            who = ("server", "worker")[kill % 2]
+            pid = server.pid if who == "server" else worker_of(server)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed[who] += 1
+            if who == "server":
+                server.wait()
+                server = start(jobs)
+        until(lambda: all(job.over for job in jobs.all(limit=1000)), 300)
+    finally:
+        server.terminate()
+        server.wait(60)
     until(lambda: not _marked(f"SERVER_OF={jobs.manifest}".encode()))
 
     ended = jobs.all(limit=1000)
