@@ -117,7 +117,8 @@ class Jobs:
     def several(self, names: Collection[str]) -> dict[str, Job]:
         """Jobs as they stand, by their ids; those that are not there are left out."""
         numbers = {name: number for name in names if (number := _number(name)) is not None}
-        wanted, read = list(dict.fromkeys(numbers.values())), {}
+        wanted = list(dict.fromkeys(numbers.values()))
+        read: dict[int, Job] = {}
         for start in range(0, len(wanted), _AT_ONCE):
             read |= self._read(wanted[start : start + _AT_ONCE])
         found = {name: read[number] for name, number in numbers.items() if number in read}
