@@ -6,20 +6,18 @@ import errno
 import os
 import signal
 import socket
-import sys
 from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
 
 from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.garbage import leave_out
 
 __all__ = ["bound", "run", "url"]
 
 #: seconds that answers have to end, once the server is told to
 _PATIENCE = 3
-#: seconds after which a thread lets another one run; Python's own are 5 ms
-_SWITCH = 0.001
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -75,8 +73,7 @@ def run(app: FastAPI, listening: socket.socket, *, root_path: str = "") -> None:
         root_path=root_path,
         timeout_graceful_shutdown=_PATIENCE,
     )
-    # what reads the store in a thread waits this long for Python's lock while requests are parsed
-    sys.setswitchinterval(_SWITCH)
+    leave_out("the server's")  # each time that all is walked, every request waits for it
     # uvicorn sends itself the signal again once it has ended: who called this has work to do then
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:
