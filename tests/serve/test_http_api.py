@@ -258,6 +258,8 @@ def test_an_error_of_the_server_is_told_without_its_traceback(
 def test_openapi_describes_every_answer(door: httpx.Client):
     schema = door.get("/api/openapi.json").json()
     assert schema["servers"] == [{"url": "/api"}]
+    opset = schema["components"]["schemas"]["ExportOptions"]["properties"]["opset"]
+    assert {"type": "integer", "minimum": 9, "maximum": 30} in opset["anyOf"]
     text = json.dumps(schema)
     assert "HTTPValidationError" not in text
     for path, operations in schema["paths"].items():

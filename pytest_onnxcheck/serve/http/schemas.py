@@ -39,8 +39,8 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Opset = Annotated[int, BeforeValidator(_whole), Field(ge=9, le=30)]
-Batch = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65536)]
+Opset = Annotated[int, Field(ge=9, le=30), BeforeValidator(_whole)]
+Batch = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_whole)]
 
 
 def _example(**fields: Any) -> ConfigDict:
