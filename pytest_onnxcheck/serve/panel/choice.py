@@ -60,10 +60,13 @@ class Offer:
     trouble: str = ""
 
     def find(self, key: str | None) -> Weights | None:
-        """The weights of a key; the newest where there are none of it any more."""
-        return next(
-            (each for each in self.weights if each.key == key), next(iter(self.weights), None)
-        )
+        """The weights of a key; None where there are none of it, or not any more."""
+        return next((each for each in self.weights if each.key == key), None)
+
+    @property
+    def newest(self) -> Weights | None:
+        """The newest weights; None where there are none."""
+        return next(iter(self.weights), None)
 
 
 def tables(manifest: Manifest) -> list[str]:
