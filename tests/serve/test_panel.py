@@ -128,6 +128,7 @@ def test_checkpoints_of_a_glob_come_newest_first_with_time_and_size(desk: Desk):
         "runs/last.pt (2001-09-09 01:46 UTC, 1.00 kB)",
         "runs/first.pt (2001-09-09 01:46 UTC, 1.00 kB)",
     ]
+    assert all(re.fullmatch("[0-9a-f]{16}", each.key) for each in offer.weights)
     assert offer.weights[1].model == "net-last"
     assert offer.weights[1].file_name == "last.onnx"
     assert (offer.exporters, offer.opset) == (("dynamo",), 18)
