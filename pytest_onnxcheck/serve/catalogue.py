@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +121,7 @@ class Known:
         checkpoints: Its checkpoints, the newest first.
         precisions: Those of the manifest.
         variants: The names of its variants there.
+        trust: Whether its checkpoints may run code.
         artefacts: The newest of each variant, those of fp32 first.
         verdict: The worst of `verdicts`; None where it was never checked.
         when: When that was, in UTC.
@@ -133,6 +134,7 @@ class Known:
     checkpoints: tuple[CheckpointFile, ...]
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
+    trust: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
     when: str | None = None
@@ -257,6 +259,7 @@ class Catalogue:
             self._checkpoints(model),
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
+            model.trust,
             self._artefacts(jobs),
         )
         return replace(known, **self._judged(model.name, jobs))
@@ -276,8 +279,9 @@ class Catalogue:
     def _artefacts(self, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
         newest: dict[str, Artefact] = {}
         for job in jobs:
-            for artefact in _exported(job, self._jobs.folder(job.id)):
-                newest.setdefault(artefact.variant, artefact)
+            if job.kind == "export" and job.over and job.result is not None:
+                for artefact in _exported(job, job.result, self._jobs.folder(job.id)):
+                    newest.setdefault(artefact.variant, artefact)
         there = [artefact for artefact in newest.values() if artefact.is_there]
         return tuple(sorted(there, key=lambda artefact: artefact.precision != "fp32"))
 
@@ -307,11 +311,9 @@ def _checkpoint_file(name: str, path: Path) -> CheckpointFile:
     return CheckpointFile(name, path, size, modified)
 
 
-def _exported(job: Job, folder: Path) -> Iterator[Artefact]:
-    """The artefacts of a job that exported some."""
-    if job.kind != "export" or not job.over or job.result is None or job.ended is None:
-        return
-    for file in job.result["files"]:
+def _exported(job: Job, result: Mapping[str, Any], folder: Path) -> Iterator[Artefact]:
+    """The artefacts that a job has exported."""
+    for file in result["files"]:
         if file["path"] is None:
             continue
         name = f"{file['exporter']}-op{file['opset']}-{file['precision']}"
@@ -322,7 +324,7 @@ def _exported(job: Job, folder: Path) -> Iterator[Artefact]:
             folder,
             tuple(HashedFile(**each) for each in file["files"]),
             job.id,
-            job.ended,
+            job.ended or job.created,
             file["size_ratio"],
             None if checked is None else checked["grade"],
         )

@@ -244,9 +244,22 @@ def test_a_manifest_that_is_wrong_is_no_fault_of_the_request(tmp_path: Path):
         manifest.write_text(manifest.read_text())
 
 
+def test_an_error_of_the_server_is_told_without_its_traceback(
+    door: httpx.Client, monkeypatch: pytest.MonkeyPatch
+):
+    def broken() -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(door.app.state.door.catalogue, "models", broken)  # type: ignore[attr-defined]
+    for path in ("/api/models", "/metrics"):
+        assert "secret" not in problem(door.get(path), 500, "internal-error")
+
+
 def test_openapi_describes_every_answer(door: httpx.Client):
     schema = door.get("/api/openapi.json").json()
     assert schema["servers"] == [{"url": "/api"}]
+    opset = schema["components"]["schemas"]["ExportOptions"]["properties"]["opset"]
+    assert {"type": "integer", "minimum": 9, "maximum": 30} in opset["anyOf"]
     text = json.dumps(schema)
     assert "HTTPValidationError" not in text
     for path, operations in schema["paths"].items():

@@ -200,6 +200,8 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(guarded: httpx.Cli
         guarded.post(path, content=b" " * 1001, headers=json_type), 413, "body-too-large"
     )
     assert "1,000 bytes" in told
+    refused = guarded.post("/api/models/mlp/checkpoints", content=b"x" * 2_000_000, headers=BYTES)
+    problem(refused, 401, "token")
     pieces = (b" " * 300 for _ in range(20))
     problem(guarded.post(path, content=pieces, headers=json_type), 413, "body-too-large")
     upload = guarded.post(
@@ -287,6 +289,17 @@ def test_a_checkpoint_is_kept_under_a_name_of_ours(guarded: httpx.Client, tmp_pa
     }
     other = guarded.get("/api/models/seeded", headers=BEARER).json()
     assert other["checkpoints"] == []
+
+
+def test_nothing_is_sent_for_a_model_whose_checkpoints_may_run_code(tmp_path: Path):
+    path = small_project(tmp_path)
+    text = path.read_text()
+    path.write_text(text.replace('checkpoint = "mlp.pt"', 'checkpoint = "mlp.pt"\ntrust = true'))
+    with serving(path, open_jobs(path), uploads_folder=tmp_path / "uploads") as client:
+        answer = client.post("/api/models/mlp/checkpoints", content=b"x", headers=BYTES)
+        assert "trust = true" in problem(answer, 409, "trusted")
+        other = client.post("/api/models/seeded/checkpoints", content=b"", headers=BYTES)
+        assert "it is empty" in problem(other, 422, "refused-checkpoint")
 
 
 def test_uploads_are_off_unless_asked_for(open_door: httpx.Client):

@@ -13,6 +13,7 @@ from pytest_onnxcheck.errors import ManifestError, OnnxCheckError
 from pytest_onnxcheck.serve.catalogue import Catalogue, UnknownError
 from pytest_onnxcheck.serve.http import jobs as jobs_routes
 from pytest_onnxcheck.serve.http import metrics, models, problems, submissions, uploads
+from pytest_onnxcheck.serve.http.draining import Drain
 from pytest_onnxcheck.serve.http.headers import SafeHeaders
 from pytest_onnxcheck.serve.http.limits import Limiter, Limits
 from pytest_onnxcheck.serve.http.security import Access, Guard
@@ -65,6 +66,7 @@ def create_app(
     app.add_middleware(Limiter, limits=limits)
     app.add_middleware(Guard, access=access)
     app.add_middleware(SafeHeaders)
+    app.add_middleware(Drain)
     return app
 
 

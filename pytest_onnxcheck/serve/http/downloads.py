@@ -151,7 +151,7 @@ def _headers(shown: str, sha256: str | None, inline: bool) -> dict[str, str]:
     place = "inline" if inline else "attachment"
     plain = re.sub(r"[^A-Za-z0-9._+-]", "_", shown)  # for who reads no other, as curl -J
     found = {
-        "Content-Disposition": f"{place}; filename=\"{plain}\"; "
+        "Content-Disposition": f'{place}; filename="{plain}"; '
         f"filename*=UTF-8''{quote(shown, safe='')}",
         "Cache-Control": "private, no-cache",  # kept, and asked for by its ETag
     }

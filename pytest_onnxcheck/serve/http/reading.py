@@ -12,8 +12,11 @@ from anyio.to_thread import run_sync
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.serve.http.schemas import JobInfo
+from pytest_onnxcheck.serve.jobs.job import NoSuchJob
+from pytest_onnxcheck.serve.jobs.store import StoreError
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.jobs.job import Job
     from pytest_onnxcheck.serve.jobs.queue import Jobs
 
 __all__ = ["Reader"]
@@ -53,11 +56,12 @@ class Reader:
                     future.exception()  # whoever asked may be gone
 
     def _look(self, ids: list[str]) -> list[bytes | OnnxCheckError]:
-        found: list[bytes | OnnxCheckError] = []
-        for id in ids:
-            try:
-                job = self._jobs.get(id)
-                found.append(JobInfo.model_validate(job.to_json()).model_dump_json().encode())
-            except OnnxCheckError as error:
-                found.append(error)
-        return found
+        try:
+            found = self._jobs.several(ids)
+        except StoreError as error:
+            return [error] * len(ids)
+        return [_written(found[id]) if id in found else NoSuchJob.of(id) for id in ids]
+
+
+def _written(job: Job) -> bytes:
+    return JobInfo.model_validate(job.to_json()).model_dump_json().encode()

@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from pytest_onnxcheck.errors import OnnxCheckError
+from pytest_onnxcheck.garbage import leave_out
 
 __all__ = ["bound", "run", "url"]
 
@@ -72,6 +73,7 @@ def run(app: FastAPI, listening: socket.socket, *, root_path: str = "") -> None:
         root_path=root_path,
         timeout_graceful_shutdown=_PATIENCE,
     )
+    leave_out("the server's")  # each time that all is walked, every request waits for it
     # uvicorn sends itself the signal again once it has ended: who called this has work to do then
     before = signal.signal(signal.SIGTERM, lambda *_: None)
     try:

@@ -39,8 +39,13 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Opset = Annotated[int, BeforeValidator(_whole), Field(ge=9, le=30)]
-Batch = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65536)]
+Opset = Annotated[int, Field(ge=9, le=30), BeforeValidator(_whole)]
+Batch = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_whole)]
+
+
+def _example(**fields: Any) -> ConfigDict:
+    """A model's configuration with an example of it, for OpenAPI."""
+    return ConfigDict(json_schema_extra={"example": fields})
 
 
 class _Given(BaseModel):
@@ -51,6 +56,8 @@ class _Given(BaseModel):
 
 class RunOptions(_Given):
     """What of a model is looked at; by default all that the manifest has."""
+
+    model_config = _example(precisions=["fp32", "int8-static"])
 
     checkpoint: str | None = Field(
         None,
@@ -71,6 +78,8 @@ class RunOptions(_Given):
 class ExportOptions(RunOptions):
     """How a model is exported; by default as the manifest says."""
 
+    model_config = _example(exporter="torchscript", precisions=["fp32", "fp16"], opset=20)
+
     dynamic: bool = Field(True, description="Whether the batch stays open.")
     batch_size: Batch | None = Field(
         None, description="The batch to export with; the only one where not `dynamic`."
@@ -88,6 +97,18 @@ class FileInfo(BaseModel):
 
 class ArtefactInfo(BaseModel):
     """An ONNX file that was exported, and passed its checks."""
+
+    model_config = _example(
+        variant="dynamo-op20-fp16",
+        precision="fp16",
+        size_bytes=360342,
+        size_ratio=0.506,
+        grade="pass",
+        job="7-3f9a1c55",
+        created="2026-12-01T10:15:09+00:00",
+        url="/api/models/wakeword-resnet18/artefact/dynamo-op20-fp16",
+        files=[],
+    )
 
     variant: str = Field(examples=["dynamo-op20-int8-static"])
     precision: str
@@ -119,6 +140,16 @@ class VariantInfo(BaseModel):
 class ModelSummary(BaseModel):
     """A model, and where it stands."""
 
+    model_config = _example(
+        name="wakeword-resnet18",
+        has_onnx=True,
+        onnx_size_bytes=712645,
+        precisions=["fp32", "fp16", "int8-static"],
+        exported=["fp32", "fp16"],
+        verdict="pass",
+        when="2026-12-01T10:17:00+00:00",
+    )
+
     name: str = Field(examples=["wakeword-resnet18"])
     has_onnx: bool = Field(description="Whether anything of it was exported here.")
     onnx_size_bytes: int | None = Field(description="Of the fp32 artefact, or the first.")
@@ -130,6 +161,8 @@ class ModelSummary(BaseModel):
 
 class ModelInfo(ModelSummary):
     """All that is known of a model."""
+
+    model_config = ConfigDict(json_schema_extra={})
 
     section: str = Field(description="Its table in the manifest.")
     checkpoints: list[CheckpointInfo] = Field(description="The newest first.")
@@ -149,7 +182,7 @@ class ModelList(BaseModel):
 class JobInfo(BaseModel):
     """A job."""
 
-    model_config = ConfigDict(json_schema_extra={"example": _EXAMPLE_JOB})
+    model_config = _example(**_EXAMPLE_JOB)
 
     id: str
     kind: Kind
@@ -181,6 +214,10 @@ class JobList(BaseModel):
 class LogLine(BaseModel):
     """A line of a job's log."""
 
+    model_config = _example(
+        number=3, time="2026-12-01T10:15:02.467+00:00", text="exporting mlp::dynamo-op20-fp32"
+    )
+
     number: int
     time: str = Field(description="UTC, ISO 8601.")
     text: str
@@ -208,6 +245,14 @@ class JobFiles(BaseModel):
 
 class UploadInfo(BaseModel):
     """A checkpoint that was sent."""
+
+    model_config = _example(
+        name="wakeword-resnet18-8bdd47ec0efa",
+        size_bytes=747787,
+        sha256="8bdd47ec0efa258428d37fbf38347d5e2b11a2738abb87d890062efbd8230366",
+        format="torch",
+        state_dicts=["model_state_dict"],
+    )
 
     name: str = Field(description="What an export names it by, as `checkpoint`.")
     size_bytes: int

@@ -28,7 +28,7 @@ _BODY = {
 @router.post(
     "/models/{name}/checkpoints",
     status_code=201,
-    responses={**answers(415, 422), 201: {"description": "It is kept."}},
+    responses={**answers(409, 415, 422), 201: {"description": "It is kept."}},
     openapi_extra={"requestBody": _BODY},
 )
 async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadInfo:
@@ -49,8 +49,15 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
             f"the body is of type {given or 'none'}: send the file itself, with Content-Type: "
             "application/octet-stream",
         )
-    model = (await run_sync(door.catalogue.model, name)).name
-    found = await _received(request, uploads, model)
+    model = await run_sync(door.catalogue.model, name)
+    if model.trust:
+        raise ProblemError(
+            409,
+            "trusted",
+            f"{model.name} has trust = true, with which its checkpoints may run code: none can be "
+            "sent for it",
+        )
+    found = await _received(request, uploads, model.name)
     return UploadInfo(
         name=found.name,
         size_bytes=found.size_bytes,

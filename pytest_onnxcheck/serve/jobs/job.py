@@ -34,6 +34,11 @@ class JobError(OnnxCheckError):
 class NoSuchJob(JobError):  # noqa: N818 - it is an answer, not a fault
     """No job has this id."""
 
+    @classmethod
+    def of(cls, name: str) -> NoSuchJob:
+        """The error for an id."""
+        return cls(f"no job has the id {name!r}: it may be of another manifest or store")
+
 
 @dataclass(frozen=True)
 class Options:

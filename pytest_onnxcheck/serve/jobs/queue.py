@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,8 +111,18 @@ class Jobs:
         number = _number(name)
         job = None if number is None else self._read([number]).get(number)
         if job is None or job.id != name:
-            raise NoSuchJob(f"no job has the id {name!r}: it may be of another manifest or store")
+            raise NoSuchJob.of(name)
         return job
+
+    def several(self, names: Collection[str]) -> dict[str, Job]:
+        """Jobs as they stand, by their ids; those that are not there are left out."""
+        numbers = {name: number for name in names if (number := _number(name)) is not None}
+        wanted = list(dict.fromkeys(numbers.values()))
+        read: dict[int, Job] = {}
+        for start in range(0, len(wanted), _AT_ONCE):
+            read |= self._read(wanted[start : start + _AT_ONCE])
+        found = {name: read[number] for name, number in numbers.items() if number in read}
+        return {name: job for name, job in found.items() if job.id == name}
 
     def all(self, model: str | None = None, limit: int = 100) -> list[Job]:
         """The jobs, the newest first.
