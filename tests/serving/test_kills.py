@@ -29,16 +29,18 @@ SEED = int(os.environ.get("ONNXCHECK_KILLS_SEED", "1"))
 MOMENTS = (0.0, 6.0)
 
 
-def start(jobs: Jobs) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), str(jobs.manifest)]
+def start(jobs: Jobs) -> subprocess.Popen[bytes]:
+    """A server as users start it, once it says where it is."""
+    command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--api", "--port", "0"]
     environ = {**os.environ, "SERVER_OF": str(jobs.manifest)}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ)
-    assert process.stdout is not None
-    assert process.stdout.readline() == "started\n"
+    said = jobs.manifest.parent / "said"
+    with said.open("wb") as file:
+        process = subprocess.Popen(command, stderr=file, env=environ, cwd=jobs.manifest.parent)
+    until(lambda: "http://" in said.read_text())
     return process
 
 
-def worker_of(server: subprocess.Popen[str]) -> int | None:
+def worker_of(server: subprocess.Popen[bytes]) -> int | None:
     for path in Path("/proc").glob("[0-9]*/status"):
         try:
             if f"\nPPid:\t{server.pid}\n" in path.read_text():
@@ -70,26 +72,28 @@ def test_kills(tmp_path: Path):
     jobs = open_jobs(project(tmp_path / "project"))
     done: dict[str, Job] = {}
     killed = Counter[str]()
-    server = start(jobs)
     number = 0
-    for kill in range(KILLS):
-        while sum(not job.over for job in jobs.all()) < 2:
-            ask(jobs, number)
-            number += 1
-        until(lambda: any(job.state == "running" for job in jobs.all()), 120)
-        time.sleep(moments.uniform(*MOMENTS))
-        done |= {job.id: job for job in jobs.all(limit=1000) if job.state == "done"}
-        who = ("server", "worker")[kill % 2]
-        pid = server.pid if who == "server" else worker_of(server)
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
-            killed[who] += 1
-        if who == "server":
-            server.wait()
-            server = start(jobs)
-    until(lambda: all(job.over for job in jobs.all(limit=1000)), 300)
-    server.terminate()
-    server.wait(30)
+    server = start(jobs)
+    try:
+        for kill in range(KILLS):
+            while sum(not job.over for job in jobs.all()) < 2:
+                ask(jobs, number)
+                number += 1
+            until(lambda: any(job.state == "running" for job in jobs.all()), 120)
+            time.sleep(moments.uniform(*MOMENTS))
+            done |= {job.id: job for job in jobs.all(limit=1000) if job.state == "done"}
+            who = ("server", "worker")[kill % 2]
+            pid = server.pid if who == "server" else worker_of(server)
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
+                killed[who] += 1
+            if who == "server":
+                server.wait()
+                server = start(jobs)
+        until(lambda: all(job.over for job in jobs.all(limit=1000)), 300)
+    finally:
+        server.terminate()
+        server.wait(60)
     until(lambda: not _marked(f"SERVER_OF={jobs.manifest}".encode()))
 
     ended = jobs.all(limit=1000)

@@ -204,7 +204,8 @@ class Worker:
                     error = found["error"]
                     return _End("failed" if error else "done", found["result"], error)
         except CrashError as error:
-            return _End("failed", error=f"Its process ended ({error.how}){_while(stage)}.")
+            said = "".join(f"\n{line}" for line in error.stderr_tail)
+            return _End("failed", error=f"Its process ended ({error.how}){_while(stage)}.{said}")
         finally:
             child.close()
             end_marked(f"{_MARK}={job.id}")
@@ -223,7 +224,8 @@ class Worker:
             self._jobs.log(number, text)
 
     def _cut_off(self, job: Job, stage: str | None, share: float | None) -> _End:
-        return _End("cut_off", error=_cut_off_text(job, "was ended", stage, share))
+        mine = replace(job, worker=self._presence.known["name"])
+        return _End("cut_off", error=_cut_off_text(mine, "was ended", stage, share))
 
     def _look_around(self) -> None:
         """Says that this worker lives, and looks for what others left when they ended."""
@@ -270,9 +272,8 @@ def _last_line(ended: _End) -> str:
 def _cut_off_text(job: Job, how: str, stage: str | None, share: float | None) -> str:
     done = "" if share is None else f", {share:.0%} done"
     return (
-        f"It was cut off: its worker {job.worker or ''}".rstrip()
-        + f" {how}{_while(stage)}{done}. Nothing of it was kept but what was built: ask for it "
-        "again, and it goes on from there."
+        f"It was cut off: its worker {job.worker} {how}{_while(stage)}{done}. Nothing of it was "
+        "kept but what was built: ask for it again, and it goes on from there."
     )
 
 
