@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -60,10 +61,13 @@ class Offer:
     trouble: str = ""
 
     def find(self, key: str | None) -> Weights | None:
-        """The weights of a key; the newest where there are none of it any more."""
-        return next(
-            (each for each in self.weights if each.key == key), next(iter(self.weights), None)
-        )
+        """The weights of a key; None where there are none of it, or not any more."""
+        return next((each for each in self.weights if each.key == key), None)
+
+    @property
+    def newest(self) -> Weights | None:
+        """The newest weights; None where there are none."""
+        return next(iter(self.weights), None)
 
 
 def tables(manifest: Manifest) -> list[str]:
@@ -119,16 +123,29 @@ def _weights(models: list[Model], known: list[Known]) -> list[Weights]:
     files.sort(key=lambda found: found[1].modified, reverse=True)
     found = [_file(each, file) for each, file in files]
     return found + [
-        Weights(model.name, "none: built from its seed", model.name, None, f"{model.name}.onnx")
+        Weights(
+            _key(model.name, ""),
+            "none: built from its seed",
+            model.name,
+            None,
+            f"{model.name}.onnx",
+        )
         for model in models
         if model.checkpoint is None
+    ]
+
+
+def _key(model: str, checkpoint: str) -> str:
+    """A key that says nothing: Gradio tells one that it does not know as HTML."""
+    return hashlib.sha256(f"{model}\0{checkpoint}".encode(errors="surrogateescape")).hexdigest()[
+        :16
     ]
 
 
 def _file(known: Known, file: CheckpointFile) -> Weights:
     sent = ", uploaded" if file.uploaded else ""
     return Weights(
-        key=f"{known.name} {file.name}",
+        key=_key(known.name, file.name),
         label=visible(
             f"{file.name} ({minute(file.modified)} UTC, {file_size(file.size_bytes)}{sent})"
         ),

@@ -96,13 +96,15 @@ class Desk:
 
         Args:
             kind: The kind of job.
-            choice: What is chosen; None where there is nothing to choose.
+            choice: What is chosen; None where there is no such checkpoint, or not any more.
 
         Returns:
             Why there is none, and what to do; empty where there is.
         """
         if choice is None:
-            return "There is no checkpoint: choose a model that has one, or train it and Refresh."
+            return (
+                "There is no checkpoint: choose one that is there, or train one, and press Refresh."
+            )
         try:
             self._jobs.submit(kind, choice.weights.model, self._options(kind, choice))
         except OnnxCheckError as error:

@@ -35,7 +35,8 @@ def mount(app: FastAPI) -> None:
     """
     door: State = app.state.door
     add_routes(app)
-    page = build(Desk(door.catalogue, door.jobs), str(door.catalogue.path))
+    manifest = door.catalogue.path
+    page = build(Desk(door.catalogue, door.jobs), f"{manifest.parent.name}/{manifest.name}")
     import gradio as gr
 
     gr.mount_gradio_app(

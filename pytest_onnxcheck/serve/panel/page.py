@@ -44,7 +44,7 @@ def build(desk: Desk, shown: str) -> gradio.Blocks:
     import gradio as gr
 
     with gr.Blocks(title="onnxcheck", analytics_enabled=False) as page:
-        _Page(desk).lay_out(shown)
+        _Page(desk, page).lay_out(shown)
     return page
 
 
@@ -82,8 +82,9 @@ class _Tab:
 class _Page:
     """The components, and what happens to them."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, page: gradio.Blocks) -> None:
         self._desk = desk
+        self._page = page
         self._tabs: list[_Tab] = []
 
     def lay_out(self, shown: str) -> None:
@@ -104,9 +105,7 @@ class _Page:
                     label="File name", max_length=200, scale=3, min_width=260
                 )
                 self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=260)
-                self._opset = gr.Number(
-                    label="Opset", precision=0, minimum=9, maximum=30, scale=1, min_width=90
-                )
+                self._opset = gr.Number(label="Opset", precision=0, scale=1, min_width=90)
                 self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=2)
             self._precisions = gr.CheckboxGroup([*PRECISIONS], label="Precisions")
         self._notice = self._html("notice")
@@ -167,11 +166,10 @@ class _Page:
         options = [self._exporter, self._opset, self._dynamic, self._precisions]
         offer = [self._table, self._weights, self._file_name, *options, self._notice]
 
-        page = gr.context.Context.root_block
-        assert page is not None
-        page.load(self._load, None, [*offer, self._all_tabs], **_QUIET).then(**look)
+        self._page.load(self._load, None, [*offer, self._all_tabs], **_QUIET).then(**look)
         self._table.input(self._choose, self._table, offer, **_QUIET).then(**look)
-        self._refresh.click(self._again, [self._table, self._weights], offer, **_QUIET).then(**look)
+        again = [self._table, self._weights]
+        self._refresh.click(self._again, again, offer, **_QUIET).then(**look)
         self._weights.input(
             self._named, [self._table, self._weights], self._file_name, **_QUIET
         ).then(**look)
@@ -199,7 +197,12 @@ class _Page:
 
     def _again(self, table: str | None, key: str | None) -> list[Any]:
         """Reads the manifest and its globs anew; what is chosen stays, where it is still there."""
-        return self._offer(table, key)
+        import gradio as gr
+
+        found = self._offer(table, key)
+        if self._desk.offer(table).find(key) is None:
+            return found
+        return [*found[:2], *[gr.skip()] * (len(found) - 3), found[-1]]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
@@ -208,7 +211,7 @@ class _Page:
         names = self._desk.tables()
         table = table if table in names else next(iter(names), None)
         found = self._desk.offer(table)
-        weights = found.find(key)
+        weights = found.find(key) or found.newest
         return [
             gr.Dropdown(choices=names, value=table),
             gr.Dropdown(
@@ -282,7 +285,9 @@ class _Page:
         """What every component that changes is to show, in the order of `_changing`."""
         weights = self._desk.offer(table).find(key)
         if weights is None:
-            return self._without("There is nothing to show: choose a model that has a checkpoint.")
+            return self._without(
+                "There is nothing to show: choose a checkpoint, or train one and press Refresh."
+            )
         try:
             view = self._desk.look(weights.model, file_name or weights.file_name)
             return [value for tab in self._tabs for value in self._of_tab(tab, view, chosen)]
