@@ -26,7 +26,7 @@ from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 KILLS = int(os.environ.get("ONNXCHECK_KILLS", "20"))
 SEED = int(os.environ.get("ONNXCHECK_KILLS_SEED", "1"))
 #: seconds after a job has begun, within which it is killed
-MOMENTS = (0.0, 6.0)
+MOMENTS = (0.0, 10.0)
 
 
 def start(jobs: Jobs) -> subprocess.Popen[bytes]:

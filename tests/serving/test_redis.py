@@ -48,7 +48,8 @@ def workers(tmp_path: Path, jobs: Jobs) -> Iterator[Workers]:
     for process in found.processes:
         process.terminate()
     for process in found.processes:
-        process.wait(30)
+        with process:  # closes its pipe
+            process.wait(30)
 
 
 def over(jobs: Jobs) -> bool:
