@@ -102,12 +102,15 @@ class _Page:
                 )
             with gr.Row():
                 self._file_name = gr.Textbox(
-                    label="File name", max_length=200, scale=3, min_width=260
+                    label="File name", max_length=200, scale=3, min_width=200
                 )
-                self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=260)
+                self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=200)
                 self._opset = gr.Number(label="Opset", precision=0, scale=1, min_width=90)
-                self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=2)
-            self._precisions = gr.CheckboxGroup([*PRECISIONS], label="Precisions")
+            with gr.Row():
+                self._precisions = gr.CheckboxGroup(
+                    [*PRECISIONS], label="Precisions", scale=5, min_width=320
+                )
+                self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=1, min_width=200)
         self._notice = self._html("notice")
         self._seen = gr.State([])
         with gr.Tabs() as self._all_tabs:
