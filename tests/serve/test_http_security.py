@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from served import problem, serving, small_project
 
 from pytest_onnxcheck.serve.http.limits import Limits
-from pytest_onnxcheck.serve.http.security import COOKIE, Access, is_loopback
+from pytest_onnxcheck.serve.http.security import Access, is_loopback
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 
 TOKEN = "a-token-of-a-decent-length"
@@ -47,6 +47,11 @@ def open_door(manifest: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+def session(client: httpx.Client) -> str:
+    """The name of the cookie of a server."""
+    return f"onnxcheck_session_{client.base_url.port}"
+
+
 PATHS = ("/api/models", "/api/openapi.json", "/metrics", "/", "/api/jobs/x/events", "/nothing")
 
 
@@ -60,7 +65,7 @@ PATHS = ("/api/models", "/api/openapi.json", "/metrics", "/", "/api/jobs/x/event
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": f"Bearer {TOKEN}x"},
         {"Authorization": b"Bearer \xff\xfe"},
-        {"Cookie": f"{COOKIE}={TOKEN}"},
+        {"Cookie": f"onnxcheck_session={TOKEN}"},
         {"Cookie": 'x="'},
     ],
     ids=["none", "wrong", "bare", "basic", "longer", "bytes", "cookie", "damaged"],
@@ -76,8 +81,29 @@ def test_the_token_opens_and_so_does_the_cookie_made_of_it(guarded: httpx.Client
     assert guarded.get("/api/models", headers=BEARER).status_code == 200
     cookie = guarded.app.state.access.cookie()  # type: ignore[attr-defined]
     assert TOKEN not in cookie
-    named = {"Cookie": f"other=1; {COOKIE}={cookie}"}
+    named = {"Cookie": f"other=1; {session(guarded)}={cookie}"}
     assert guarded.get("/api/models", headers=named).status_code == 200
+    wrong = {"Cookie": f"{session(guarded)}={TOKEN}"}
+    problem(guarded.get("/api/models", headers=wrong), 401, "token")
+
+
+@pytest.mark.parametrize(
+    "foreign", ['pref={"a": 1, "b"}', "[odd]=1", 'x="open', "a b=c", "=", "\xff=\xfe"]
+)
+def test_a_cookie_of_another_app_keeps_nobody_out(guarded: httpx.Client, foreign: str):
+    mine = f"{session(guarded)}={guarded.app.state.access.cookie()}"  # type: ignore[attr-defined]
+    for both in (f"{foreign}; {mine}", f"{mine}; {foreign}"):
+        sent = {"Cookie": both.encode("latin-1")}
+        assert guarded.get("/api/models", headers=sent).status_code == 200, both
+
+
+def test_a_cookie_is_of_one_server_of_a_host(guarded: httpx.Client, manifest: Path):
+    mine = f"{session(guarded)}={guarded.app.state.access.cookie()}"  # type: ignore[attr-defined]
+    access = Access.of("127.0.0.1", "another-token-of-a-decent-length")
+    with serving(manifest, open_jobs(manifest), access=access) as other:
+        both = {"Cookie": f"{session(other)}={access.cookie()}; {mine}"}
+        for client in (guarded, other):
+            assert client.get("/api/models", headers=both).status_code == 200
 
 
 def test_a_page_to_log_in_is_open_and_browsers_are_sent_there(manifest: Path):

@@ -15,7 +15,7 @@ from served import problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from pytest_onnxcheck.serve.http.app import create_app
-from pytest_onnxcheck.serve.http.security import COOKIE, Access
+from pytest_onnxcheck.serve.http.security import Access
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.panel import login
 from pytest_onnxcheck.serve.panel.mount import add_routes
@@ -136,14 +136,15 @@ def test_the_token_is_exchanged_for_a_cookie(guarded: httpx.Client):
     right = guarded.post("/login", data={"token": TOKEN}, **ASKS)
     assert (right.status_code, right.headers["location"]) == (303, "/")
     cookie = right.headers["set-cookie"]
-    assert cookie.startswith(f"{COOKIE}=")
+    session = f"onnxcheck_session_{guarded.base_url.port}"
+    assert cookie.startswith(f"{session}=")
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert TOKEN not in cookie
     assert guarded.get("/").text == "Gradio"
     assert guarded.get("/api/models").status_code == 200
     guarded.cookies.clear()
-    guarded.cookies.set(COOKIE, "0" * 64)
+    guarded.cookies.set(session, "0" * 64)
     problem(guarded.get("/panel/config", headers={"Accept": "*/*"}), 401, "token")
 
 
