@@ -331,6 +331,24 @@ def test_nothing_is_sent_for_a_model_whose_checkpoints_may_run_code(tmp_path: Pa
 def test_uploads_are_off_unless_asked_for(open_door: httpx.Client):
     answer = open_door.post("/api/models/mlp/checkpoints", content=b"x", headers=BYTES)
     assert "--uploads" in problem(answer, 403, "uploads-off")
+    large = open_door.post("/api/models/mlp/checkpoints", content=b"x" * 1_100_000, headers=BYTES)
+    assert "1,048,576 bytes" in (told := problem(large, 413, "body-too-large"))
+    assert told.endswith("checkpoints are taken with --uploads alone")
+
+
+def test_an_uploads_limit_is_of_uploads_alone(guarded: httpx.Client):
+    sent = {"content": b" " * 2000, "headers": {**BEARER, **BYTES}}
+    problem(guarded.post("/api/models/mlp/checkpoints", **sent), 422, "refused-checkpoint")
+    for path in (
+        "/checkpoints",
+        "/api/jobs/checkpoints",
+        "/api/models/checkpoints",
+        "/api/models/mlp/x/checkpoints",
+        "/api/models/mlp/gate/checkpoints",
+    ):
+        problem(guarded.post(path, **sent), 413, "body-too-large")
+    beyond = guarded.post("/api/models/mlp/checkpoints", **{**sent, "content": b" " * 100_001})
+    assert "--upload-limit" in problem(beyond, 413, "body-too-large")
 
 
 def test_an_upload_says_that_it_is_a_file(guarded: httpx.Client):

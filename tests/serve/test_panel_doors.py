@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from served import problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from pytest_onnxcheck.serve.http.app import create_app
+from pytest_onnxcheck.serve.http.limits import Limits
 from pytest_onnxcheck.serve.http.security import Access
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.panel import login
@@ -35,8 +37,10 @@ def jobs(manifest: Path) -> Jobs:
 
 
 @contextmanager
-def panel(manifest: Path, jobs: Jobs, token: str | None) -> Iterator[httpx.Client]:
-    app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token))
+def panel(
+    manifest: Path, jobs: Jobs, token: str | None, limits: Limits | None = None
+) -> Iterator[httpx.Client]:
+    app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token), limits=limits)
     add_routes(app)
     app.mount("/panel", PlainTextResponse("Gradio"))
     with running(app) as client:
@@ -152,6 +156,37 @@ def test_a_form_of_another_site_is_refused(guarded: httpx.Client):
     foreign = {"Origin": "http://elsewhere.example"}
     answer = guarded.post("/login", data={"token": TOKEN}, headers=foreign, follow_redirects=False)
     problem(answer, 403, "foreign-page")
+
+
+def trickled(client: httpx.Client) -> socket.socket:
+    """A connection on which the token is being sent, and does not come to an end."""
+    found = socket.create_connection((client.base_url.host, client.base_url.port), 30)
+    found.sendall(
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+    )
+    return found
+
+
+def test_who_sends_the_token_slowly_keeps_nobody_out(manifest: Path, jobs: Jobs):
+    with panel(manifest, jobs, TOKEN, Limits(requests=1, login_seconds=60)) as client:
+        slow = [trickled(client) for _ in range(3)]
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/models", headers=bearer).status_code == 200
+        assert client.get("/login").status_code == 200
+        right = client.post("/login", data={"token": TOKEN}, follow_redirects=False)
+        assert right.status_code == 303
+        for connection in slow:
+            connection.close()
+
+
+def test_the_token_has_to_come_in_time_and_alone(manifest: Path, jobs: Jobs):
+    with panel(manifest, jobs, TOKEN, Limits(login_bytes=1000, login_seconds=0.1)) as client:
+        with trickled(client) as slow, slow.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+            assert b'"code":"too-slow"' in answer.read()
+        told = problem(client.post("/login", data={"token": "x" * 1000}), 413, "body-too-large")
+        assert "1,000 bytes that are taken: send the token alone" in told
 
 
 @pytest.fixture(scope="module")
