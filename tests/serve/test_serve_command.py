@@ -80,6 +80,13 @@ def test_a_store_that_is_none(folder: Path, capsys):
     assert "secret" not in told
 
 
+def test_jobs_need_linux_and_the_rest_does_not(folder: Path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    told = refused(capsys, "--port", "0")
+    assert told.startswith("jobs are run on Linux alone")
+    assert "onnxcheck serve --no-worker here" in told
+
+
 def test_what_it_needs_is_named(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "pytest_onnxcheck.serve.starting", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
