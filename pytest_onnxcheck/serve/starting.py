@@ -72,6 +72,7 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
     _check_token(server)
     if server.worker is not None:
         refuse_other_systems()
+        server.worker.check()
     manifest = server.manifest.absolute()
     found = load_manifest(manifest, shown=str(server.manifest))
     for problem in found.problems:

@@ -87,6 +87,44 @@ def test_jobs_need_linux_and_the_rest_does_not(folder: Path, capsys, monkeypatch
     assert "onnxcheck serve --no-worker here" in told
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+@pytest.mark.parametrize("option", ["--cache-remote", "--release-to"])
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("gs://bucket/builds", "gs://… is no store that is known here: write s3://BUCKET/PREFIX"),
+        ("s3://key:secret@bucket", "an address of s3: has no @ before the first slash"),
+        ("file://folder", "'file://folder' names no folder: write file:///FOLDER"),
+    ],
+)
+def test_an_address_that_is_none_is_told_at_the_start(
+    folder: Path, capsys, command, option, address, text
+):
+    assert main([command, option, address]) == 2
+    told = capsys.readouterr().err
+    assert f"Invalid value for '{option}': {text}" in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_key_that_cannot_sign_is_told_at_the_start(folder: Path, capsys, command):
+    (folder / "key.pem").write_text("no key")
+    assert main([command, "--sign", "key.pem"]) == 1
+    told = capsys.readouterr().err
+    assert f"{folder / 'key.pem'} holds no private key in PEM: sign with a private one" in told
+    assert main([command, "--sign", "kye.pem"]) == 1
+    assert "did you mean 'key.pem'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_where_nothing_can_be_published_is_told_at_the_start(folder: Path, capsys, command):
+    (folder / "releases").write_text("in the way")
+    assert main([command, "--release-to", "releases"]) == 1
+    told = capsys.readouterr().err
+    assert str(folder / "releases") in told
+    assert len(told.splitlines()) == 1
+
+
 def test_what_it_needs_is_named(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "pytest_onnxcheck.serve.starting", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
