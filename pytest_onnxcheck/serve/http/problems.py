@@ -168,7 +168,10 @@ def _methods(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return response(
-        500, "internal-error", "this is an error of the server, whose log tells more of it"
+        500,
+        "internal-error",
+        "this is an error of the server, whose log tells more of it",
+        headers={"Connection": "close"},  # uvicorn ends it after an error, told or not
     )
 
 
