@@ -15,6 +15,8 @@ import pytest
 from served import problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
+from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.limits import Limits
 from pytest_onnxcheck.serve.http.security import Access
@@ -223,3 +225,39 @@ def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):
         assert archive.namelist() == ["mlp-1/model.onnx"]
         assert archive.read("mlp-1/model.onnx") == b"released"
     problem(free.get("/download/bundle/none/x.zip"), 404, "no-such-job")
+
+
+def test_a_bundle_is_read_for_its_hash_once_and_when_it_is_another(
+    free: httpx.Client, jobs: Jobs, made: str, monkeypatch: pytest.MonkeyPatch
+):
+    file = jobs.folder(made) / "bundle" / "mlp-1" / "model.onnx"
+    file.write_bytes(b"released again")
+    read: list[Path] = []
+
+    def hashed(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(downloads, "file_sha256", hashed)
+    path = f"/download/bundle/{made}/mlp-1.zip"
+    tag = free.get(path).headers["etag"]
+    assert free.get(path, headers={"If-None-Match": tag}).status_code == 304
+    assert free.head(path).headers["etag"] == tag
+    assert read == [file]
+    file.write_bytes(b"released once more")
+    assert free.get(path).headers["etag"] != tag
+    assert read == [file] * 2
+
+
+def test_what_a_browser_gets_can_be_asked_for_by_its_head(free: httpx.Client, made: str):
+    for path in (
+        *("/", "/panel", "/login", "/favicon.ico", "/metrics"),
+        "/download/artefact/mlp/torchscript-op17-fp32/x.onnx",
+        f"/download/bundle/{made}/mlp-1.zip",
+    ):
+        whole = free.get(path, follow_redirects=False)
+        head = free.head(path, follow_redirects=False)
+        assert (head.status_code, head.content) == (whole.status_code, b""), path
+        same = ("location", "etag", "content-type", "content-disposition")
+        for name in same:
+            assert head.headers.get(name) == whole.headers.get(name), path

@@ -26,7 +26,7 @@ router = APIRouter()
 _OF_A_JOB = ["kind", "state"]
 
 
-@router.get("/metrics", include_in_schema=False)
+@router.api_route("/metrics", methods=["GET", "HEAD"], include_in_schema=False)
 def metrics(request: Request) -> Response:
     """The metrics in Prometheus' text format."""
     registry = CollectorRegistry()
