@@ -180,8 +180,27 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
     told = problem(door.get(f"{path}/other"), 404, "no-such-file")
     assert "it has mlp.onnx, mlp.onnx.data" in told
     (found.folder / "mlp.onnx.data").unlink()
-    assert "make it anew" in problem(door.get(path), 410, "gone")
-    problem(door.get(f"{path}/mlp.onnx.data"), 410, "gone")
+    assert "make it anew" in problem(door.get(path), 404, "no-such-file")
+    problem(door.get(f"{path}/mlp.onnx.data"), 404, "no-such-file")
+
+
+def test_an_artefact_whose_files_were_removed_is_to_be_exported_again(tmp_path: Path):
+    jobs = open_jobs(small_project(tmp_path))
+    job = jobs.submit("export", "mlp")
+    jobs.begin(1, {"name": "here:1", "host": "here", "token": "t"})
+    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
+    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
+    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
+    jobs.end(1, "done", result={"files": [facts]})
+    folder = jobs.folder(job.id)
+    folder.mkdir(parents=True)
+    (folder / "mlp.onnx").write_bytes(b"onnx")
+    with serving(jobs.manifest, jobs) as client:
+        assert client.get("/api/models/mlp/artefact/fp32").content == b"onnx"
+        (folder / "mlp.onnx").unlink()
+        told = problem(client.get("/api/models/mlp/artefact/fp32"), 404, "no-such-artefact")
+        assert told.endswith("or its files were removed: export it")
+        problem(client.get(f"/api/jobs/{job.id}/files/mlp.onnx"), 404, "no-such-file")
 
 
 def test_what_was_not_exported_is_not_there(door: httpx.Client, exported: dict):

@@ -185,4 +185,4 @@ def _type(path: Path) -> str:
 
 
 def _gone(shown: str) -> ProblemError:
-    return ProblemError(410, "gone", f"{shown} is no longer there: make it anew")
+    return ProblemError(404, "no-such-file", f"{shown} is no longer there: make it anew")

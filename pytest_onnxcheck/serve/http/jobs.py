@@ -113,7 +113,7 @@ def list_files(id: str, request: Request, door: Door) -> JobFiles:
 @router.get(
     "/jobs/{id}/files/{file:path}",
     responses={
-        **answers(410, 416),
+        **answers(416),
         200: {"description": "The file.", "content": {"*/*": {}}},
         206: {"description": "The part that Range asks for.", "content": {"*/*": {}}},
         304: {"description": "If-None-Match names the ETag."},
