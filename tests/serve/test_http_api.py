@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from served import problem, serving, small_project
+from served import exported_job, problem, serving, small_project
 
 from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
@@ -186,18 +186,10 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
 
 def test_an_artefact_whose_files_were_removed_is_to_be_exported_again(tmp_path: Path):
     jobs = open_jobs(small_project(tmp_path))
-    job = jobs.submit("export", "mlp")
-    jobs.begin(1, {"name": "here:1", "host": "here", "token": "t"})
-    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
-    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
-    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
-    jobs.end(1, "done", result={"files": [facts]})
-    folder = jobs.folder(job.id)
-    folder.mkdir(parents=True)
-    (folder / "mlp.onnx").write_bytes(b"onnx")
+    job = exported_job(jobs)
     with serving(jobs.manifest, jobs) as client:
         assert client.get("/api/models/mlp/artefact/fp32").content == b"onnx"
-        (folder / "mlp.onnx").unlink()
+        (jobs.folder(job.id) / "mlp.onnx").unlink()
         told = problem(client.get("/api/models/mlp/artefact/fp32"), 404, "no-such-artefact")
         assert told.endswith("or its files were removed: export it")
         problem(client.get(f"/api/jobs/{job.id}/files/mlp.onnx"), 404, "no-such-file")

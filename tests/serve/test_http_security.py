@@ -82,6 +82,19 @@ def test_without_the_token_nothing_is_told(guarded: httpx.Client, path: str, hea
     assert TOKEN not in answer.text
 
 
+def test_no_operation_is_open_without_the_token(guarded: httpx.Client):
+    described = guarded.get("/api/openapi.json", headers=BEARER).json()
+    paths = described["paths"].items()
+    asked = [(method.upper(), path) for path, methods in paths for method in methods]
+    assert len(asked) > 15
+    jobs = guarded.app.state.door.jobs  # type: ignore[attr-defined]
+    before = jobs.all()
+    for method, path in asked:
+        path = "/api" + path.format(name="mlp", id="1-0", variant="fp32", file="mlp.onnx")
+        problem(guarded.request(method, path), 401, "token")
+    assert jobs.all() == before
+
+
 def test_the_token_opens_and_so_does_the_cookie_made_of_it(guarded: httpx.Client):
     assert guarded.get("/api/models", headers=BEARER).status_code == 200
     cookie = guarded.app.state.access.cookie()  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import problem, running, small_project
+from served import exported_job, problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
 from pytest_onnxcheck.files import file_sha256
@@ -194,16 +194,9 @@ def test_the_token_has_to_come_in_time_and_alone(manifest: Path, jobs: Jobs):
 @pytest.fixture(scope="module")
 def made(jobs: Jobs) -> str:
     """A job that has exported one file, and left a bundle beside it."""
-    job = jobs.submit("export", "mlp")
-    number = int(job.id.partition("-")[0])
-    jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
-    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
-    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
-    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
-    jobs.end(number, "done", result={"files": [facts]})
+    job = exported_job(jobs)
     folder = jobs.folder(job.id)
     (folder / "bundle" / "mlp-1").mkdir(parents=True)
-    (folder / "mlp.onnx").write_bytes(b"onnx")
     (folder / "bundle" / "mlp-1" / "model.onnx").write_bytes(b"released")
     (folder / "bundle" / "link").symlink_to("/etc/passwd")
     return job.id
@@ -214,8 +207,16 @@ def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: httpx.Client,
     assert answer.content == b"onnx"
     assert answer.headers["content-disposition"].endswith("filename*=UTF-8''hey%20you.onnx")
     assert answer.headers["etag"] == f'"{"ab" * 32}"'
-    for path in ("other/torchscript-op17-fp32/x", "mlp/int8/x", "mlp/..%2F..%2Fmodels.toml/x"):
-        assert free.get(f"/download/artefact/{path}").status_code == 404, path
+    traversal = "..%2F..%2Fmodels.toml"
+    for path in (
+        *("artefact/other/torchscript-op17-fp32/x", "artefact/mlp/int8/x"),
+        *(f"artefact/mlp/{traversal}/x", f"artefact/{traversal}/torchscript-op17-fp32/x"),
+        f"artefact/mlp/torchscript-op17-fp32/{traversal}",
+        *(f"bundle/{traversal}/x.zip", f"bundle/{made}%2F{traversal}/x.zip", "bundle/../x.zip"),
+    ):
+        answer = free.get(f"/download/{path}")
+        assert answer.status_code == 404, path
+        assert "schema = 1" not in answer.text
 
 
 def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):
