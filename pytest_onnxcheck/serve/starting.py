@@ -96,8 +96,12 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
             worker = EmbeddedWorker(jobs, server.worker, tell)
             worker.start()
         try:
-            tell(_where(server, url(listening)))
-            run(app, listening, root_path=_root(server.root_path))
+            run(
+                app,
+                listening,
+                root_path=_root(server.root_path),
+                ready=lambda: tell(_where(server, url(listening))),
+            )
         finally:
             if worker is not None:
                 worker.close()

@@ -169,5 +169,18 @@ def test_it_ends_with_all_that_it_started(folder: Path, signum: signal.Signals):
         assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
 
 
+def test_it_can_be_ended_as_soon_as_it_says_where_it_is(folder: Path):
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--api", "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("onnxcheck serves ")
+            process.terminate()
+            assert (process.wait(30), process.stderr.read()) == (0, "")
+
+
 def _parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])

@@ -333,7 +333,10 @@ def _one_at_a_time() -> Iterator[Any]:
 
 def main() -> None:
     """The worker of a server: ends with it, when its input does."""
-    start = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the server has ended meanwhile
+        return
+    start = json.loads(line)
     folder = None if start["folder"] is None else Path(start["folder"])
     try:
         jobs = open_jobs(Path(start["manifest"]), store=start["store"], folder=folder)
