@@ -47,8 +47,7 @@ def _caddy(folder: Path, port: int, behind: int) -> list[str]:
     site = _block("onnx.example.com {").replace("onnx.example.com {", f"http://{NAME}:{port} {{")
     config = folder / "Caddyfile"
     config.write_text(
-        "{\n    admin off\n}\n"
-        + site.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
+        "{\n    admin off\n}\n" + site.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
     )
     return ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
 
