@@ -223,7 +223,8 @@ class Catalogue:
             if variant in (artefact.variant, artefact.precision):
                 return artefact
         there = [artefact.variant for artefact in found]
-        raise UnknownError("artefact", variant, there, f"nothing of {model} was exported yet")
+        otherwise = f"nothing of {model} was exported yet, or its files were removed: export it"
+        raise UnknownError("artefact", variant, there, otherwise)
 
     def record(self, job: Job) -> Record | None:
         """The record that a job left; None where it left none that can be read."""
