@@ -68,7 +68,7 @@ class Ahead:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Notes what will be checked, and starts to build it, but for what comes first."""
-        from pytest_onnxcheck.plugin.collection import CheckItem
+        from pytest_onnxcheck.plugin.item import CheckItem
 
         if session.config.option.collectonly:
             return

@@ -32,7 +32,7 @@ from pytest_onnxcheck.progress import Stage
 from pytest_onnxcheck.supervised.limits import Death, Limits
 
 if TYPE_CHECKING:
-    from pytest_onnxcheck.plugin.collection import CheckItem
+    from pytest_onnxcheck.plugin.item import CheckItem
 
 __all__ = ["Isolation"]
 

@@ -28,7 +28,7 @@ from pytest_onnxcheck.versions import installed_versions
 if TYPE_CHECKING:
     from pytest_onnxcheck.engine.reference.reference import Reference
     from pytest_onnxcheck.errors import StageError
-    from pytest_onnxcheck.plugin.collection import CheckItem
+    from pytest_onnxcheck.plugin.item import CheckItem
     from pytest_onnxcheck.record.journal import Recorded
 
 __all__ = ["HANDED", "RESUME", "Resume", "serialised", "stage_text"]
