@@ -1,6 +1,9 @@
 """pytest-onnxcheck decides whether a PyTorch model may be released as ONNX.
 
 The names below are loaded on first use (PEP 562), so that importing the package costs nothing.
+
+PYTEST_DONT_REWRITE: pytest warns of a plugin that was imported before it starts, as this one is in
+the children of isolated models and of jobs, and where warnings are errors it would not start.
 """
 
 from __future__ import annotations

@@ -48,6 +48,13 @@ def test_a_crash_and_a_hang_in_a_given_file_are_failed_checks(bad):
     assert none_left(str(bad.path))
 
 
+def test_it_starts_where_warnings_are_errors(project):
+    project.manifest(mlps("net"))
+    (project.path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    assert project.run("--onnxcheck-isolate", "-m", "structure").ret == 0
+    assert set(project.outcomes().values()) == {"passed"}
+
+
 def test_results_are_those_of_this_process(project):
     """Its warnings are too."""
     project.manifest(mlps("net"))

@@ -67,6 +67,16 @@ def test_the_same_export_twice_is_one_build_and_a_red_check_is_no_failed_job(tmp
     assert not [*jobs.files.glob("jobs/.building*")]
 
 
+def test_the_gate_starts_where_warnings_are_errors(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    job = jobs.submit("validate", "net")
+    work(jobs)
+    job = jobs.get(job.id)
+    assert (job.state, job.error) == ("done", None)
+    assert job.result["verdict"] == "pass"
+
+
 def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
     jobs = open_jobs(project(tmp_path, "orphans"))
     job = jobs.submit("validate", "net")
