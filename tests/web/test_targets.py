@@ -81,6 +81,15 @@ def test_all_of_them_in_one_record(gated: Project, packages: Path):
     assert versions["chromium"].keys() == {"onnxruntime-web", "node", "browser"}
 
 
+def test_without_a_number_of_threads(
+    gated: Project, packages: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    gated.manifest(mlps("net"), TARGETS)
+    gated.run("-m", "equivalence")
+    assert told(gated, "equivalence") == dict.fromkeys(NAMES, "passed")
+
+
 def test_speed_there(gated: Project, packages: Path):
     gated.manifest(mlps("net"), TARGETS + "[defaults.latency]\nseconds = 0.5\nlongest = 0.5\n")
     gated.run("-m", "latency", "--onnxcheck-target=web", "--onnxcheck-target=chromium")

@@ -167,8 +167,9 @@ export class Sessions {
     options.executionProviders = [{ name, ...opening.provider_options }];
     options.logSeverityLevel = 3;
     if (opening.optimise === false) options.graphOptimizationLevel = "disabled";
-    if (opening.threads) options.intraOpNumThreads = opening.threads;
-    options.intraOpNumThreads ??= Number(globalThis.process?.env.OMP_NUM_THREADS) || undefined;
+    const usual = options.intraOpNumThreads ?? Number(globalThis.process?.env.OMP_NUM_THREADS);
+    const threads = opening.threads || usual;
+    if (threads) options.intraOpNumThreads = threads; // node's takes no undefined
     const ort = await this.#ort(opening.provider);
     ort.env.logLevel = "error";
     if (this.#runtime === "web") {
