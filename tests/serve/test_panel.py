@@ -206,7 +206,7 @@ def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
 REFUSED = [
     ("export", {"precisions": ()}, "Nothing is ticked: choose one precision or more."),
     ("export", {"opset": 99}, "opset: 99 is not a number from 9 to 30"),
-    ("release", {}, "net-last is not released: write a table [models.net-last.release]"),
+    ("release", {}, "net-last is not released: write a table [models.net.release]"),
 ]
 
 

@@ -123,6 +123,18 @@ def test_what_pytest_says_of_a_wrong_project_is_the_error(tmp_path: Path):
     assert "SyntaxError" in job.error
 
 
+def test_an_error_that_nobody_expects_is_told_with_its_traceback(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    job = jobs.submit("export", "net", Options(exporter="torchscript", opset=17))
+    work(jobs, settings=Settings(artifacts="a\0b"))
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error == (
+        "ValueError: embedded null byte\noutput.txt among the job's files has the traceback."
+    )
+    assert "Traceback" in (jobs.folder(job.id) / "output.txt").read_text()
+
+
 def test_a_waiting_timed_job_can_be_cancelled(tmp_path: Path):
     jobs = open_jobs(project(tmp_path, "crash"))
     job = jobs.submit("gate", "net")

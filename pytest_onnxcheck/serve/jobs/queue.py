@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.places import ARTEFACTS
-from pytest_onnxcheck.serve.jobs.job import Job, JobError, Line, NoSuchJob, Options
+from pytest_onnxcheck.serve.jobs.job import Job, Line, NoSuchJob, Options
+from pytest_onnxcheck.serve.jobs.manifests import find_model
 from pytest_onnxcheck.serve.jobs.store import open_huey, reached
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ class Jobs:
             ManifestError: The manifest is wrong.
         """
         options = (options or Options()).fitting(kind)
-        self._check(kind, model, options)
+        find_model(self.manifest, kind, model, options)
         digits = secrets.token_hex(4)  # a store that was emptied counts from 1 again
         asked = {"kind": kind, "model": model, "options": options.to_json(), "created": now()}
         self.count()
@@ -274,30 +275,6 @@ class Jobs:
     def _performed(self, number: int) -> None:
         assert self.perform is not None
         self.perform(number)
-
-    def _check(self, kind: str, model: str, options: Options) -> None:
-        from pytest_onnxcheck.manifest import load_manifest
-        from pytest_onnxcheck.wording import meant
-
-        read = load_manifest(self.manifest)
-        if model not in read.models:
-            if model in read.lines:
-                read.check()
-            raise JobError(
-                f"{self.manifest.name} has no model {model!r}{meant(model, read.models)}: it has "
-                f"{', '.join(read.models) or 'none that is right'}"
-            )
-        if kind == "release" and read.models[model].release is None:
-            raise JobError(
-                f"{model} is not released: write a table [models.{model}.release] into "
-                f"{self.manifest.name}"
-            )
-        if options.checkpoint is not None:
-            path = self.manifest.parent / options.checkpoint
-            if not path.exists():
-                from pytest_onnxcheck.files import not_found
-
-                raise JobError(f"checkpoint: {not_found(path)}")
 
     def _append(self, what: str, made: Callable[[int], Any]) -> int:
         """Writes the next of what is numbered from 1 up without a gap; gives its number."""
