@@ -79,7 +79,11 @@ def written(manifest: Path, name: str, **options: Any) -> Model:
         ("given", {"precisions": ("fp16", "fp32")}, ["given::file-fp32", "given::file-fp16"]),
         ("fold-b", {"checkpoint": "runs/b/best.pt"}, ["fold-b"]),
         ("fold-b", {"precisions": ("fp16",)}, ["fold-b::dynamo-op18-fp16"]),
-        ("fold-b", {"exporter": "dynamo", "opset": 18}, ["fold-b::dynamo-op18-fp32", "fold-b::dyn"]),
+        (
+            "fold-b",
+            {"exporter": "dynamo", "opset": 18},
+            ["fold-b::dynamo-op18-fp32", "fold-b::dyn"],
+        ),
     ],
 )
 def test_variants_of_the_manifest_are_checked_there(manifest: Path, name, options, ids):
@@ -206,4 +210,6 @@ def test_what_is_gone_when_a_job_begins_is_told(tmp_path: Path):
         )
     for job in map(jobs.get, [job.id for job in sent]):
         assert job.state == "failed"
-        assert job.error == f"checkpoint: not found: {tmp_path / 'runs/a.pt'} (did you mean 'b.pt'?)"
+        assert (
+            job.error == f"checkpoint: not found: {tmp_path / 'runs/a.pt'} (did you mean 'b.pt'?)"
+        )

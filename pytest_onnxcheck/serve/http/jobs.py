@@ -21,6 +21,7 @@ from pytest_onnxcheck.serve.http.schemas import (
     LogLines,
 )
 from pytest_onnxcheck.serve.http.state import Door, State
+from pytest_onnxcheck.serve.jobs.job import REPORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ def get_file(id: str, file: str, request: Request, door: Door) -> Response:
     found = _files(door, job)
     if file not in found:
         raise ProblemError(404, "no-such-file", f"job {job.id} has left no file {file!r}")
-    return file_answer(request, found[file], found[file].name, inline=file == "report.html")
+    return file_answer(request, found[file], found[file].name, inline=file == REPORT)
 
 
 def _files(door: State, job: Job) -> dict[str, Path]:

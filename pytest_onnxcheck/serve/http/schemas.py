@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from pytest_onnxcheck.manifest.terms import Exporter, Precision
+from pytest_onnxcheck.manifest.terms import OPSETS, Exporter, Precision
+from pytest_onnxcheck.serve.jobs.job import BATCHES, Kind, State
 
 __all__ = [
     *("ArtefactInfo", "CheckpointInfo", "ExportOptions", "FileInfo", "JobFile", "JobFiles"),
@@ -30,17 +31,14 @@ _EXAMPLE_JOB: dict[str, Any] = {
     "error": None,
 }
 
-Kind = Literal["export", "validate", "benchmark", "gate", "release"]
-State = Literal["queued", "running", "done", "failed", "cancelled", "cut_off"]
-
 
 def _whole(value: object) -> object:
     """A number without a fraction as an integer: JSON has but one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Opset = Annotated[int, Field(ge=9, le=30), BeforeValidator(_whole)]
-Batch = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_whole)]
+Opset = Annotated[int, Field(ge=OPSETS[0], le=OPSETS[-1]), BeforeValidator(_whole)]
+Batch = Annotated[int, Field(ge=BATCHES[0], le=BATCHES[-1]), BeforeValidator(_whole)]
 
 
 def _example(**fields: Any) -> ConfigDict:

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.serve.jobs.job import JobError, Options
+from pytest_onnxcheck.serve.jobs.job import BUNDLE, OUTPUT, RECORD, REPORT, JobError, Options
 from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.progress import Stage
     from pytest_onnxcheck.record.record import Record
 
-__all__ = ["OUTPUT", "RECORD", "REPORT", "main"]
+__all__ = ["main"]
 
-#: files of a job
-RECORD, REPORT, OUTPUT = "record.json", "report.html", "output.txt"
 #: which checks a job makes, as `-m` takes it; None for all
 _CHECKS = {"validate": "not latency", "benchmark": "latency", "gate": None, "release": None}
 #: lines of pytest's output that an error repeats
@@ -184,7 +182,7 @@ def _release(request: Mapping[str, Any], told: _Told) -> tuple[Record, dict[str,
     made = release_model(
         manifest,
         model,
-        to=settings["releases"] or folder / "bundle",
+        to=settings["releases"] or folder / BUNDLE,
         key=settings["key"],
         run=run,
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
+from pytest_onnxcheck.manifest.terms import Exporter
 from pytest_onnxcheck.report.escaping import visible
 from pytest_onnxcheck.report.table import file_size
 from pytest_onnxcheck.serve.panel.job import minute
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Choice", "Offer", "Weights", "offered", "tables"]
 
 #: the exporters, the default first
-EXPORTERS = ("dynamo", "torchscript")
+EXPORTERS: tuple[str, ...] = get_args(Exporter)
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,12 @@ from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.serve.http.downloads import file_answer, zip_answer
 from pytest_onnxcheck.serve.http.problems import ProblemError
+from pytest_onnxcheck.serve.jobs.job import BUNDLE
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.http.state import State
 
-__all__ = ["BUNDLE", "router"]
-
-#: the folder of a release among the files of its job
-BUNDLE = "bundle"
+__all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
