@@ -218,6 +218,13 @@ def test_what_cannot_be_is_told_and_starts_nothing(
     assert jobs.all() == []
 
 
+def test_a_full_queue_is_told(desk: Desk, jobs: Jobs):
+    jobs.most_waiting = 1
+    assert desk.start("export", chosen(desk)) == ""
+    assert "the queue is full (1 of 1 places)" in desk.start("validate", chosen(desk))
+    assert len(jobs.all()) == 1
+
+
 def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
     assert desk.current() == ("net", None)
     job = started(desk, jobs, "validate", weights=desk.offer("seeded").weights[0])

@@ -23,14 +23,12 @@ class Limits:
     Attributes:
         requests: Requests that are answered at the same time.
         streams: Event streams that are open at the same time, of these.
-        queued: Jobs that wait in the queue.
         body_bytes: Bytes of a request's body, but for an upload.
         upload_bytes: Bytes of an upload.
     """
 
     requests: int = 256
     streams: int = 64
-    queued: int = 100
     body_bytes: int = 2**20
     upload_bytes: int = 2 * 10**9
 
