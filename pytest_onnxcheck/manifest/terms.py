@@ -78,5 +78,5 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
 
 def variant_name(exporter: str, opset: int | None, precision: str) -> str:
-    """`EXPORTER-opN-PRECISION`; without an opset, that of a file that is given, `file-PRECISION`."""
+    """`EXPORTER-opN-PRECISION`, or `file-PRECISION` of an artefact that already exists."""
     return "-".join([exporter, precision] if opset is None else [exporter, f"op{opset}", precision])
