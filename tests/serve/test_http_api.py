@@ -88,7 +88,16 @@ def test_what_is_exported_is_told_of_the_model(door: httpx.Client, exported: dic
         "torchscript-op20-fp16",
     ]
     assert known["artefacts"][0]["job"] == exported["id"]
-    assert known["artefacts"][0]["url"] == "/api/models/mlp/artefact/torchscript-op20-fp32"
+    artefact = known["artefacts"][0]
+    assert artefact["checkpoint"] == "mlp.pt"
+    path = "/api/models/mlp/artefact/torchscript-op20-fp32"
+    assert artefact["url"] == f"{path}?checkpoint=mlp.pt"
+    (file,) = artefact["files"]
+    assert file["url"] == f"{path}/{file['name']}?checkpoint=mlp.pt"
+    for url in (artefact["url"], file["url"], path):
+        assert door.get(url).headers["etag"] == f'"{file["sha256"]}"'
+    told = problem(door.get(path, params={"checkpoint": "x.pt"}), 404, "no-such-artefact")
+    assert told.endswith("nothing of mlp with x.pt was exported yet")
     assert [file["name"] for file in known["checkpoints"]] == ["mlp.pt"]
 
 
@@ -144,7 +153,7 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
     digest = hashlib.sha256(data).hexdigest()
     (found.folder / "mlp.onnx.data").write_bytes(data)
     two = replace(found, files=(*found.files, HashedFile("mlp.onnx.data", len(data), digest)))
-    monkeypatch.setattr(catalogue, "artefact", lambda model, variant: two)
+    monkeypatch.setattr(catalogue, "artefact", lambda *_: two)
     path = "/api/models/mlp/artefact/fp32"
     answer = door.get(path)
     assert answer.headers["content-type"] == "application/zip"

@@ -65,7 +65,7 @@ class _Jobs(Collector):
             labels=["model", "variant"],
         )
         for known in self._door.catalogue.models():
-            for artefact in known.artefacts:
+            for artefact in known.newest:
                 sizes.add_metric([known.name, artefact.variant], artefact.size_bytes)
         yield sizes
         streams = GaugeMetricFamily("onnxcheck_event_streams", "Event streams that are open.")

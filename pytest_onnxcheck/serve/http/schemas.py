@@ -99,17 +99,22 @@ class ArtefactInfo(BaseModel):
     model_config = _example(
         variant="dynamo-op20-fp16",
         precision="fp16",
+        checkpoint="checkpoints/wakeword.pt",
         size_bytes=360342,
         size_ratio=0.506,
         grade="pass",
         job="7-3f9a1c55",
         created="2026-12-01T10:15:09+00:00",
-        url="/api/models/wakeword-resnet18/artefact/dynamo-op20-fp16",
+        url="/api/models/wakeword-resnet18/artefact/dynamo-op20-fp16?checkpoint=checkpoints%2F"
+        "wakeword.pt",
         files=[],
     )
 
     variant: str = Field(examples=["dynamo-op20-int8-static"])
     precision: str
+    checkpoint: str | None = Field(
+        description="The name of the checkpoint that it is of; null where the model has none."
+    )
     size_bytes: int = Field(description="External data included.")
     size_ratio: float | None = Field(description="As a share of the fp32 artefact's.")
     grade: str | None = Field(description="`pass` or `warn`; null where it was not checked.")

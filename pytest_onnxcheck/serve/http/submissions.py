@@ -6,7 +6,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 
-from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.serve.http.jobs import info
 from pytest_onnxcheck.serve.http.limits import json_only
 from pytest_onnxcheck.serve.http.paths import root
@@ -75,8 +74,7 @@ def _submit(
     model = door.catalogue.model(name)
     wanted: dict[str, Any] = given.model_dump()
     if given.checkpoint is not None:
-        path = door.catalogue.checkpoint(model.name, given.checkpoint).path
-        wanted["checkpoint"] = relative(path, door.catalogue.path.parent)
+        wanted["checkpoint"] = door.catalogue.checkpoint(model.name, given.checkpoint)
     options = Options(**{**wanted, "precisions": tuple(given.precisions)})
     job = door.jobs.submit(kind, model.name, options)
     response.headers["Location"] = f"{root(request)}/jobs/{job.id}"

@@ -24,10 +24,12 @@ router = APIRouter(include_in_schema=False)
 
 
 @router.get("/download/artefact/{model}/{variant}/{name}")
-def artefact(model: str, variant: str, name: str, request: Request) -> Response:
+def artefact(
+    model: str, variant: str, name: str, request: Request, checkpoint: str | None = None
+) -> Response:
     """An artefact of one file, which a browser saves under a name."""
     door: State = request.app.state.door
-    found = door.catalogue.artefact(model, variant)
+    found = door.catalogue.artefact(model, variant, checkpoint)
     only, *others = found.files
     if others:
         raise ProblemError(404, "several-files", f"{variant} has several files: take its archive")

@@ -192,8 +192,8 @@ class _Page:
         """Finds the job that runs, so that a page that is loaded anew goes on with it."""
         import gradio as gr
 
-        table, tab = self._desk.current()
-        return [*self._offer(table, None), gr.Tabs(selected=tab) if tab else gr.skip()]
+        table, key, tab = self._desk.current()
+        return [*self._offer(table, key), gr.Tabs(selected=tab) if tab else gr.skip()]
 
     def _choose(self, table: str | None) -> list[Any]:
         return self._offer(table, None)
@@ -230,7 +230,7 @@ class _Page:
         ]
 
     def _named(self, table: str | None, key: str | None) -> str:
-        weights = self._desk.offer(table).find(key)
+        weights = self._desk.weights(table, key)
         return "" if weights is None else weights.file_name
 
     def _start(
@@ -250,8 +250,8 @@ class _Page:
         return render("notice", text=self._desk.start(kind, choice))
 
     def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
-        weights = self._desk.offer(table).find(key)
-        told = "" if weights is None else self._desk.cancel_newest(kind, weights.model)
+        weights = self._desk.weights(table, key)
+        told = "" if weights is None else self._desk.cancel_newest(kind, weights)
         return render("notice", text=told)
 
     def _cancel_job(self, job: str | None) -> str:
@@ -286,13 +286,13 @@ class _Page:
         self, table: str | None, key: str | None, file_name: str, chosen: str | None
     ) -> list[Any]:
         """What every component that changes is to show, in the order of `_changing`."""
-        weights = self._desk.offer(table).find(key)
+        weights = self._desk.weights(table, key)
         if weights is None:
             return self._without(
                 "There is nothing to show: choose a checkpoint, or train one and press Refresh."
             )
         try:
-            view = self._desk.look(weights.model, file_name or weights.file_name)
+            view = self._desk.look(weights, file_name or weights.file_name)
             return [value for tab in self._tabs for value in self._of_tab(tab, view, chosen)]
         except OnnxCheckError as error:  # such as a store that is away
             return self._without(str(error))
