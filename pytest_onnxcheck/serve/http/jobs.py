@@ -133,7 +133,7 @@ def get_file(id: str, file: str, request: Request, door: Door) -> Response:
 
 def _files(door: State, job: Job) -> dict[str, Path]:
     """The plain files in a job's folder by their paths there; no link, and no hidden file."""
-    folder = door.jobs.folder(job.id)
+    folder = door.jobs.folder(job)
     found = {path.relative_to(folder): path for path in folder.rglob("*")}
     return {
         name.as_posix(): path

@@ -202,8 +202,9 @@ class JobInfo(BaseModel):
     progress: float | None = Field(description="From 0 to 1; null where it is not known.")
     stage: str | None = Field(description="What it does now.")
     result: dict[str, Any] | None = Field(
-        description="Of an export what `onnxcheck export --json` prints; else verdict, counts and "
-        "failures. Paths in it are names of the job's files."
+        description="Of an export what `onnxcheck export --json` prints, its checkpoint by the "
+        "path from the manifest's folder; else verdict, counts and failures. Other paths in it are "
+        "names of the job's files."
     )
     error: str | None = Field(description="Why it failed, and what to do.")
 

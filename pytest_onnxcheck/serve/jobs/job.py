@@ -172,7 +172,8 @@ class Job:
         progress: How much is done, 0 to 1; None where that is not known.
         stage: What is being done, e.g. `exporting net::dynamo-op20-fp32`; None where nothing is.
         result: What came of it. Paths in it are names of files in the job's folder. An export has
-            what `onnxcheck export --json` prints; the others have `verdict`, counts and failures.
+            what `onnxcheck export --json` prints, its checkpoint by the path from the manifest's
+            folder; the others have `verdict`, counts and failures.
         error: Why it did not come to a good end, and what to do; None where it did.
     """
 
