@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -161,9 +161,12 @@ class Known:
         taken = job.options.checkpoint or (job.result or {}).get("checkpoint")
         if taken is None:
             return next((file.name for file in self.checkpoints if not file.uploaded), None)
-        path = self.root / taken
-        names = (file.name for file in self.checkpoints if file.path == path)
-        return next(names, relative(path, self.root))
+        return self._names.get(taken, taken)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The names of its checkpoints, by what the options of a job have for them."""
+        return {relative(file.path, self.root): file.name for file in self.checkpoints}
 
     @property
     def has_onnx(self) -> bool:
@@ -305,9 +308,14 @@ class Catalogue:
     def _artefacts(self, known: Known, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
         newest: dict[tuple[str, str | None], Artefact] = {}
         for job in jobs:
-            if job.kind == "export" and job.over and job.result is not None:
-                for artefact in _exported(job, known.checkpoint_of(job), self._jobs.folder(job)):
-                    newest.setdefault((artefact.variant, artefact.checkpoint), artefact)
+            if job.kind != "export" or not job.over or job.result is None:
+                continue
+            checkpoint = known.checkpoint_of(job)
+            for file in job.result["files"]:
+                variant = variant_name(file["exporter"], file["opset"], file["precision"])
+                if file["path"] is not None and (variant, checkpoint) not in newest:
+                    made = _artefact(job, file, variant, checkpoint, self._jobs.folder(job))
+                    newest[variant, checkpoint] = made
         there = [artefact for artefact in newest.values() if artefact.is_there]
         return tuple(sorted(there, key=lambda artefact: artefact.precision != "fp32"))
 
@@ -337,24 +345,22 @@ def _checkpoint_file(name: str, path: Path) -> CheckpointFile:
     return CheckpointFile(name, path, size, modified)
 
 
-def _exported(job: Job, checkpoint: str | None, folder: Path) -> Iterator[Artefact]:
-    """The artefacts that a job has exported, of a checkpoint."""
-    assert job.result is not None
-    for file in job.result["files"]:
-        if file["path"] is None:
-            continue
-        checked = file["checked"]
-        yield Artefact(
-            variant_name(file["exporter"], file["opset"], file["precision"]),
-            file["precision"],
-            checkpoint,
-            folder,
-            tuple(HashedFile(**each) for each in file["files"]),
-            job.id,
-            job.ended or job.created,
-            file["size_ratio"],
-            None if checked is None else checked["grade"],
-        )
+def _artefact(
+    job: Job, file: Mapping[str, Any], variant: str, checkpoint: str | None, folder: Path
+) -> Artefact:
+    """One of the files that a job has exported."""
+    checked = file["checked"]
+    return Artefact(
+        variant,
+        file["precision"],
+        checkpoint,
+        folder,
+        tuple(HashedFile(**each) for each in file["files"]),
+        job.id,
+        job.ended or job.created,
+        file["size_ratio"],
+        None if checked is None else checked["grade"],
+    )
 
 
 @lru_cache(_MOST_RECORDS)

@@ -14,7 +14,8 @@ import pytest
 from served import problem, serving, small_project
 
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
-from pytest_onnxcheck.serve.jobs.queue import open_jobs
+from pytest_onnxcheck.serve.jobs.job import Options
+from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
 
 
@@ -97,7 +98,7 @@ def test_what_is_exported_is_told_of_the_model(door: httpx.Client, exported: dic
     for url in (artefact["url"], file["url"], path):
         assert door.get(url).headers["etag"] == f'"{file["sha256"]}"'
     told = problem(door.get(path, params={"checkpoint": "x.pt"}), 404, "no-such-artefact")
-    assert told.endswith("nothing of mlp with x.pt was exported yet")
+    assert "nothing of mlp with x.pt was exported yet" in told
     assert [file["name"] for file in known["checkpoints"]] == ["mlp.pt"]
 
 
@@ -243,6 +244,39 @@ def test_metrics_count_jobs_and_sizes(door: httpx.Client, exported: dict):
     size = exported["result"]["files"][0]["size_bytes"]
     labels = 'model="mlp",variant="torchscript-op20-fp32"'
     assert f"onnxcheck_artefact_bytes{{{labels}}} {float(size)}" in text
+
+
+def made(jobs: Jobs, checkpoint: str, data: bytes) -> None:
+    """A job that has exported a checkpoint of mlp."""
+    job = jobs.submit("export", "mlp", Options(checkpoint=checkpoint))
+    number = int(job.id.partition("-")[0])
+    assert jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
+    hashed = {"name": "it.onnx", "size_bytes": len(data)}
+    file = {
+        **{"exporter": "torchscript", "opset": 20, "precision": "fp32", "path": "it.onnx"},
+        **{"size_ratio": 1.0, "checked": None},
+        "files": [{**hashed, "sha256": hashlib.sha256(data).hexdigest()}],
+    }
+    jobs.end(number, "done", result={"checkpoint": checkpoint, "files": [file]})
+    jobs.folder(job).mkdir(parents=True)
+    (jobs.folder(job) / "it.onnx").write_bytes(data)
+
+
+def test_the_exports_of_two_checkpoints_are_told_apart(tmp_path: Path):
+    manifest = small_project(tmp_path)
+    jobs = open_jobs(manifest)
+    (tmp_path / "other.pt").write_bytes(b"")
+    for checkpoint in ("mlp.pt", "other.pt"):
+        made(jobs, checkpoint, checkpoint.encode())
+    path = "/api/models/mlp/artefact/fp32"
+    with serving(manifest, jobs) as client:
+        assert client.get(path).content == b"other.pt"
+        for checkpoint in ("mlp.pt", "other.pt"):
+            of = {"checkpoint": checkpoint}
+            for url in (path, f"{path}/it.onnx"):
+                assert client.get(url, params=of).content == checkpoint.encode()
+        told = [line for line in client.get("/metrics").text.splitlines() if 'model="mlp"' in line]
+    assert told == ['onnxcheck_artefact_bytes{model="mlp",variant="torchscript-op20-fp32"} 8.0']
 
 
 def test_a_manifest_that_is_wrong_is_no_fault_of_the_request(tmp_path: Path):
