@@ -1,4 +1,4 @@
-"""Libraries are left out of Python's garbage collection: what they make lives to the end.
+"""Libraries are left out of Python's garbage collection: what an import makes lives to the end.
 
 torch, the exporters and what they import are a third of a million objects. Walking them takes a
 fifth of a second each time that all garbage is collected: now and then in a run, twice when pytest
@@ -19,7 +19,8 @@ def leave_out(libraries: str) -> None:
     """Leaves out all that lives now; and at Python's end, whatever lives then.
 
     Objects are freed as ever when nothing refers to them; but cycles of those that live now stay.
-    So no model may be among them.
+    After the first export the model is among these, and stays if it refers to itself; a copy that
+    was made of it has to be gone by then.
 
     Args:
         libraries: What was imported just before. Each is left out once a process.

@@ -15,6 +15,8 @@ from fastapi import FastAPI
 
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.running import bound, url
+from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.queue import Jobs
 
 MANIFEST = """
 schema = 1
@@ -90,6 +92,21 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
         app.state.door.ending = server.should_exit = True
         thread.join()
         listening.close()
+
+
+def exported_job(jobs: Jobs) -> Job:
+    """A job of small_project's that has exported one file, `mlp.onnx`, as a worker leaves it."""
+    job = jobs.submit("export", "mlp")
+    number = int(job.id.partition("-")[0])
+    jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
+    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
+    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
+    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
+    jobs.end(number, "done", result={"files": [facts]})
+    folder = jobs.folder(job.id)
+    folder.mkdir(parents=True)
+    (folder / "mlp.onnx").write_bytes(b"onnx")
+    return jobs.get(job.id)
 
 
 def problem(answer: httpx.Response, status: int, code: str) -> str:

@@ -28,6 +28,7 @@ LIBRARIES = {
     "serve.http": {"anyio", "fastapi", "prometheus_client", "pydantic", "starlette", "uvicorn"},
     "serve.jobs": {"filelock", "huey", "pytest", "redis", "tomlkit"},
     "serve.panel": {"fastapi", "gradio", "jinja2", "markupsafe", "starlette"},
+    "serve.uploads": {"pydantic"},
     "storage": {"boto3", "botocore"},
     "engine.environments": {"filelock"},
     "engine.ahead": {"onnxscript", "torch"},

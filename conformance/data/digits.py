@@ -1,13 +1,17 @@
-"""scikit-learn's 8x8 digits with a fixed split."""
+"""The 8x8 digits of scikit-learn, which are the test part of UCI's, with a fixed split."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+
+__all__ = ["FILE", "evaluation", "load"]
+
+#: of each split the images, `[n, 8, 8]` from 0 to 16, and their labels `[n]`, all uint8
+FILE = Path(__file__).with_name("digits.npz")
 
 
 def load(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
@@ -24,13 +28,9 @@ def load(split: Literal["train", "test"]) -> tuple[np.ndarray, np.ndarray]:
     """
     if split not in ("train", "test"):
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
-    digits = load_digits()
-    train, test = train_test_split(
-        np.arange(len(digits.target)), test_size=0.5, random_state=0, stratify=digits.target
-    )
-    indices = train if split == "train" else test
-    images = (digits.images[indices, None] / 16.0).astype(np.float32)
-    return images, digits.target[indices].astype(np.int64)
+    with np.load(FILE) as arrays:
+        images, labels = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+    return (images[:, None] / 16.0).astype(np.float32), labels.astype(np.int64)
 
 
 def evaluation() -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:

@@ -1,4 +1,4 @@
-"""Train the digit classifiers and write their checkpoints and calibration data."""
+"""Write the digits, train their classifiers, and write checkpoints and calibration data."""
 
 from __future__ import annotations
 
@@ -15,8 +15,27 @@ from conformance.zoo.digits import simple_cnn, tiny_net
 CALIBRATION_IMAGES = 64
 
 
+def split() -> None:
+    """Split scikit-learn's digits in two halves, stratified by label, and write them."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    found = load_digits()
+    train, test = train_test_split(
+        np.arange(len(found.target)), test_size=0.5, random_state=0, stratify=found.target
+    )
+    arrays = {}
+    for name, indices in {"train": train, "test": test}.items():
+        arrays[f"{name}_images"] = found.images[indices].astype(np.uint8)
+        arrays[f"{name}_labels"] = found.target[indices].astype(np.uint8)
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    write_atomic(digits.FILE, buffer.getvalue())
+
+
 def main() -> None:
     """Train, evaluate and save both classifiers."""
+    split()
     train_images, train_labels = digits.load("train")
     test_images, test_labels = digits.load("test")
 

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
+from pytest_onnxcheck.cache.marks import Mark, lock_of
 from pytest_onnxcheck.cache.users import Users
-from pytest_onnxcheck.files import write_atomically
 
 __all__ = ["Environments", "KeptEnvironment"]
 
@@ -22,8 +22,6 @@ __all__ = ["Environments", "KeptEnvironment"]
 _HOME = re.compile(r"[0-9a-f]{16}")
 #: the file in it with what it is of, whose time is that of its last use
 _NOTE = "environment.json"
-#: the file by which git ignores the folder, and how it begins
-_MARK, _OURS = ".gitignore", "# environments made by pytest-onnxcheck"
 #: how the folder of one that is being made begins
 _MAKING = ".making-"
 
@@ -56,6 +54,7 @@ class Environments:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._mark = Mark(root, "environments made by pytest-onnxcheck")
         self._users = Users(root)
 
     @contextlib.contextmanager
@@ -67,10 +66,9 @@ class Environments:
         Raises:
             OSError: Nothing can be written there.
         """
-        if not self.is_ours:
-            write_atomically(self.root / _MARK, f"{_OURS}; may be deleted at any time\n*\n")
+        self._mark.set()
         home = self.root / name
-        with self._lock(name):
+        with lock_of(home):
             self._users.add(name)
             yield home
             with contextlib.suppress(OSError):
@@ -96,10 +94,7 @@ class Environments:
     @property
     def is_ours(self) -> bool:
         """Whether it is there, and was made for environments."""
-        try:
-            return (self.root / _MARK).read_text(encoding="utf-8").startswith(_OURS)
-        except (OSError, UnicodeDecodeError):
-            return False
+        return self._mark.is_there
 
     def entries(self) -> list[KeptEnvironment]:
         """All of them, those that were not used for longest first; none in another's folder."""
@@ -113,7 +108,7 @@ class Environments:
         """Removes one, unless a living process uses it; gives whether it is gone."""
         home = self.root / name
         try:
-            with self._lock(name, timeout=0):
+            with lock_of(home, timeout=0):
                 if name in self._users.used():
                     return False
                 # first out of the way: nobody is to find half of it
@@ -130,17 +125,9 @@ class Environments:
         for work in self._folders() if self.is_ours else ():
             if not work.name.startswith(_MAKING):
                 continue
-            with (
-                contextlib.suppress(Timeout, OSError),
-                self._lock(work.name.removeprefix(_MAKING), timeout=0),
-            ):
+            home = work.with_name(work.name.removeprefix(_MAKING))
+            with contextlib.suppress(Timeout, OSError), lock_of(home, timeout=0):
                 shutil.rmtree(work, ignore_errors=True)
-
-    def _lock(self, name: str, timeout: float = -1) -> FileLock:
-        path = self.root / f"{name}.lock"
-        if path.is_symlink():  # what it leads to would be opened, and cut
-            raise OSError(f"{path} is a link")
-        return FileLock(path, timeout=timeout)
 
     def _folders(self) -> Iterator[Path]:
         """The folders in it; links are not followed."""

@@ -11,20 +11,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
 
 from pytest_onnxcheck.cache import entry
 from pytest_onnxcheck.cache.entry import RECORD, AlteredError, Build
+from pytest_onnxcheck.cache.marks import Mark, lock_of
 from pytest_onnxcheck.cache.users import Users
-from pytest_onnxcheck.files import abandoned, building, write_atomically
+from pytest_onnxcheck.files import abandoned, building
 
 __all__ = ["Folder", "Kept", "home_of"]
 
 #: the folder of an entry is called by the beginning of its key
 _HOME = re.compile(r"[0-9a-f]{16}")
-
-#: the file by which git ignores the folder, and how it begins
-_MARK, _OURS = ".gitignore", "# made by pytest-onnxcheck"
 
 #: what the system says of a file that may not, or cannot, be read
 _UNREADABLE = (errno.EACCES, errno.EPERM, errno.EIO)
@@ -70,6 +68,7 @@ class Folder:
         self._limit = limit
         self._left: int | None = None
         self._tidy = False
+        self._mark = Mark(root, "made by pytest-onnxcheck")
         self._users = Users(root)
 
     @property
@@ -88,7 +87,7 @@ class Folder:
         """
         home = self.root / home_of(place, key)
         self._prepare(home.parent)
-        with _lock(home):
+        with lock_of(home):
             self._users.add(home_of(place, key))
             yield home
 
@@ -202,7 +201,7 @@ class Folder:
     def _evict(self, name: str) -> bool:
         home = self.root / name
         try:
-            with _lock(home, timeout=0):
+            with lock_of(home, timeout=0):
                 if name in self._users.used():
                     return False
                 _remove(home)
@@ -222,15 +221,10 @@ class Folder:
     @property
     def is_ours(self) -> bool:
         """Whether it is there, and was made for builds: nothing is removed from another folder."""
-        try:
-            return (self.root / _MARK).read_text(encoding="utf-8").startswith(_OURS)
-        except (OSError, UnicodeDecodeError):
-            return False
+        return self._mark.is_there
 
     def _prepare(self, folder: Path) -> None:
-        mark = self.root / _MARK
-        if not mark.exists():
-            write_atomically(mark, f"{_OURS}; may be deleted at any time\n*\n")
+        self._mark.set()
         if not self._inside(folder):
             raise OSError(f"{folder} leads out of {self.root} by a link")
         folder.mkdir(parents=True, exist_ok=True)
@@ -241,18 +235,6 @@ class Folder:
 
     def _inside(self, folder: Path) -> bool:
         return folder.resolve().is_relative_to(self.root.resolve())
-
-
-def _lock(home: Path, timeout: float = -1) -> FileLock:
-    """The lock of an entry, beside it; one that is a link would be opened, and cut, elsewhere.
-
-    Raises:
-        OSError: It is one.
-    """
-    path = home.with_name(f"{home.name}.lock")
-    if path.is_symlink():
-        raise OSError(f"{path} is a link")
-    return FileLock(path, timeout=timeout)
 
 
 def _folders(path: Path) -> Iterator[Path]:

@@ -16,9 +16,9 @@ else:  # generic since click 8.2
     _Type = click.ParamType
 
 __all__ = [
-    *("FILE", "SHAPE", "SIZE", "Named", "job_settings", "json_option", "recipe_options"),
-    *("registry_options", "shapes", "store_options", "trust_option", "variant_options"),
-    "worker_options",
+    *("ADDRESS", "FILE", "SHAPE", "SIZE", "Named", "job_settings", "json_option"),
+    *("recipe_options", "registry_options", "shapes", "store_options", "trust_option"),
+    *("variant_options", "worker_options"),
 ]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -74,6 +74,21 @@ class _Size(_Type):
             self.fail(str(error), param, ctx)
 
 
+class _Address(_Type):
+    name = "uri"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """The address of a store as a URI, which is the same in every folder."""
+        from pytest_onnxcheck.errors import StorageError
+        from pytest_onnxcheck.storage import parse
+
+        try:
+            return parse(str(value)).uri()
+        except StorageError as error:
+            self.fail(str(error), param, ctx)
+
+
+ADDRESS = _Address()
 SHAPE = _Shape()
 SIZE = _Size()
 
@@ -205,12 +220,14 @@ def worker_options(command: _F) -> _F:
         click.option(
             "--release-to",
             "releases",
-            metavar="TO",
+            type=ADDRESS,
+            metavar="URI",
             help="Publish releases there: s3://BUCKET/PREFIX or file:///FOLDER; default: a bundle "
             "among the job's files.",
         ),
         click.option(
             "--cache-remote",
+            type=ADDRESS,
             metavar="URI",
             help="Fetch artefacts from there, and store there what is built.",
         ),

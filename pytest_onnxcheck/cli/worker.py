@@ -30,6 +30,7 @@ def worker(manifest: Path, store: str | None, folder: Path | None, **options: An
 
     load_manifest(manifest.absolute(), shown=str(manifest))
     settings = job_settings(options)
+    settings.check()
     jobs = open_jobs(manifest, store=store, folder=folder)
     running = Worker(jobs, settings)
     for signum in (signal.SIGINT, signal.SIGTERM):

@@ -10,6 +10,7 @@ from pytest_onnxcheck.errors import ReleaseError
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier, frontiers
 from pytest_onnxcheck.manifest import Model, load_manifest
 from pytest_onnxcheck.manifest.terms import FRONTIER
+from pytest_onnxcheck.manifest.writing import table_name
 from pytest_onnxcheck.measurement import ReleaseMeasurement
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.record.rows import Row, rows
@@ -71,9 +72,15 @@ def one_of(models: Sequence[str], model: str | None, manifest: Path) -> str:
     why = (
         f"the manifest releases several models ({there}): say which (--model NAME)"
         if model is None
-        else f"it has no table [models.{model}.release] (models that have one: {there})"
+        else f"it has no table [{_table(manifest, model)}.release] (models that have one: {there})"
     )
     raise ReleaseError(f"{model or manifest} is not released", [why])
+
+
+def _table(manifest: Path, name: str) -> str:
+    """The table of a model, which models of one glob share; as it would be, where it has none."""
+    model = load_manifest(manifest).models.get(name)
+    return f"models.{name}" if model is None else table_name(model)
 
 
 def choose(entries: Iterable[Entry], model: str, variant: str) -> Choice:

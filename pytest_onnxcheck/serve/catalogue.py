@@ -257,7 +257,8 @@ class Catalogue:
                 return artefact
         there = dict.fromkeys(artefact.variant for artefact in found)
         of = model if checkpoint is None else f"{model} with {checkpoint}"
-        raise UnknownError("artefact", variant, there, f"nothing of {of} was exported yet")
+        otherwise = f"nothing of {of} was exported yet, or its files were removed: export it"
+        raise UnknownError("artefact", variant, there, otherwise)
 
     def record(self, job: Job) -> Record | None:
         """The record that a job left; None where it left none that can be read."""

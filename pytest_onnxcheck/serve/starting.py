@@ -16,6 +16,7 @@ from pytest_onnxcheck.serve.http.security import Access, is_loopback
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
+from pytest_onnxcheck.serve.jobs.worker import refuse_other_systems
 
 __all__ = ["Server", "serve"]
 
@@ -61,7 +62,7 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
 
     Args:
         server: What it is to be.
-        tell: Is told where it is, and what is wrong with the manifest.
+        tell: Is told where it is, what is wrong with the manifest, and of ends of the worker.
 
     Raises:
         OnnxCheckError: It cannot be started; the text says why.
@@ -69,6 +70,9 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
     """
     os.environ.pop(TOKEN, None)  # no job is to know it
     _check_token(server)
+    if server.worker is not None:
+        refuse_other_systems()
+        server.worker.check()
     manifest = server.manifest.absolute()
     found = load_manifest(manifest, shown=str(server.manifest))
     for problem in found.problems:
@@ -89,11 +93,15 @@ def serve(server: Server, tell: Callable[[str], None]) -> None:
             mount(app)
         worker = None
         if server.worker is not None:
-            worker = EmbeddedWorker(jobs, server.worker)
+            worker = EmbeddedWorker(jobs, server.worker, tell)
             worker.start()
         try:
-            tell(_where(server, url(listening)))
-            run(app, listening, root_path=_root(server.root_path))
+            run(
+                app,
+                listening,
+                root_path=_root(server.root_path),
+                ready=lambda: tell(_where(server, url(listening))),
+            )
         finally:
             if worker is not None:
                 worker.close()

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from pytest_onnxcheck.errors import CheckpointError
-from pytest_onnxcheck.files import file_sha256, flush, write_atomically
+from pytest_onnxcheck.files import abandoned, file_sha256, flush, write_atomically
 from pytest_onnxcheck.processes import ended
 
 __all__ = ["Upload", "Uploads"]
@@ -45,20 +47,28 @@ class Upload:
     state_dicts: tuple[str, ...]
 
 
+_WRITTEN = TypeAdapter(Upload)
+
+
 class Uploads:
-    """A folder with what was sent: the files, and beside each what is known of it."""
+    """A folder with what was sent: the files, and beside each what is known of it.
+
+    Args:
+        folder: The folder; what servers that were killed had received of a file is removed.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        abandoned(folder)
 
     def of(self, model: str) -> list[Upload]:
-        """What was sent for a model, the newest first."""
-        found = []
-        for path in self.folder.glob("*.json"):
-            written = json.loads(path.read_text(encoding="utf-8"))
-            written["state_dicts"] = tuple(written["state_dicts"])
-            found.append(Upload(**written))
-        mine = [upload for upload in found if upload.model == model]
+        """What was sent for a model and is still there, the newest first."""
+        found = [_read(path) for path in self.folder.glob("*.json")]
+        mine = [
+            upload
+            for upload in found
+            if upload is not None and upload.model == model and self.path(upload).is_file()
+        ]
         return sorted(mine, key=lambda upload: upload.received, reverse=True)
 
     def path(self, upload: Upload) -> Path:
@@ -70,7 +80,7 @@ class Uploads:
 
         Args:
             model: The model that it is for, which the manifest has.
-            received: The whole file, in this folder; it is moved or left alone.
+            received: The whole file, on the disk of this folder; it is moved or left alone.
 
         Raises:
             CheckpointError: It is no checkpoint, or would run code when it is loaded.
@@ -93,6 +103,16 @@ class Uploads:
         received.replace(self.folder / file)
         write_atomically(self.folder / f"{name}.json", json.dumps(asdict(upload)))
         return upload
+
+
+def _read(path: Path) -> Upload | None:
+    """What is known of a file that was sent; None where this is no file of ours, or damaged."""
+    try:
+        found = _WRITTEN.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValueError):
+        return None
+    # the file lies beside it, whatever is written there
+    return found if Path(found.file).name == found.file and found.name == path.stem else None
 
 
 def _examined(path: Path) -> dict[str, list[str]]:

@@ -136,3 +136,13 @@ def test_making_one_uses_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     made(["onnxruntime==1.17.0"], kept)
     (found,) = Environments(kept).entries()
     assert (found.packages, found.in_use) == ("onnxruntime==1.17.0", True)
+
+
+def test_a_folder_that_is_anothers_keeps_its_gitignore_and_what_is_in_it(tmp_path: Path):
+    (tmp_path / ".gitignore").write_text("*.pyc\n")
+    home = make(tmp_path, ONE)
+    assert (tmp_path / ".gitignore").read_text() == "*.pyc\n"
+    environments = Environments(tmp_path)
+    assert not environments.is_ours
+    environments.tidy()
+    assert home.is_dir()

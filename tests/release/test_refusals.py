@@ -165,6 +165,14 @@ def test_which_model_must_be_clear(gated):
     with pytest.raises(ReleaseError, match=r"several models \(net, free\): say which"):
         bundle(gated.path, manifest, gated.root / "dist")
     assert "it has no table [models.tagger.release]" in gated.refused("tagger")
+    for name in ("a.pt", "b.pt"):
+        (gated.root / name).touch()
+    manifest.write_text(
+        manifest.read_text()
+        + '[models.many]\nfactory = "nets.py:mlp"\ncheckpoint = "*.pt"\n'
+        + "inputs.x.shape = [1, 8]\noutputs.y.shape = [1, 4]\n"
+    )
+    assert "it has no table [models.many.release]" in gated.refused("many-a")
     manifest.write_text(
         'schema = 1\n[models.m]\nfactory = "a:b"\ninputs.x.shape = [1]\noutputs.y.shape = [1]\n'
     )

@@ -11,8 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import problem, serving, small_project
+from prometheus_client.parser import text_string_to_metric_families
+from served import exported_job, problem, serving, small_project
 
+from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
 from pytest_onnxcheck.serve.jobs.job import Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
@@ -44,6 +46,22 @@ def followed(door: httpx.Client, job: str, **headers: str) -> list[tuple[int, st
             if fields:
                 found.append((int(fields["id"]), fields["event"], json.loads(fields["data"])))
     return found
+
+
+def measured(client: httpx.Client) -> dict[tuple, float]:
+    """The metrics, by their names and labels."""
+    answer = client.get("/metrics")
+    assert answer.status_code == 200, answer.text
+    families = [*text_string_to_metric_families(answer.text)]
+    for family in families:
+        names = {sample.name for sample in family.samples}
+        counts = {name for name in names if name.endswith("_total")}
+        assert counts == (names if family.type == "counter" else set()), family
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in families
+        for sample in family.samples
+    }
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +135,9 @@ def test_a_download_is_what_was_exported(door: httpx.Client, exported: dict, tmp
     assert session.run(None, {"x": np.zeros((3, 8), "float32")})[0].shape == (3, 4)
 
 
-def test_a_download_is_asked_for_once_and_in_parts(door: httpx.Client, exported: dict):
+def test_a_download_is_asked_for_once_and_in_parts(
+    door: httpx.Client, exported: dict, monkeypatch: pytest.MonkeyPatch
+):
     path = "/api/models/mlp/artefact/torchscript-op20-fp32"
     whole = door.get(path)
     tag = whole.headers["etag"]
@@ -136,6 +156,7 @@ def test_a_download_is_asked_for_once_and_in_parts(door: httpx.Client, exported:
         str(len(whole.content)),
         b"",
     )
+    monkeypatch.setattr(downloads, "file_sha256", None)  # the job knows it
     own = door.get(f"/api/jobs/{exported['id']}/files/mlp.onnx")
     assert own.content == whole.content
     assert own.headers["etag"] == tag
@@ -169,8 +190,19 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
     told = problem(door.get(f"{path}/other"), 404, "no-such-file")
     assert "it has mlp.onnx, mlp.onnx.data" in told
     (found.folder / "mlp.onnx.data").unlink()
-    assert "make it anew" in problem(door.get(path), 410, "gone")
-    problem(door.get(f"{path}/mlp.onnx.data"), 410, "gone")
+    assert "make it anew" in problem(door.get(path), 404, "no-such-file")
+    problem(door.get(f"{path}/mlp.onnx.data"), 404, "no-such-file")
+
+
+def test_an_artefact_whose_files_were_removed_is_to_be_exported_again(tmp_path: Path):
+    jobs = open_jobs(small_project(tmp_path))
+    job = exported_job(jobs)
+    with serving(jobs.manifest, jobs) as client:
+        assert client.get("/api/models/mlp/artefact/fp32").content == b"onnx"
+        (jobs.folder(job.id) / "mlp.onnx").unlink()
+        told = problem(client.get("/api/models/mlp/artefact/fp32"), 404, "no-such-artefact")
+        assert told.endswith("or its files were removed: export it")
+        problem(client.get(f"/api/jobs/{job.id}/files/mlp.onnx"), 404, "no-such-file")
 
 
 def test_what_was_not_exported_is_not_there(door: httpx.Client, exported: dict):
@@ -237,13 +269,57 @@ def test_paths_and_methods_that_are_not_there(door: httpx.Client):
     assert answer.headers["allow"] == "DELETE, GET"
 
 
-def test_metrics_count_jobs_and_sizes(door: httpx.Client, exported: dict):
-    text = door.get("/metrics").text
-    assert 'onnxcheck_jobs{kind="export",state="done"} 1.0' in text
-    assert 'onnxcheck_job_duration_seconds_count{kind="export",state="done"} 1.0' in text
-    size = exported["result"]["files"][0]["size_bytes"]
-    labels = 'model="mlp",variant="torchscript-op20-fp32"'
-    assert f"onnxcheck_artefact_bytes{{{labels}}} {float(size)}" in text
+def test_metrics_tell_the_sizes_of_artefacts(door: httpx.Client, exported: dict):
+    found = measured(door)
+    for file in exported["result"]["files"]:
+        variant = f"torchscript-op20-{file['precision']}"
+        labels = ("onnxcheck_artefact_bytes", ("model", "mlp"), ("variant", variant))
+        assert found[labels] == file["size_bytes"]
+
+
+def test_metrics_count_each_job_once_and_never_fall(tmp_path: Path):
+    jobs = open_jobs(small_project(tmp_path))
+    worker = {"name": "here:1", "host": "here", "token": "t"}
+
+    def end(kind: str, state: str, *, begun: bool = True) -> None:
+        number = int(jobs.submit(kind, "mlp").id.partition("-")[0])
+        if begun:
+            jobs.begin(number, worker)
+        jobs.end(number, state)
+
+    def of(name: str, kind: str, state: str) -> tuple:
+        return (f"onnxcheck_{name}", ("kind", kind), ("state", state))
+
+    with serving(jobs.manifest, jobs) as client:
+        jobs.submit("gate", "mlp")
+        running = int(jobs.submit("export", "mlp").id.partition("-")[0])
+        jobs.begin(running, worker)
+        end("export", "done")
+        end("export", "failed")
+        end("export", "done")
+        end("export", "cancelled", begun=False)
+        found = measured(client)
+        assert found == measured(client)
+        assert found[of("jobs", "gate", "queued")] == 1
+        assert found[of("jobs", "export", "running")] == 1
+        assert found[of("jobs_ended_total", "export", "done")] == 2
+        assert found[of("jobs_ended_total", "export", "failed")] == 1
+        assert found[of("jobs_ended_total", "export", "cancelled")] == 1
+        assert found[of("job_duration_seconds_count", "export", "done")] == 2
+        assert of("job_duration_seconds_count", "export", "cancelled") not in found
+        assert 0 <= found[of("job_duration_seconds_sum", "export", "done")] < 60
+        assert found[("onnxcheck_event_streams",)] == 0
+
+        jobs.end(running, "done")  # after later ones: it is counted all the same
+        end("validate", "done")
+        later = measured(client)
+        assert of("jobs", "export", "running") not in later
+        assert later[of("jobs_ended_total", "export", "done")] == 3
+        assert later[of("jobs_ended_total", "validate", "done")] == 1
+        grown = [name for name in found if name[0].endswith(("_total", "_count", "_sum"))]
+        assert all(later[name] >= found[name] for name in grown)
+    with serving(jobs.manifest, jobs) as another:
+        assert measured(another) == later
 
 
 def made(jobs: Jobs, checkpoint: str, data: bytes) -> None:
@@ -281,10 +357,18 @@ def test_the_exports_of_two_checkpoints_are_told_apart(tmp_path: Path):
 
 def test_a_manifest_that_is_wrong_is_no_fault_of_the_request(tmp_path: Path):
     manifest = small_project(tmp_path)
-    with serving(manifest, open_jobs(manifest)) as client:
+    jobs = open_jobs(manifest)
+    jobs.submit("gate", "mlp")
+    right = manifest.read_text()
+    with serving(manifest, jobs) as client:
+        assert measured(client)[("onnxcheck_manifest_usable",)] == 1
         manifest.write_text("schema = ")
         assert "not TOML" in problem(client.get("/api/models"), 503, "manifest")
-        manifest.write_text(manifest.read_text())
+        found = measured(client)
+        assert found[("onnxcheck_manifest_usable",)] == 0
+        assert found["onnxcheck_jobs", ("kind", "gate"), ("state", "queued")] == 1
+        manifest.write_text(right)
+        assert client.get("/api/models").status_code == 200
 
 
 def test_an_error_of_the_server_is_told_without_its_traceback(
@@ -295,7 +379,9 @@ def test_an_error_of_the_server_is_told_without_its_traceback(
 
     monkeypatch.setattr(door.app.state.door.catalogue, "models", broken)  # type: ignore[attr-defined]
     for path in ("/api/models", "/metrics"):
-        assert "secret" not in problem(door.get(path), 500, "internal-error")
+        answer = door.get(path)
+        assert "secret" not in problem(answer, 500, "internal-error")
+        assert answer.headers["connection"] == "close"  # it does, and nothing is to be sent on it
 
 
 def test_openapi_describes_every_answer(door: httpx.Client):

@@ -97,3 +97,31 @@ def test_a_store_that_is_away_is_told_to_all(jobs: Jobs, monkeypatch: pytest.Mon
         return await asyncio.gather(reader.get("1"), reader.get("2"), return_exceptions=True)
 
     assert [str(error) for error in asyncio.run(ask())] == ["the store is away"] * 2
+
+
+def test_whatever_else_goes_wrong_is_told_to_all_who_wait(jobs: Jobs):
+    job = jobs.submit("export", "mlp").id
+    jobs.huey.storage.put_data("ended:1", b"no JSON")
+
+    async def ask() -> list[bytes | BaseException]:
+        reader = Reader(jobs)
+        asked = asyncio.gather(reader.get(job), reader.get("9-0"), return_exceptions=True)
+        return await asyncio.wait_for(asked, 20)
+
+    assert [type(error) for error in asyncio.run(ask())] == [json.JSONDecodeError] * 2
+
+
+def test_a_job_that_the_api_cannot_tell_spoils_no_other(jobs: Jobs):
+    job = jobs.submit("export", "mlp").id
+    asked = {"id": "2-0", "kind": "unknown", "model": "mlp", "created": "then"}
+    asked |= {"options": {"precisions": []}}
+    jobs.huey.put("asked:2", asked)
+
+    async def ask() -> list[bytes | BaseException]:
+        reader = Reader(jobs)
+        asked = asyncio.gather(reader.get("2-0"), reader.get(job), return_exceptions=True)
+        return await asyncio.wait_for(asked, 20)
+
+    wrong, right = asyncio.run(ask())
+    assert "kind" in str(wrong)
+    assert isinstance(right, bytes)

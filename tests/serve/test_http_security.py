@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from served import problem, serving, small_project
 
 from pytest_onnxcheck.serve.http.limits import Limits
-from pytest_onnxcheck.serve.http.security import COOKIE, Access, is_loopback
+from pytest_onnxcheck.serve.http.security import Access, is_loopback
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 
 TOKEN = "a-token-of-a-decent-length"
@@ -47,6 +47,11 @@ def open_door(manifest: Path) -> Iterator[httpx.Client]:
         yield client
 
 
+def session(client: httpx.Client) -> str:
+    """The name of the cookie of a server."""
+    return f"onnxcheck_session_{client.base_url.port}"
+
+
 PATHS = ("/api/models", "/api/openapi.json", "/metrics", "/", "/api/jobs/x/events", "/nothing")
 
 
@@ -60,7 +65,7 @@ PATHS = ("/api/models", "/api/openapi.json", "/metrics", "/", "/api/jobs/x/event
         {"Authorization": f"Basic {TOKEN}"},
         {"Authorization": f"Bearer {TOKEN}x"},
         {"Authorization": b"Bearer \xff\xfe"},
-        {"Cookie": f"{COOKIE}={TOKEN}"},
+        {"Cookie": f"onnxcheck_session={TOKEN}"},
         {"Cookie": 'x="'},
     ],
     ids=["none", "wrong", "bare", "basic", "longer", "bytes", "cookie", "damaged"],
@@ -72,12 +77,46 @@ def test_without_the_token_nothing_is_told(guarded: httpx.Client, path: str, hea
     assert TOKEN not in answer.text
 
 
+def test_no_operation_is_open_without_the_token(guarded: httpx.Client):
+    described = guarded.get("/api/openapi.json", headers=BEARER).json()
+    paths = described["paths"].items()
+    asked = [(method.upper(), path) for path, methods in paths for method in methods]
+    assert len(asked) > 15
+    jobs = guarded.app.state.door.jobs  # type: ignore[attr-defined]
+    before = jobs.all()
+    for method, path in asked:
+        path = "/api" + path.format(name="mlp", id="1-0", variant="fp32", file="mlp.onnx")
+        problem(guarded.request(method, path), 401, "token")
+    assert jobs.all() == before
+
+
 def test_the_token_opens_and_so_does_the_cookie_made_of_it(guarded: httpx.Client):
     assert guarded.get("/api/models", headers=BEARER).status_code == 200
     cookie = guarded.app.state.access.cookie()  # type: ignore[attr-defined]
     assert TOKEN not in cookie
-    named = {"Cookie": f"other=1; {COOKIE}={cookie}"}
+    named = {"Cookie": f"other=1; {session(guarded)}={cookie}"}
     assert guarded.get("/api/models", headers=named).status_code == 200
+    wrong = {"Cookie": f"{session(guarded)}={TOKEN}"}
+    problem(guarded.get("/api/models", headers=wrong), 401, "token")
+
+
+@pytest.mark.parametrize(
+    "foreign", ['pref={"a": 1, "b"}', "[odd]=1", 'x="open', "a b=c", "=", "\xff=\xfe"]
+)
+def test_a_cookie_of_another_app_keeps_nobody_out(guarded: httpx.Client, foreign: str):
+    mine = f"{session(guarded)}={guarded.app.state.access.cookie()}"  # type: ignore[attr-defined]
+    for both in (f"{foreign}; {mine}", f"{mine}; {foreign}"):
+        sent = {"Cookie": both.encode("latin-1")}
+        assert guarded.get("/api/models", headers=sent).status_code == 200, both
+
+
+def test_a_cookie_is_of_one_server_of_a_host(guarded: httpx.Client, manifest: Path):
+    mine = f"{session(guarded)}={guarded.app.state.access.cookie()}"  # type: ignore[attr-defined]
+    access = Access.of("127.0.0.1", "another-token-of-a-decent-length")
+    with serving(manifest, open_jobs(manifest), access=access) as other:
+        both = {"Cookie": f"{session(other)}={access.cookie()}; {mine}"}
+        for client in (guarded, other):
+            assert client.get("/api/models", headers=both).status_code == 200
 
 
 def test_a_page_to_log_in_is_open_and_browsers_are_sent_there(manifest: Path):
@@ -295,20 +334,27 @@ def test_a_checkpoint_is_kept_under_a_name_of_ours(guarded: httpx.Client, tmp_pa
     assert other["checkpoints"] == []
 
 
-def test_nothing_is_sent_for_a_model_whose_checkpoints_may_run_code(tmp_path: Path):
-    path = small_project(tmp_path)
-    text = path.read_text()
-    path.write_text(text.replace('checkpoint = "mlp.pt"', 'checkpoint = "mlp.pt"\ntrust = true'))
-    with serving(path, open_jobs(path), uploads_folder=tmp_path / "uploads") as client:
-        answer = client.post("/api/models/mlp/checkpoints", content=b"x", headers=BYTES)
-        assert "trust = true" in problem(answer, 409, "trusted")
-        other = client.post("/api/models/seeded/checkpoints", content=b"", headers=BYTES)
-        assert "it is empty" in problem(other, 422, "refused-checkpoint")
-
-
 def test_uploads_are_off_unless_asked_for(open_door: httpx.Client):
     answer = open_door.post("/api/models/mlp/checkpoints", content=b"x", headers=BYTES)
     assert "--uploads" in problem(answer, 403, "uploads-off")
+    large = open_door.post("/api/models/mlp/checkpoints", content=b"x" * 1_100_000, headers=BYTES)
+    assert "1,048,576 bytes" in (told := problem(large, 413, "body-too-large"))
+    assert told.endswith("checkpoints are taken with --uploads alone")
+
+
+def test_an_uploads_limit_is_of_uploads_alone(guarded: httpx.Client):
+    sent = {"content": b" " * 2000, "headers": {**BEARER, **BYTES}}
+    problem(guarded.post("/api/models/mlp/checkpoints", **sent), 422, "refused-checkpoint")
+    for path in (
+        "/checkpoints",
+        "/api/jobs/checkpoints",
+        "/api/models/checkpoints",
+        "/api/models/mlp/x/checkpoints",
+        "/api/models/mlp/gate/checkpoints",
+    ):
+        problem(guarded.post(path, **sent), 413, "body-too-large")
+    beyond = guarded.post("/api/models/mlp/checkpoints", **{**sent, "content": b" " * 100_001})
+    assert "--upload-limit" in problem(beyond, 413, "body-too-large")
 
 
 def test_an_upload_says_that_it_is_a_file(guarded: httpx.Client):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,14 @@ from pathlib import Path
 
 import httpx
 import pytest
-from served import problem, running, small_project
+from served import exported_job, problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
+from pytest_onnxcheck.files import file_sha256
+from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.http.app import create_app
-from pytest_onnxcheck.serve.http.security import COOKIE, Access
+from pytest_onnxcheck.serve.http.limits import Limits
+from pytest_onnxcheck.serve.http.security import Access
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.panel import login
 from pytest_onnxcheck.serve.panel.mount import add_routes
@@ -35,8 +39,10 @@ def jobs(manifest: Path) -> Jobs:
 
 
 @contextmanager
-def panel(manifest: Path, jobs: Jobs, token: str | None) -> Iterator[httpx.Client]:
-    app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token))
+def panel(
+    manifest: Path, jobs: Jobs, token: str | None, limits: Limits | None = None
+) -> Iterator[httpx.Client]:
+    app = create_app(manifest, jobs, access=Access.of("127.0.0.1", token), limits=limits)
     add_routes(app)
     app.mount("/panel", PlainTextResponse("Gradio"))
     with running(app) as client:
@@ -136,14 +142,15 @@ def test_the_token_is_exchanged_for_a_cookie(guarded: httpx.Client):
     right = guarded.post("/login", data={"token": TOKEN}, **ASKS)
     assert (right.status_code, right.headers["location"]) == (303, "/")
     cookie = right.headers["set-cookie"]
-    assert cookie.startswith(f"{COOKIE}=")
+    session = f"onnxcheck_session_{guarded.base_url.port}"
+    assert cookie.startswith(f"{session}=")
     assert "HttpOnly" in cookie
     assert "SameSite=strict" in cookie
     assert TOKEN not in cookie
     assert guarded.get("/").text == "Gradio"
     assert guarded.get("/api/models").status_code == 200
     guarded.cookies.clear()
-    guarded.cookies.set(COOKIE, "0" * 64)
+    guarded.cookies.set(session, "0" * 64)
     problem(guarded.get("/panel/config", headers={"Accept": "*/*"}), 401, "token")
 
 
@@ -153,19 +160,43 @@ def test_a_form_of_another_site_is_refused(guarded: httpx.Client):
     problem(answer, 403, "foreign-page")
 
 
+def trickled(client: httpx.Client) -> socket.socket:
+    """A connection on which the token is being sent, and does not come to an end."""
+    found = socket.create_connection((client.base_url.host, client.base_url.port), 30)
+    found.sendall(
+        b"POST /login HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n"
+        b"Content-Type: application/x-www-form-urlencoded\r\n\r\ntoken="
+    )
+    return found
+
+
+def test_who_sends_the_token_slowly_keeps_nobody_out(manifest: Path, jobs: Jobs):
+    with panel(manifest, jobs, TOKEN, Limits(requests=1, login_seconds=60)) as client:
+        slow = [trickled(client) for _ in range(3)]
+        bearer = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/models", headers=bearer).status_code == 200
+        assert client.get("/login").status_code == 200
+        right = client.post("/login", data={"token": TOKEN}, follow_redirects=False)
+        assert right.status_code == 303
+        for connection in slow:
+            connection.close()
+
+
+def test_the_token_has_to_come_in_time_and_alone(manifest: Path, jobs: Jobs):
+    with panel(manifest, jobs, TOKEN, Limits(login_bytes=1000, login_seconds=0.1)) as client:
+        with trickled(client) as slow, slow.makefile("rb") as answer:
+            assert answer.readline() == b"HTTP/1.1 408 Request Timeout\r\n"
+            assert b'"code":"too-slow"' in answer.read()
+        told = problem(client.post("/login", data={"token": "x" * 1000}), 413, "body-too-large")
+        assert "1,000 bytes that are taken: send the token alone" in told
+
+
 @pytest.fixture(scope="module")
 def made(jobs: Jobs) -> str:
     """A job that has exported one file, and left a bundle beside it."""
-    job = jobs.submit("export", "mlp")
-    number = int(job.id.partition("-")[0])
-    jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
-    file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
-    facts = {"precision": "fp32", "exporter": "torchscript", "opset": 17, "path": "mlp.onnx"}
-    facts |= {"size_ratio": 1.0, "checked": None, "error": None, "files": [file]}
-    jobs.end(number, "done", result={"files": [facts]})
+    job = exported_job(jobs)
     folder = jobs.folder(job.id)
     (folder / "bundle" / "mlp-1").mkdir(parents=True)
-    (folder / "mlp.onnx").write_bytes(b"onnx")
     (folder / "bundle" / "mlp-1" / "model.onnx").write_bytes(b"released")
     (folder / "bundle" / "link").symlink_to("/etc/passwd")
     return job.id
@@ -176,8 +207,16 @@ def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: httpx.Client,
     assert answer.content == b"onnx"
     assert answer.headers["content-disposition"].endswith("filename*=UTF-8''hey%20you.onnx")
     assert answer.headers["etag"] == f'"{"ab" * 32}"'
-    for path in ("other/torchscript-op17-fp32/x", "mlp/int8/x", "mlp/..%2F..%2Fmodels.toml/x"):
-        assert free.get(f"/download/artefact/{path}").status_code == 404, path
+    traversal = "..%2F..%2Fmodels.toml"
+    for path in (
+        *("artefact/other/torchscript-op17-fp32/x", "artefact/mlp/int8/x"),
+        *(f"artefact/mlp/{traversal}/x", f"artefact/{traversal}/torchscript-op17-fp32/x"),
+        f"artefact/mlp/torchscript-op17-fp32/{traversal}",
+        *(f"bundle/{traversal}/x.zip", f"bundle/{made}%2F{traversal}/x.zip", "bundle/../x.zip"),
+    ):
+        answer = free.get(f"/download/{path}")
+        assert answer.status_code == 404, path
+        assert "schema = 1" not in answer.text
 
 
 def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):
@@ -187,3 +226,39 @@ def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):
         assert archive.namelist() == ["mlp-1/model.onnx"]
         assert archive.read("mlp-1/model.onnx") == b"released"
     problem(free.get("/download/bundle/none/x.zip"), 404, "no-such-job")
+
+
+def test_a_bundle_is_read_for_its_hash_once_and_when_it_is_another(
+    free: httpx.Client, jobs: Jobs, made: str, monkeypatch: pytest.MonkeyPatch
+):
+    file = jobs.folder(made) / "bundle" / "mlp-1" / "model.onnx"
+    file.write_bytes(b"released again")
+    read: list[Path] = []
+
+    def hashed(path: Path) -> str:
+        read.append(path)
+        return file_sha256(path)
+
+    monkeypatch.setattr(downloads, "file_sha256", hashed)
+    path = f"/download/bundle/{made}/mlp-1.zip"
+    tag = free.get(path).headers["etag"]
+    assert free.get(path, headers={"If-None-Match": tag}).status_code == 304
+    assert free.head(path).headers["etag"] == tag
+    assert read == [file]
+    file.write_bytes(b"released once more")
+    assert free.get(path).headers["etag"] != tag
+    assert read == [file] * 2
+
+
+def test_what_a_browser_gets_can_be_asked_for_by_its_head(free: httpx.Client, made: str):
+    for path in (
+        *("/", "/panel", "/login", "/favicon.ico", "/metrics"),
+        "/download/artefact/mlp/torchscript-op17-fp32/x.onnx",
+        f"/download/bundle/{made}/mlp-1.zip",
+    ):
+        whole = free.get(path, follow_redirects=False)
+        head = free.head(path, follow_redirects=False)
+        assert (head.status_code, head.content) == (whole.status_code, b""), path
+        same = ("location", "etag", "content-type", "content-disposition")
+        for name in same:
+            assert head.headers.get(name) == whole.headers.get(name), path

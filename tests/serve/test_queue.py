@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 import sqlite3
 import threading
+import traceback
 from pathlib import Path
 
 import pytest
@@ -210,9 +212,34 @@ def test_a_store_that_is_not_reached(tmp_path: Path, capsys, store, text):
     assert "heim" not in said
 
 
-def test_a_password_is_not_shown():
-    assert without_password("redis://me:geheim@host:6379/1?x=geheim") == "redis://host:6379/1"
-    assert without_password("redis://host:6379/1?password=geheim") == "redis://host:6379/1"
+@pytest.mark.parametrize(
+    ("store", "shown"),
+    [
+        ("redis://me:geheim@host:6379/1?x=geheim", "redis://host:6379/1"),
+        ("redis://host:6379/1?password=geheim", "redis://host:6379/1"),
+        ("rediss://:ge@he:im@[::1]:6379/1", "rediss://[::1]:6379/1"),
+        ("redis://host", "redis://host"),
+        ("redis://host:6379/1?password=ge@heim", "an address"),
+        ("redis://:4711/heim@host:6379/0", "an address"),
+        ("redis://me:4711/0?heim@host:6379/0", "an address"),
+        ("redis://me:4711#heim@host:6379/0", "an address"),
+        ("redis://:geheim", "an address"),
+        ("redis:/:geheim@host:6379/0", "an address"),
+        ("redis::geheim", "an address"),
+        ("me:geheim@host:6379", "an address"),
+        ("me:ge/heim@host:6379/0", "an address"),
+        ("/data/me@work/jobs.db", "/data/me@work/jobs.db"),
+    ],
+)
+def test_a_password_is_not_shown(tmp_path: Path, monkeypatch, store, shown):
+    assert without_password(store) == shown
+    if shown == "an address":
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(StoreError) as refused:
+            open_jobs(project(tmp_path), store=store)
+        told = "".join(traceback.format_exception(refused.value))
+        assert "an address: is no address of a store: write redis://:PASSWORD@" in told
+        assert not re.search("geheim|heim|4711", told)
 
 
 def test_a_wrong_manifest_is_told_of_when_a_job_is_asked_for(jobs: Jobs):

@@ -80,6 +80,51 @@ def test_a_store_that_is_none(folder: Path, capsys):
     assert "secret" not in told
 
 
+def test_jobs_need_linux_and_the_rest_does_not(folder: Path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    told = refused(capsys, "--port", "0")
+    assert told.startswith("jobs are run on Linux alone")
+    assert "onnxcheck serve --no-worker here" in told
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+@pytest.mark.parametrize("option", ["--cache-remote", "--release-to"])
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [
+        ("gs://bucket/builds", "gs://… is no store that is known here: write s3://BUCKET/PREFIX"),
+        ("s3://key:secret@bucket", "an address of s3: has no @ before the first slash"),
+        ("file://folder", "'file://folder' names no folder: write file:///FOLDER"),
+    ],
+)
+def test_an_address_that_is_none_is_told_at_the_start(
+    folder: Path, capsys, command, option, address, text
+):
+    assert main([command, option, address]) == 2
+    told = capsys.readouterr().err
+    assert f"Invalid value for '{option}': {text}" in told
+    assert "secret" not in told
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_key_that_cannot_sign_is_told_at_the_start(folder: Path, capsys, command):
+    (folder / "key.pem").write_text("no key")
+    assert main([command, "--sign", "key.pem"]) == 1
+    told = capsys.readouterr().err
+    assert f"{folder / 'key.pem'} holds no private key in PEM: sign with a private one" in told
+    assert main([command, "--sign", "kye.pem"]) == 1
+    assert "did you mean 'key.pem'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_where_nothing_can_be_published_is_told_at_the_start(folder: Path, capsys, command):
+    (folder / "releases").write_text("in the way")
+    assert main([command, "--release-to", "releases"]) == 1
+    told = capsys.readouterr().err
+    assert str(folder / "releases") in told
+    assert len(told.splitlines()) == 1
+
+
 def test_what_it_needs_is_named(folder: Path, capsys, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delitem(sys.modules, "pytest_onnxcheck.serve.starting", raising=False)
     monkeypatch.setitem(sys.modules, "fastapi", None)
@@ -122,6 +167,19 @@ def test_it_ends_with_all_that_it_started(folder: Path, signum: signal.Signals):
         assert status == (130 if signum == signal.SIGINT else 0)
         assert "Traceback" not in process.stderr.read()
         assert not [pid for pid in started if Path(f"/proc/{pid}").exists()]
+
+
+def test_it_can_be_ended_as_soon_as_it_says_where_it_is(folder: Path):
+    for _ in range(3):
+        with subprocess.Popen(
+            [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", "--api", "--port", "0"],
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stderr is not None
+            assert process.stderr.readline().startswith("onnxcheck serves ")
+            process.terminate()
+            assert (process.wait(30), process.stderr.read()) == (0, "")
 
 
 def _parent(pid: int) -> int:

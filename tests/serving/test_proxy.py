@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import socket
@@ -46,16 +47,16 @@ def _caddy(folder: Path, port: int, behind: int) -> list[str]:
     site = _block("onnx.example.com {").replace("onnx.example.com {", f"http://{NAME}:{port} {{")
     config = folder / "Caddyfile"
     config.write_text(
-        "{\n    admin off\n    persist_config off\n}\n"
-        + site.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
+        "{\n    admin off\n}\n" + site.replace("127.0.0.1:8000", f"127.0.0.1:{behind}")
     )
     return ["caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
 
 
 @contextmanager
-def _proxy(command: list[str], port: int) -> Iterator[str]:
-    """The address of a proxy, once it listens."""
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+def _proxy(command: list[str], port: int, home: Path) -> Iterator[str]:
+    """The address of a proxy, once it listens; what it keeps of its own is put into a folder."""
+    own = {**os.environ, "XDG_CONFIG_HOME": str(home), "XDG_DATA_HOME": str(home)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=own) as process:
         try:
             end = time.monotonic() + 30
             while time.monotonic() < end:
@@ -80,7 +81,7 @@ def test_the_recipe_of_the_page(manifest: Path, tmp_path: Path, make):
             pytest.skip(f"{command[0]} is not installed")
         headers = {"Host": f"{NAME}:{port}", "Authorization": f"Bearer {TOKEN}"}
         with (
-            _proxy(command, port) as outside,
+            _proxy(command, port, tmp_path) as outside,
             httpx.Client(base_url=outside, headers=headers, timeout=60) as client,
         ):
             assert client.get("/onnx/api/models", headers={"Authorization": ""}).status_code == 401

@@ -104,6 +104,16 @@ def test_float16(gated: Project, packages: Path):
     assert "net::torchscript-op17-half::test_equivalence[chromium]" in outcomes
 
 
+def test_bf16_which_has_no_kernels_there(gated: Project, packages: Path):
+    gated.manifest(mlps("net"), 'precisions = ["bf16"]\n' + TARGETS)
+    gated.run("-m", "equivalence")
+    assert told(gated, "equivalence") == dict.fromkeys(NAMES, "skipped")
+    reasons = {check["target"]: check["reason"] for check in gated.record["checks"]}
+    for target in NAMES:
+        assert reasons[target].startswith("bf16 does not load on "), reasons[target]
+        assert "Could not find an implementation for " in reasons[target]
+
+
 def test_int64_beyond_what_a_number_holds(gated: Project, packages: Path):
     gated.path.joinpath("nets.py").write_text(NETS)
     gated.manifest(COUNTER.format(given=""), TARGETS)

@@ -44,6 +44,11 @@ __all__ = [
 #: how much of ONNX Runtime's words is repeated where a check is skipped
 _SHORT = 200
 
+#: what comes before the words that a kernel is missing: in Python, in a browser; nothing in node
+_NOT_IMPLEMENTED = re.compile(
+    "NOT_IMPLEMENTED : |ERROR_CODE: 9, ERROR_MESSAGE: |(?=Could not find an implementation for )"
+)
+
 #: how ONNX Runtime names the node for which it has no kernel
 _NODE = re.compile(r"node with name '([^']*)'")
 
@@ -411,7 +416,7 @@ def _key(artefact: Artefact, target: Target) -> tuple[str, str, str]:
 def _refused(artefact: Artefact, problem: str, target: Target) -> RunError:
     """Why an artefact does not load: a failure, unless bfloat16 was asked for and is the reason."""
     provider = target.provider
-    said = problem.rpartition("NOT_IMPLEMENTED : ")[2]
+    said = _NOT_IMPLEMENTED.split(problem)[-1]
     if "'tensor(bfloat16)'" in problem and artefact.precision != "bf16":  # invalid at its opset
         said = problem.rpartition("Type Error: ")[2]
     found = Bfloat16() if said == problem else find_bfloat16(artefact.path)

@@ -41,7 +41,6 @@ def create_app(
     access: Access | None = None,
     limits: Limits | None = None,
     uploads_folder: Path | None = None,
-    root_path: str = "",
 ) -> FastAPI:
     """The app. `app.state.door` has the jobs and the catalogue, `app.state.access` who may ask.
 
@@ -51,19 +50,18 @@ def create_app(
         access: Who may ask; default: whoever asks for a name of this machine.
         limits: How much is taken.
         uploads_folder: Where checkpoints that are sent are kept; None where none are taken.
-        root_path: The path that a proxy has taken off, without a slash at its end.
     """
     limits, access = limits or Limits(), access or Access.of("127.0.0.1", None)
     sent = None if uploads_folder is None else Uploads(uploads_folder)
     door = State(Catalogue(manifest, jobs, sent), jobs, limits)
     api = _api(door, access)
-    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, root_path=root_path)
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.door, app.state.access = door, access
     app.include_router(metrics.router)
     app.mount("/api", api)
     _handle_errors(app)
     # the last is asked first
-    app.add_middleware(Limiter, limits=limits)
+    app.add_middleware(Limiter, limits=limits, access=access, uploads=sent is not None)
     app.add_middleware(Guard, access=access)
     app.add_middleware(SafeHeaders)
     app.add_middleware(Drain)

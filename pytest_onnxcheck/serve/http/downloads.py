@@ -19,7 +19,7 @@ from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.serve.http.problems import ProblemError, response
 
-__all__ = ["file_answer", "zip_answer"]
+__all__ = ["file_answer", "sha256_of", "zip_answer"]
 
 _CHUNK = 1 << 20
 #: every entry of an archive is of this time, so that equal files give equal archives
@@ -55,8 +55,8 @@ def file_answer(
         ProblemError: It is gone.
     """
     try:
-        found = path.stat()
-        digest = sha256 or _sha256(path, found.st_mtime_ns, found.st_size)
+        path.stat()
+        digest = sha256 or sha256_of(path)
     except OSError:
         raise _gone(shown) from None
     headers = _headers(shown, digest, inline)
@@ -88,6 +88,16 @@ def zip_answer(
     if request.method == "HEAD":
         return Response(headers=headers, media_type="application/zip")
     return StreamingResponse(_zipped(folder, files), headers=headers, media_type="application/zip")
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a file, which is read once, and again when it was written anew.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    found = path.stat()
+    return _sha256(path, found.st_mtime_ns, found.st_size)
 
 
 @lru_cache(1024)
@@ -175,4 +185,4 @@ def _type(path: Path) -> str:
 
 
 def _gone(shown: str) -> ProblemError:
-    return ProblemError(410, "gone", f"{shown} is no longer there: make it anew")
+    return ProblemError(404, "no-such-file", f"{shown} is no longer there: make it anew")

@@ -9,6 +9,8 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pytest_onnxcheck.serve.http.limits import has_body
+
 __all__ = ["Drain"]
 
 #: so much of what nobody wants is taken in, and thrown away: bytes, and seconds
@@ -23,7 +25,7 @@ class Drain:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hands on a request with a body; others are left alone."""
-        if scope["type"] != "http" or not _has_body(scope):
+        if scope["type"] != "http" or not _comes(Headers(scope=scope)):
             await self._app(scope, receive, send)
             return
         whole = False
@@ -45,8 +47,6 @@ class Drain:
         await self._app(scope, received, told)
 
 
-def _has_body(scope: Scope) -> bool:
+def _comes(headers: Headers) -> bool:
     """Whether a body comes, whatever is answered: who expects a `100 Continue` waits for that."""
-    headers = Headers(scope=scope)
-    comes = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
-    return comes and "expect" not in headers
+    return has_body(headers) and "expect" not in headers

@@ -66,7 +66,7 @@ async def _events(
         told: Job | None = None
         over, spoke = False, time.monotonic()
         while not (door.ending or await request.is_disconnected()):
-            # a worker says that a job has ended, and then writes the last line of its log
+            # who finds that a job was cut off says so, and then writes the last line of its log
             settled, over = over and job.over, job.over
             news = [_event("line", line.to_json(), line.number) for line in lines]
             last = max([last, *(line.number for line in lines)])

@@ -114,7 +114,7 @@ def list_files(id: str, request: Request, door: Door) -> JobFiles:
 @router.get(
     "/jobs/{id}/files/{file:path}",
     responses={
-        **answers(410, 416),
+        **answers(416),
         200: {"description": "The file.", "content": {"*/*": {}}},
         206: {"description": "The part that Range asks for.", "content": {"*/*": {}}},
         304: {"description": "If-None-Match names the ETag."},
@@ -128,7 +128,16 @@ def get_file(id: str, file: str, request: Request, door: Door) -> Response:
     found = _files(door, job)
     if file not in found:
         raise ProblemError(404, "no-such-file", f"job {job.id} has left no file {file!r}")
-    return file_answer(request, found[file], found[file].name, inline=file == REPORT)
+    known = _hashes(job).get(file)
+    return file_answer(request, found[file], found[file].name, known, inline=file == REPORT)
+
+
+def _hashes(job: Job) -> dict[str, str]:
+    """The hashes of the files that an export has made, as its result has them."""
+    if job.kind != "export" or job.result is None:
+        return {}
+    made = (each for file in job.result["files"] for each in file["files"])
+    return {each["name"]: each["sha256"] for each in made}
 
 
 def _files(door: State, job: Job) -> dict[str, Path]:

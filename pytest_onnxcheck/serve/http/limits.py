@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,9 +15,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from pytest_onnxcheck.serve.http.paths import inner_path
 from pytest_onnxcheck.serve.http.problems import ProblemError
 
-__all__ = ["Limiter", "Limits", "busy", "json_only"]
+if TYPE_CHECKING:
+    from pytest_onnxcheck.serve.http.security import Access
+
+__all__ = ["Limiter", "Limits", "busy", "has_body", "json_only"]
 
 _LATER = {"Retry-After": "1"}
+#: where checkpoints are sent
+_UPLOAD = re.compile(r"/api/models/[^/]+/checkpoints")
 
 
 @dataclass(frozen=True)
@@ -25,12 +34,17 @@ class Limits:
         streams: Event streams that are open at the same time, of these.
         body_bytes: Bytes of a request's body, but for an upload.
         upload_bytes: Bytes of an upload.
+        login_bytes: Bytes of what is sent to the page that asks for the token.
+        login_seconds: Seconds within which that has to come. Everybody may send there: it counts
+            among no requests, so that nobody can keep others out.
     """
 
     requests: int = 256
     streams: int = 64
     body_bytes: int = 2**20
     upload_bytes: int = 2 * 10**9
+    login_bytes: int = 2**14
+    login_seconds: float = 10.0
 
 
 def busy(what: str, headers: dict[str, str] | None = None) -> ProblemError:
@@ -39,11 +53,20 @@ def busy(what: str, headers: dict[str, str] | None = None) -> ProblemError:
 
 
 class Limiter:
-    """Refuses one request too many, and a body beyond the limit."""
+    """Refuses one request too many, and a body beyond the limit.
 
-    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+    Args:
+        app: What answers the others.
+        limits: How much is taken.
+        access: Which page is open to all.
+        uploads: Whether checkpoints may be sent.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, access: Access, uploads: bool) -> None:
         self._app = app
         self._limits = limits
+        self._access = access
+        self._uploads = uploads
         self._requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -51,51 +74,85 @@ class Limiter:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        upload = inner_path(scope).endswith("/checkpoints")
-        most = self._limits.upload_bytes if upload else self._limits.body_bytes
+        path = inner_path(scope)
+        counts = path != self._access.login
         try:
-            if self._requests >= self._limits.requests:
+            if counts and self._requests >= self._limits.requests:
                 raise busy(f"{self._requests} requests are being answered")
-            if _length(scope) > most:
-                raise _too_large(most)
+            body = _Body(scope, receive, send, *self._bounds(path))
         except ProblemError as error:
             await error.response()(scope, receive, send)
             return
-        self._requests += 1
+        self._requests += counts
         try:
-            body = _Body(scope, receive, send, most)
             await self._app(scope, body.receive, body.send)
         finally:
-            self._requests -= 1
+            self._requests -= counts
+
+    def _bounds(self, path: str) -> tuple[int, str, float]:
+        """Bytes of a body, what to do about a larger one, and seconds until it is there."""
+        limits = self._limits
+        if path == self._access.login:
+            return limits.login_bytes, "send the token alone", limits.login_seconds
+        if _UPLOAD.fullmatch(path) is None:
+            return limits.body_bytes, "send less", math.inf
+        if self._uploads:
+            return limits.upload_bytes, "start it with a larger --upload-limit", math.inf
+        return limits.body_bytes, "checkpoints are taken with --uploads alone", math.inf
 
 
 class _Body:
-    """Counts a body as it comes; whatever the app answers to one that is too large is a 413."""
+    """Watches a body as it comes; whatever the app answers to one beyond its bounds is an error.
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, most: int) -> None:
+    Raises:
+        ProblemError: Its header says that it is too large, or nothing that can be read.
+    """
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        most: int,
+        advice: str,
+        seconds: float,
+    ) -> None:
         self._scope, self._receive, self._send = scope, receive, send
-        self._most = self._left = most
+        self._left = most
+        self._seconds = seconds
+        self._until = anyio.current_time() + seconds
+        self._too_large = ProblemError(
+            413,
+            "body-too-large",
+            f"the body is larger than the {most:,} bytes that are taken: {advice}",
+        )
+        self._refusal: ProblemError | None = None
         self._refused = False
+        if _length(scope) > most:
+            raise self._too_large
 
     async def receive(self) -> Message:
         """The next part of the body."""
-        message = await self._receive()
+        with anyio.CancelScope(deadline=self._until) as waiting:
+            message = await self._receive()
+        if waiting.cancelled_caught:
+            self._refusal = ProblemError(
+                408, "too-slow", f"the body did not come within {self._seconds:g} s: send it again"
+            )
+            raise self._refusal
         self._left -= len(message.get("body", b""))
         if self._left < 0:
-            raise _TooLargeError
+            self._refusal = self._too_large
+            raise self._refusal
         return message
 
     async def send(self, message: Message) -> None:
         """Sends a part of the answer."""
-        if self._left >= 0:
+        if self._refusal is None:
             await self._send(message)
         elif not self._refused:
             self._refused = True
-            await _too_large(self._most).response()(self._scope, self._receive, self._send)
-
-
-class _TooLargeError(Exception):
-    """A body went beyond the limit while it was read."""
+            await self._refusal.response()(self._scope, self._receive, self._send)
 
 
 def _length(scope: Scope) -> int:
@@ -106,10 +163,9 @@ def _length(scope: Scope) -> int:
     return int(length)
 
 
-def _too_large(most: int) -> ProblemError:
-    return ProblemError(
-        413, "body-too-large", f"the body is larger than the {most:,} bytes that are taken"
-    )
+def has_body(headers: Headers) -> bool:
+    """Whether a request comes with a body."""
+    return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
 def json_only(request: Request) -> None:
@@ -119,9 +175,7 @@ def json_only(request: Request) -> None:
         ProblemError: It is of another type.
     """
     given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    has_body = request.headers.get("content-length", "0") != "0"
-    has_body |= "transfer-encoding" in request.headers
-    if has_body and given != "application/json":
+    if has_body(request.headers) and given != "application/json":
         raise ProblemError(
             415,
             "not-json",

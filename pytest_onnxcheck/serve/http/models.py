@@ -77,7 +77,7 @@ def get_model(name: str, request: Request, door: Door) -> ModelInfo:
 
 @router.get(
     "/models/{name}/artefact/{variant}",
-    responses={**answers(410, 416), **_FILE},
+    responses={**answers(416), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}", include_in_schema=False)
@@ -98,7 +98,7 @@ def get_artefact(
 
 @router.get(
     "/models/{name}/artefact/{variant}/{file}",
-    responses={**answers(410, 416), **_FILE},
+    responses={**answers(416), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}/{file}", include_in_schema=False)

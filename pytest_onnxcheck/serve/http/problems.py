@@ -28,7 +28,6 @@ _SENTENCES = {
     403: "the request comes from a page of another site, or asks for what is switched off",
     404: "there is no such model, job, file or path",
     409: "the job has ended, or the manifest does not allow what is asked for",
-    410: "the file is gone",
     413: "the body is larger than the limit",
     415: "the body is of another type",
     416: "the range lies outside the file",
@@ -168,7 +167,10 @@ def _methods(request: Request) -> list[str]:
 
 async def _unexpected(request: Request, error: Exception) -> JSONResponse:
     return response(
-        500, "internal-error", "this is an error of the server, whose log tells more of it"
+        500,
+        "internal-error",
+        "this is an error of the server, whose log tells more of it",
+        headers={"Connection": "close"},  # uvicorn ends it after an error, told or not
     )
 
 

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING
 
 from anyio.to_thread import run_sync
 
-from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.serve.http.schemas import JobInfo
 from pytest_onnxcheck.serve.jobs.job import NoSuchJob
-from pytest_onnxcheck.serve.jobs.store import StoreError
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.jobs.job import Job
@@ -36,6 +34,7 @@ class Reader:
         Raises:
             NoSuchJob: There is no such job.
             StoreError: The store is not reached.
+            Exception: Whatever else the look met: none who waits is left waiting.
         """
         future = self._waiting.get(id)
         if future is None:
@@ -47,7 +46,11 @@ class Reader:
     async def _read(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting, {}
-            found = await run_sync(self._look, list(batch))
+            found: list[bytes | Exception]
+            try:
+                found = await run_sync(self._look, list(batch))
+            except Exception as error:
+                found = [error] * len(batch)
             for future, answer in zip(batch.values(), found, strict=True):
                 if isinstance(answer, bytes):
                     future.set_result(answer)
@@ -55,13 +58,14 @@ class Reader:
                     future.set_exception(answer)
                     future.exception()  # whoever asked may be gone
 
-    def _look(self, ids: list[str]) -> list[bytes | OnnxCheckError]:
-        try:
-            found = self._jobs.several(ids)
-        except StoreError as error:
-            return [error] * len(ids)
+    def _look(self, ids: list[str]) -> list[bytes | Exception]:
+        found = self._jobs.several(ids)
         return [_written(found[id]) if id in found else NoSuchJob.of(id) for id in ids]
 
 
-def _written(job: Job) -> bytes:
-    return JobInfo.model_validate(job.to_json()).model_dump_json().encode()
+def _written(job: Job) -> bytes | Exception:
+    """A job in JSON; the error where it is none that the API has: others were asked for too."""
+    try:
+        return JobInfo.model_validate(job.to_json()).model_dump_json().encode()
+    except ValueError as error:
+        return error

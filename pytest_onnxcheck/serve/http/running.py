@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import socket
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -54,13 +55,20 @@ def url(listening: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(app: FastAPI, listening: socket.socket, *, root_path: str = "") -> None:
+def run(
+    app: FastAPI,
+    listening: socket.socket,
+    *,
+    root_path: str = "",
+    ready: Callable[[], object] = lambda: None,
+) -> None:
     """Answers requests until Ctrl-C or SIGTERM.
 
     Args:
         app: What `create_app` made.
         listening: The socket.
         root_path: The path that a proxy takes off, without a slash at its end.
+        ready: Is called when it is about to answer, and can be ended by either.
 
     Raises:
         KeyboardInterrupt: It ended by Ctrl-C.
@@ -74,10 +82,13 @@ def run(app: FastAPI, listening: socket.socket, *, root_path: str = "") -> None:
         timeout_graceful_shutdown=_PATIENCE,
     )
     leave_out("the server's")  # each time that all is walked, every request waits for it
-    # uvicorn sends itself the signal again once it has ended: who called this has work to do then
-    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    server = _Server(config, app)
+    # before uvicorn looks after it, and when it sends itself the signal again once it has ended:
+    # who called this has work to do then
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
-        _Server(config, app).run([listening])
+        ready()
+        server.run([listening])
     finally:
         signal.signal(signal.SIGTERM, before)
 

@@ -6,20 +6,20 @@ import hashlib
 import hmac
 import ipaddress
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pytest_onnxcheck.serve.http.paths import inner_path
 from pytest_onnxcheck.serve.http.problems import ProblemError
 
-__all__ = ["COOKIE", "Access", "Guard", "is_loopback"]
+__all__ = ["Access", "Guard", "cookie_name", "is_loopback"]
 
-#: the cookie of a browser that has given the token
-COOKIE = "onnxcheck_session"
+#: how the cookie of a browser that has given the token begins
+_COOKIE = "onnxcheck_session"
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _SAFE = ("GET", "HEAD", "OPTIONS")
@@ -32,6 +32,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def cookie_name(scope: Scope) -> str:
+    """The cookie of a browser that has given the token.
+
+    It has the port that this server listens on: browsers send the cookies of a host to every port
+    of it, so that two servers would take each other's.
+    """
+    server = scope.get("server")
+    return _COOKIE if server is None else f"{_COOKIE}_{server[1]}"
 
 
 @dataclass
@@ -69,20 +79,19 @@ class Access:
     def cookie(self) -> str:
         """The value of the cookie, which does not tell the token."""
         assert self.token is not None
-        return hmac.new(self.token.encode(), COOKIE.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(self.token.encode(), _COOKIE.encode(), hashlib.sha256).hexdigest()
 
-    def permits(self, headers: Headers) -> bool:
+    def permits(self, scope: Scope) -> bool:
         """Whether a request has the token, or the cookie of one who gave it."""
         if self.token is None:
             return True
+        headers = Headers(scope=scope)
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_token(given.strip()):
             return True
-        try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
-        except CookieError:
-            return False
-        return cookie is not None and _equal(cookie.value, self.cookie())
+        # what is wrong with a cookie of another app of this host does not matter here
+        cookie = cookie_parser(headers.get("cookie", "")).get(cookie_name(scope))
+        return cookie is not None and _equal(cookie, self.cookie())
 
 
 class Guard:
@@ -106,7 +115,7 @@ class Guard:
             self._check_origin(scope["method"], headers)
             path = inner_path(scope)
             login = self._access.login
-            if path != login and not self._access.permits(headers):
+            if path != login and not self._access.permits(scope):
                 if login is not None and _wants_page(scope["method"], path, headers):
                     page = RedirectResponse(f"{scope.get('root_path', '')}{login}", 303)
                     await page(scope, receive, send)

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from pytest_onnxcheck.serve.http.limits import Limits
 from pytest_onnxcheck.serve.http.reading import Reader
+from pytest_onnxcheck.serve.http.tally import Tally
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.catalogue import Catalogue
@@ -26,6 +27,7 @@ class State:
         jobs: The jobs.
         limits: How much is taken.
         reader: Reads jobs that many ask for at once.
+        tally: Counts jobs that have ended.
         streams: How many event streams are open.
         ending: Whether the server is told to end.
     """
@@ -34,12 +36,14 @@ class State:
     jobs: Jobs
     limits: Limits = field(default_factory=Limits)
     reader: Reader = field(init=False)
+    tally: Tally = field(init=False)
     streams: int = 0
     ending: bool = False
 
     def __post_init__(self) -> None:
         """Sets what follows."""
         self.reader = Reader(self.jobs)
+        self.tally = Tally(self.jobs)
 
 
 async def _state(request: Request) -> State:

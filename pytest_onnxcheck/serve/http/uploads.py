@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
-
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 
 from pytest_onnxcheck.errors import CheckpointError
+from pytest_onnxcheck.files import building
 from pytest_onnxcheck.serve.http.problems import ProblemError, answers
 from pytest_onnxcheck.serve.http.schemas import UploadInfo
 from pytest_onnxcheck.serve.http.state import Door
@@ -70,18 +68,14 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
 async def _received(request: Request, uploads: Uploads, model: str) -> Upload:
     """Writes the body into a file of the uploads' folder, looks at it, and keeps or deletes it."""
     await run_sync(lambda: uploads.folder.mkdir(parents=True, exist_ok=True))
-    file = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it is closed before it is read
-        dir=uploads.folder, prefix=".", suffix=".part", delete=False
-    )
-    path = Path(file.name)
     try:
-        with file:
-            async for piece in request.stream():
-                await run_sync(file.write, piece)
-        return await run_sync(uploads.keep, model, path)
+        with building(uploads.folder) as folder:
+            path = folder / "received"
+            with path.open("wb") as file:
+                async for piece in request.stream():
+                    await run_sync(file.write, piece)
+            return await run_sync(uploads.keep, model, path)
     except ClientDisconnect:
         raise ProblemError(400, "cut-off", "the body ended before it was whole") from None
     except CheckpointError as error:
         raise ProblemError(422, "refused-checkpoint", str(error)) from None
-    finally:
-        path.unlink(missing_ok=True)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
 
+from pytest_onnxcheck.processes import ended
 from pytest_onnxcheck.serve.jobs.queue import Jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
 
@@ -14,17 +19,32 @@ __all__ = ["EmbeddedWorker"]
 
 #: seconds that it has to end its job and itself, and that are waited before it is started again
 _END, _AGAIN = 20.0, 1.0
+#: ends within so many seconds of a start, so many in a row, after which it is not started again
+_SOON, _MOST = 60.0, 3
+#: who is ended by these was ended from outside: the next need not be
+_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+
+
+def _print(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 class EmbeddedWorker:
     """A worker that lives as long as this process, and is started again when it dies.
 
+    One that ends by an error of its own, again and again as soon as it is started, stays so.
+
     Args:
         jobs: The jobs that it works off.
         settings: What they are held to.
+        tell: Is told when it ended, and whether it is started again; default: stderr, where its
+            errors are told too.
     """
 
-    def __init__(self, jobs: Jobs, settings: Settings) -> None:
+    def __init__(
+        self, jobs: Jobs, settings: Settings, tell: Callable[[str], None] = _print
+    ) -> None:
+        self._tell = tell
         self._start = {
             "manifest": str(jobs.manifest),
             "store": jobs.store,
@@ -54,35 +74,56 @@ class EmbeddedWorker:
         return None if process is None or process.poll() is not None else process.pid
 
     def _keep(self) -> None:
+        failed = 0
         while not self._closed.is_set():
-            process = self._process = subprocess.Popen(
-                [sys.executable, "-m", "pytest_onnxcheck.serve.jobs.worker"],
-                stdin=subprocess.PIPE,
-                text=True,
-                cwd=self._folder,
-            )
-            assert process.stdin is not None
+            began = time.monotonic()
             try:
-                # with what may be secret in it, so not among its arguments
-                process.stdin.write(json.dumps(self._start) + "\n")
-                process.stdin.flush()
-            except BrokenPipeError:
-                pass
+                status = self._lived()
+                how, by_itself = ended(status), status not in _FROM_OUTSIDE
+            except OSError as error:
+                how, by_itself = f"it cannot be started: {error}", True
             if self._closed.is_set():
-                process.terminate()
-            self._wait(process)
-            process.stdin.close()
+                return
+            failed = failed + 1 if by_itself and time.monotonic() - began < _SOON else 0
+            if failed == _MOST:
+                self._tell(
+                    f"no job is run any more: the worker ended {failed} times in a row ({how}): "
+                    "mend what it said, and start this server again, or onnxcheck worker beside it"
+                )
+                return
+            self._tell(f"the worker of jobs ended ({how}): it is started again")
             self._closed.wait(_AGAIN)
 
-    def _wait(self, process: subprocess.Popen[str]) -> None:
+    def _lived(self) -> int:
+        """Starts it, and waits until it has ended; its status."""
+        process = self._process = subprocess.Popen(
+            [sys.executable, "-m", "pytest_onnxcheck.serve.jobs.worker"],
+            stdin=subprocess.PIPE,
+            text=True,
+            cwd=self._folder,
+        )
+        assert process.stdin is not None
+        try:
+            # with what may be secret in it, so not among its arguments
+            process.stdin.write(json.dumps(self._start) + "\n")
+            process.stdin.flush()
+        except BrokenPipeError:
+            pass
+        if self._closed.is_set():
+            process.terminate()
+        status = self._waited(process)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        return status
+
+    def _waited(self, process: subprocess.Popen[str]) -> int:
         while not self._closed.is_set():
             try:
-                process.wait(1.0)
-                return
+                return process.wait(1.0)
             except subprocess.TimeoutExpired:
                 continue
         try:
-            process.wait(_END)
+            return process.wait(_END)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
+            return process.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 __all__ = ["Settings"]
@@ -32,6 +33,21 @@ class Settings:
     cache_remote: str | None = None
     releases: str | None = None
     key: str | None = None
+
+    def check(self) -> None:
+        """Looks at what can be looked at before the first job: the stores, and the key.
+
+        Raises:
+            ReleaseError: The key cannot sign.
+            StorageError: Nothing can be published there, or the remote cache is none.
+            OSError: The key cannot be read.
+        """
+        from pytest_onnxcheck.api.release import check
+        from pytest_onnxcheck.storage import open_store
+
+        if self.cache_remote is not None:
+            open_store(self.cache_remote)
+        check((), self.releases or "", None if self.key is None else Path(self.key))
 
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""

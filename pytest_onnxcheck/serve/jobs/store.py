@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,18 +21,25 @@ _NAME = "onnxcheck"
 #: seconds that a server may take to answer, and that one writer waits for another
 _PATIENCE = 20.0
 
+#: an address of which it is certain where its password is: it has no / ? # that is not written %XX
+_ADDRESS = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)(?:[^/?#]*@)?"
+    r"(?P<place>(?:[\w.-]+|\[[0-9A-Fa-f:.]+\])?(?::\d+)?(?:/[^/?#@]*)?)(?:\?[^@#]*)?"
+)
+#: what is meant for one, and not for a file
+_MEANT = re.compile(r"\w[\w+.-]*://.*|rediss?:.*|.*@[^/@]+:\d+(?:/\d*)?", re.DOTALL)
+
 
 class StoreError(OnnxCheckError):
     """The jobs cannot be read or written."""
 
 
 def without_password(store: str) -> str:
-    """The address of a store, as it may be printed."""
-    scheme, separator, rest = store.partition("://")
-    if not separator:
+    """The address of a store, as it may be printed; of one that cannot be read, nothing."""
+    if not _MEANT.fullmatch(store):
         return store
-    # a password may hold what parts an address, and an option of the address be one
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+    found = _ADDRESS.fullmatch(store)
+    return "an address" if found is None else f"{found['scheme']}{found['place']}"
 
 
 def open_huey(store: str | Path) -> Huey:
@@ -64,14 +72,17 @@ def open_huey(store: str | Path) -> Huey:
             written = json.loads(bytes(data))
             return Message(*written["task"]) if "task" in written else written["data"]
 
-    if isinstance(store, Path) or "://" not in store:
+    if isinstance(store, Path) or not _MEANT.fullmatch(store):
         path = Path(store)
         with reached(str(path)):
             path.parent.mkdir(parents=True, exist_ok=True)
             return SqliteHuey(
                 _NAME, filename=str(path), serializer=Written(), timeout=_PATIENCE, strict_fifo=True
             )
-    if store.partition("://")[0] not in ("redis", "rediss"):
+    address = _ADDRESS.fullmatch(store)
+    if address is None:
+        raise StoreError(_unreadable(store))
+    if address["scheme"] not in ("redis://", "rediss://"):
         raise StoreError(
             f"{without_password(store)}: is no store of jobs: name a file, or redis://HOST:PORT/DB"
         )
@@ -108,9 +119,13 @@ def reached(store: str) -> Iterator[None]:
             f"{shown}: the jobs cannot be read or written: {one_line(error, 200)}; see that the "
             "folder can be written to, and that the disk has room"
         ) from error
-    except ValueError as error:
-        # what is wrong may be the password
-        raise StoreError(
-            f"{shown}: is no address of a store: write redis://:PASSWORD@HOST:PORT/DB, and what is "
-            "no letter or digit of the password as %XX"
-        ) from error
+    except ValueError:
+        # what is wrong may be the password, which is not to be in a traceback either
+        raise StoreError(_unreadable(store)) from None
+
+
+def _unreadable(store: str) -> str:
+    return (
+        f"{without_password(store)}: is no address of a store: write "
+        "redis://:PASSWORD@HOST:PORT/DB, and what is no letter or digit of the password as %XX"
+    )

@@ -30,7 +30,7 @@ from pytest_onnxcheck.serve.jobs.settings import Settings
 from pytest_onnxcheck.serve.jobs.store import StoreError
 from pytest_onnxcheck.supervised.limits import Death
 
-__all__ = ["TIMED", "Worker", "main"]
+__all__ = ["TIMED", "Worker", "main", "refuse_other_systems"]
 
 #: kinds of jobs that measure time: one at once on a machine
 TIMED = ("benchmark", "gate", "release")
@@ -43,6 +43,19 @@ _TELL = 0.2
 _END = 15.0
 #: in the environment of a job's processes, by which what a killed worker left is found
 _MARK = "ONNXCHECK_JOB"
+
+
+def refuse_other_systems() -> None:
+    """Looks whether a worker can be started here.
+
+    Raises:
+        JobError: This is not Linux.
+    """
+    if sys.platform != "linux":
+        raise JobError(
+            "jobs are run on Linux alone, which can end all processes of a job: start onnxcheck "
+            "worker there, and onnxcheck serve --no-worker here, with a --store that both reach"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,8 +79,7 @@ class Worker:
     """
 
     def __init__(self, jobs: Jobs, settings: Settings) -> None:
-        if sys.platform != "linux":
-            raise JobError("jobs are run on Linux alone, which can end all processes of a job")
+        refuse_other_systems()
         self._jobs = jobs
         artifacts = settings.artifacts or str(jobs.manifest.parent / ARTEFACTS)
         self._settings = replace(settings, artifacts=artifacts)
@@ -341,10 +353,16 @@ def _one_at_a_time() -> Iterator[Any]:
 
 def main() -> None:
     """The worker of a server: ends with it, when its input does."""
-    start = json.loads(sys.stdin.readline())
+    line = sys.stdin.readline()
+    if not line:  # the server has ended meanwhile
+        return
+    start = json.loads(line)
     folder = None if start["folder"] is None else Path(start["folder"])
-    jobs = open_jobs(Path(start["manifest"]), store=start["store"], folder=folder)
-    worker = Worker(jobs, Settings(**start["settings"]))
+    try:
+        jobs = open_jobs(Path(start["manifest"]), store=start["store"], folder=folder)
+        worker = Worker(jobs, Settings(**start["settings"]))
+    except (OnnxCheckError, OSError) as error:
+        sys.exit(f"the worker of jobs cannot be started: {error}")
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is the server's
     signal.signal(signal.SIGTERM, lambda *_: worker.stop())
 

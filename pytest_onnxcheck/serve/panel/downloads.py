@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.measurement import HashedFile
-from pytest_onnxcheck.serve.http.downloads import file_answer, zip_answer
+from pytest_onnxcheck.serve.http.downloads import file_answer, sha256_of, zip_answer
 from pytest_onnxcheck.serve.http.problems import ProblemError
 from pytest_onnxcheck.serve.jobs.job import BUNDLE
 
@@ -23,7 +22,7 @@ __all__ = ["router"]
 router = APIRouter(include_in_schema=False)
 
 
-@router.get("/download/artefact/{model}/{variant}/{name}")
+@router.api_route("/download/artefact/{model}/{variant}/{name}", methods=["GET", "HEAD"])
 def artefact(
     model: str, variant: str, name: str, request: Request, checkpoint: str | None = None
 ) -> Response:
@@ -36,7 +35,7 @@ def artefact(
     return file_answer(request, found.folder / only.name, name, only.sha256)
 
 
-@router.get("/download/bundle/{job}/{name}.zip")
+@router.api_route("/download/bundle/{job}/{name}.zip", methods=["GET", "HEAD"])
 def bundle(job: str, name: str, request: Request) -> Response:
     """The bundle that a job has made, as an archive."""
     door: State = request.app.state.door
@@ -52,6 +51,6 @@ def bundle(job: str, name: str, request: Request) -> Response:
 def _files(folder: Path) -> tuple[HashedFile, ...]:
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     return tuple(
-        HashedFile(path.relative_to(folder).as_posix(), path.stat().st_size, file_sha256(path))
+        HashedFile(path.relative_to(folder).as_posix(), path.stat().st_size, sha256_of(path))
         for path in paths
     )

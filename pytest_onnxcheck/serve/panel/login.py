@@ -9,7 +9,7 @@ from fastapi import APIRouter, Form, Request
 from markupsafe import Markup
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from pytest_onnxcheck.serve.http.security import COOKIE
+from pytest_onnxcheck.serve.http.security import cookie_name
 from pytest_onnxcheck.serve.panel.rendering import asset, render
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _PATIENCE = 1.0
 router = APIRouter(include_in_schema=False)
 
 
-@router.get(LOGIN)
+@router.api_route(LOGIN, methods=["GET", "HEAD"])
 def ask(request: Request) -> Response:
     """The page."""
     return _page(request, wrong=False)
@@ -41,7 +41,7 @@ async def enter(request: Request, token: Annotated[str, Form(max_length=4096)]) 
         return _page(request, wrong=True)
     answer = RedirectResponse(f"{request.scope.get('root_path', '')}/", 303)
     answer.set_cookie(
-        COOKIE,
+        cookie_name(request.scope),
         access.cookie(),
         httponly=True,
         samesite="strict",

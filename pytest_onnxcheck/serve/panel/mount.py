@@ -62,7 +62,9 @@ def add_routes(app: FastAPI) -> None:
     app.include_router(login.router)
     app.include_router(downloads.router)
     for path, answer in (("/", _to_the_page), (PATH, _to_the_page), ("/favicon.ico", _icon)):
-        app.add_api_route(path, answer, include_in_schema=False, response_model=None)
+        app.add_api_route(
+            path, answer, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
+        )
     app.add_middleware(OnlyThePage)
     if access.token is not None:
         access.login = login.LOGIN
