@@ -26,6 +26,7 @@ from pytest_onnxcheck.api.recipe import (
 from pytest_onnxcheck.cache.builds import BuildCache
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest import Variant
+from pytest_onnxcheck.manifest.terms import variant_name
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.storage import parse
 from pytest_onnxcheck.wording import one_line
@@ -65,6 +66,11 @@ class ExportedFile:
     seconds: float = 0.0
     checked: Checked | None = None
     error: str | None = None
+
+    @property
+    def variant(self) -> str:
+        """The name of its variant."""
+        return variant_name(self.exporter, self.opset, self.precision)
 
     @property
     def ok(self) -> bool:

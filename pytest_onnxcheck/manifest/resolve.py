@@ -17,6 +17,7 @@ from pytest_onnxcheck.manifest import sections as s
 from pytest_onnxcheck.manifest.inheritance import matching, merged, tolerance_of
 from pytest_onnxcheck.manifest.model import Model, Variant
 from pytest_onnxcheck.manifest.targets import BUILTIN_TARGETS, Target, is_library_file
+from pytest_onnxcheck.manifest.terms import variant_name
 
 __all__ = [
     "BUILTIN_DEFAULTS",
@@ -182,8 +183,7 @@ class _Levels:
         self, exporter: str, opset: int | None, precision: str, file: str | None
     ) -> Variant:
         """The variant of a recipe, with everything it inherits."""
-        parts = [exporter, precision] if opset is None else [exporter, f"op{opset}", precision]
-        name = "-".join(parts)
+        name = variant_name(exporter, opset, precision)
         return Variant(
             name=name,
             exporter=exporter,

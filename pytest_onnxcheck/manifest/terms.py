@@ -8,6 +8,7 @@ from typing import Literal
 __all__ = [
     "FRONTIER",
     "NAME",
+    "OPSETS",
     "PLAIN_CONTAINERS",
     "WITHOUT_VNNI",
     "Check",
@@ -18,6 +19,7 @@ __all__ = [
     "Metric",
     "Precision",
     "StageWord",
+    "variant_name",
 ]
 
 Check = Literal[
@@ -40,6 +42,8 @@ WITHOUT_VNNI: Cpu = "x86-avx2"
 PLAIN_CONTAINERS = ("list", "tuple", "dict")
 Dtype = Literal["float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"]
 Exporter = Literal["dynamo", "torchscript"]
+#: ONNX opsets that a model may be exported to
+OPSETS = range(9, 31)
 Fill = Literal["normal", "uniform", "integers", "mask", "constant", "file"]
 Metric = Literal["accuracy", "precision", "recall", "f1", "mse"]
 Precision = Literal["fp32", "fp16", "bf16", "half", "int8-dynamic", "int8-static", "int4-weight"]
@@ -71,3 +75,8 @@ StageWord = Literal[
 FRONTIER = "frontier"
 #: names that become node ids, folder names and globs
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+
+
+def variant_name(exporter: str, opset: int | None, precision: str) -> str:
+    """`EXPORTER-opN-PRECISION`, or `file-PRECISION` of an artefact that already exists."""
+    return "-".join([exporter, precision] if opset is None else [exporter, f"op{opset}", precision])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.errors import OnnxCheckError, RecordError
 from pytest_onnxcheck.manifest import Manifest, Model, load_manifest
+from pytest_onnxcheck.manifest.terms import variant_name
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.record.record import Record, load
 from pytest_onnxcheck.record.rows import Row, rows
+from pytest_onnxcheck.serve.jobs.job import RECORD
 from pytest_onnxcheck.wording import meant, several
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ __all__ = ["Artefact", "Catalogue", "CheckpointFile", "Known", "UnknownError", "
 
 #: kinds of job whose record holds a verdict on a model: a benchmark looks at speed alone
 _JUDGING = ("gate", "validate", "release")
-#: how many jobs are looked through for what was exported and checked
-_MOST_JOBS = 1000
+#: how many jobs are looked through for what was exported and checked, and how many records kept
+_MOST_JOBS, _MOST_RECORDS = 1000, 64
 
 
 class UnknownError(OnnxCheckError):
@@ -70,6 +72,7 @@ class Artefact:
     Attributes:
         variant: `EXPORTER-opN-PRECISION`.
         precision: See `terms.Precision`.
+        checkpoint: The name of the checkpoint that it is of; None where the model has none.
         folder: Where its files are.
         files: The `.onnx`, then its external data.
         job: The job that exported it.
@@ -80,6 +83,7 @@ class Artefact:
 
     variant: str
     precision: str
+    checkpoint: str | None
     folder: Path
     files: tuple[HashedFile, ...]
     job: str
@@ -118,11 +122,13 @@ class Known:
     Attributes:
         name: Its name.
         section: Its table in the manifest: models of one glob of checkpoints share it.
+        root: The manifest's folder.
         checkpoints: Its checkpoints, the newest first.
         precisions: Those of the manifest.
         variants: The names of its variants there.
         trust: Whether its checkpoints may run code.
-        artefacts: The newest of each variant, those of fp32 first.
+        artefacts: The newest of each variant and checkpoint, the newest first, but those of fp32
+            before all others.
         verdict: The worst of `verdicts`; None where it was never checked.
         when: When that was, in UTC.
         verdicts: Of each variant.
@@ -131,6 +137,7 @@ class Known:
 
     name: str
     section: str
+    root: Path
     checkpoints: tuple[CheckpointFile, ...]
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
@@ -140,6 +147,26 @@ class Known:
     when: str | None = None
     verdicts: tuple[VariantVerdict, ...] = ()
     job: str | None = None
+
+    @property
+    def newest(self) -> tuple[Artefact, ...]:
+        """The newest artefact of each variant, of whichever checkpoint."""
+        found: dict[str, Artefact] = {}
+        for artefact in self.artefacts:
+            found.setdefault(artefact.variant, artefact)
+        return tuple(found.values())
+
+    def checkpoint_of(self, job: Job) -> str | None:
+        """The name of the checkpoint that a job takes, or took; None where the model has none."""
+        taken = job.options.checkpoint or (job.result or {}).get("checkpoint")
+        if taken is None:
+            return next((file.name for file in self.checkpoints if not file.uploaded), None)
+        return self._names.get(taken, taken)
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """The names of its checkpoints, by what the options of a job have for them."""
+        return {relative(file.path, self.root): file.name for file in self.checkpoints}
 
     @property
     def has_onnx(self) -> bool:
@@ -166,8 +193,6 @@ class Catalogue:
         self.path = manifest.absolute()
         self.uploads = uploads
         self._jobs = jobs
-        self._records: dict[Path, tuple[int, Record]] = {}
-        self._lock = threading.Lock()
 
     def manifest(self) -> Manifest:
         """The manifest as it is now, and the files that its globs match now.
@@ -192,54 +217,69 @@ class Catalogue:
         Raises:
             ManifestError: It cannot be used.
         """
-        jobs = self._jobs.all(limit=_MOST_JOBS)
-        found = self.manifest().models.values()
-        return [self._known(it, [job for job in jobs if job.model == it.name]) for it in found]
+        jobs: dict[str, list[Job]] = {}
+        for job in self._jobs.all(limit=_MOST_JOBS):
+            jobs.setdefault(job.model, []).append(job)
+        return [self._known(it, jobs.get(it.name, [])) for it in self.manifest().models.values()]
 
-    def checkpoint(self, model: str, name: str) -> CheckpointFile:
-        """A model's checkpoint by its name.
+    def checkpoint(self, model: str, name: str) -> str:
+        """What a job's options have for a model's checkpoint: its path, as a manifest names it.
+
+        Args:
+            model: The model.
+            name: The checkpoint's name.
 
         Raises:
             UnknownError: There is no such model, or it has no such checkpoint.
         """
-        found = {file.name: file for file in self._checkpoints(self._find(model))}
+        found = {file.name: file for file in self.checkpoints(self._find(model))}
         if name not in found:
             otherwise = f"{model} is built from its seed and has none"
             raise UnknownError("checkpoint", name, found, otherwise)
-        return found[name]
+        return relative(found[name].path, self.path.parent)
 
-    def artefact(self, model: str, variant: str) -> Artefact:
+    def artefact(self, model: str, variant: str, checkpoint: str | None = None) -> Artefact:
         """The newest artefact of a variant.
 
         Args:
             model: The model.
             variant: Its name, or its precision.
+            checkpoint: The name of the checkpoint that it is to be of; None for any.
 
         Raises:
             UnknownError: There is no such model, or nothing of the kind was exported.
         """
         found = self.model(model).artefacts
+        if checkpoint is not None:
+            found = tuple(each for each in found if each.checkpoint == checkpoint)
         for artefact in found:
             if variant in (artefact.variant, artefact.precision):
                 return artefact
-        there = [artefact.variant for artefact in found]
-        otherwise = f"nothing of {model} was exported yet, or its files were removed: export it"
+        there = dict.fromkeys(artefact.variant for artefact in found)
+        of = model if checkpoint is None else f"{model} with {checkpoint}"
+        otherwise = f"nothing of {of} was exported yet, or its files were removed: export it"
         raise UnknownError("artefact", variant, there, otherwise)
 
     def record(self, job: Job) -> Record | None:
         """The record that a job left; None where it left none that can be read."""
-        path = self._jobs.folder(job.id) / "record.json"
+        path = self._jobs.folder(job) / RECORD
         try:
-            written = path.stat().st_mtime_ns
-            with self._lock:
-                known = self._records.get(path)
-            if known is None or known[0] != written:
-                known = written, load(path)
-                with self._lock:
-                    self._records[path] = known
+            return _record(path, path.stat().st_mtime_ns)
         except (OSError, RecordError):
             return None
-        return known[1]
+
+    def checkpoints(self, model: Model) -> tuple[CheckpointFile, ...]:
+        """The checkpoints of a model that are there, the newest first."""
+        found = []
+        if model.checkpoint is not None and model.checkpoint.exists():
+            name = relative(model.checkpoint, model.root)
+            found.append(_checkpoint_file(name, model.checkpoint))
+        if self.uploads is not None:
+            found += [
+                CheckpointFile(it.name, self.uploads.path(it), it.size_bytes, it.received, True)
+                for it in self.uploads.of(model.name)
+            ]
+        return tuple(sorted(found, key=lambda file: file.modified, reverse=True))
 
     def _find(self, name: str) -> Model:
         manifest = self.manifest()
@@ -257,32 +297,26 @@ class Catalogue:
         known = Known(
             model.name,
             model.section,
-            self._checkpoints(model),
+            model.root,
+            self.checkpoints(model),
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
             model.trust,
-            self._artefacts(jobs),
         )
-        return replace(known, **self._judged(model.name, jobs))
+        artefacts = self._artefacts(known, jobs)
+        return replace(known, artefacts=artefacts, **self._judged(model.name, jobs))
 
-    def _checkpoints(self, model: Model) -> tuple[CheckpointFile, ...]:
-        found = []
-        if model.checkpoint is not None and model.checkpoint.exists():
-            name = relative(model.checkpoint, model.root)
-            found.append(_checkpoint_file(name, model.checkpoint))
-        if self.uploads is not None:
-            found += [
-                CheckpointFile(it.name, self.uploads.path(it), it.size_bytes, it.received, True)
-                for it in self.uploads.of(model.name)
-            ]
-        return tuple(sorted(found, key=lambda file: file.modified, reverse=True))
-
-    def _artefacts(self, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
-        newest: dict[str, Artefact] = {}
+    def _artefacts(self, known: Known, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
+        newest: dict[tuple[str, str | None], Artefact] = {}
         for job in jobs:
-            if job.kind == "export" and job.over and job.result is not None:
-                for artefact in _exported(job, job.result, self._jobs.folder(job.id)):
-                    newest.setdefault(artefact.variant, artefact)
+            if job.kind != "export" or not job.over or job.result is None:
+                continue
+            checkpoint = known.checkpoint_of(job)
+            for file in job.result["files"]:
+                variant = variant_name(file["exporter"], file["opset"], file["precision"])
+                if file["path"] is not None and (variant, checkpoint) not in newest:
+                    made = _artefact(job, file, variant, checkpoint, self._jobs.folder(job))
+                    newest[variant, checkpoint] = made
         there = [artefact for artefact in newest.values() if artefact.is_there]
         return tuple(sorted(there, key=lambda artefact: artefact.precision != "fp32"))
 
@@ -312,20 +346,25 @@ def _checkpoint_file(name: str, path: Path) -> CheckpointFile:
     return CheckpointFile(name, path, size, modified)
 
 
-def _exported(job: Job, result: Mapping[str, Any], folder: Path) -> Iterator[Artefact]:
-    """The artefacts that a job has exported."""
-    for file in result["files"]:
-        if file["path"] is None:
-            continue
-        name = f"{file['exporter']}-op{file['opset']}-{file['precision']}"
-        checked = file["checked"]
-        yield Artefact(
-            name,
-            file["precision"],
-            folder,
-            tuple(HashedFile(**each) for each in file["files"]),
-            job.id,
-            job.ended or job.created,
-            file["size_ratio"],
-            None if checked is None else checked["grade"],
-        )
+def _artefact(
+    job: Job, file: Mapping[str, Any], variant: str, checkpoint: str | None, folder: Path
+) -> Artefact:
+    """One of the files that a job has exported."""
+    checked = file["checked"]
+    return Artefact(
+        variant,
+        file["precision"],
+        checkpoint,
+        folder,
+        tuple(HashedFile(**each) for each in file["files"]),
+        job.id,
+        job.ended or job.created,
+        file["size_ratio"],
+        None if checked is None else checked["grade"],
+    )
+
+
+@lru_cache(_MOST_RECORDS)
+def _record(path: Path, written: int) -> Record:
+    """A record as it was written at a time."""
+    return load(path)

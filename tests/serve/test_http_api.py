@@ -16,7 +16,8 @@ from served import exported_job, problem, serving, small_project
 
 from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.jobs.embedded import EmbeddedWorker
-from pytest_onnxcheck.serve.jobs.queue import open_jobs
+from pytest_onnxcheck.serve.jobs.job import Options
+from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
 
 
@@ -106,7 +107,16 @@ def test_what_is_exported_is_told_of_the_model(door: httpx.Client, exported: dic
         "torchscript-op20-fp16",
     ]
     assert known["artefacts"][0]["job"] == exported["id"]
-    assert known["artefacts"][0]["url"] == "/api/models/mlp/artefact/torchscript-op20-fp32"
+    artefact = known["artefacts"][0]
+    assert artefact["checkpoint"] == "mlp.pt"
+    path = "/api/models/mlp/artefact/torchscript-op20-fp32"
+    assert artefact["url"] == f"{path}?checkpoint=mlp.pt"
+    (file,) = artefact["files"]
+    assert file["url"] == f"{path}/{file['name']}?checkpoint=mlp.pt"
+    for url in (artefact["url"], file["url"], path):
+        assert door.get(url).headers["etag"] == f'"{file["sha256"]}"'
+    told = problem(door.get(path, params={"checkpoint": "x.pt"}), 404, "no-such-artefact")
+    assert "nothing of mlp with x.pt was exported yet" in told
     assert [file["name"] for file in known["checkpoints"]] == ["mlp.pt"]
 
 
@@ -165,7 +175,7 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
     digest = hashlib.sha256(data).hexdigest()
     (found.folder / "mlp.onnx.data").write_bytes(data)
     two = replace(found, files=(*found.files, HashedFile("mlp.onnx.data", len(data), digest)))
-    monkeypatch.setattr(catalogue, "artefact", lambda model, variant: two)
+    monkeypatch.setattr(catalogue, "artefact", lambda *_: two)
     path = "/api/models/mlp/artefact/fp32"
     answer = door.get(path)
     assert answer.headers["content-type"] == "application/zip"
@@ -310,6 +320,39 @@ def test_metrics_count_each_job_once_and_never_fall(tmp_path: Path):
         assert all(later[name] >= found[name] for name in grown)
     with serving(jobs.manifest, jobs) as another:
         assert measured(another) == later
+
+
+def made(jobs: Jobs, checkpoint: str, data: bytes) -> None:
+    """A job that has exported a checkpoint of mlp."""
+    job = jobs.submit("export", "mlp", Options(checkpoint=checkpoint))
+    number = int(job.id.partition("-")[0])
+    assert jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
+    hashed = {"name": "it.onnx", "size_bytes": len(data)}
+    file = {
+        **{"exporter": "torchscript", "opset": 20, "precision": "fp32", "path": "it.onnx"},
+        **{"size_ratio": 1.0, "checked": None},
+        "files": [{**hashed, "sha256": hashlib.sha256(data).hexdigest()}],
+    }
+    jobs.end(number, "done", result={"checkpoint": checkpoint, "files": [file]})
+    jobs.folder(job).mkdir(parents=True)
+    (jobs.folder(job) / "it.onnx").write_bytes(data)
+
+
+def test_the_exports_of_two_checkpoints_are_told_apart(tmp_path: Path):
+    manifest = small_project(tmp_path)
+    jobs = open_jobs(manifest)
+    (tmp_path / "other.pt").write_bytes(b"")
+    for checkpoint in ("mlp.pt", "other.pt"):
+        made(jobs, checkpoint, checkpoint.encode())
+    path = "/api/models/mlp/artefact/fp32"
+    with serving(manifest, jobs) as client:
+        assert client.get(path).content == b"other.pt"
+        for checkpoint in ("mlp.pt", "other.pt"):
+            of = {"checkpoint": checkpoint}
+            for url in (path, f"{path}/it.onnx"):
+                assert client.get(url, params=of).content == checkpoint.encode()
+        told = [line for line in client.get("/metrics").text.splitlines() if 'model="mlp"' in line]
+    assert told == ['onnxcheck_artefact_bytes{model="mlp",variant="torchscript-op20-fp32"} 8.0']
 
 
 def test_a_manifest_that_is_wrong_is_no_fault_of_the_request(tmp_path: Path):

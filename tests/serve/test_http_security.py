@@ -32,7 +32,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def guarded(manifest: Path) -> Iterator[httpx.Client]:
     """A server with a token that takes uploads."""
     access = Access.of("127.0.0.1", TOKEN, ("onnx.example.com",))
-    limits = Limits(requests=4, queued=2, body_bytes=1000, upload_bytes=100_000)
+    limits = Limits(requests=4, body_bytes=1000, upload_bytes=100_000)
     folder = manifest.parent / "uploads"
     with serving(
         manifest, open_jobs(manifest), access=access, limits=limits, uploads_folder=folder
@@ -272,14 +272,18 @@ def test_one_stream_too_many_is_told_to_come_later(manifest: Path):
             problem(client.get(f"/api/jobs/{job}/events"), 429, "busy")
 
 
-def test_a_full_queue_takes_no_more(guarded: httpx.Client):
-    path = "/api/models/mlp/export-onnx"
-    answers = [
-        guarded.post(path, json={"opset": 17 + number}, headers=BEARER) for number in range(8)
-    ]
-    full = answers[-1]
-    problem(full, 429, "busy")
-    assert full.headers["retry-after"] == "30"
+def test_a_full_queue_takes_no_more(tmp_path: Path):
+    manifest = small_project(tmp_path)
+    jobs = open_jobs(manifest, most_waiting=2)
+    with serving(manifest, jobs) as client:
+        path = "/api/models/mlp/export-onnx"
+        assert [client.post(path).status_code for _ in range(2)] == [202, 202]
+        full = client.post(path)
+        assert "the queue is full (2 of 2 places)" in problem(full, 429, "busy")
+        assert full.headers["retry-after"] == "30"
+        assert len(jobs.all()) == 2
+        jobs.cancel(jobs.all()[0].id)
+        assert client.post(path).status_code == 202
 
 
 class Code:

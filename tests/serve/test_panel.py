@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 from collections.abc import Callable
@@ -15,13 +16,14 @@ import runs
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.record.record import Record, write
-from pytest_onnxcheck.serve.catalogue import Catalogue
+from pytest_onnxcheck.serve.catalogue import Catalogue, UnknownError
 from pytest_onnxcheck.serve.jobs.job import Job
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.store import StoreError
-from pytest_onnxcheck.serve.panel.choice import Choice
+from pytest_onnxcheck.serve.panel.choice import Choice, Weights
 from pytest_onnxcheck.serve.panel.desk import PANES, Desk
 from pytest_onnxcheck.serve.panel.view import View
+from pytest_onnxcheck.serve.uploads import Upload, Uploads
 
 #: a name of a file that would run a script, were it taken for markup
 EVIL = "<img src=x onerror=alert(1)>"
@@ -107,8 +109,13 @@ def ended(jobs: Jobs, job: Job, state: str = "done", **found: Any) -> Job:
     return jobs.get(job.id)
 
 
+def weights(desk: Desk, model: str) -> Weights:
+    offers = (desk.offer(table) for table in desk.tables())
+    return next(it for offer in offers for it in offer.weights if it.model == model)
+
+
 def seen(desk: Desk, model: str = "net-last") -> View:
-    return desk.look(model, "file.onnx")
+    return desk.look(weights(desk, model), "file.onnx")
 
 
 def words(html: str) -> str:
@@ -166,12 +173,13 @@ def test_a_model_without_checkpoint_is_built_from_its_seed(desk: Desk):
 
 
 def test_a_manifest_that_is_wrong_is_told(desk: Desk, manifest: Path):
+    known = weights(desk, "net-last")
     manifest.write_text("schema = ")
     assert "models.toml:1: not TOML" in desk.offer("net").trouble
     assert desk.tables() == []
-    assert desk.current() == (None, None)
+    assert desk.current() == (None, None, None)
     with pytest.raises(OnnxCheckError, match="not TOML"):
-        desk.look("net-last", "")
+        desk.look(known, "")
 
 
 NOTHING = {
@@ -196,17 +204,19 @@ def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     assert job.options.precisions == ("fp32", "int8-static")
     assert (job.options.exporter, job.options.opset) == ("dynamo", 18)
     assert job.options.dynamic is False
-    assert job.options.checkpoint is None
+    assert job.options.checkpoint == "runs/last.pt"
     # the checks take the manifest's dims
     assert started(desk, jobs, "validate", dynamic=False).options.dynamic is True
     assert "waits in the queue" in shown(desk, "Export")
-    assert "export · dynamo · opset 18 · fixed batch · fp32, int8-static" in shown(desk, "Export")
+    assert (
+        "export · dynamo · opset 18 · fixed batch · fp32, int8-static · checkpoint runs/last.pt"
+    ) in shown(desk, "Export")
 
 
 REFUSED = [
     ("export", {"precisions": ()}, "Nothing is ticked: choose one precision or more."),
     ("export", {"opset": 99}, "opset: 99 is not a number from 9 to 30"),
-    ("release", {}, "net-last is not released: write a table [models.net-last.release]"),
+    ("release", {}, "net-last is not released: write a table [models.net.release]"),
 ]
 
 
@@ -218,11 +228,19 @@ def test_what_cannot_be_is_told_and_starts_nothing(
     assert jobs.all() == []
 
 
+def test_a_full_queue_is_told(desk: Desk, jobs: Jobs):
+    jobs.most_waiting = 1
+    assert desk.start("export", chosen(desk)) == ""
+    assert "the queue is full (1 of 1 places)" in desk.start("validate", chosen(desk))
+    assert len(jobs.all()) == 1
+
+
 def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
-    assert desk.current() == ("net", None)
-    job = started(desk, jobs, "validate", weights=desk.offer("seeded").weights[0])
+    assert desk.current() == ("net", None, None)
+    seeded = weights(desk, "seeded")
+    job = started(desk, jobs, "validate", weights=seeded)
     begun(jobs, job)
-    assert desk.current() == ("seeded", "Validate")
+    assert desk.current() == ("seeded", seeded.key, "Validate")
     jobs.tell(1, "comparing seeded::dynamo-op18-fp32", 0.25)
     jobs.log(1, f"a line {EVIL}")
     found = desk.shown(PANE["Validate"], seen(desk, "seeded"))
@@ -232,14 +250,15 @@ def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
     assert found.runs
     assert EVIL not in found.status
     jobs.end(1, "done", result={"verdict": "pass"})
-    assert desk.current() == ("seeded", None)
+    assert desk.current() == ("seeded", seeded.key, None)
 
 
 def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "benchmark")
-    assert desk.cancel_newest("export", "net-last") == ""
+    last = weights(desk, "net-last")
+    assert desk.cancel_newest("export", last) == ""
     assert jobs.get(job.id).state == "queued"
-    assert desk.cancel_newest("benchmark", "net-last") == ""
+    assert desk.cancel_newest("benchmark", last) == ""
     assert jobs.get(job.id).state == "cancelled"
     assert "cancelled" in shown(desk, "Benchmark")
     assert "Start it again when you like." in shown(desk, "Benchmark")
@@ -290,7 +309,7 @@ def exported(**changes: Any) -> dict[str, Any]:
     }
     bad = {**good, "precision": "int8-static", "path": None, "error": f"no data {EVIL}"}
     bad |= {"files": [], "size_bytes": 0, "checked": None}
-    found = {"model": "net-last", "checkpoint": "/x/runs/last.pt", "recipe": "r"}
+    found = {"model": "net-last", "checkpoint": "runs/last.pt", "recipe": "r"}
     return {**found, "files": [good, small, bad], "ok": False, **changes}
 
 
@@ -316,13 +335,79 @@ def test_an_export_shows_sizes_with_reductions_errors_and_what_failed(desk: Desk
 
 @pytest.mark.usefixtures("with_files")
 def test_downloads_have_the_chosen_name_a_link_and_a_hash(desk: Desk):
-    view = desk.look("net-last", "wake/../word.onnx")
+    view = desk.look(weights(desk, "net-last"), "wake/../word.onnx")
     found = desk.shown(PANE["Download"], view).body
-    assert 'href="../download/artefact/net-last/dynamo-op18-fp32/wake_.._word.onnx"' in found
-    assert 'href="../download/artefact/net-last/dynamo-op18-fp16/wake_.._word-fp16.onnx"' in found
+    for precision, name in (("fp32", "wake_.._word.onnx"), ("fp16", "wake_.._word-fp16.onnx")):
+        path = f"../download/artefact/net-last/dynamo-op18-{precision}/{name}"
+        assert f'href="{path}?checkpoint=runs%2Flast.pt"' in found
     assert "ab" * 32 in found
     assert "int8-static" not in found
     assert "No bundle is made yet: press Make the bundle." in found
+
+
+@pytest.fixture
+def sent(manifest: Path, jobs: Jobs) -> Desk:
+    """A desk with a checkpoint that was sent for a model that has one of its own."""
+    (manifest.parent / "gone.pt").write_bytes(b"x")
+    folder = jobs.files / "uploads"
+    folder.mkdir(parents=True)
+    found = Upload("gone-ab", "gone", "gone-ab.pt", 1, "ab", "2026-12-01", "torch", ("",))
+    (folder / "gone-ab.pt").write_bytes(b"x")
+    (folder / "gone-ab.json").write_text(json.dumps(dataclasses.asdict(found)))
+    return Desk(Catalogue(manifest, jobs, Uploads(folder)), jobs)
+
+
+def test_each_checkpoint_has_its_own_artefacts_jobs_and_downloads(sent: Desk, jobs: Jobs):
+    own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
+    assert (own.checkpoint, other.checkpoint) == ("gone.pt", "gone-ab")
+    made = {}
+    for each in (own, other):
+        job = started(sent, jobs, "export", weights=each)
+        result = exported(model="gone", checkpoint=job.options.checkpoint)
+        job = made[each] = ended(jobs, job, result=result)
+        jobs.folder(job).mkdir(parents=True)
+        for name in ("last.onnx", "last-fp16.onnx"):
+            (jobs.folder(job) / name).write_bytes(b"onnx")
+    assert made[other].options.checkpoint == ".onnxcheck/serve/uploads/gone-ab.pt"
+    catalogue = Catalogue(jobs.manifest, jobs, Uploads(jobs.files / "uploads"))
+    for each, job in made.items():
+        view = sent.look(each, "it.onnx")
+        assert view.jobs == (job,)
+        assert {artefact.job for artefact in view.known.artefacts} == {job.id}
+        found = sent.shown(PANE["Download"], view).body
+        assert f'/it.onnx?checkpoint={each.checkpoint}"' in found
+        assert catalogue.artefact("gone", "fp32", each.checkpoint).job == job.id
+    assert catalogue.artefact("gone", "fp32").job == made[other].id
+    known = catalogue.model("gone")
+    assert [artefact.checkpoint for artefact in known.artefacts] == ["gone-ab", "gone.pt"] * 2
+    assert {artefact.job for artefact in known.newest} == {made[other].id}
+    with pytest.raises(UnknownError, match=r"nothing of gone with x\.pt was exported yet"):
+        catalogue.artefact("gone", "fp32", "x.pt")
+    # a page that is loaded anew goes on with the checkpoint that ran last
+    assert sent.current() == ("gone", other.key, None)
+
+
+def test_a_job_of_the_manifests_own_checkpoint_is_found_with_it(sent: Desk, jobs: Jobs):
+    job = jobs.submit("gate", "gone")
+    own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
+    assert sent.look(own, "").jobs == (job,)
+    assert sent.look(other, "").jobs == ()
+    assert sent.cancel_newest("gate", other) == ""
+    assert jobs.get(job.id).state == "queued"
+    assert sent.cancel_newest("gate", own) == ""
+    assert jobs.get(job.id).state == "cancelled"
+
+
+def test_what_was_offered_once_is_known_by_its_key(desk: Desk, manifest: Path):
+    key = weights(desk, "net-last").key
+    anew = Desk(Catalogue(manifest, open_jobs(manifest)), open_jobs(manifest))
+    found = anew.weights("net", key)
+    assert found == weights(desk, "net-last")
+    (manifest.parent / "runs" / "last.pt").unlink()
+    assert anew.weights("net", key) == found
+    assert anew.weights("net", "x") is anew.weights("net", None) is None
+    with pytest.raises(OnnxCheckError, match="no model 'net-last'"):
+        anew.look(found, "")
 
 
 def judged(desk: Desk, jobs: Jobs, kind: str, record: Record) -> None:
@@ -389,6 +474,34 @@ def test_the_history_has_the_jobs_of_all_models_and_their_logs(desk: Desk, jobs:
     assert desk.job(None).status == ""
 
 
+def test_a_look_reads_no_more_of_the_store_with_many_jobs_that_have_ended(
+    desk: Desk, jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    keys: list[str] = []
+    peek = jobs._peek
+
+    def spied(wanted: list[str]) -> dict[str, Any]:
+        keys.extend(wanted)
+        return peek(wanted)
+
+    last = weights(desk, "net-last")
+
+    def read() -> int:
+        for _ in range(2):  # the first has to read them
+            keys.clear()
+            desk.stamp()
+            desk.look(last, "")
+            desk.offer("net")
+        return len(keys)
+
+    ended(jobs, started(desk, jobs, "export"), result=exported())
+    monkeypatch.setattr(jobs, "_peek", spied)
+    few = read()
+    for _ in range(120):
+        ended(jobs, started(desk, jobs, "export"), result=exported())
+    assert read() == few
+
+
 def test_jobs_that_are_not_reached_are_told(manifest: Path, monkeypatch: pytest.MonkeyPatch):
     jobs = open_jobs(manifest)
 
@@ -397,6 +510,7 @@ def test_jobs_that_are_not_reached_are_told(manifest: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(jobs, "all", away)
     desk = Desk(Catalogue(manifest, jobs), jobs)
-    assert desk.current() == ("net", None)
+    last = weights(desk, "net-last")
+    assert desk.current() == ("net", None, None)
     assert desk.stamp() == ("redis://x:1/0: not reached",)
-    assert desk.cancel_newest("export", "net-last") == "redis://x:1/0: not reached"
+    assert desk.cancel_newest("export", last) == "redis://x:1/0: not reached"

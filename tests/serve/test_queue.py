@@ -14,7 +14,8 @@ import pytest
 from working import project
 
 from pytest_onnxcheck.cli import main
-from pytest_onnxcheck.serve.jobs.job import JobError, NoSuchJob, Options
+from pytest_onnxcheck.serve.jobs import queue
+from pytest_onnxcheck.serve.jobs.job import JobError, NoSuchJob, Options, QueueFullError
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.store import StoreError, without_password
 
@@ -129,6 +130,47 @@ def test_a_job_that_waits_is_cancelled_at_once_and_stays_so(jobs: Jobs):
     assert jobs.cancel(job.id) == job
     assert not jobs.begin(1, {"name": "host:1", "host": "host", "token": "a"})
     assert not jobs.end(1, "done")
+
+
+def test_as_many_jobs_wait_as_may(jobs: Jobs):
+    assert jobs.most_waiting == 100
+    jobs.most_waiting = 3
+    for _ in range(2):
+        jobs.submit("export", "net")
+    jobs.submit("gate", "other")
+    with pytest.raises(QueueFullError) as refused:
+        jobs.submit("export", "net")
+    assert str(refused.value) == (
+        "the queue is full (3 of 3 places): ask again when a job has begun, or cancel one"
+    )
+    assert len(jobs.all()) == len(jobs.huey.pending()) == 3
+    assert jobs.begin(1, {"name": "host:1", "host": "host", "token": "a"})
+    assert jobs.submit("export", "net").state == "queued"
+
+
+def test_a_job_that_has_ended_is_not_read_again(jobs: Jobs):
+    first, second = (jobs.submit("export", "net") for _ in range(2))
+    other = open_jobs(jobs.manifest)
+    jobs.end(1, "done", result={"ok": True})
+    ended = other.get(first.id)
+    assert (ended.state, ended.result) == ("done", {"ok": True})
+    assert not other.begin(1, {"name": "host:1", "host": "host", "token": "a"})
+    assert other.get(first.id) is other.all()[1] is ended
+    jobs.tell(2, "exporting", 0.5)
+    assert other.get(second.id).state == "queued"
+    assert other.begin(2, {"name": "host:1", "host": "host", "token": "a"})
+    assert [job.stage for job in other.all()] == ["exporting", None]
+    assert open_jobs(jobs.manifest).all() == other.all()
+
+
+def test_the_jobs_that_are_kept_in_memory_are_bounded(jobs: Jobs, monkeypatch):
+    monkeypatch.setattr(queue, "_KEPT", 5)
+    for number in range(1, 21):
+        jobs._append("asked", lambda place: {**asked, "id": f"{place}-0", "model": "net"})
+        jobs.end(number, "done")
+    assert [job.id for job in jobs.all()] == [f"{number}-0" for number in range(20, 0, -1)]
+    assert len(jobs._over) == 5
+    assert jobs.get("7-0").state == "done"
 
 
 def test_one_worker_alone_gets_a_job(jobs: Jobs):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +136,88 @@ def test_what_pytest_says_of_a_wrong_project_is_the_error(tmp_path: Path):
     assert "SyntaxError" in job.error
 
 
+STAGES = """
+import time
+from pathlib import Path
+from pytest_onnxcheck.progress import stage
+
+with stage("trying", "first"):
+    pass
+Path(__file__).with_name("began").touch()
+time.sleep(1000)
+"""
+
+
+def test_a_stage_that_has_ended_is_not_shown_any_longer(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(worker, "_TELL", 1.0)
+    jobs = open_jobs(project(tmp_path))
+    (tmp_path / "conftest.py").write_text(STAGES)
+    job = jobs.submit("validate", "net")
+
+    def watch() -> None:
+        until(lambda: jobs.get(job.id).stage == "trying first")
+        until((tmp_path / "began").exists)
+        until(lambda: jobs.get(job.id).stage is None, 10)
+        jobs.cancel(job.id)
+
+    work(jobs, during=watch)
+    assert jobs.get(job.id).error == "It was cancelled."
+
+
+def test_a_timed_job_does_not_seem_to_wait_once_it_runs(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "orphans"))
+    job = jobs.submit("benchmark", "net")
+    lock = FileLock(
+        Path(tempfile.gettempdir()) / f"onnxcheck-timed-{os.getuid()}.lock", thread_local=False
+    )
+    lock.acquire()
+
+    def watch() -> None:
+        until(lambda: (jobs.get(job.id).stage or "").startswith("waiting: another job"))
+        lock.release()
+        until((tmp_path / "began").exists)
+        assert jobs.get(job.id).stage is None
+        jobs.cancel(job.id)
+
+    work(jobs, during=watch)
+
+
+def test_a_lock_that_cannot_be_taken_fails_the_job_and_says_so(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path, "crash"))
+    job = jobs.submit("benchmark", "net")
+    path = Path(tempfile.gettempdir()) / f"onnxcheck-timed-{os.getuid()}.lock"
+    path.mkdir()
+    work(jobs)
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error == (
+        f"{path}: the lock of jobs that are timed cannot be taken: Is a directory; remove it, or "
+        "start the worker with TMPDIR set to a folder of your own"
+    )
+
+
+def test_an_error_of_the_worker_itself_ends_the_job(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    job = jobs.submit("validate", "net")
+    work(jobs, settings=Settings(memory={1}))
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error.startswith("Its worker cannot run it: TypeError: ")
+    assert "Traceback (most recent call last):" in texts(jobs, job)
+
+
+def test_an_error_that_nobody_expects_is_told_with_its_traceback(tmp_path: Path):
+    jobs = open_jobs(project(tmp_path))
+    job = jobs.submit("export", "net", Options(exporter="torchscript", opset=17))
+    work(jobs, settings=Settings(artifacts="a\0b"))
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error == (
+        "ValueError: embedded null byte\noutput.txt among the job's files has the traceback."
+    )
+    assert "Traceback" in (jobs.folder(job.id) / "output.txt").read_text()
+
+
 def test_a_waiting_timed_job_can_be_cancelled(tmp_path: Path):
     jobs = open_jobs(project(tmp_path, "crash"))
     job = jobs.submit("gate", "net")
@@ -172,15 +257,45 @@ def test_a_job_that_was_lost_on_the_way_is_run(tmp_path: Path, monkeypatch):
     assert jobs.get(job.id).state == "failed"
 
 
-def test_a_worker_elsewhere_is_gone_when_it_has_been_silent(tmp_path: Path, monkeypatch):
-    jobs = open_jobs(project(tmp_path))
-    there = presence.Presence(jobs)
-    known = {"name": "there:1", "host": "there", "token": "0" * 16}
-    jobs.say_alive(known["token"], 7)
-    assert not there.gone(known)
-    monkeypatch.setattr(presence, "SILENCE", 0.0)
-    assert there.gone(known)
-    jobs.say_alive(known["token"], 8)
-    assert not there.gone(known)
+ELSEWHERE = {"name": "there:1", "host": "there", "token": "0" * 16}
+
+
+@pytest.fixture
+def there(tmp_path: Path, monkeypatch) -> Iterator[presence.Presence]:
+    """Who looks at others; half a second without a sign of life is long."""
+    monkeypatch.setattr(presence, "SILENCE", 0.5)
+    monkeypatch.setattr(presence, "_AWAY", 0.4)
+    found = presence.Presence(open_jobs(project(tmp_path)))
+    yield found
+    found.close()
+
+
+def test_a_worker_elsewhere_is_gone_when_it_has_been_silent(there: presence.Presence):
+    there._jobs.say_alive(ELSEWHERE["token"], 7)
+    assert not there.gone(ELSEWHERE)
+    until(lambda: there.gone(ELSEWHERE))
+    there._jobs.say_alive(ELSEWHERE["token"], 8)
+    assert not there.gone(ELSEWHERE)
     assert not there.gone(there.known)
-    there.close()
+
+
+def test_nobody_is_gone_because_the_store_was_away(there: presence.Presence):
+    there._jobs.say_alive(ELSEWHERE["token"], 7)
+    assert not there.gone(ELSEWHERE)
+    time.sleep(1.0)  # nothing can be read, nor said
+    assert not there.gone(ELSEWHERE)
+    there._jobs.say_alive(ELSEWHERE["token"], 8)
+    assert not there.gone(ELSEWHERE)
+
+
+def test_a_lock_that_cannot_be_opened_tells_nothing(there: presence.Presence):
+    here = {**ELSEWHERE, "host": there.known["host"]}
+    path = there._jobs.files / "workers" / f"{here['token']}.lock"
+    shutil.copy(str(shutil.which("sleep")), path)
+    with subprocess.Popen([path, "1000"]) as running:  # which nobody may write to, root neither
+        try:
+            there._jobs.say_alive(here["token"], 7)
+            assert not there.gone(here)
+            until(lambda: there.gone(here))
+        finally:
+            running.kill()

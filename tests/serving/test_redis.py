@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from serving.redis_server import RedisServer
 from working import none_left, project, texts, until
 
 from pytest_onnxcheck.cli import main
+from pytest_onnxcheck.serve.jobs import presence
 from pytest_onnxcheck.serve.jobs.job import Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
+from pytest_onnxcheck.serve.jobs.store import StoreError
 
 EXPORT = Options(exporter="torchscript", opset=17, precisions=("fp32", "int8-dynamic"))
 
@@ -123,3 +126,22 @@ def test_a_redis_that_is_away_for_a_while_loses_no_job(
     redis.start()
     until(lambda: over(jobs), 120)
     assert [jobs.get(job.id).state for job in asked] == ["done"] * 2
+
+
+def test_nobody_elsewhere_is_gone_because_redis_was_away(
+    jobs: Jobs, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(presence, "SILENCE", 2.0)
+    monkeypatch.setattr(presence, "_AWAY", 1.0)
+    there = presence.Presence(jobs)
+    other = {"name": "there:1", "host": "there", "token": "0" * 16}
+    jobs.say_alive(other["token"], 1)
+    assert not there.gone(other)
+    redis.stop()
+    time.sleep(3.0)
+    with pytest.raises(StoreError):
+        there.gone(other)
+    redis.start()
+    assert not there.gone(other)
+    until(lambda: there.gone(other))
+    there.close()

@@ -35,7 +35,7 @@ from pytest_onnxcheck.manifest.sections.runs import (
     Targets,
 )
 from pytest_onnxcheck.manifest.sections.tolerance import Tolerance
-from pytest_onnxcheck.manifest.terms import Cpu, Exporter, Precision, StageWord
+from pytest_onnxcheck.manifest.terms import OPSETS, Cpu, Exporter, Precision, StageWord
 
 __all__ = ["Defaults", "ManifestFile", "ModelSection"]
 
@@ -45,7 +45,7 @@ Timeout = Annotated[
     Field(min_length=1),
     BeforeValidator(numbers_by("*"), json_schema_input_type=Positive | dict[StageWord, Positive]),
 ]
-Opset = Annotated[int, Field(ge=9, le=30)]
+Opset = Annotated[int, Field(ge=OPSETS[0], le=OPSETS[-1])]
 Exporters = Annotated[tuple[Exporter, ...], Array, Field(min_length=1), AfterValidator(unique)]
 Opsets = Annotated[tuple[Opset, ...], Array, Field(min_length=1), AfterValidator(unique)]
 Precisions = Annotated[tuple[Precision, ...], Array, Field(min_length=1), AfterValidator(unique)]

@@ -18,7 +18,7 @@ from pytest_onnxcheck.serve.http.headers import SafeHeaders
 from pytest_onnxcheck.serve.http.limits import Limiter, Limits
 from pytest_onnxcheck.serve.http.security import Access, Guard
 from pytest_onnxcheck.serve.http.state import State
-from pytest_onnxcheck.serve.jobs.job import NoSuchJob
+from pytest_onnxcheck.serve.jobs.job import NoSuchJob, QueueFullError
 from pytest_onnxcheck.serve.jobs.store import StoreError
 from pytest_onnxcheck.serve.uploads import Uploads
 
@@ -95,6 +95,7 @@ def _handle_errors(app: FastAPI) -> None:
     problems.handle(app)
     app.add_exception_handler(UnknownError, _unknown)
     app.add_exception_handler(NoSuchJob, _no_such_job)
+    app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(OnnxCheckError, _wrong)
 
 
@@ -105,6 +106,10 @@ async def _unknown(request: Request, error: Exception) -> JSONResponse:
 
 async def _no_such_job(request: Request, error: Exception) -> JSONResponse:
     return problems.response(404, "no-such-job", str(error))
+
+
+async def _queue_full(request: Request, error: Exception) -> JSONResponse:
+    return problems.response(429, "busy", str(error), headers={"Retry-After": "30"})
 
 
 async def _wrong(request: Request, error: Exception) -> JSONResponse:

@@ -21,6 +21,7 @@ from pytest_onnxcheck.serve.http.schemas import (
     LogLines,
 )
 from pytest_onnxcheck.serve.http.state import Door, State
+from pytest_onnxcheck.serve.jobs.job import REPORT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +129,7 @@ def get_file(id: str, file: str, request: Request, door: Door) -> Response:
     if file not in found:
         raise ProblemError(404, "no-such-file", f"job {job.id} has left no file {file!r}")
     known = _hashes(job).get(file)
-    return file_answer(request, found[file], found[file].name, known, inline=file == "report.html")
+    return file_answer(request, found[file], found[file].name, known, inline=file == REPORT)
 
 
 def _hashes(job: Job) -> dict[str, str]:
@@ -141,7 +142,7 @@ def _hashes(job: Job) -> dict[str, str]:
 
 def _files(door: State, job: Job) -> dict[str, Path]:
     """The plain files in a job's folder by their paths there; no link, and no hidden file."""
-    folder = door.jobs.folder(job.id)
+    folder = door.jobs.folder(job)
     found = {path.relative_to(folder): path for path in folder.rglob("*")}
     return {
         name.as_posix(): path

@@ -32,7 +32,6 @@ class Limits:
     Attributes:
         requests: Requests that are answered at the same time.
         streams: Event streams that are open at the same time, of these.
-        queued: Jobs that wait in the queue.
         body_bytes: Bytes of a request's body, but for an upload.
         upload_bytes: Bytes of an upload.
         login_bytes: Bytes of what is sent to the page that asks for the token.
@@ -42,7 +41,6 @@ class Limits:
 
     requests: int = 256
     streams: int = 64
-    queued: int = 100
     body_bytes: int = 2**20
     upload_bytes: int = 2 * 10**9
     login_bytes: int = 2**14

@@ -79,7 +79,7 @@ class _Door(Collector):
         usable = 1
         try:
             for known in self._door.catalogue.models():
-                for artefact in known.artefacts:
+                for artefact in known.newest:
                     sizes.add_metric([known.name, artefact.variant], artefact.size_bytes)
         except ManifestError:  # what else is known is told all the same
             usable = 0

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from pytest_onnxcheck.serve.catalogue import Artefact, Known
@@ -39,6 +39,9 @@ _FILE: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "If-None-Match names the ETag."},
 }
+
+
+_Of = Annotated[str | None, Query(description="A name of the model's `checkpoints`; default: any.")]
 
 
 @router.get("/models", responses=answers())
@@ -78,12 +81,14 @@ def get_model(name: str, request: Request, door: Door) -> ModelInfo:
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}", include_in_schema=False)
-def get_artefact(name: str, variant: str, request: Request, door: Door) -> Response:
+def get_artefact(
+    name: str, variant: str, request: Request, door: Door, checkpoint: _Of = None
+) -> Response:
     """The newest artefact of a variant, or of a precision: the .onnx, or a .zip of several files.
 
     An artefact with external data is several files: they come as one archive, or each by itself.
     """
-    found = door.catalogue.artefact(name, variant)
+    found = door.catalogue.artefact(name, variant, checkpoint)
     shown = f"{name}-{found.variant}"
     if len(found.files) == 1:
         only = found.files[0]
@@ -97,9 +102,11 @@ def get_artefact(name: str, variant: str, request: Request, door: Door) -> Respo
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}/{file}", include_in_schema=False)
-def get_artefact_file(name: str, variant: str, file: str, request: Request, door: Door) -> Response:
+def get_artefact_file(
+    name: str, variant: str, file: str, request: Request, door: Door, checkpoint: _Of = None
+) -> Response:
     """One file of an artefact, under the name that it has to have beside the others."""
-    found = door.catalogue.artefact(name, variant)
+    found = door.catalogue.artefact(name, variant, checkpoint)
     for each in found.files:
         if each.name == file:
             return file_answer(request, found.folder / each.name, each.name, each.sha256)
@@ -121,21 +128,23 @@ def _summary(known: Known) -> dict[str, object]:
 
 def _artefact(model: str, artefact: Artefact, base: str) -> ArtefactInfo:
     url = f"{base}/models/{quote(model)}/artefact/{quote(artefact.variant)}"
+    of = "" if artefact.checkpoint is None else f"?{urlencode({'checkpoint': artefact.checkpoint})}"
     return ArtefactInfo(
         variant=artefact.variant,
         precision=artefact.precision,
+        checkpoint=artefact.checkpoint,
         size_bytes=artefact.size_bytes,
         size_ratio=artefact.size_ratio,
         grade=artefact.grade,
         job=artefact.job,
         created=artefact.created,
-        url=url,
+        url=url + of,
         files=[
             FileInfo(
                 name=file.name,
                 size_bytes=file.size_bytes,
                 sha256=file.sha256,
-                url=f"{url}/{quote(file.name)}",
+                url=f"{url}/{quote(file.name)}{of}",
             )
             for file in artefact.files
         ],

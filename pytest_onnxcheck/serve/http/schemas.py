@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from pytest_onnxcheck.manifest.terms import Exporter, Precision
+from pytest_onnxcheck.manifest.terms import OPSETS, Exporter, Precision
+from pytest_onnxcheck.serve.jobs.job import BATCHES, Kind, State
 
 __all__ = [
     *("ArtefactInfo", "CheckpointInfo", "ExportOptions", "FileInfo", "JobFile", "JobFiles"),
@@ -30,17 +31,14 @@ _EXAMPLE_JOB: dict[str, Any] = {
     "error": None,
 }
 
-Kind = Literal["export", "validate", "benchmark", "gate", "release"]
-State = Literal["queued", "running", "done", "failed", "cancelled", "cut_off"]
-
 
 def _whole(value: object) -> object:
     """A number without a fraction as an integer: JSON has but one kind of number."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Opset = Annotated[int, Field(ge=9, le=30), BeforeValidator(_whole)]
-Batch = Annotated[int, Field(ge=1, le=65536), BeforeValidator(_whole)]
+Opset = Annotated[int, Field(ge=OPSETS[0], le=OPSETS[-1]), BeforeValidator(_whole)]
+Batch = Annotated[int, Field(ge=BATCHES[0], le=BATCHES[-1]), BeforeValidator(_whole)]
 
 
 def _example(**fields: Any) -> ConfigDict:
@@ -101,17 +99,22 @@ class ArtefactInfo(BaseModel):
     model_config = _example(
         variant="dynamo-op20-fp16",
         precision="fp16",
+        checkpoint="checkpoints/wakeword.pt",
         size_bytes=360342,
         size_ratio=0.506,
         grade="pass",
         job="7-3f9a1c55",
         created="2026-12-01T10:15:09+00:00",
-        url="/api/models/wakeword-resnet18/artefact/dynamo-op20-fp16",
+        url="/api/models/wakeword-resnet18/artefact/dynamo-op20-fp16?checkpoint=checkpoints%2F"
+        "wakeword.pt",
         files=[],
     )
 
     variant: str = Field(examples=["dynamo-op20-int8-static"])
     precision: str
+    checkpoint: str | None = Field(
+        description="The name of the checkpoint that it is of; null where the model has none."
+    )
     size_bytes: int = Field(description="External data included.")
     size_ratio: float | None = Field(description="As a share of the fp32 artefact's.")
     grade: str | None = Field(description="`pass` or `warn`; null where it was not checked.")
@@ -199,8 +202,9 @@ class JobInfo(BaseModel):
     progress: float | None = Field(description="From 0 to 1; null where it is not known.")
     stage: str | None = Field(description="What it does now.")
     result: dict[str, Any] | None = Field(
-        description="Of an export what `onnxcheck export --json` prints; else verdict, counts and "
-        "failures. Paths in it are names of the job's files."
+        description="Of an export what `onnxcheck export --json` prints, its checkpoint by the "
+        "path from the manifest's folder; else verdict, counts and failures. Other paths in it are "
+        "names of the job's files."
     )
     error: str | None = Field(description="Why it failed, and what to do.")
 

@@ -6,9 +6,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Request, Response
 
-from pytest_onnxcheck.places import relative
 from pytest_onnxcheck.serve.http.jobs import info
-from pytest_onnxcheck.serve.http.limits import busy, json_only
+from pytest_onnxcheck.serve.http.limits import json_only
 from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import answers
 from pytest_onnxcheck.serve.http.schemas import ExportOptions, JobInfo, RunOptions
@@ -75,16 +74,8 @@ def _submit(
     model = door.catalogue.model(name)
     wanted: dict[str, Any] = given.model_dump()
     if given.checkpoint is not None:
-        path = door.catalogue.checkpoint(model.name, given.checkpoint).path
-        wanted["checkpoint"] = relative(path, door.catalogue.path.parent)
-    waiting = sum(job.state == "queued" for job in door.jobs.all(limit=_LOOKED_AT))
-    if waiting >= door.limits.queued:
-        raise busy(f"{waiting} jobs are waiting", {"Retry-After": "30"})
+        wanted["checkpoint"] = door.catalogue.checkpoint(model.name, given.checkpoint)
     options = Options(**{**wanted, "precisions": tuple(given.precisions)})
     job = door.jobs.submit(kind, model.name, options)
     response.headers["Location"] = f"{root(request)}/jobs/{job.id}"
     return info(job)
-
-
-#: how many of the newest jobs are looked at for such as wait
-_LOOKED_AT = 1000

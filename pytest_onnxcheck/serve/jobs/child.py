@@ -12,21 +12,21 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.serve.jobs.job import JobError, Options
+from pytest_onnxcheck.serve.jobs.job import BUNDLE, OUTPUT, RECORD, REPORT, JobError, Options
 from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.progress import Stage
     from pytest_onnxcheck.record.record import Record
 
-__all__ = ["OUTPUT", "RECORD", "REPORT", "main"]
+__all__ = ["main"]
 
-#: files of a job
-RECORD, REPORT, OUTPUT = "record.json", "report.html", "output.txt"
 #: which checks a job makes, as `-m` takes it; None for all
 _CHECKS = {"validate": "not latency", "benchmark": "latency", "gate": None, "release": None}
 #: lines of pytest's output that an error repeats
@@ -62,13 +62,20 @@ def _done(request: Mapping[str, Any], told: _Told) -> dict[str, Any]:
     """Result and error of a job."""
     from pytest_onnxcheck import progress
     from pytest_onnxcheck.errors import OnnxCheckError
+    from pytest_onnxcheck.serve.jobs.manifests import find_model
 
     progress.listen(told.stage)
     do = _export if request["kind"] == "export" else _check
     try:
-        result, error = do(request, told)
+        options = Options.from_json(request["options"])
+        model = find_model(Path(request["manifest"]), request["kind"], request["model"], options)
+        result, error = do(request, told, model, options)
     except (OnnxCheckError, OSError) as problem:
         result, error = None, str(problem)
+    except Exception as problem:
+        traceback.print_exc()
+        said = "".join(traceback.format_exception_only(problem)).strip()
+        result, error = None, f"{said}\n{OUTPUT} among the job's files has the traceback."
     finally:
         progress.listen(None)
     return {"result": result, "error": error}
@@ -96,16 +103,18 @@ class _Told:
         self.send({"now": None if stage is None else f"{stage.doing} {stage.what}"})
 
 
-def _export(request: Mapping[str, Any], told: _Told) -> tuple[dict[str, Any], str | None]:
+def _export(
+    request: Mapping[str, Any], told: _Told, model: Model, options: Options
+) -> tuple[dict[str, Any], str | None]:
     from pytest_onnxcheck.api.export import Outcome, export_model
+    from pytest_onnxcheck.places import relative
     from pytest_onnxcheck.report.export import outcome_lines
 
-    options = Options.from_json(request["options"])
     folder, settings = Path(request["folder"]), request["settings"]
     exported = export_model(
         options.checkpoint,
         manifest=request["manifest"],
-        model=request["model"],
+        model=model.name,
         output=folder,
         batch_size=options.batch_size,
         opset=options.opset,
@@ -122,18 +131,21 @@ def _export(request: Mapping[str, Any], told: _Told) -> tuple[dict[str, Any], st
     for line in outcome_lines(1, [path], outcome, width=100, verbose=True):
         told.send({"line": line.replace(f"{folder}/", "").rstrip()})
     result = exported.to_json()
+    if exported.checkpoint is not None:  # by a name that every machine has for it
+        result["checkpoint"] = relative(exported.checkpoint, model.root)
     for file in result["files"]:
         file["path"] = None if file["path"] is None else Path(file["path"]).name
     wrong = [f"{file.precision}: {file.error}" for file in exported.files if not file.ok]
     return result, "\n".join(wrong) or None
 
 
-def _check(request: Mapping[str, Any], told: _Told) -> tuple[dict[str, Any], str | None]:
+def _check(
+    request: Mapping[str, Any], told: _Told, model: Model, options: Options
+) -> tuple[dict[str, Any], str | None]:
     from pytest_onnxcheck.report.summary import as_data
     from pytest_onnxcheck.serve.jobs.manifests import job_manifest, node_ids, write_manifest
 
-    manifest, model = Path(request["manifest"]), request["model"]
-    options = Options.from_json(request["options"])
+    manifest = Path(request["manifest"])
     released = None
     wanted = node_ids(manifest, model, options)
     if request["kind"] == "release":
@@ -143,8 +155,8 @@ def _check(request: Mapping[str, Any], told: _Told) -> tuple[dict[str, Any], str
     else:
         own = job_manifest(manifest, request["run"])
         try:
-            section = write_manifest(own, manifest, model, options)
-            record = _gate(request, told, own, [f"{own.name}::{section}"])
+            write_manifest(own, manifest, model, options)
+            record = _gate(request, told, own, [f"{own.name}::{model.name}"])
         finally:
             own.unlink(missing_ok=True)
     result = {
@@ -170,7 +182,7 @@ def _release(request: Mapping[str, Any], told: _Told) -> tuple[Record, dict[str,
     made = release_model(
         manifest,
         model,
-        to=settings["releases"] or folder / "bundle",
+        to=settings["releases"] or folder / BUNDLE,
         key=settings["key"],
         run=run,
     )

@@ -4,31 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.wording import meant
 
 __all__ = [
-    *("ENDED", "KINDS", "STATES", "Job", "JobError", "Line", "NoSuchJob", "Options"),
+    *("BATCHES", "BUNDLE", "ENDED", "KINDS", "OUTPUT", "RECORD", "REPORT"),
+    *("Job", "JobError", "Kind", "Line", "NoSuchJob", "Options", "QueueFullError", "State"),
 ]
 
 #: what a job does. `export` makes ONNX files; `validate` runs every check but `latency`,
 #: `benchmark` that one alone, `gate` all; `release` runs the gate and bundles what passed
-KINDS = ("export", "validate", "benchmark", "gate", "release")
+Kind = Literal["export", "validate", "benchmark", "gate", "release"]
+KINDS: tuple[str, ...] = get_args(Kind)
 
 #: `done` is a job that was carried out: a gate may be red all the same, which its result says.
 #: `failed` is one that could not be, `cut_off` one whose worker ended while it ran
-STATES = ("queued", "running", "done", "failed", "cancelled", "cut_off")
+State = Literal["queued", "running", "done", "failed", "cancelled", "cut_off"]
 
 #: the states that a job stays in
 ENDED = ("done", "failed", "cancelled", "cut_off")
 
-_OPSETS = range(9, 31)
+#: what a job leaves in its folder: files, and the folder of a release
+RECORD, REPORT, OUTPUT, BUNDLE = "record.json", "report.html", "output.txt", "bundle"
+
+#: the batches that a model may be exported with
+BATCHES = range(1, 2**20 + 1)
 
 
 class JobError(OnnxCheckError):
     """A job cannot be asked for so; the text says why."""
+
+
+class QueueFullError(JobError):
+    """As many jobs wait as may."""
 
 
 class NoSuchJob(JobError):  # noqa: N818 - it is an answer, not a fault
@@ -47,10 +57,10 @@ class Options:
     Attributes:
         checkpoint: The weights, as a path from the manifest's folder.
         exporter: `dynamo` or `torchscript`.
-        opset: 9 to 30.
+        opset: One of `terms.OPSETS`.
         dynamic: Whether symbolic dims stay so; only an export may have them fixed.
         precisions: See `terms.Precision`.
-        batch_size: The batch to export with, 1 or more; of an export alone.
+        batch_size: The batch to export with, one of `BATCHES`; of an export alone.
 
     Raises:
         JobError: One of them cannot be.
@@ -65,7 +75,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Turns away what makes no sense."""
-        from pytest_onnxcheck.manifest.terms import Exporter, Precision
+        from pytest_onnxcheck.manifest.terms import OPSETS, Exporter, Precision
 
         object.__setattr__(self, "precisions", tuple(dict.fromkeys(self.precisions)))
         _known("checkpoint", self.checkpoint, (str, type(None)), "a path")
@@ -78,12 +88,8 @@ class Options:
         for precision in self.precisions:
             _one_of("precisions", precision, get_args(Precision))
         _known("dynamic", self.dynamic, (bool,), "true or false")
-        if self.opset is not None and (type(self.opset) is not int or self.opset not in _OPSETS):
-            raise JobError(f"opset: {self.opset!r} is not a number from 9 to 30")
-        if self.batch_size is not None and (
-            type(self.batch_size) is not int or not 1 <= self.batch_size <= 2**20
-        ):
-            raise JobError(f"batch_size: {self.batch_size!r} is not a number from 1 to {2**20}")
+        _within("opset", self.opset, OPSETS)
+        _within("batch_size", self.batch_size, BATCHES)
 
     def fitting(self, kind: str) -> Options:
         """The same, where a job of this kind can have them.
@@ -120,6 +126,11 @@ def _known(name: str, value: object, kinds: tuple[type, ...], what: str) -> None
         raise JobError(f"{name}: {value!r} is not {what}")
 
 
+def _within(name: str, value: object, numbers: range) -> None:
+    if value is not None and (type(value) is not int or value not in numbers):
+        raise JobError(f"{name}: {value!r} is not a number from {numbers[0]} to {numbers[-1]}")
+
+
 def _one_of(name: str, value: object, names: tuple[str, ...]) -> None:
     if value not in names:
         raise JobError(f"{name}: {value!r} is not one of {', '.join(names)}")
@@ -153,7 +164,7 @@ class Job:
         kind: One of `KINDS`.
         model: The model's name in the manifest.
         options: What was asked for beyond the manifest.
-        state: One of `STATES`.
+        state: One of `State`.
         created: When it was asked for, in UTC, as ISO 8601.
         started: When a worker began with it; None before.
         ended: When it came to its end; None before.
@@ -161,7 +172,8 @@ class Job:
         progress: How much is done, 0 to 1; None where that is not known.
         stage: What is being done, e.g. `exporting net::dynamo-op20-fp32`; None where nothing is.
         result: What came of it. Paths in it are names of files in the job's folder. An export has
-            what `onnxcheck export --json` prints; the others have `verdict`, counts and failures.
+            what `onnxcheck export --json` prints, its checkpoint by the path from the manifest's
+            folder; the others have `verdict`, counts and failures.
         error: Why it did not come to a good end, and what to do; None where it did.
     """
 

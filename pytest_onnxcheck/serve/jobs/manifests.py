@@ -1,13 +1,67 @@
-"""What pytest is asked to check for a job: variants of the manifest, or of one made for the job."""
+"""What a job is made of: a model of the manifest, and what pytest is asked to check of it."""
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.serve.jobs.job import Options
+from pytest_onnxcheck.serve.jobs.job import JobError, Options
 
-__all__ = ["job_manifest", "node_ids", "write_manifest"]
+if TYPE_CHECKING:
+    from pytest_onnxcheck.manifest import Model, Variant
+
+__all__ = ["find_model", "job_manifest", "node_ids", "write_manifest"]
+
+
+def find_model(manifest: Path, kind: str, name: str, options: Options) -> Model:
+    """The model of a job, where there can be such a job of it.
+
+    It is looked for when the job is asked for, and again when it begins: what was there then may be
+    gone.
+
+    Args:
+        manifest: The manifest.
+        kind: The kind of job.
+        name: The model's name.
+        options: What is asked for beyond the manifest.
+
+    Raises:
+        JobError: There is no such model or checkpoint, or the manifest does not allow the job.
+        ManifestError: The manifest is wrong.
+    """
+    from pytest_onnxcheck.files import not_found
+    from pytest_onnxcheck.manifest import load_manifest
+    from pytest_onnxcheck.manifest.writing import table_name
+    from pytest_onnxcheck.wording import meant
+
+    read = load_manifest(manifest)
+    if name not in read.models:
+        if name in read.lines:
+            read.check()
+        raise JobError(
+            f"{manifest.name} has no model {name!r}{meant(name, read.models)}: it has "
+            f"{', '.join(read.models) or 'none that is right'}"
+        )
+    model = read.models[name]
+    if kind == "release" and model.release is None:
+        raise JobError(
+            f"{name} is not released: write a table [{table_name(model)}.release] into "
+            f"{manifest.name}"
+        )
+    if options.checkpoint is not None:
+        path = manifest.parent / options.checkpoint
+        if not path.exists():
+            raise JobError(f"checkpoint: {not_found(path)}")
+    given = [variant.precision for variant in _given(model, options)]
+    missing = [precision for precision in options.precisions if precision not in given]
+    if kind != "export" and given and missing:
+        raise JobError(
+            f"precisions: {manifest.name} gives the files of {name} for {', '.join(given)}, and "
+            f"none for {', '.join(missing)}: ask for those by themselves, or name an exporter to "
+            "have all of them exported"
+        )
+    return model
 
 
 def job_manifest(manifest: Path, job: str) -> Path:
@@ -15,87 +69,107 @@ def job_manifest(manifest: Path, job: str) -> Path:
     return manifest.with_name(f".onnxcheck-{job}.toml")
 
 
-def node_ids(manifest: Path, model: str, options: Options) -> list[str] | None:
+def node_ids(manifest: Path, model: Model, options: Options) -> list[str] | None:
     """The variants that are asked for, as arguments of pytest; None where it has not all of them.
 
     Args:
         manifest: The manifest; the ids begin with its name.
         model: The model.
         options: What is asked for; without any, all that the manifest has.
-
-    Raises:
-        ManifestError: The manifest is wrong.
     """
-    from pytest_onnxcheck.manifest import load_manifest
-
-    known = load_manifest(manifest).models[model]
     if options.checkpoint is not None:
-        own = known.checkpoint or known.pretrained
+        own = model.checkpoint or model.pretrained
         asked = manifest.parent / options.checkpoint
         if own is None or own.resolve() != asked.resolve():
             return None
     if (options.exporter, options.opset, options.precisions) == (None, None, ()):
-        return [f"{manifest.name}::{model}"]
-    wanted = {known.variant(*each).name for each in _recipes(known, options)}
-    if not wanted <= {variant.name for variant in known.variants}:
-        return None
-    return [
-        f"{manifest.name}::{model}::{variant.name}"
-        for variant in known.variants
-        if variant.name in wanted
+        return [f"{manifest.name}::{model.name}"]
+    found = [
+        variant
+        for variant in model.variants
+        if options.exporter in (None, variant.exporter)
+        and options.opset in (None, variant.opset)
+        and (not options.precisions or variant.precision in options.precisions)
     ]
+    if not found or not {variant.precision for variant in found} >= set(options.precisions):
+        return None
+    return [f"{manifest.name}::{model.name}::{variant.name}" for variant in found]
 
 
-def write_manifest(path: Path, manifest: Path, model: str, options: Options) -> str:
+def write_manifest(path: Path, manifest: Path, model: Model, options: Options) -> None:
     """Writes a manifest that has what is asked for.
 
-    It has that one model, as the manifest has it, with other checkpoint and variants. What names a
+    It has that one model, as the manifest has it and under its name, with other checkpoint and
+    variants. Files that the manifest gives stay, unless something is to be exported. What names a
     variant to release or to deploy is left out: nothing is released by it.
 
-    Returns:
-        The model's name there.
-
     Raises:
-        ManifestError: The manifest is wrong.
         OSError: The file cannot be written.
     """
+    from pytest_onnxcheck.files import write_atomically
+    from pytest_onnxcheck.places import relative
+
+    document = tomllib.loads(manifest.read_text(encoding="utf-8"))
+    table = document.pop("models")[model.section]
+    for name in ("release", "deploy"):
+        table.pop(name, None)
+    given = {
+        variant.precision: relative(variant.file, model.root)
+        for variant in _given(model, options)
+        if variant.file is not None
+    }
+    if given:
+        table["onnx"] = given
+    elif table.pop("onnx", None) is not None:
+        table.pop("opsets", None)  # those that the files may be of
+    if options.exporter is not None:
+        table["exporters"] = [options.exporter]
+    if options.opset is not None:
+        table["opsets"] = [options.opset]
+    if options.precisions and not given:
+        table["precisions"] = list(options.precisions)
+    checkpoint = model.checkpoint if options.checkpoint is None else Path(options.checkpoint)
+    if checkpoint is not None:
+        table["checkpoint" if model.pretrained is None else "pretrained"] = str(checkpoint)
+    write_atomically(path, _toml(document, model.name, table))
+
+
+def _given(model: Model, options: Options) -> list[Variant]:
+    """The files that the manifest gives of a model, and that are asked for."""
+    if options.exporter is not None or options.opset is not None:
+        return []
+    given = [variant for variant in model.variants if variant.file is not None]
+    asked = options.precisions or [variant.precision for variant in given]
+    return [variant for variant in given if variant.precision in asked]
+
+
+def _toml(document: dict[str, Any], name: str, table: dict[str, Any]) -> str:
+    """A manifest of one model, every key of it on a line: their order counts, as that of dims."""
     import tomlkit
 
-    from pytest_onnxcheck.files import write_atomically
-    from pytest_onnxcheck.manifest import load_manifest
-
-    known = load_manifest(manifest).models[model]
-    document = tomlkit.parse(manifest.read_text(encoding="utf-8"))
-    models: Any = document["models"]
-    for name in [name for name in models if name != known.section]:
-        del models[name]
-    table = models[known.section]
-    recipes = _recipes(known, options)
-    table["exporters"], table["opsets"], table["precisions"] = (
-        list(dict.fromkeys(recipe[place] for recipe in recipes)) for place in range(3)
-    )
-    for name in ("release", "deploy", "onnx"):
-        table.pop(name, None)
-    checkpoint = known.checkpoint if options.checkpoint is None else Path(options.checkpoint)
-    if checkpoint is not None:
-        table["checkpoint" if known.pretrained is None else "pretrained"] = str(checkpoint)
-    write_atomically(path, tomlkit.dumps(document))
-    return known.section
+    written = tomlkit.document()
+    for key, value in document.items():
+        written.append(key, _inline(value))
+    model, models = tomlkit.table(), tomlkit.table(is_super_table=True)
+    for key, value in table.items():
+        model.append(key, _inline(value))
+    models.append(name, model)
+    written.append("models", models)
+    return tomlkit.dumps(written)
 
 
-def _recipes(known: Any, options: Options) -> list[tuple[str, int | None, str]]:
-    """Exporter, opset and precision of each variant; what nobody asks for is the manifest's."""
-    exported = [variant for variant in known.variants if variant.file is None]
-    exporters = [options.exporter] if options.exporter else _each(exported, "exporter", "dynamo")
-    opsets = [options.opset] if options.opset else _each(exported, "opset", 20)
-    precisions = options.precisions or _each(exported, "precision", "fp32")
-    return [
-        (exporter, opset, precision)
-        for exporter in exporters
-        for opset in opsets
-        for precision in precisions
-    ]
+def _inline(value: Any) -> Any:
+    """A value as TOML has it on one line."""
+    import tomlkit
 
-
-def _each(variants: list[Any], name: str, otherwise: Any) -> list[Any]:
-    return list(dict.fromkeys(getattr(variant, name) for variant in variants)) or [otherwise]
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        for key, entry in value.items():
+            table.append(key, _inline(entry))
+        return table
+    if isinstance(value, list):
+        array = tomlkit.array()
+        for entry in value:
+            array.append(_inline(entry))
+        return array
+    return tomlkit.item(value)

@@ -11,6 +11,7 @@ import secrets
 import socket
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,20 @@ from pytest_onnxcheck.serve.jobs.queue import Jobs
 
 __all__ = ["Presence"]
 
-#: seconds between two signs of life, and without one until a worker counts as gone
-BEAT, SILENCE = 2.0, 20.0
+#: seconds between two signs of life, and without one until a worker counts as gone: more than the
+#: store may take to answer, which a worker waits for when it could speak again
+BEAT, SILENCE = 2.0, 30.0
+#: seconds without a look, after which nobody may have been able to speak: the store was away
+_AWAY = 10.0
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What a worker said last, since when it says nothing else, and when this was looked at."""
+
+    said: int | None
+    since: float
+    looked: float
 
 
 class Presence:
@@ -44,8 +57,8 @@ class Presence:
         self._lock.acquire()
         self._beats = 0
         self._next = 0.0
-        #: token -> what it said last, and when this was first heard
-        self._heard: dict[str, tuple[Any, float]] = {}
+        #: by token
+        self._heard: dict[str, _Heard] = {}
 
     def beat(self) -> None:
         """Says that this one lives, where it is time to."""
@@ -68,11 +81,19 @@ class Presence:
                     path.unlink()
             except Timeout:
                 return False
+            except OSError:  # another user's: its signs of life tell
+                return self._silent(token)
             return True
+        return self._silent(token)
+
+    def _silent(self, token: str) -> bool:
+        """Whether a worker has said nothing for too long, of which the store was never away."""
         said, at = self._jobs.said_alive(token), time.monotonic()
-        if self._heard.get(token, (None, 0.0))[0] != said or token not in self._heard:
-            self._heard[token] = (said, at)
-        return at - self._heard[token][1] > SILENCE
+        before = self._heard.get(token)
+        if before is None or before.said != said or at - before.looked > _AWAY:
+            before = _Heard(said, at, at)
+        self._heard[token] = replace(before, looked=at)
+        return at - before.since > SILENCE
 
     def close(self) -> None:
         """Leaves: nobody need wait to know it."""

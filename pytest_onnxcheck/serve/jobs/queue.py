@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import datetime
 import secrets
+import threading
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_onnxcheck.places import ARTEFACTS
-from pytest_onnxcheck.serve.jobs.job import Job, JobError, Line, NoSuchJob, Options
+from pytest_onnxcheck.serve.jobs.job import Job, Line, NoSuchJob, Options, QueueFullError
+from pytest_onnxcheck.serve.jobs.manifests import find_model
 from pytest_onnxcheck.serve.jobs.store import open_huey, reached
 
 if TYPE_CHECKING:
@@ -30,8 +32,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Jobs", "now", "open_jobs"]
 
-#: how many keys are asked for at once
-_AT_ONCE = 100
+#: how many keys are asked for at once, of how many jobs it is looked whether they wait, and how
+#: many that have ended are kept in memory
+_AT_ONCE, _LOOKED_AT, _KEPT = 100, 1000, 4000
 #: characters of a line of the log that are kept
 _LONGEST_LINE = 2000
 
@@ -41,7 +44,13 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def open_jobs(manifest: Path, *, store: str | None = None, folder: Path | None = None) -> Jobs:
+def open_jobs(
+    manifest: Path,
+    *,
+    store: str | None = None,
+    folder: Path | None = None,
+    most_waiting: int = 100,
+) -> Jobs:
     """The jobs of a manifest.
 
     Args:
@@ -49,13 +58,14 @@ def open_jobs(manifest: Path, *, store: str | None = None, folder: Path | None =
         store: `redis://HOST:PORT/DB`, which workers on several machines share, or a file; default:
             a file in the folder.
         folder: Where the files of jobs are put; default: `.onnxcheck/serve` beside the manifest.
+        most_waiting: How many jobs may wait at once.
 
     Raises:
         StoreError: The store is not reached, or the folder cannot be written to.
     """
     manifest = manifest.absolute()
     folder = (folder or manifest.parent / ARTEFACTS / "serve").absolute()
-    return Jobs(manifest, store or str(folder / "jobs.db"), folder)
+    return Jobs(manifest, store or str(folder / "jobs.db"), folder, most_waiting)
 
 
 class Jobs:
@@ -67,18 +77,23 @@ class Jobs:
         manifest: The manifest, absolute.
         store: Where the jobs are: a file, or the address of Redis, which may have a password.
         files: Where the files of jobs are put, absolute.
+        most_waiting: How many jobs may wait at once.
         huey: The queue.
         perform: What a worker does with a job's number; what is no worker has none.
     """
 
-    def __init__(self, manifest: Path, store: str, files: Path) -> None:
+    def __init__(self, manifest: Path, store: str, files: Path, most_waiting: int) -> None:
         self.manifest = manifest
         self.store = store
         self.files = files
+        self.most_waiting = most_waiting
         self.huey: Huey = open_huey(store)
         self.perform: Callable[[int], None] | None = None
         #: the last number that is known to be taken
         self._last: dict[str, int] = {}
+        #: jobs that have ended, of which nothing changes any more
+        self._over: dict[int, Job] = {}
+        self._lock = threading.Lock()
         self._task = self.huey.task(name="onnxcheck_job")(self._performed)
 
     def submit(self, kind: str, model: str, options: Options | None = None) -> Job:
@@ -91,10 +106,17 @@ class Jobs:
 
         Raises:
             JobError: There is no such kind or model, or the options cannot be.
+            QueueFullError: As many jobs wait as may.
             ManifestError: The manifest is wrong.
         """
         options = (options or Options()).fitting(kind)
-        self._check(kind, model, options)
+        find_model(self.manifest, kind, model, options)
+        waiting = sum(job.state == "queued" for job in self.all(limit=_LOOKED_AT))
+        if waiting >= self.most_waiting:
+            raise QueueFullError(
+                f"the queue is full ({waiting} of {self.most_waiting} places): ask again when a "
+                "job has begun, or cancel one"
+            )
         digits = secrets.token_hex(4)  # a store that was emptied counts from 1 again
         asked = {"kind": kind, "model": model, "options": options.to_json(), "created": now()}
         self.count()
@@ -181,24 +203,32 @@ class Jobs:
                 found.append(Line(place, line["time"], line["text"]))
             after += _AT_ONCE
 
-    def folder(self, name: str) -> Path:
+    def folder(self, job: Job | str) -> Path:
         """The folder of a job's files, which is there once it has ended well.
 
         Exported files, or `record.json`, `report.html` and `output.txt`, which is what pytest
         printed; of a release, the bundle in `bundle/`.
 
+        Args:
+            job: The job, or its id.
+
         Raises:
             NoSuchJob: There is none of this id.
         """
-        return self.files / "jobs" / self.get(name).id
+        return self.folders / (job if isinstance(job, Job) else self.get(job)).id
+
+    @property
+    def folders(self) -> Path:
+        """Where the folders of all jobs are."""
+        return self.files / "jobs"
 
     # what workers do
 
     def count(self) -> int:
         """The number of the job that was asked for last; 0 without any."""
-        last = self._last.get("asked", 0)
-        while found := self._peek([f"asked:{last + step}" for step in range(1, _AT_ONCE + 1)]):
-            last += len(found)
+        last, steps = self._last.get("asked", 0), 1
+        while found := self._peek([f"asked:{last + step}" for step in range(1, steps + 1)]):
+            last, steps = last + len(found), _AT_ONCE
         self._last["asked"] = last
         return last
 
@@ -230,9 +260,12 @@ class Jobs:
 
     def begin(self, number: int, worker: Mapping[str, Any]) -> bool:
         """Takes a job for a worker; whether it is that one's, and still to be done."""
+        has = self.huey.storage.has_data_for_key
         with reached(self.store):
+            if has(f"ended:{number}"):  # it was cancelled, and nothing of it changes any more
+                return False
             mine = self.huey.put_if_empty(f"begun:{number}", {**worker, "started": now()})
-            return bool(mine) and not self.huey.storage.has_data_for_key(f"ended:{number}")
+            return bool(mine) and not has(f"ended:{number}")
 
     def tell(self, number: int, stage: str | None, progress: float | None) -> None:
         """Says how far a job is."""
@@ -275,30 +308,6 @@ class Jobs:
         assert self.perform is not None
         self.perform(number)
 
-    def _check(self, kind: str, model: str, options: Options) -> None:
-        from pytest_onnxcheck.manifest import load_manifest
-        from pytest_onnxcheck.wording import meant
-
-        read = load_manifest(self.manifest)
-        if model not in read.models:
-            if model in read.lines:
-                read.check()
-            raise JobError(
-                f"{self.manifest.name} has no model {model!r}{meant(model, read.models)}: it has "
-                f"{', '.join(read.models) or 'none that is right'}"
-            )
-        if kind == "release" and read.models[model].release is None:
-            raise JobError(
-                f"{model} is not released: write a table [models.{model}.release] into "
-                f"{self.manifest.name}"
-            )
-        if options.checkpoint is not None:
-            path = self.manifest.parent / options.checkpoint
-            if not path.exists():
-                from pytest_onnxcheck.files import not_found
-
-                raise JobError(f"checkpoint: {not_found(path)}")
-
     def _append(self, what: str, made: Callable[[int], Any]) -> int:
         """Writes the next of what is numbered from 1 up without a gap; gives its number."""
         place = self._last.get(what, 0) + 1
@@ -318,13 +327,24 @@ class Jobs:
 
     def _read(self, numbers: range | list[int]) -> dict[int, Job]:
         """The jobs of some numbers, those that are there."""
+        with self._lock:
+            found = {number: self._over[number] for number in numbers if number in self._over}
         parts = ("asked", "begun", "now", "ended")
-        read = self._peek([f"{part}:{number}" for number in numbers for part in parts])
-        return {
-            number: _job(*(read.get(f"{part}:{number}") for part in parts))
-            for number in numbers
-            if f"asked:{number}" in read
-        }
+        keys = [f"{part}:{number}" for number in numbers if number not in found for part in parts]
+        read = self._peek(keys) if keys else {}
+        for number in numbers:
+            if f"asked:{number}" in read:
+                found[number] = _job(*(read.get(f"{part}:{number}") for part in parts))
+                self._keep(number, found[number])
+        return {number: found[number] for number in numbers if number in found}
+
+    def _keep(self, number: int, job: Job) -> None:
+        if not job.over:
+            return
+        with self._lock:
+            if len(self._over) >= _KEPT:
+                del self._over[next(iter(self._over))]
+            self._over[number] = job
 
 
 def _job(

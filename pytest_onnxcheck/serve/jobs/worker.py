@@ -11,6 +11,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +104,7 @@ class Worker:
         """Works until it is stopped."""
         from huey.consumer import Worker as Consumer
 
-        (self._jobs.files / "jobs").mkdir(parents=True, exist_ok=True)
+        self._jobs.folders.mkdir(parents=True, exist_ok=True)
         consumer = Consumer(self._jobs.huey, self._stop, 0.1, 1.0, 1.15)
         try:
             while not self._stop.is_set():
@@ -119,7 +120,7 @@ class Worker:
             job = self._jobs.numbered(number)
             if job is None or not self._jobs.begin(number, self._presence.known):
                 return
-            ended = self._in_turn(number, job)
+            ended = self._ended(number, job)
             self._log(number, _last_line(ended))
             while True:  # what was found must not be lost because the store is away
                 with contextlib.suppress(StoreError):
@@ -129,6 +130,18 @@ class Worker:
                     return
         finally:
             self._current = None
+
+    def _ended(self, number: int, job: Job) -> _End:
+        """Runs a job; whatever goes wrong is the job's end, and told."""
+        try:
+            return self._in_turn(number, job)
+        except OnnxCheckError as error:
+            return _End("failed", error=str(error))
+        except Exception as error:
+            for line in traceback.format_exc().splitlines():
+                self._log(number, line)
+            said = f"{type(error).__name__}: {error}"
+            return _End("failed", error=f"Its worker cannot run it: {said}")
 
     def _in_turn(self, number: int, job: Job) -> _End:
         """Runs a job when no other timed one runs on this machine, if it is one."""
@@ -147,11 +160,13 @@ class Worker:
                     return self._cut_off(job, None, None)
                 if self._cancelled(number):
                     return _End("cancelled", error="It was cancelled while it waited.")
+            if told:
+                self._tell(number, None, None)
             return self._run(number, job)
 
     def _run(self, number: int, job: Job) -> _End:
         self._log(number, f"{job.kind} {job.model}, by {self._presence.known['name']}")
-        home = self._jobs.files / "jobs"
+        home = self._jobs.folders
         try:
             with building(home) as folder:
                 ended = self._watched(number, job, folder)
@@ -173,7 +188,7 @@ class Worker:
         )
         stage: str | None = None
         share: float | None = None
-        told = 0.0
+        told, shown = 0.0, (stage, share)
         seen: set[str] = set()
         found: dict[str, Any] = {}
         try:
@@ -199,15 +214,13 @@ class Worker:
                 message = message or {}
                 if "line" in message:
                     self._log(number, message["line"])
-                stage, before = message.get("now", stage), stage
+                stage = message.get("now", stage)
                 if stage is not None and stage not in seen:
                     seen.add(stage)
                     self._log(number, stage)
                 share = message.get("share", share)
-                if (stage, message.get("share")) != (before, None) and (
-                    time.monotonic() - told > _TELL
-                ):
-                    told = time.monotonic()
+                if (stage, share) != shown and time.monotonic() - told > _TELL:
+                    told, shown = time.monotonic(), (stage, share)
                     self._tell(number, stage, share)
                 if "result" in message:
                     found = message
@@ -316,13 +329,20 @@ def _one_at_a_time() -> Iterator[Any]:
     """What takes the machine's lock for timed jobs, and says whether it has it."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(Path(tempfile.gettempdir()) / f"onnxcheck-timed-{os.getuid()}.lock")
+    path = Path(tempfile.gettempdir()) / f"onnxcheck-timed-{os.getuid()}.lock"
+    lock = FileLock(path)
 
     def taken() -> bool:
         try:
             lock.acquire(timeout=0)
         except Timeout:
             return False
+        except OSError as error:
+            raise JobError(
+                f"{path}: the lock of jobs that are timed cannot be taken: "
+                f"{error.strerror or error}; remove it, or start the worker with TMPDIR set to a "
+                "folder of your own"
+            ) from error
         return True
 
     try:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.manifest.precisions import PRECISIONS
+from pytest_onnxcheck.manifest.terms import Exporter
 from pytest_onnxcheck.report.escaping import visible
 from pytest_onnxcheck.report.table import file_size
 from pytest_onnxcheck.serve.panel.job import minute
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Manifest, Model
-    from pytest_onnxcheck.serve.catalogue import Catalogue, CheckpointFile, Known
+    from pytest_onnxcheck.serve.catalogue import Catalogue, CheckpointFile
 
-__all__ = ["Choice", "Offer", "Weights", "offered", "tables"]
+__all__ = ["Choice", "Offer", "Weights", "key_of", "offered", "tables"]
 
 #: the exporters, the default first
-EXPORTERS = ("dynamo", "torchscript")
+EXPORTERS: tuple[str, ...] = get_args(Exporter)
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Weights:
         key: What it is chosen by.
         label: What it is called: file, time, size.
         model: The model's name.
-        checkpoint: What the checkpoint is asked for by; None for the manifest's own.
+        checkpoint: The checkpoint's name; None where the model is built from its seed.
         file_name: What its fp32 artefact is saved as.
+        uploaded: Whether the checkpoint is none of the manifest's.
     """
 
     key: str
@@ -40,6 +43,7 @@ class Weights:
     model: str
     checkpoint: str | None
     file_name: str
+    uploaded: bool = False
 
 
 @dataclass(frozen=True)
@@ -85,19 +89,18 @@ def offered(catalogue: Catalogue, table: str | None) -> Offer:
     try:
         manifest = catalogue.manifest()
         models = [model for model in manifest.models.values() if model.section == table]
-        known = [catalogue.model(model.name) for model in models]
+        weights = _weights({model.name: (model, catalogue.checkpoints(model)) for model in models})
     except OnnxCheckError as error:
         return Offer(trouble=f"{error}\nMend the manifest, and press Refresh.")
     if not models:
         return Offer(trouble=_wrong(manifest, table))
-    weights = _weights(models, known)
     missing = [model for model in models if model.checkpoint and not model.checkpoint.exists()]
     first = models[0].variants[0]
     return Offer(
-        weights=tuple(weights),
+        weights=weights,
         exporters=tuple(name for name in models[0].exporters if name in EXPORTERS),
         opset=first.opset,
-        precisions=known[0].precisions,
+        precisions=tuple(dict.fromkeys(variant.precision for variant in models[0].variants)),
         trouble="" if weights else _lost(missing[0]),
     )
 
@@ -117,41 +120,36 @@ def _lost(model: Model) -> str:
     )
 
 
-def _weights(models: list[Model], known: list[Known]) -> list[Weights]:
+def _weights(models: Mapping[str, tuple[Model, Sequence[CheckpointFile]]]) -> tuple[Weights, ...]:
     """The checkpoints of models, the newest first; of one that has none, the model itself."""
-    files = [(each, file) for each in known for file in each.checkpoints]
+    files = [(name, file) for name, (_, checkpoints) in models.items() for file in checkpoints]
     files.sort(key=lambda found: found[1].modified, reverse=True)
-    found = [_file(each, file) for each, file in files]
-    return found + [
-        Weights(
-            _key(model.name, ""),
-            "none: built from its seed",
-            model.name,
-            None,
-            f"{model.name}.onnx",
-        )
-        for model in models
+    found = [_file(name, file) for name, file in files]
+    found += [
+        Weights(key_of(name, None), "none: built from its seed", name, None, f"{name}.onnx")
+        for name, (model, _) in models.items()
         if model.checkpoint is None
     ]
+    return tuple(found)
 
 
-def _key(model: str, checkpoint: str) -> str:
-    """A key that says nothing: Gradio tells one that it does not know as HTML."""
-    return hashlib.sha256(f"{model}\0{checkpoint}".encode(errors="surrogateescape")).hexdigest()[
-        :16
-    ]
+def key_of(model: str, checkpoint: str | None) -> str:
+    """The key of a model with a checkpoint; it says nothing, for Gradio tells odd ones as HTML."""
+    said = f"{model}\0{checkpoint or ''}".encode(errors="surrogateescape")
+    return hashlib.sha256(said).hexdigest()[:16]
 
 
-def _file(known: Known, file: CheckpointFile) -> Weights:
+def _file(model: str, file: CheckpointFile) -> Weights:
     sent = ", uploaded" if file.uploaded else ""
     return Weights(
-        key=_key(known.name, file.name),
+        key=key_of(model, file.name),
         label=visible(
             f"{file.name} ({minute(file.modified)} UTC, {file_size(file.size_bytes)}{sent})"
         ),
-        model=known.name,
-        checkpoint=file.name if file.uploaded else None,
+        model=model,
+        checkpoint=file.name,
         file_name=f"{PurePath(file.name).stem}.onnx",
+        uploaded=file.uploaded,
     )
 
 

@@ -16,7 +16,7 @@ from pytest_onnxcheck.serve.panel import (
     reporting,
     validating,
 )
-from pytest_onnxcheck.serve.panel.choice import Choice, Offer, offered, tables
+from pytest_onnxcheck.serve.panel.choice import Choice, Offer, Weights, key_of, offered, tables
 from pytest_onnxcheck.serve.panel.job import log, status, title
 from pytest_onnxcheck.serve.panel.pane import Pane
 from pytest_onnxcheck.serve.panel.rendering import render
@@ -65,6 +65,8 @@ class Desk:
         """Reads nothing yet."""
         self._catalogue = catalogue
         self._jobs = jobs
+        #: what was offered, by its key
+        self._offered: dict[str, Weights] = {}
 
     def tables(self) -> list[str]:
         """The manifest's tables of models; none where it cannot be used."""
@@ -75,21 +77,35 @@ class Desk:
 
     def offer(self, table: str | None) -> Offer:
         """What can be chosen of a table."""
-        return offered(self._catalogue, table)
+        found = offered(self._catalogue, table)
+        self._offered.update({each.key: each for each in found.weights})
+        return found
 
-    def current(self) -> tuple[str | None, str | None]:
-        """The table that is shown first, and the tab: those of the job that runs, or ran last."""
+    def weights(self, table: str | None, key: str | None) -> Weights | None:
+        """What a key stands for, which may be gone meanwhile; None where it was never offered.
+
+        Args:
+            table: The table that it is of; it is read only where the key is not known yet.
+            key: The key.
+        """
+        if key not in self._offered:
+            self.offer(table)
+        return None if key is None else self._offered.get(key)
+
+    def current(self) -> tuple[str | None, str | None, str | None]:
+        """Table, key and tab that are shown first: those of the job that runs, or ran last."""
         names = self.tables()
         try:
-            models = self._catalogue.manifest().models
             found = self._jobs.all(limit=MOST_JOBS)
+            job = next((job for job in found if not job.over), next(iter(found), None))
+            if job is not None:
+                known = self._catalogue.model(job.model)
+                pane = next((pane.name for pane in PANES if pane.kind == job.kind), None)
+                key = key_of(job.model, known.checkpoint_of(job))
+                return known.section, key, None if job.over else pane
         except OnnxCheckError:
-            return next(iter(names), None), None
-        job = next((job for job in found if not job.over), next(iter(found), None))
-        if job is not None and job.model in models:
-            pane = next((pane.name for pane in PANES if pane.kind == job.kind), None)
-            return models[job.model].section, None if job.over else pane
-        return next(iter(names), None), None
+            pass
+        return next(iter(names), None), None, None
 
     def start(self, kind: str, choice: Choice | None) -> str:
         """Asks for a job.
@@ -123,11 +139,10 @@ class Desk:
             return str(error)
         return ""
 
-    def cancel_newest(self, kind: str, model: str) -> str:
-        """Cancels the newest job of a kind and model, as `cancel` does, where it has not ended."""
+    def cancel_newest(self, kind: str, weights: Weights) -> str:
+        """Cancels the newest job of a kind and checkpoint, as `cancel`, where it has not ended."""
         try:
-            found = self._jobs.all(model=model, limit=MOST_JOBS)
-            newest = next((job for job in found if job.kind == kind), None)
+            newest = self.look(weights, "").newest(kind)
             return "" if newest is None or newest.over else self.cancel(newest.id)
         except OnnxCheckError as error:
             return str(error)
@@ -140,13 +155,13 @@ class Desk:
             return (str(error),)
         return tuple((job.id, job.state, job.stage, job.progress) for job in found)
 
-    def look(self, model: str, file_name: str) -> View:
-        """A model as it is now.
+    def look(self, weights: Weights, file_name: str) -> View:
+        """A model with a checkpoint as it is now.
 
         Raises:
             OnnxCheckError: There is none, the manifest cannot be used, or the jobs are not reached.
         """
-        return look(self._catalogue, self._jobs, model, file_name)
+        return look(self._catalogue, self._jobs, weights, file_name)
 
     def shown(self, pane: Pane, view: View) -> Shown:
         """What a tab shows of a model."""
@@ -177,16 +192,16 @@ class Desk:
         """
         from pytest_onnxcheck.serve.jobs.job import JobError, Options
 
-        sent = choice.weights.checkpoint
+        weights = choice.weights
         if kind == "release":
-            if sent is not None:
+            if weights.uploaded:
                 raise JobError("A bundle is made of the manifest's checkpoint: choose that.")
             return Options()
         if not choice.precisions:
             raise JobError("Nothing is ticked: choose one precision or more.")
         path = None
-        if sent is not None:
-            path = str(self._catalogue.checkpoint(choice.weights.model, sent).path)
+        if weights.checkpoint is not None:
+            path = self._catalogue.checkpoint(weights.model, weights.checkpoint)
         return Options(
             checkpoint=path,
             exporter=choice.exporter,

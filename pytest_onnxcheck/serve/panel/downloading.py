@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from pytest_onnxcheck.report.table import file_size
 from pytest_onnxcheck.serve.panel.pane import Pane
@@ -52,6 +52,8 @@ def _lines(view: View) -> Iterator[_Line]:
         url = f"../download/artefact/{model}/{variant}/{quote(shown, safe='')}"
         if len(artefact.files) > 1:  # they know one another by their names
             url = f"../api/models/{model}/artefact/{variant}"
+        if artefact.checkpoint is not None:
+            url += f"?{urlencode({'checkpoint': artefact.checkpoint})}"
         yield _Line(
             artefact.variant,
             shown,

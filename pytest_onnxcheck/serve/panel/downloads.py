@@ -12,23 +12,23 @@ from starlette.responses import Response
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.serve.http.downloads import file_answer, sha256_of, zip_answer
 from pytest_onnxcheck.serve.http.problems import ProblemError
+from pytest_onnxcheck.serve.jobs.job import BUNDLE
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.http.state import State
 
-__all__ = ["BUNDLE", "router"]
-
-#: the folder of a release among the files of its job
-BUNDLE = "bundle"
+__all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
 
 
 @router.api_route("/download/artefact/{model}/{variant}/{name}", methods=["GET", "HEAD"])
-def artefact(model: str, variant: str, name: str, request: Request) -> Response:
+def artefact(
+    model: str, variant: str, name: str, request: Request, checkpoint: str | None = None
+) -> Response:
     """An artefact of one file, which a browser saves under a name."""
     door: State = request.app.state.door
-    found = door.catalogue.artefact(model, variant)
+    found = door.catalogue.artefact(model, variant, checkpoint)
     only, *others = found.files
     if others:
         raise ProblemError(404, "several-files", f"{variant} has several files: take its archive")

@@ -22,9 +22,9 @@ __all__ = ["PANE"]
 
 @dataclass(frozen=True)
 class _Line:
-    """One precision: its size as a bar, how close it is to PyTorch, and what became of it."""
+    """One variant: its size as a bar, how close it is to PyTorch, and what became of it."""
 
-    precision: str
+    variant: str
     size: Bar | None
     error: str
     grade: str
@@ -53,24 +53,20 @@ def _exported(job: Job) -> Exported | None:
 def _lines(exported: Exported) -> Iterator[_Line]:
     sized = [file for file in exported.files if file.size_bytes]
     drawn = bars(
-        [(_name(file), float(file.size_bytes), _size(file), _kind(file)) for file in sized]
+        [(file.variant, float(file.size_bytes), _size(file), _kind(file)) for file in sized]
     )
     sizes = {bar.label: bar for bar in drawn}
     for file in exported.files:
         checked = file.checked
         close = None if checked is None else checked.closeness
         yield _Line(
-            precision=_name(file),
-            size=sizes.get(_name(file)),
+            variant=file.variant,
+            size=sizes.get(file.variant),
             error="" if close is None else close_text(close),
             grade=grade(file),
             trouble=file.error or "",
             warnings=() if checked is None else checked.warnings,
         )
-
-
-def _name(file: ExportedFile) -> str:
-    return f"{file.exporter}-op{file.opset}-{file.precision}"
 
 
 def _kind(file: ExportedFile) -> str:

@@ -113,6 +113,8 @@ class _Page:
                 self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=1, min_width=200)
         self._notice = self._html("notice")
         self._seen = gr.State([])
+        # what is chosen of the checkpoints: Gradio refuses a value that its list has lost meanwhile
+        self._key = gr.State(None)
         with gr.Tabs() as self._all_tabs:
             for pane in PANES:
                 with gr.Tab(pane.name, id=pane.name):
@@ -159,7 +161,7 @@ class _Page:
         import gradio as gr
 
         chosen = next(tab.chosen for tab in self._tabs if tab.chosen is not None)
-        asked = [self._table, self._weights, self._file_name, chosen, self._seen]
+        asked = [self._table, self._key, self._file_name, chosen, self._seen]
         look = {
             "fn": self._look,
             "inputs": asked,
@@ -167,19 +169,18 @@ class _Page:
             **_QUIET,
         }
         options = [self._exporter, self._opset, self._dynamic, self._precisions]
-        offer = [self._table, self._weights, self._file_name, *options, self._notice]
+        offer = [self._table, self._weights, self._key, self._file_name, *options, self._notice]
 
         self._page.load(self._load, None, [*offer, self._all_tabs], **_QUIET).then(**look)
         self._table.input(self._choose, self._table, offer, **_QUIET).then(**look)
-        again = [self._table, self._weights]
-        self._refresh.click(self._again, again, offer, **_QUIET).then(**look)
+        given = [self._table, self._key]
+        self._refresh.click(self._again, given, offer, **_QUIET).then(**look)
         self._weights.input(
-            self._named, [self._table, self._weights], self._file_name, **_QUIET
+            self._named, [self._table, self._weights], [self._key, self._file_name], **_QUIET
         ).then(**look)
         chosen.input(**look)
         gr.Timer(_EVERY).tick(**look)
         for tab in self._tabs:
-            given = [self._table, self._weights]
             if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
@@ -192,8 +193,8 @@ class _Page:
         """Finds the job that runs, so that a page that is loaded anew goes on with it."""
         import gradio as gr
 
-        table, tab = self._desk.current()
-        return [*self._offer(table, None), gr.Tabs(selected=tab) if tab else gr.skip()]
+        table, key, tab = self._desk.current()
+        return [*self._offer(table, key), gr.Tabs(selected=tab) if tab else gr.skip()]
 
     def _choose(self, table: str | None) -> list[Any]:
         return self._offer(table, None)
@@ -205,7 +206,7 @@ class _Page:
         found = self._offer(table, key)
         if self._desk.offer(table).find(key) is None:
             return found
-        return [*found[:2], *[gr.skip()] * (len(found) - 3), found[-1]]
+        return [*found[:3], *[gr.skip()] * (len(found) - 4), found[-1]]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
@@ -215,12 +216,11 @@ class _Page:
         table = table if table in names else next(iter(names), None)
         found = self._desk.offer(table)
         weights = found.find(key) or found.newest
+        key = None if weights is None else weights.key
         return [
             gr.Dropdown(choices=names, value=table),
-            gr.Dropdown(
-                choices=[(each.label, each.key) for each in found.weights],
-                value=None if weights is None else weights.key,
-            ),
+            gr.Dropdown(choices=[(each.label, each.key) for each in found.weights], value=key),
+            key,
             "" if weights is None else weights.file_name,
             gr.Radio(choices=list(found.exporters), value=next(iter(found.exporters), None)),
             found.opset,
@@ -229,9 +229,9 @@ class _Page:
             render("notice", text=found.trouble),
         ]
 
-    def _named(self, table: str | None, key: str | None) -> str:
-        weights = self._desk.offer(table).find(key)
-        return "" if weights is None else weights.file_name
+    def _named(self, table: str | None, key: str | None) -> tuple[str | None, str]:
+        weights = self._desk.weights(table, key)
+        return key, "" if weights is None else weights.file_name
 
     def _start(
         self,
@@ -250,8 +250,8 @@ class _Page:
         return render("notice", text=self._desk.start(kind, choice))
 
     def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
-        weights = self._desk.offer(table).find(key)
-        told = "" if weights is None else self._desk.cancel_newest(kind, weights.model)
+        weights = self._desk.weights(table, key)
+        told = "" if weights is None else self._desk.cancel_newest(kind, weights)
         return render("notice", text=told)
 
     def _cancel_job(self, job: str | None) -> str:
@@ -286,13 +286,13 @@ class _Page:
         self, table: str | None, key: str | None, file_name: str, chosen: str | None
     ) -> list[Any]:
         """What every component that changes is to show, in the order of `_changing`."""
-        weights = self._desk.offer(table).find(key)
+        weights = self._desk.weights(table, key)
         if weights is None:
             return self._without(
                 "There is nothing to show: choose a checkpoint, or train one and press Refresh."
             )
         try:
-            view = self._desk.look(weights.model, file_name or weights.file_name)
+            view = self._desk.look(weights, file_name or weights.file_name)
             return [value for tab in self._tabs for value in self._of_tab(tab, view, chosen)]
         except OnnxCheckError as error:  # such as a store that is away
             return self._without(str(error))

@@ -1,9 +1,9 @@
-"""What the page shows of one model, as it is now."""
+"""What the page shows of one model with one of its checkpoints, as it is now."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.serve.catalogue import Catalogue, Known
     from pytest_onnxcheck.serve.jobs.job import Job
     from pytest_onnxcheck.serve.jobs.queue import Jobs
+    from pytest_onnxcheck.serve.panel.choice import Weights
 
 __all__ = ["MOST_JOBS", "View", "look"]
 
@@ -20,12 +21,12 @@ MOST_JOBS = 100
 
 @dataclass(frozen=True)
 class View:
-    """A model, and what was done with it.
+    """A model with a checkpoint, and what was done with that.
 
     Attributes:
-        known: What is known of it.
-        file_name: What its fp32 artefact is saved as.
-        jobs: Its jobs, the newest first.
+        known: What is known of the model, of its artefacts those of the checkpoint.
+        file_name: What the fp32 artefact is saved as.
+        jobs: The jobs of the checkpoint, the newest first.
         history: The jobs of all models, the newest first.
         record: The record that a job left; None where it left none.
     """
@@ -49,17 +50,20 @@ class View:
         return None
 
 
-def look(catalogue: Catalogue, jobs: Jobs, model: str, file_name: str) -> View:
-    """What is known of a model.
+def look(catalogue: Catalogue, jobs: Jobs, weights: Weights, file_name: str) -> View:
+    """What is known of a model with a checkpoint.
 
     Raises:
         UnknownError: The manifest has no such model.
         ManifestError: It cannot be used.
     """
+    known, checkpoint = catalogue.model(weights.model), weights.checkpoint
+    artefacts = tuple(it for it in known.artefacts if it.checkpoint == checkpoint)
+    found = jobs.all(model=weights.model, limit=MOST_JOBS)
     return View(
-        known=catalogue.model(model),
+        known=replace(known, artefacts=artefacts),
         file_name=file_name,
-        jobs=tuple(jobs.all(model=model, limit=MOST_JOBS)),
+        jobs=tuple(job for job in found if known.checkpoint_of(job) == checkpoint),
         history=tuple(jobs.all(limit=MOST_JOBS)),
         record=catalogue.record,
     )
