@@ -82,6 +82,22 @@ class Sorted(nn.Module):
 
 def unexportable():
     return Sorted().eval()
+
+
+class Drifting(nn.Module):
+    """What is exported of it computes something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 4)
+
+    def forward(self, x):
+        y = self.linear(x)
+        return y * 1.5 if torch.onnx.is_in_onnx_export() else y
+
+
+def drifting():
+    return Drifting().eval()
 '''
 
 MLP = """
@@ -226,3 +242,8 @@ def checks_of(
 def mlps(*names: str) -> str:
     """Manifest text of healthy models."""
     return "".join(MLP.format(name=name) for name in names)
+
+
+def drifting(name: str) -> str:
+    """Manifest text of a model whose artefact is not what PyTorch computes."""
+    return mlps(name).replace("nets.py:mlp", "nets.py:drifting")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy
 import pytest
-from project import Project, mlps
+from project import Project, drifting, mlps
 
 from pytest_onnxcheck.record.record import load
 from pytest_onnxcheck.report.table import table_lines
@@ -123,9 +123,7 @@ def test_an_interpreter_that_is_not_there_skips(project: Project):
 
 
 def test_a_repro_folder_compares_what_was_given_there(project: Project):
-    strict = "tolerance.fp32 = { max_abs = 0.0, rtol = 0.0, atol = 0.0 }\n"  # rounding alone fails
-    text = mlps("net").replace("dims", f"{strict}dims", 1)
-    project.manifest(THERE + text, 'targets = ["there"]')
+    project.manifest(THERE + drifting("net"), 'targets = ["there"]')
     assert project.run("-k", "equivalence").ret == 1
     (folder,) = (project.path / ".onnxcheck" / "repro" / "net").iterdir()
     command = [sys.executable, str(folder / "repro.py")]

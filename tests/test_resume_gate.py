@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 import pytest
 from cut_off import FP32, counting, killed, run_checks
-from project import Project, mlps
+from project import Project, drifting, mlps
 
 from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.plugin.afar import Afar
@@ -80,10 +80,8 @@ def test_a_killed_run_leaves_what_it_finished_and_another_makes_the_rest(counted
 MIXED = (
     mlps("good")
     + mlps("bad").replace("nets.py:mlp", "nets.py:unexportable").replace("8]", "3, 3]", 1)
-    + mlps("wrong")
-    + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-12 }\n"
-    + mlps("known")
-    + "tolerance.fp32 = { policy = 'fixed', max_abs = 1e-12 }\n"
+    + drifting("wrong")
+    + drifting("known")
     + '[[models.known.xfail]]\nchecks = ["equivalence"]\nreason = "it is"\n'
     + '[[models.good.skip]]\nchecks = ["latency"]\nreason = "not now"\n'
 )
