@@ -58,6 +58,7 @@ def create_app(
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
     app.state.door, app.state.access = door, access
     app.include_router(metrics.router)
+    app.add_route("/api/jobs/{id}", jobs_routes.status, methods=["GET"])
     app.mount("/api", api)
     _handle_errors(app)
     # the last is asked first
