@@ -126,6 +126,8 @@ class Known:
         checkpoints: Its checkpoints, the newest first.
         precisions: Those of the manifest.
         variants: The names of its variants there.
+        given: The files that the manifest gives of it, by their paths from its folder; empty where
+            it is exported.
         trust: Whether its checkpoints may run code.
         artefacts: The newest of each variant and checkpoint, the newest first, but those of fp32
             before all others.
@@ -141,6 +143,7 @@ class Known:
     checkpoints: tuple[CheckpointFile, ...]
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
+    given: tuple[str, ...] = ()
     trust: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
@@ -301,6 +304,7 @@ class Catalogue:
             self.checkpoints(model),
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
+            tuple(relative(each.file, model.root) for each in variants if each.file is not None),
             model.trust,
         )
         artefacts = self._artefacts(known, jobs)

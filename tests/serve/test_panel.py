@@ -17,7 +17,7 @@ import runs
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.record.record import Record, write
 from pytest_onnxcheck.serve.catalogue import Catalogue, UnknownError
-from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.job import Job, Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.store import StoreError
 from pytest_onnxcheck.serve.panel.choice import Choice, Weights
@@ -211,6 +211,41 @@ def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     assert (
         "export · dynamo · opset 18 · fixed batch · fp32, int8-static · checkpoint runs/last.pt"
     ) in shown(desk, "Export")
+
+
+GIVEN = """
+[models.mine]
+factory = "nets:net"
+checkpoint = "runs/last.pt"
+onnx = { fp32 = "mine.onnx", fp16 = "half.onnx" }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+"""
+
+
+def test_of_a_file_that_the_manifest_gives_the_file_is_checked_and_nothing_exported(
+    desk: Desk, jobs: Jobs, manifest: Path
+):
+    manifest.write_text(MANIFEST + GIVEN)
+    offer = desk.offer("mine")
+    assert offer.given
+    assert (offer.exporters, offer.opset) == ((), None)
+    # what another model had on the page is no option of this one
+    asked = chosen(desk, exporter="dynamo", opset=18, precisions=("fp32",), weights=offer.weights[0])
+    for kind in ("validate", "benchmark", "gate"):
+        assert desk.start(kind, asked) == ""
+        assert jobs.all()[0].options == Options(checkpoint="runs/last.pt")
+    view = desk.look(offer.weights[0], "file.onnx")
+    export = desk.shown(PANE["Export"], view)
+    assert not export.starts
+    assert words(export.body) == (
+        "Nothing is exported: the manifest gives the files of mine ( mine.onnx , half.onnx ), and "
+        "Validate, Benchmark and Compare look at those."
+    )
+    assert all(desk.shown(pane, view).starts for pane in PANES if pane.kind in ("validate", "gate"))
+    assert f"gives the files of mine, in {manifest.parent}:" in shown(desk, "Download", "mine")
+    assert not desk.offer("net").given
+    assert desk.shown(PANE["Export"], seen(desk)).starts
 
 
 REFUSED = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.errors import OnnxCheckError
@@ -50,12 +50,14 @@ class Shown:
         log: That job's log.
         runs: Whether the job can be cancelled.
         body: What came of it, as HTML.
+        starts: Whether a job can be asked for.
     """
 
     status: str
     log: str
     runs: bool
     body: str
+    starts: bool = True
 
 
 class Desk:
@@ -167,7 +169,8 @@ class Desk:
         """What a tab shows of a model."""
         job = None if pane.kind is None else view.newest(pane.kind)
         body = pane.show(view)
-        return Shown("", "", False, body) if job is None else self._shown(job, body)
+        shown = Shown("", "", False, body) if job is None else self._shown(job, body)
+        return replace(shown, starts=pane.kind != "export" or not view.known.given)
 
     def job(self, id: str | None) -> Shown:
         """A job by itself."""
@@ -197,11 +200,13 @@ class Desk:
             if weights.uploaded:
                 raise JobError("A bundle is made of the manifest's checkpoint: choose that.")
             return Options()
-        if not choice.precisions:
-            raise JobError("Nothing is ticked: choose one precision or more.")
         path = None
         if weights.checkpoint is not None:
             path = self._catalogue.checkpoint(weights.model, weights.checkpoint)
+        if weights.given:
+            return Options(checkpoint=path)
+        if not choice.precisions:
+            raise JobError("Nothing is ticked: choose one precision or more.")
         return Options(
             checkpoint=path,
             exporter=choice.exporter,

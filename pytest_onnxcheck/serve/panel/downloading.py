@@ -42,7 +42,8 @@ def _show(view: View) -> str:
     made = (job for job in view.jobs if job.kind == "release" and job.state == "done")
     job = next(made, None)
     bundle = None if job is None else _bundle(job)
-    return render("downloads", lines=list(_lines(view)), job=job, bundle=bundle)
+    lines = list(_lines(view))
+    return render("downloads", known=view.known, lines=lines, job=job, bundle=bundle)
 
 
 def _lines(view: View) -> Iterator[_Line]:

@@ -33,6 +33,8 @@ class _Line:
 
 
 def _show(view: View) -> str:
+    if view.known.given:
+        return render("given", known=view.known)
     for job in view.jobs:
         found = _exported(job)
         if found is not None:

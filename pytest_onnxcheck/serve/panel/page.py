@@ -62,7 +62,7 @@ class _Tab:
 
     def changing(self) -> list[Any]:
         """Those that a look at the jobs changes."""
-        found = [self.status, self.log, self.cancel, self.body, self.chosen]
+        found = [self.button, self.status, self.log, self.cancel, self.body, self.chosen]
         return [each for each in found if each is not None]
 
     def values(
@@ -70,6 +70,7 @@ class _Tab:
     ) -> list[Any]:
         """What they are to show, in the same order; of a list its titles, and what is chosen."""
         found = [
+            (self.button, shown.starts),
             (self.status, shown.status),
             (self.log, shown.log),
             (self.cancel, shown.runs),
@@ -204,9 +205,11 @@ class _Page:
         import gradio as gr
 
         found = self._offer(table, key)
-        if self._desk.offer(table).find(key) is None:
+        offer = self._desk.offer(table)
+        if offer.find(key) is None:
             return found
-        return [*found[:3], *[gr.skip()] * (len(found) - 4), found[-1]]
+        kept = gr.update(visible=not offer.given)
+        return [*found[:3], *[kept] * (len(found) - 4), found[-1]]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
@@ -217,15 +220,20 @@ class _Page:
         found = self._desk.offer(table)
         weights = found.find(key) or found.newest
         key = None if weights is None else weights.key
+        exports = not found.given
         return [
             gr.Dropdown(choices=names, value=table),
             gr.Dropdown(choices=[(each.label, each.key) for each in found.weights], value=key),
             key,
-            "" if weights is None else weights.file_name,
-            gr.Radio(choices=list(found.exporters), value=next(iter(found.exporters), None)),
-            found.opset,
-            gr.skip(),
-            list(found.precisions),
+            gr.update(value="" if weights is None else weights.file_name, visible=exports),
+            gr.Radio(
+                choices=list(found.exporters),
+                value=next(iter(found.exporters), None),
+                visible=exports,
+            ),
+            gr.update(value=found.opset, visible=exports),
+            gr.update(visible=exports),
+            gr.update(value=list(found.precisions), visible=exports),
             render("notice", text=found.trouble),
         ]
 
