@@ -209,7 +209,7 @@ def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     assert started(desk, jobs, "validate", dynamic=False).options.dynamic is True
     assert "waits in the queue" in shown(desk, "Export")
     assert (
-        "export · dynamo · opset 18 · fixed batch · fp32, int8-static · checkpoint runs/last.pt"
+        "export · dynamo · opset 18 · fixed sizes · fp32, int8-static · checkpoint runs/last.pt"
     ) in shown(desk, "Export")
 
 
@@ -231,7 +231,9 @@ def test_of_a_file_that_the_manifest_gives_the_file_is_checked_and_nothing_expor
     assert offer.given
     assert (offer.exporters, offer.opset) == ((), None)
     # what another model had on the page is no option of this one
-    asked = chosen(desk, exporter="dynamo", opset=18, precisions=("fp32",), weights=offer.weights[0])
+    asked = chosen(
+        desk, exporter="dynamo", opset=18, precisions=("fp32",), weights=offer.weights[0]
+    )
     for kind in ("validate", "benchmark", "gate"):
         assert desk.start(kind, asked) == ""
         assert jobs.all()[0].options == Options(checkpoint="runs/last.pt")
@@ -378,6 +380,26 @@ def test_downloads_have_the_chosen_name_a_link_and_a_hash(desk: Desk):
     assert "ab" * 32 in found
     assert "int8-static" not in found
     assert "No bundle is made yet: press Make the bundle." in found
+
+
+@pytest.mark.usefixtures("with_files")
+def test_downloads_of_one_precision_are_told_apart_by_sizes_and_exporter(desk: Desk, jobs: Jobs):
+    other = {**exported()["files"][0], "exporter": "torchscript"}
+    for dynamic, files in ((False, exported()["files"][:1]), (True, [other])):
+        job = started(desk, jobs, "export", dynamic=dynamic)
+        job = ended(jobs, job, result=exported(files=files))
+        jobs.folder(job.id).mkdir(parents=True)
+        (jobs.folder(job.id) / "last.onnx").write_bytes(b"onnx")
+    found = desk.shown(PANE["Download"], desk.look(weights(desk, "net-last"), "it.onnx")).body
+    links = re.findall('href="[^"]*/([^"]*)"', found)
+    assert [link.partition("?")[0] for link in links] == [
+        "it-torchscript-op18-fp32.onnx",
+        "it-dynamo-op18-fp32.onnx",
+        "it-fixed.onnx",
+        "it-fp16.onnx",
+    ]
+    assert links[2].endswith("?checkpoint=runs%2Flast.pt&amp;dynamic=false")
+    assert "dynamo-op18-fp32 · fixed sizes · 4.00 kB" in words(found)
 
 
 @pytest.fixture

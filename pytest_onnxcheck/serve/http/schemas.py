@@ -78,7 +78,7 @@ class ExportOptions(RunOptions):
 
     model_config = _example(exporter="torchscript", precisions=["fp32", "fp16"], opset=20)
 
-    dynamic: bool = Field(True, description="Whether the batch stays open.")
+    dynamic: bool = Field(True, description="Whether symbolic dims stay so, or have one size.")
     batch_size: Batch | None = Field(
         None, description="The batch to export with; the only one where not `dynamic`."
     )
@@ -100,6 +100,8 @@ class ArtefactInfo(BaseModel):
         variant="dynamo-op20-fp16",
         precision="fp16",
         checkpoint="checkpoints/wakeword.pt",
+        dynamic=True,
+        batch_size=None,
         size_bytes=360342,
         size_ratio=0.506,
         grade="pass",
@@ -114,6 +116,10 @@ class ArtefactInfo(BaseModel):
     precision: str
     checkpoint: str | None = Field(
         description="The name of the checkpoint that it is of; null where the model has none."
+    )
+    dynamic: bool = Field(description="Whether its sizes are open, or it takes one of each dim.")
+    batch_size: int | None = Field(
+        description="The batch that was asked for, where not `dynamic`; null: the manifest's first."
     )
     size_bytes: int = Field(description="External data included.")
     size_ratio: float | None = Field(description="As a share of the fp32 artefact's.")

@@ -178,7 +178,7 @@ class Choice:
         weights: The model with its checkpoint.
         exporter: The exporter; None for the manifest's.
         opset: The opset; likewise.
-        dynamic: Whether the batch stays open in what is exported.
+        dynamic: Whether symbolic dims stay open in what is exported.
         precisions: The precisions.
     """
 

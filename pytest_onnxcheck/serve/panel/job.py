@@ -89,6 +89,7 @@ def _time(text: str) -> datetime:
 def _options(options: Options) -> str:
     """What was asked for, on a line; what the manifest says is left out."""
     parts = [options.exporter, options.opset and f"opset {options.opset}"]
-    parts += ["" if options.dynamic else "fixed batch", ", ".join(options.precisions)]
+    parts += ["" if options.dynamic else "fixed sizes", ", ".join(options.precisions)]
+    parts += [options.batch_size and f"batch {options.batch_size}"]
     parts += [options.checkpoint and f"checkpoint {options.checkpoint}"]
     return " · ".join(part for part in parts if part)

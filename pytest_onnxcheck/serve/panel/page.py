@@ -111,7 +111,7 @@ class _Page:
                 self._precisions = gr.CheckboxGroup(
                     [*PRECISIONS], label="Precisions", scale=5, min_width=320
                 )
-                self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=1, min_width=200)
+                self._dynamic = gr.Checkbox(True, label="Dynamic sizes", scale=1, min_width=200)
         self._notice = self._html("notice")
         self._seen = gr.State([])
         # what is chosen of the checkpoints: Gradio refuses a value that its list has lost meanwhile
