@@ -143,6 +143,17 @@ def test_checkpoints_of_a_glob_come_newest_first_with_time_and_size(desk: Desk):
     assert offer.trouble == ""
 
 
+def test_checkpoints_of_one_name_in_several_folders_are_saved_under_their_models_names(
+    desk: Desk, manifest: Path
+):
+    for run in ("a", "b"):
+        (manifest.parent / "runs" / run).mkdir()
+        (manifest.parent / "runs" / run / "best.pt").write_bytes(b"x")
+    manifest.write_text(MANIFEST.replace("runs/*.pt", "runs/*/best.pt"))
+    names = {each.file_name for each in desk.offer("net").weights}
+    assert names == {"net-a.onnx", "net-b.onnx"}
+
+
 def test_a_checkpoint_that_comes_later_is_there_after_a_refresh(desk: Desk, manifest: Path):
     kept = desk.offer("net").weights[1].key
     (manifest.parent / "runs" / "new.pt").write_bytes(b"x")
@@ -363,6 +374,7 @@ def with_files(desk: Desk, jobs: Jobs) -> Job:
 @pytest.mark.usefixtures("with_files")
 def test_an_export_shows_sizes_with_reductions_errors_and_what_failed(desk: Desk):
     found = shown(desk, "Export")
+    assert "UTC from runs/last.pt Bytes" in found
     assert "dynamo-op18-fp32 4.00 kB max 2.0e-06 (1.5 floors) excellent" in found
     assert "dynamo-op18-fp16 2.20 kB, 45% smaller max 2.0e-06 (1.5 floors) excellent" in found
     assert "dynamo-op18-int8-static - - failed" in found

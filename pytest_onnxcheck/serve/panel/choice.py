@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -133,7 +134,8 @@ def _weights(models: Mapping[str, tuple[Model, Sequence[CheckpointFile]]]) -> tu
     """The checkpoints of models, the newest first; of one that has none, the model itself."""
     files = [(model, file) for model, checkpoints in models.values() for file in checkpoints]
     files.sort(key=lambda found: found[1].modified, reverse=True)
-    found = [_file(model, file) for model, file in files]
+    stems = Counter(PurePath(file.name).stem for _, file in files)
+    found = [_file(model, file, stems) for model, file in files]
     found += [
         Weights(
             key=key_of(name, None),
@@ -155,7 +157,8 @@ def key_of(model: str, checkpoint: str | None) -> str:
     return hashlib.sha256(said).hexdigest()[:16]
 
 
-def _file(model: Model, file: CheckpointFile) -> Weights:
+def _file(model: Model, file: CheckpointFile, stems: Mapping[str, int]) -> Weights:
+    stem = PurePath(file.name).stem
     sent = ", uploaded" if file.uploaded else ""
     return Weights(
         key=key_of(model.name, file.name),
@@ -164,7 +167,8 @@ def _file(model: Model, file: CheckpointFile) -> Weights:
         ),
         model=model.name,
         checkpoint=file.name,
-        file_name=f"{PurePath(file.name).stem}.onnx",
+        # a glob's `best.pt` in every folder: its model's name tells them apart
+        file_name=f"{stem if stems[stem] == 1 else model.name}.onnx",
         uploaded=file.uploaded,
         given=_given(model),
     )
