@@ -283,6 +283,11 @@ def test_options_that_are_wrong_are_told_one_by_one(door: httpx.Client):
     assert "application/json" in problem(form, 415, "not-json")
     fixed = door.post("/api/models/mlp/validate", json={"batch_size": 2})
     problem(fixed, 422, "invalid-request")
+    released = door.post("/api/models/mlp/release", json={"precisions": ["fp16"]})
+    told = problem(released, 422, "invalid-request")
+    assert told == "body.precisions: Extra inputs are not permitted"
+    released = door.post("/api/models/mlp/release", json={})
+    assert "[models.mlp.release]" in problem(released, 409, "refused")
     released = door.post("/api/models/mlp/release")
     assert "[models.mlp.release]" in problem(released, 409, "refused")
 

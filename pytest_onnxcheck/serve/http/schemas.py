@@ -12,7 +12,7 @@ from pytest_onnxcheck.serve.jobs.job import BATCHES, Kind, State
 __all__ = [
     *("ArtefactInfo", "CheckpointInfo", "ExportOptions", "FileInfo", "JobFile", "JobFiles"),
     *("JobInfo", "JobList", "LogLine", "LogLines", "ModelInfo", "ModelList", "ModelSummary"),
-    *("RunOptions", "UploadInfo"),
+    *("ReleaseOptions", "RunOptions", "UploadInfo"),
 ]
 
 _EXAMPLE_JOB: dict[str, Any] = {
@@ -50,6 +50,12 @@ class _Given(BaseModel):
     """What a client sends: no unknown key, and no value of another type."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ReleaseOptions(_Given):
+    """Nothing: a release takes the model as the manifest has it."""
+
+    model_config = _example()
 
 
 class RunOptions(_Given):
