@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,17 @@ def test_nobody_else_reaches_it_without_a_token(folder: Path, capsys, arguments)
     told = refused(capsys, *arguments)
     assert told.startswith(f"{arguments[1]}: others than this machine can reach it")
     assert "set ONNXCHECK_TOKEN" in told
+
+
+def test_the_blocks_of_the_docs_that_open_it_to_others_set_a_token():
+    text = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
+    blocks = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        if re.search("onnxcheck serve.* --(host|allowed-host)", block)
+    ]
+    assert len(blocks) == 2
+    assert all("export ONNXCHECK_TOKEN=" in block for block in blocks)
 
 
 def test_a_token_is_not_to_be_guessed(folder: Path, capsys):
