@@ -304,13 +304,37 @@ def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
 def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "benchmark")
     last = weights(desk, "net-last")
-    assert desk.cancel_newest("export", last) == ""
+    assert desk.cancel_current("export", last) == ""
     assert jobs.get(job.id).state == "queued"
-    assert desk.cancel_newest("benchmark", last) == ""
+    assert desk.cancel_current("benchmark", last) == ""
     assert jobs.get(job.id).state == "cancelled"
     assert "cancelled" in shown(desk, "Benchmark")
     assert "Start it again when you like." in shown(desk, "Benchmark")
     assert "no job has the id 'x'" in desk.cancel("x")
+
+
+def test_a_job_that_is_asked_for_twice_runs_once(desk: Desk, jobs: Jobs):
+    job = started(desk, jobs, "export")
+    assert desk.start("export", chosen(desk)) == "The same export waits in the queue already."
+    begun(jobs, job)
+    assert desk.start("export", chosen(desk)) == "The same export runs already."
+    assert jobs.all() == [jobs.get(job.id)]
+    jobs.end(1, "done")
+    assert desk.start("export", chosen(desk)) == ""
+
+
+def test_the_job_that_runs_is_shown_and_cancelled_before_those_that_wait(desk: Desk, jobs: Jobs):
+    first = started(desk, jobs, "export", precisions=("fp32",))
+    begun(jobs, first)
+    second = started(desk, jobs, "export", precisions=("fp16",))
+    assert "runs export · dynamo · opset 18 · fp32 ·" in shown(desk, "Export")
+    assert "1 more waits: see History." in shown(desk, "Export")
+    assert desk.cancel_current("export", weights(desk, "net-last")) == ""
+    assert jobs.stopped(1)
+    assert jobs.get(second.id).state == "queued"
+    jobs.end(1, "cancelled")
+    assert "waits in the queue export · dynamo · opset 18 · fp16 ·" in shown(desk, "Export")
+    assert "more wait" not in shown(desk, "Export")
 
 
 PICKLE = "runs/last.pt: refused: it holds more than tensors and plain values"
@@ -461,9 +485,9 @@ def test_a_job_of_the_manifests_own_checkpoint_is_found_with_it(sent: Desk, jobs
     own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
     assert sent.look(own, "").jobs == (job,)
     assert sent.look(other, "").jobs == ()
-    assert sent.cancel_newest("gate", other) == ""
+    assert sent.cancel_current("gate", other) == ""
     assert jobs.get(job.id).state == "queued"
-    assert sent.cancel_newest("gate", own) == ""
+    assert sent.cancel_current("gate", own) == ""
     assert jobs.get(job.id).state == "cancelled"
 
 
@@ -582,4 +606,4 @@ def test_jobs_that_are_not_reached_are_told(manifest: Path, monkeypatch: pytest.
     last = weights(desk, "net-last")
     assert desk.current() == ("net", None, None)
     assert desk.stamp() == ("redis://x:1/0: not reached",)
-    assert desk.cancel_newest("export", last) == "redis://x:1/0: not reached"
+    assert desk.cancel_current("export", last) == "redis://x:1/0: not reached"

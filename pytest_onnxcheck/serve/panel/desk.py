@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from pytest_onnxcheck.serve.panel import (
     validating,
 )
 from pytest_onnxcheck.serve.panel.choice import Choice, Offer, Weights, key_of, offered, tables
-from pytest_onnxcheck.serve.panel.job import log, status, title
+from pytest_onnxcheck.serve.panel.job import log, state, status, title
 from pytest_onnxcheck.serve.panel.pane import Pane
 from pytest_onnxcheck.serve.panel.rendering import render
 from pytest_onnxcheck.serve.panel.view import MOST_JOBS, View, look
@@ -69,6 +70,7 @@ class Desk:
         self._jobs = jobs
         #: what was offered, by its key
         self._offered: dict[str, Weights] = {}
+        self._lock = threading.Lock()
 
     def tables(self) -> list[str]:
         """The manifest's tables of models; none where it cannot be used."""
@@ -124,7 +126,12 @@ class Desk:
                 "There is no checkpoint: choose one that is there, or train one, and press Refresh."
             )
         try:
-            self._jobs.submit(kind, choice.weights.model, self._options(kind, choice))
+            options = self._options(kind, choice)
+            with self._lock:  # a button that is pressed twice asks once
+                for job in self._jobs.all(choice.weights.model, MOST_JOBS):
+                    if (job.kind, job.options) == (kind, options) and not job.over:
+                        return f"The same {kind} {state(job)[0]} already."
+                self._jobs.submit(kind, choice.weights.model, options)
         except OnnxCheckError as error:
             return str(error)
         return ""
@@ -141,11 +148,11 @@ class Desk:
             return str(error)
         return ""
 
-    def cancel_newest(self, kind: str, weights: Weights) -> str:
-        """Cancels the newest job of a kind and checkpoint, as `cancel`, where it has not ended."""
+    def cancel_current(self, kind: str, weights: Weights) -> str:
+        """Cancels the job of a kind and checkpoint that a tab shows, as `cancel`, if it goes on."""
         try:
-            newest = self.look(weights, "").newest(kind)
-            return "" if newest is None or newest.over else self.cancel(newest.id)
+            current = self.look(weights, "").current(kind)
+            return "" if current is None or current.over else self.cancel(current.id)
         except OnnxCheckError as error:
             return str(error)
 
@@ -167,9 +174,10 @@ class Desk:
 
     def shown(self, pane: Pane, view: View) -> Shown:
         """What a tab shows of a model."""
-        job = None if pane.kind is None else view.newest(pane.kind)
         body = pane.show(view)
-        shown = Shown("", "", False, body) if job is None else self._shown(job, body)
+        shown = Shown("", "", False, body)
+        if pane.kind is not None and (job := view.current(pane.kind)) is not None:
+            shown = self._shown(job, body, view.waiting(pane.kind))
         return replace(shown, starts=pane.kind != "export" or not view.known.given)
 
     def job(self, id: str | None) -> Shown:
@@ -180,8 +188,8 @@ class Desk:
             return Shown(render("nothing", text=str(error)), "", False, "")
         return Shown("", "", False, "") if job is None else self._shown(job, "")
 
-    def _shown(self, job: Job, body: str) -> Shown:
-        return Shown(status(job), log(self._jobs.lines(job.id)), not job.over, body)
+    def _shown(self, job: Job, body: str, waiting: int = 0) -> Shown:
+        return Shown(status(job, waiting), log(self._jobs.lines(job.id)), not job.over, body)
 
     def titles(self, jobs: Sequence[Job]) -> list[tuple[str, str]]:
         """What jobs are called in a list, with their ids."""

@@ -36,8 +36,13 @@ _ADVICE = {
 }
 
 
-def status(job: Job) -> str:
-    """The state of a job, as HTML."""
+def status(job: Job, waiting: int = 0) -> str:
+    """The state of a job, as HTML.
+
+    Args:
+        job: The job.
+        waiting: How many others of its kind wait.
+    """
     return render(
         "status",
         job=job,
@@ -45,6 +50,7 @@ def status(job: Job) -> str:
         took=took(job),
         options=_options(job.options),
         advice=_ADVICE.get(job.state, ""),
+        waiting=waiting,
     )
 
 

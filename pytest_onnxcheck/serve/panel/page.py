@@ -259,7 +259,7 @@ class _Page:
 
     def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
         weights = self._desk.weights(table, key)
-        told = "" if weights is None else self._desk.cancel_newest(kind, weights)
+        told = "" if weights is None else self._desk.cancel_current(kind, weights)
         return render("notice", text=told)
 
     def _cancel_job(self, job: str | None) -> str:
