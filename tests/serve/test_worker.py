@@ -112,6 +112,11 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
             r"Its processes held 0\.\d+ GB, of the 0\.30 GB",
         ),
         ("crash", Settings(), r"Its process ended \(SIGABRT\)"),
+        (
+            "exit",
+            Settings(),
+            r"(?s)Its process ended \(exit status 1\)\.\n.*\nSystemExit: no licence for this project$",
+        ),
     ],
 )
 def test_a_job_that_runs_over_is_ended(tmp_path: Path, do, settings, text):

@@ -17,7 +17,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.serve.jobs.job import BUNDLE, OUTPUT, RECORD, REPORT, JobError, Options
+from pytest_onnxcheck.serve.jobs.job import (
+    BUNDLE,
+    OUTPUT,
+    RECORD,
+    REPORT,
+    JobError,
+    Options,
+    last_words,
+)
 from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 if TYPE_CHECKING:
@@ -29,8 +37,7 @@ __all__ = ["main"]
 
 #: which checks a job makes, as `-m` takes it; None for all
 _CHECKS = {"validate": "not latency", "benchmark": "latency", "gate": None, "release": None}
-#: lines of pytest's output that an error repeats
-_TAIL = 15
+#: characters of a failure in the log
 _MOST = 300
 
 
@@ -216,9 +223,8 @@ def _gate(request: Mapping[str, Any], told: _Told, manifest: Path, wanted: Seque
     status = int(pytest.main(arguments, plugins=[_Watching(told)]))
     sys.stdout.flush()
     if status not in (0, 1) or not (folder / RECORD).is_file():
-        lines = (folder / OUTPUT).read_text(errors="replace").splitlines()
         ended = "checked nothing" if status == 5 else f"ended with {status} and made no record"
-        raise JobError("\n".join([f"pytest {ended}:", *lines[-_TAIL:]]))
+        raise JobError("\n".join([f"pytest {ended}:", *last_words(folder)]))
     return load(folder / RECORD)
 
 
