@@ -13,7 +13,7 @@ from pytest_onnxcheck.serve.panel import history
 from pytest_onnxcheck.serve.panel.choice import EXPORTERS, Choice
 from pytest_onnxcheck.serve.panel.desk import PANES, Desk, Shown
 from pytest_onnxcheck.serve.panel.pane import Pane
-from pytest_onnxcheck.serve.panel.rendering import render
+from pytest_onnxcheck.serve.panel.rendering import asset, render
 
 if TYPE_CHECKING:
     import gradio
@@ -147,6 +147,7 @@ class _Page:
                 max_lines=9,
                 interactive=False,
                 visible=False,
+                autoscroll=False,
                 elem_classes="log",
             )
         tab.body = tab.body or self._html()
@@ -180,8 +181,12 @@ class _Page:
             self._named, [self._table, self._weights], [self._key, self._file_name], **_QUIET
         ).then(**look)
         chosen.input(**look)
+        follow = {"fn": None, "js": asset("follow.js"), **_QUIET}
+        self._all_tabs.select(**follow)
         gr.Timer(_EVERY).tick(**look)
         for tab in self._tabs:
+            if tab.log is not None:
+                tab.log.change(**follow)
             if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
