@@ -544,6 +544,29 @@ def test_compare_shows_the_frontier_as_a_picture_and_the_report_is_linked(desk: 
     assert f"../api/jobs/{job.id}/files/report.html" in desk.shown(PANE["Report"], seen(desk)).body
 
 
+def test_compare_says_why_nothing_is_proposed_and_what_the_warnings_are(
+    desk: Desk, jobs: Jobs, manifest: Path
+):
+    text = MANIFEST.replace("[18]", "[20]").replace('["fp32", "fp16"]', '["fp32", "int8-static"]')
+    manifest.write_text(text)
+    made = runs.model()
+    judged(desk, jobs, "gate", of_net(lambda: [it for it in made if "int8" not in it.variant]))
+    found = shown(desk, "Compare variants")
+    assert "Nothing is proposed: this run left out dynamo-op20-int8-static. Tick and" in found
+    judged(desk, jobs, "gate", of_net(lambda: made))
+    found = shown(desk, "Compare variants")
+    assert "this run left out checks of dynamo-op20-int8-static." in found
+    assert "Passed: 1 with warnings," in found
+    assert "slower here" in found
+    last = made[-1]
+    variant = {"variant": last.variant, "precision": last.precision, "position": last.position}
+    made += [dataclasses.replace(it, **variant) for it in made if it.check in ("export", "structure")]
+    judged(desk, jobs, "gate", of_net(lambda: made))
+    found = shown(desk, "Compare variants")
+    assert "Nothing is proposed" not in found
+    assert "To release: net-last:" in found
+
+
 @pytest.mark.parametrize("name", ["Validate", "Benchmark", "Compare variants", "Report"])
 def test_no_text_of_a_record_is_taken_for_markup(desk: Desk, jobs: Jobs, name: str):
     record = runs.evil()
