@@ -264,6 +264,7 @@ def test_of_a_file_that_the_manifest_gives_the_file_is_checked_and_nothing_expor
 REFUSED = [
     ("export", {"precisions": ()}, "Nothing is ticked: choose one precision or more."),
     ("export", {"opset": 99}, "opset: 99 is not a number from 9 to 30"),
+    ("export", {"opset": 12.5}, "Opset 12.5 is no whole number."),
     ("release", {}, "net-last is not released: write a table [models.net.release]"),
 ]
 
@@ -337,10 +338,27 @@ def test_the_job_that_runs_is_shown_and_cancelled_before_those_that_wait(desk: D
     assert "more wait" not in shown(desk, "Export")
 
 
+def test_a_job_that_was_cut_off_says_once_what_to_do(desk: Desk, jobs: Jobs):
+    error = "It was cut off: its worker here:1 ended. Nothing of it was kept but what was built."
+    ended(jobs, started(desk, jobs, "export"), "cut_off", error=error)
+    found = desk.shown(PANE["Export"], seen(desk))
+    assert words(found.status).endswith(f"by here:1 {error}")
+
+
+def test_what_failed_alike_in_several_precisions_is_said_once(desk: Desk, jobs: Jobs):
+    bad = exported()["files"][2]
+    result = exported(files=[bad, {**bad, "precision": "int8-dynamic"}])
+    job = ended(jobs, started(desk, jobs, "export"), "failed", error="it all: no", result=result)
+    found = shown(desk, "Export")
+    assert "dynamo-op18-int8-static, dynamo-op18-int8-dynamic failed, and are not kept" in found
+    assert found.count("no data") == 1
+    assert "it all: no" not in found
+    assert "it all: no" in desk.job(job.id).status
+
+
 PICKLE = "runs/last.pt: refused: it holds more than tensors and plain values"
 TROUBLES = [
     ("failed", PICKLE, "Mend what the message says, and start it again."),
-    ("cut_off", "Its worker ended at 10:00.", "what was built before is kept"),
 ]
 
 

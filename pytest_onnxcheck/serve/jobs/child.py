@@ -13,7 +13,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,7 @@ from pytest_onnxcheck.serve.jobs.job import (
 from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.api.export import ExportedFile
     from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.progress import Stage
     from pytest_onnxcheck.record.record import Record
@@ -142,8 +143,17 @@ def _export(
         result["checkpoint"] = relative(exported.checkpoint, model.root)
     for file in result["files"]:
         file["path"] = None if file["path"] is None else Path(file["path"]).name
-    wrong = [f"{file.precision}: {file.error}" for file in exported.files if not file.ok]
-    return result, "\n".join(wrong) or None
+    return result, _wrong(exported.files)
+
+
+def _wrong(files: Iterable[ExportedFile]) -> str | None:
+    """Why some were not exported, what is said of several once; None where all were."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if not file.ok:
+            found.setdefault(str(file.error), []).append(file.precision)
+    said = [f"{', '.join(precisions)}: {error}" for error, precisions in found.items()]
+    return "\n".join(said) or None
 
 
 def _check(

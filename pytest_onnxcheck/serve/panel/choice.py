@@ -181,14 +181,14 @@ class Choice:
     Attributes:
         weights: The model with its checkpoint.
         exporter: The exporter; None for the manifest's.
-        opset: The opset; likewise.
+        opset: The opset, as it was typed; likewise.
         dynamic: Whether symbolic dims stay open in what is exported.
         precisions: The precisions.
     """
 
     weights: Weights
     exporter: str | None
-    opset: int | None
+    opset: float | None
     dynamic: bool
     precisions: tuple[str, ...]
 

@@ -177,7 +177,9 @@ class Desk:
         body = pane.show(view)
         shown = Shown("", "", False, body)
         if pane.kind is not None and (job := view.current(pane.kind)) is not None:
-            shown = self._shown(job, body, view.waiting(pane.kind))
+            # what came of it says in the tab itself why some failed
+            error = job.error if job.result is None else None
+            shown = self._shown(job, body, error, view.waiting(pane.kind))
         return replace(shown, starts=pane.kind != "export" or not view.known.given)
 
     def job(self, id: str | None) -> Shown:
@@ -186,10 +188,10 @@ class Desk:
             job = self._jobs.get(id) if id else None
         except OnnxCheckError as error:
             return Shown(render("nothing", text=str(error)), "", False, "")
-        return Shown("", "", False, "") if job is None else self._shown(job, "")
+        return Shown("", "", False, "") if job is None else self._shown(job, "", job.error)
 
-    def _shown(self, job: Job, body: str, waiting: int = 0) -> Shown:
-        return Shown(status(job, waiting), log(self._jobs.lines(job.id)), not job.over, body)
+    def _shown(self, job: Job, body: str, error: str | None, waiting: int = 0) -> Shown:
+        return Shown(status(job, waiting, error), log(self._jobs.lines(job.id)), not job.over, body)
 
     def titles(self, jobs: Sequence[Job]) -> list[tuple[str, str]]:
         """What jobs are called in a list, with their ids."""
@@ -208,6 +210,8 @@ class Desk:
             if weights.uploaded:
                 raise JobError("A bundle is made of the manifest's checkpoint: choose that.")
             return Options()
+        if choice.opset is not None and choice.opset % 1:
+            raise JobError(f"Opset {choice.opset} is no whole number.")
         path = None
         if weights.checkpoint is not None:
             path = self._catalogue.checkpoint(weights.model, weights.checkpoint)
@@ -218,7 +222,7 @@ class Desk:
         return Options(
             checkpoint=path,
             exporter=choice.exporter,
-            opset=choice.opset,
+            opset=None if choice.opset is None else int(choice.opset),
             # the checks take the dims that the manifest has
             dynamic=choice.dynamic or kind != "export",
             precisions=choice.ordered(),

@@ -38,7 +38,13 @@ def _show(view: View) -> str:
     for job in view.jobs:
         found = _exported(job)
         if found is not None:
-            return render("exported", job=job, lines=list(_lines(found)), exported=found)
+            lines = list(_lines(found))
+            troubles: dict[str, list[str]] = {}
+            for line in lines:
+                if line.trouble:
+                    troubles.setdefault(line.trouble, []).append(line.variant)
+            shown = {"lines": lines, "troubles": troubles, "exported": found}
+            return render("exported", job=job, **shown)
     text = "Nothing is exported yet: choose precisions above, and press Export."
     return render("nothing", text=text)
 

@@ -32,16 +32,16 @@ _BADGES = {"done": "good", "failed": "bad", "cut_off": "bad", "cancelled": "warn
 _ADVICE = {
     "failed": "Mend what the message says, and start it again. The log below has all that it did.",
     "cancelled": "Nothing of it is kept but the log. Start it again when you like.",
-    "cut_off": "Its worker ended while it ran. Start it again: what was built before is kept.",
 }
 
 
-def status(job: Job, waiting: int = 0) -> str:
+def status(job: Job, waiting: int = 0, error: str | None = None) -> str:
     """The state of a job, as HTML.
 
     Args:
         job: The job.
         waiting: How many others of its kind wait.
+        error: What it says of its error; None where that is said elsewhere.
     """
     return render(
         "status",
@@ -51,6 +51,7 @@ def status(job: Job, waiting: int = 0) -> str:
         options=_options(job.options),
         advice=_ADVICE.get(job.state, ""),
         waiting=waiting,
+        error=error,
     )
 
 

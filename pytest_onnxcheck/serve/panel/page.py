@@ -106,7 +106,7 @@ class _Page:
                     label="File name", max_length=200, scale=3, min_width=200
                 )
                 self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=200)
-                self._opset = gr.Number(label="Opset", precision=0, scale=1, min_width=90)
+                self._opset = gr.Number(label="Opset", scale=1, min_width=90)
             with gr.Row():
                 self._precisions = gr.CheckboxGroup(
                     [*PRECISIONS], label="Precisions", scale=5, min_width=320
@@ -252,7 +252,7 @@ class _Page:
         table: str | None,
         key: str | None,
         exporter: str | None,
-        opset: int | None,
+        opset: float | None,
         dynamic: bool,
         precisions: list[str],
     ) -> str:
