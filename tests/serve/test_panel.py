@@ -316,12 +316,14 @@ def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
 
 def test_a_job_that_is_asked_for_twice_runs_once(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "export")
-    assert desk.start("export", chosen(desk)) == "The same export waits in the queue already."
+    assert desk.start("export", chosen(desk)) == ""
     begun(jobs, job)
-    assert desk.start("export", chosen(desk)) == "The same export runs already."
+    assert desk.start("export", chosen(desk)) == ""
     assert jobs.all() == [jobs.get(job.id)]
     jobs.end(1, "done")
-    assert desk.start("export", chosen(desk)) == ""
+    assert started(desk, jobs, "export").id != job.id
+    assert started(desk, jobs, "export", precisions=("fp32",)).id != job.id
+    assert len(jobs.all()) == 3
 
 
 def test_the_job_that_runs_is_shown_and_cancelled_before_those_that_wait(desk: Desk, jobs: Jobs):

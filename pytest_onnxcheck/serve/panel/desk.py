@@ -18,7 +18,7 @@ from pytest_onnxcheck.serve.panel import (
     validating,
 )
 from pytest_onnxcheck.serve.panel.choice import Choice, Offer, Weights, key_of, offered, tables
-from pytest_onnxcheck.serve.panel.job import log, state, status, title
+from pytest_onnxcheck.serve.panel.job import log, status, title
 from pytest_onnxcheck.serve.panel.pane import Pane
 from pytest_onnxcheck.serve.panel.rendering import render
 from pytest_onnxcheck.serve.panel.view import MOST_JOBS, View, look
@@ -112,7 +112,7 @@ class Desk:
         return next(iter(names), None), None, None
 
     def start(self, kind: str, choice: Choice | None) -> str:
-        """Asks for a job.
+        """Asks for a job, unless the same one waits or runs.
 
         Args:
             kind: The kind of job.
@@ -128,10 +128,10 @@ class Desk:
         try:
             options = self._options(kind, choice)
             with self._lock:  # a button that is pressed twice asks once
-                for job in self._jobs.all(choice.weights.model, MOST_JOBS):
-                    if (job.kind, job.options) == (kind, options) and not job.over:
-                        return f"The same {kind} {state(job)[0]} already."
-                self._jobs.submit(kind, choice.weights.model, options)
+                found = self._jobs.all(choice.weights.model, MOST_JOBS)
+                asked = [(job.kind, job.options) for job in found if not job.over]
+                if (kind, options) not in asked:
+                    self._jobs.submit(kind, choice.weights.model, options)
         except OnnxCheckError as error:
             return str(error)
         return ""
