@@ -470,6 +470,18 @@ def sent(manifest: Path, jobs: Jobs) -> Desk:
     return Desk(Catalogue(manifest, jobs, Uploads(folder)), jobs)
 
 
+def test_a_checkpoint_that_was_sent_is_not_chosen_before_the_manifests_own(
+    sent: Desk, manifest: Path
+):
+    os.utime(manifest.parent / "gone.pt", (1e9, 1e9))
+    offer = sent.offer("gone")
+    assert [each.uploaded for each in offer.weights] == [True, False]
+    assert offer.newest == offer.weights[1]
+    (manifest.parent / "gone.pt").unlink()
+    assert (only := sent.offer("gone").newest) is not None
+    assert only.uploaded
+
+
 def test_each_checkpoint_has_its_own_artefacts_jobs_and_downloads(sent: Desk, jobs: Jobs):
     own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
     assert (own.checkpoint, other.checkpoint) == ("gone.pt", "gone-ab")

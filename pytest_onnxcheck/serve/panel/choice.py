@@ -75,8 +75,9 @@ class Offer:
 
     @property
     def newest(self) -> Weights | None:
-        """The newest weights; None where there are none."""
-        return next(iter(self.weights), None)
+        """The newest weights of the manifest's own, else of all; None where there are none."""
+        own = [each for each in self.weights if not each.uploaded]
+        return next(iter([*own, *self.weights]), None)
 
 
 def tables(manifest: Manifest) -> list[str]:
