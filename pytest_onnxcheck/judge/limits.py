@@ -19,7 +19,7 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.verdict import Limit
 
-__all__ = ["Margin", "limits", "margins"]
+__all__ = ["Margin", "limits", "margins", "used"]
 
 #: budgets of speed and memory -> whether more is better
 _OF_LATENCY = {
@@ -102,14 +102,19 @@ def _tolerated(tolerance: s.Tolerance) -> Iterator[Limit]:
 
 def margins(entry: Entry) -> list[Margin]:
     """How much of each of its limits a check uses up; limits that nothing was measured of lack."""
+    return used(entry.limits, entry.measurement)
+
+
+def used(held_to: Iterable[Limit], measured: object) -> list[Margin]:
+    """How much of each limit a measurement uses up; limits that nothing was measured of lack."""
     found = []
-    for limit in entry.limits:
+    for limit in held_to:
         key = limit.key.split(".")[1]
-        used = [
+        each = [
             Margin(limit, value, _share(limit, key, value), where)
-            for value, where in _measured(entry.measurement, key)
+            for value, where in _measured(measured, key)
         ]
-        found += [max(used, key=lambda margin: margin.share)] if used else []
+        found += [max(each, key=lambda margin: margin.share)] if each else []
     return found
 
 

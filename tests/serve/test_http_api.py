@@ -224,8 +224,9 @@ def test_an_artefact_of_fixed_sizes_says_so_and_stands_beside_the_open_one(tmp_p
         assert client.get(path).text == made[0].id
         answer = client.get(f"{path}?batch_size=3")
         assert answer.text == made[2].id
-        assert 'filename="mlp-torchscript-op17-fp32-batch3.onnx"' in (
-            answer.headers["content-disposition"]
+        assert (
+            'filename="mlp-torchscript-op17-fp32-batch3.onnx"'
+            in (answer.headers["content-disposition"])
         )
         told = problem(client.get(f"{path}?batch_size=4"), 404, "no-such-artefact")
         assert "nothing of mlp for a batch of 4 alone was exported yet" in told

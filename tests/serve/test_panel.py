@@ -379,6 +379,12 @@ def exported(**changes: Any) -> dict[str, Any]:
     """What an export of two precisions leaves, of which one failed."""
     close = {"max_abs": 2e-6, "mse": 1e-12, "cosine": 1.0, "floors": 1.5, "quality": "excellent"}
     checked = {"grade": "pass", "failures": [], "warnings": [EVIL], "closeness": close}
+    floors = {"key": "tolerance.safety", "passes": 8, "fails": 8, "larger_is_better": False}
+    cosine = {"key": "tolerance.cosine", "passes": 0.99, "fails": 0.9, "larger_is_better": True}
+    checked["margins"] = [
+        {"limit": floors, "value": 1.5, "share": 0.19, "where": "batch=1, output 'y'"},
+        {"limit": cosine, "value": 0.999, "share": 0.01, "where": "batch=1, output 'y'"},
+    ]
     good = {
         "precision": "fp32",
         "exporter": "dynamo",
@@ -419,8 +425,9 @@ def with_files(desk: Desk, jobs: Jobs) -> Job:
 def test_an_export_shows_sizes_with_reductions_errors_and_what_failed(desk: Desk):
     found = shown(desk, "Export")
     assert "UTC from runs/last.pt Bytes" in found
-    assert "dynamo-op18-fp32 4.00 kB max 2.0e-06 (1.5 floors) excellent" in found
-    assert "dynamo-op18-fp16 2.20 kB, 45% smaller max 2.0e-06 (1.5 floors) excellent" in found
+    error = "max 2.0e-06 (1.5 floors) floors 1.5, allowed ≤ 8 excellent"
+    assert f"dynamo-op18-fp32 4.00 kB {error}" in found
+    assert f"dynamo-op18-fp16 2.20 kB, 45% smaller than fp32 {error}" in found
     assert "dynamo-op18-int8-static - - failed" in found
     assert f"dynamo-op18-int8-static failed, and is not kept no data {EVIL}" in found
     assert EVIL not in desk.shown(PANE["Export"], seen(desk)).body
@@ -592,7 +599,9 @@ def test_compare_says_why_nothing_is_proposed_and_what_the_warnings_are(
     assert "slower here" in found
     last = made[-1]
     variant = {"variant": last.variant, "precision": last.precision, "position": last.position}
-    made += [dataclasses.replace(it, **variant) for it in made if it.check in ("export", "structure")]
+    made += [
+        dataclasses.replace(it, **variant) for it in made if it.check in ("export", "structure")
+    ]
     judged(desk, jobs, "gate", of_net(lambda: made))
     found = shown(desk, "Compare variants")
     assert "Nothing is proposed" not in found
