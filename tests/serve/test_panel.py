@@ -209,6 +209,14 @@ def test_a_tab_with_nothing_to_show_says_what_to_press(desk: Desk, name: str):
     assert NOTHING[name] in shown(desk, name)
 
 
+@pytest.mark.parametrize("name", ["Export", "Validate", "Benchmark", "Compare variants"])
+def test_what_is_on_its_way_is_not_missing(desk: Desk, jobs: Jobs, name: str):
+    job = started(desk, jobs, str(PANE[name].kind))
+    assert desk.shown(PANE[name], seen(desk)).body == ""
+    assert jobs.cancel(job.id).over
+    assert NOTHING[name] in shown(desk, name)
+
+
 def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "export", precisions=("int8-static", "fp32"), dynamic=False)
     assert (job.kind, job.model, job.state) == ("export", "net-last", "queued")

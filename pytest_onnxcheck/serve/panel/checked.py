@@ -29,12 +29,12 @@ def of_record(
         view: The model.
         kinds: The kind; where there is no job of it, the next.
         parts: The parts.
-        otherwise: What is said where there is none.
+        otherwise: What is said where there is none, and none is on its way.
         said: What is said of its record, before the parts.
     """
     found = next(filter(None, (view.recorded(kind) for kind in kinds)), None)
     if found is None:
-        return render("nothing", text=otherwise)
+        return "" if view.goes_on(kinds[0]) else render("nothing", text=otherwise)
     job, record = found
     return render(
         "checked",

@@ -48,6 +48,8 @@ def _show(view: View) -> str:
                     troubles.setdefault(line.trouble, []).append(line.variant)
             shown = {"lines": lines, "troubles": troubles, "exported": found}
             return render("exported", job=job, **shown)
+    if view.goes_on("export"):
+        return ""
     text = "Nothing is exported yet: choose precisions above, and press Export."
     return render("nothing", text=text)
 

@@ -44,6 +44,11 @@ class View:
         waiting = [job for job in jobs if job.state == "queued"]
         return next(iter([*reversed(running), *reversed(waiting), *jobs]), None)
 
+    def goes_on(self, kind: str) -> bool:
+        """Whether a job of a kind runs or waits."""
+        current = self.current(kind)
+        return current is not None and not current.over
+
     def waiting(self, kind: str) -> int:
         """How many of its jobs of a kind wait, beside the current one."""
         current = self.current(kind)
