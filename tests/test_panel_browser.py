@@ -228,7 +228,9 @@ def test_the_wake_word_is_exported_checked_timed_compared_and_downloaded(
     )
     said = panel.inner_text()
     assert re.search(r"dynamo-op20-fp16\s+[\d.]+ MB, 4\d% smaller than fp32\s+max", said), said
-    assert re.search(r"dynamo-op20-int8-static\s+[\d.]+ MB, 6\d% smaller than fp32\s+max", said), said
+    assert re.search(r"dynamo-op20-int8-static\s+[\d.]+ MB, 6\d% smaller than fp32\s+max", said), (
+        said
+    )
 
     page.get_by_label("File name").fill("hey.onnx")
     panel = visit.run("Validate", "Validate")

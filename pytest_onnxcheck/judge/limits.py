@@ -31,6 +31,9 @@ _OF_LATENCY = {
     "max_memory_mb": False,
 }
 
+#: limits of a share that is 1 at best: what they use up is the distance from that, as of a cosine
+_SHARES = ("min_coverage", "min_mutation_score")
+
 
 @dataclass(frozen=True)
 class Margin:
@@ -121,6 +124,9 @@ def used(held_to: Iterable[Limit], measured: object) -> list[Margin]:
 def _share(limit: Limit, key: str, value: float) -> float:
     if key in s.METRICS:
         return s.share_used(key, value, limit.fails)
+    if key in _SHARES:
+        value, allowed = 1 - value, 1 - limit.fails
+        return value / allowed if allowed else float("inf") if value > 0 else 0.0
     over, under = (limit.fails, value) if limit.larger_is_better else (value, limit.fails)
     return over / under if under else float("inf") if over > 0 else 0.0
 

@@ -143,7 +143,10 @@ def test_what_it_needs_is_named(folder: Path, capsys, monkeypatch: pytest.Monkey
     for name in [name for name in sys.modules if name.startswith("pytest_onnxcheck.serve.http")]:
         monkeypatch.delitem(sys.modules, name)
     told = refused(capsys)
-    assert told == "onnxcheck serve needs fastapi: pip install 'pytest-onnxcheck[panel]'\n"
+    assert told == (
+        "onnxcheck serve needs fastapi: pip install '/path/to/the/clone[panel]', "
+        "pytest-onnxcheck's, which is not on PyPI yet\n"
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
