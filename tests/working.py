@@ -32,7 +32,7 @@ if what == "eat":
     while True:
         held.append(bytearray(b"x") * 2**22)
 if what == "exit":
-    sys.exit("no licence for this project")
+    sys.exit("no licence for this")
 if what == "crash":
     os.abort()
 """

@@ -26,7 +26,6 @@ __all__ = [
     "latency",
     "limits",
     "margins",
-    "used",
     "mutation",
     "quantization",
     "recommend",
@@ -36,5 +35,6 @@ __all__ = [
     "target",
     "unchecked",
     "unmatched",
+    "used",
     "vanished",
 ]

@@ -116,7 +116,7 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
         (
             "exit",
             Settings(),
-            r"(?s)Its process ended \(exit status 1\)\.\n.*\nSystemExit: no licence for this project$",
+            r"(?s)Its process ended \(exit status 1\)\.\n.*SystemExit: no licence for this$",
         ),
     ],
 )
