@@ -599,7 +599,10 @@ def test_compare_says_why_nothing_is_proposed_and_what_the_warnings_are(
     made = runs.model()
     judged(desk, jobs, "gate", of_net(lambda: [it for it in made if "int8" not in it.variant]))
     found = shown(desk, "Compare variants")
-    assert "Nothing is proposed: this run left out dynamo-op20-int8-static. Tick and" in found
+    assert (
+        "Nothing is proposed: this run left out dynamo-op20-int8-static. Tick their precisions;"
+        in found
+    )
     judged(desk, jobs, "gate", of_net(lambda: made))
     found = shown(desk, "Compare variants")
     assert "this run left out checks of dynamo-op20-int8-static." in found

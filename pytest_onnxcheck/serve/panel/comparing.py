@@ -20,7 +20,8 @@ _PARTS: tuple[Part, ...] = ("proposal", "failures", "told", "frontier", "sizes",
 def _show(view: View) -> str:
     def said(record: Record) -> str:
         return " ".join(
-            f"{text} Tick and choose all that the manifest has, or run pytest --onnxcheck."
+            f"{text} Tick their precisions; what has another exporter or opset is compared too by "
+            "pytest --onnxcheck, of all that the manifest has."
             for found in frontiers(record.checks, escape(view.known.name))
             if (text := unproposed(found, view.known.variants))
         )
