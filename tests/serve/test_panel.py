@@ -264,7 +264,10 @@ def test_of_a_file_that_the_manifest_gives_the_file_is_checked_and_nothing_expor
         "Validate, Benchmark and Compare look at those."
     )
     assert all(desk.shown(pane, view).starts for pane in PANES if pane.kind in ("validate", "gate"))
-    assert f"gives the files of mine, in {manifest.parent}:" in shown(desk, "Download", "mine")
+    assert (
+        "The manifest gives the files of mine, in its folder on the server: mine.onnx , "
+        in shown(desk, "Download", "mine")
+    )
     assert not desk.offer("net").given
     assert desk.shown(PANE["Export"], seen(desk)).starts
 

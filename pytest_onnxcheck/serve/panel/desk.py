@@ -178,7 +178,8 @@ class Desk:
         shown = Shown("", "", False, body)
         if pane.kind is not None and (job := view.current(pane.kind)) is not None:
             # what came of it says in the tab itself why some failed
-            error = job.error if job.result is None else None
+            told = job.result is not None and not view.known.given
+            error = None if told else job.error
             shown = self._shown(job, body, error, view.waiting(pane.kind))
         return replace(shown, starts=pane.kind != "export" or not view.known.given)
 
