@@ -82,7 +82,7 @@ def get_model(name: str, request: Request, door: Door) -> ModelInfo:
 
 @router.get(
     "/models/{name}/artefact/{variant}",
-    responses={**answers(416), **_FILE},
+    responses={**answers(416, 422), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}", include_in_schema=False)
@@ -112,7 +112,7 @@ def get_artefact(
 
 @router.get(
     "/models/{name}/artefact/{variant}/{file}",
-    responses={**answers(416), **_FILE},
+    responses={**answers(416, 422), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}/{file}", include_in_schema=False)
