@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.running import bound, url
-from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.job import Job, Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs
 
 MANIFEST = """
@@ -94,9 +94,9 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
         listening.close()
 
 
-def exported_job(jobs: Jobs) -> Job:
+def exported_job(jobs: Jobs, options: Options | None = None) -> Job:
     """A job of small_project's that has exported one file, `mlp.onnx`, as a worker leaves it."""
-    job = jobs.submit("export", "mlp")
+    job = jobs.submit("export", "mlp", options)
     number = int(job.id.partition("-")[0])
     jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
     file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}

@@ -31,6 +31,7 @@ class Checked:
         failures: What failed, the worst first, with how to mend it.
         warnings: What was warned about.
         closeness: How far its outputs are from PyTorch's; None where it could not be run.
+        margins: How much of each tolerance its outputs use up.
         unsupported: Why it could not be run here, where no kernels for its precision is why.
     """
 
@@ -39,6 +40,7 @@ class Checked:
     warnings: tuple[str, ...]
     closeness: Closeness | None
     unsupported: str | None = None
+    margins: tuple[judge.Margin, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -112,4 +114,9 @@ def check_artefact(
         warnings=tuple(map(str, verdict.graded(Grade.WARN))),
         closeness=closeness(measured[0]) if measured else None,
         unsupported=unsupported[0] if unsupported else None,
+        margins=tuple(
+            margin
+            for each in measured
+            for margin in judge.used(judge.limits("equivalence", target, variant), each)
+        ),
     )

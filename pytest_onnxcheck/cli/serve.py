@@ -81,5 +81,6 @@ def serve(
         if str(error.name).startswith("pytest_onnxcheck"):
             raise
         raise OnnxCheckError(
-            f"onnxcheck serve needs {error.name}: pip install 'pytest-onnxcheck[panel]'"
+            f"onnxcheck serve needs {error.name}: pip install '/path/to/the/clone[panel]', "
+            "pytest-onnxcheck's, which is not on PyPI yet"
         ) from error

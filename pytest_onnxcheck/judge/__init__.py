@@ -5,7 +5,7 @@ from pytest_onnxcheck.judge.equivalence import equivalence
 from pytest_onnxcheck.judge.export import export
 from pytest_onnxcheck.judge.failure import failure
 from pytest_onnxcheck.judge.latency import latency
-from pytest_onnxcheck.judge.limits import Margin, limits, margins
+from pytest_onnxcheck.judge.limits import Margin, limits, margins, used
 from pytest_onnxcheck.judge.mutation import mutation
 from pytest_onnxcheck.judge.quantization import quantization
 from pytest_onnxcheck.judge.recommend import recommend
@@ -35,5 +35,6 @@ __all__ = [
     "target",
     "unchecked",
     "unmatched",
+    "used",
     "vanished",
 ]

@@ -19,7 +19,7 @@ from pytest_onnxcheck.measurement import (
 from pytest_onnxcheck.record.entry import Entry
 from pytest_onnxcheck.verdict import Limit
 
-__all__ = ["Margin", "limits", "margins"]
+__all__ = ["Margin", "limits", "margins", "used"]
 
 #: budgets of speed and memory -> whether more is better
 _OF_LATENCY = {
@@ -30,6 +30,9 @@ _OF_LATENCY = {
     "max_load_s": False,
     "max_memory_mb": False,
 }
+
+#: limits of a share that is 1 at best: what they use up is the distance from that, as of a cosine
+_SHARES = ("min_coverage", "min_mutation_score")
 
 
 @dataclass(frozen=True)
@@ -102,20 +105,28 @@ def _tolerated(tolerance: s.Tolerance) -> Iterator[Limit]:
 
 def margins(entry: Entry) -> list[Margin]:
     """How much of each of its limits a check uses up; limits that nothing was measured of lack."""
+    return used(entry.limits, entry.measurement)
+
+
+def used(held_to: Iterable[Limit], measured: object) -> list[Margin]:
+    """How much of each limit a measurement uses up; limits that nothing was measured of lack."""
     found = []
-    for limit in entry.limits:
+    for limit in held_to:
         key = limit.key.split(".")[1]
-        used = [
+        each = [
             Margin(limit, value, _share(limit, key, value), where)
-            for value, where in _measured(entry.measurement, key)
+            for value, where in _measured(measured, key)
         ]
-        found += [max(used, key=lambda margin: margin.share)] if used else []
+        found += [max(each, key=lambda margin: margin.share)] if each else []
     return found
 
 
 def _share(limit: Limit, key: str, value: float) -> float:
     if key in s.METRICS:
         return s.share_used(key, value, limit.fails)
+    if key in _SHARES:
+        value, allowed = 1 - value, 1 - limit.fails
+        return value / allowed if allowed else float("inf") if value > 0 else 0.0
     over, under = (limit.fails, value) if limit.larger_is_better else (value, limit.fails)
     return over / under if under else float("inf") if over > 0 else 0.0
 

@@ -172,11 +172,13 @@ def _shown(spec: TensorSpec) -> str:
 
 def _graph(measured: StructureMeasurement) -> Iterator[Finding]:
     if measured.expected_opset is not None and measured.opset != measured.expected_opset:
-        yield Finding(
-            _FAIL,
-            "opset",
-            f"the artefact declares {measured.opset}, asked for {measured.expected_opset}",
-        )
+        text = f"the artefact declares {measured.opset}, asked for {measured.expected_opset}"
+        if measured.opset > measured.expected_opset:  # torchscript writes what is asked for
+            text += (
+                f": dynamo writes opset {measured.opset} and up, and this graph could not be "
+                "converted down; choose torchscript for lower"
+            )
+        yield Finding(_FAIL, "opset", text)
     if measured.allowed_opsets and measured.opset not in measured.allowed_opsets:
         allowed = ", ".join(map(str, measured.allowed_opsets))
         yield Finding(

@@ -6,15 +6,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pytest_onnxcheck.digits import milliseconds
 from pytest_onnxcheck.judge.frontier import Candidate, Frontier
 from pytest_onnxcheck.report.escaping import cell
 from pytest_onnxcheck.report.table import decibels, file_size, number, shown
+from pytest_onnxcheck.wording import several
 
-__all__ = ["HEADER", "cells", "data", "markdown", "proposal"]
+__all__ = ["HEADER", "cells", "data", "markdown", "proposal", "unproposed"]
 
 HEADER = (
     *("model", "variant", "size", "of fp32", "latency", "at", "x PyTorch", "x fp32"),
@@ -85,6 +86,22 @@ def proposal(frontier: Frontier) -> str | None:
     if found.state == "warn":
         facts.append("with warnings")
     return _join("; ", f"{frontier.model}: {found.variant} ({'; '.join(facts)})", untimed)
+
+
+def unproposed(frontier: Frontier, variants: Sequence[str]) -> str:
+    """Why nothing of a model is proposed, and what to do; empty where the run was a whole one.
+
+    Args:
+        frontier: The model's.
+        variants: The names of its variants in the manifest.
+    """
+    if frontier.whole:
+        return ""
+    made = {found.variant for found in frontier.candidates}
+    missing = [name for name in variants if name not in made]
+    partial = [found.variant for found in frontier.candidates if not found.complete]
+    what = several(missing, 4) or f"checks of {several(partial, 4) or 'other variants'}"
+    return f"Nothing is proposed: this run left out {what}."
 
 
 def _untimed(frontier: Frontier) -> str:

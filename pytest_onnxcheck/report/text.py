@@ -21,11 +21,19 @@ from pytest_onnxcheck.measurement import (
     Step,
 )
 from pytest_onnxcheck.report.layout import wrapped
-from pytest_onnxcheck.verdict import Grade, Verdict
+from pytest_onnxcheck.verdict import Grade, Limit, Verdict
 from pytest_onnxcheck.wording import listed, one_line, several
 
 __all__ = [
-    *("element_rows", "failure_text", "headline", "held_to", "junit_properties", "metrics"),
+    *(
+        "allowed",
+        "element_rows",
+        "failure_text",
+        "headline",
+        "held_to",
+        "junit_properties",
+        "metrics",
+    ),
     *("survivor", "worst_output"),
 ]
 
@@ -48,6 +56,13 @@ def headline(verdict: Verdict) -> str:
     """The worst finding with its numbers first: of a short summary's line little else is left."""
     worst = verdict.findings[0]
     return one_line(f"{worst.text} ({worst.what})")
+
+
+def allowed(limit: Limit) -> str:
+    """A limit in words, e.g. `≤ 0.15, fails beyond 0.35`."""
+    sign = "≥" if limit.larger_is_better else "≤"
+    beyond = "" if limit.fails == limit.passes else f", fails beyond {limit.fails:g}"
+    return f"{sign} {limit.passes:g}{beyond}"
 
 
 def failure_text(

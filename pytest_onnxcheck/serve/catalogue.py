@@ -79,6 +79,8 @@ class Artefact:
         created: When that ended, in UTC.
         size_ratio: Bytes as a share of the fp32 artefact's; None where that is not known.
         grade: `pass` or `warn`; None where it was not checked.
+        dynamic: Whether its symbolic dims are open; else it takes one size of each.
+        batch_size: Where it is not: the batch that was asked for; None for the manifest's first.
     """
 
     variant: str
@@ -90,6 +92,25 @@ class Artefact:
     created: str
     size_ratio: float | None = None
     grade: str | None = None
+    dynamic: bool = True
+    batch_size: int | None = None
+
+    @property
+    def query(self) -> dict[str, str]:
+        """What a download asks for beside its variant, so that it gets this artefact."""
+        found = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        if not self.dynamic:
+            found["dynamic"] = "false"
+        if self.batch_size is not None:
+            found["batch_size"] = str(self.batch_size)
+        return found
+
+    @property
+    def suffix(self) -> str:
+        """What a file's name has behind it, where its sizes are fixed: `-batch3`, `-fixed`."""
+        if self.dynamic:
+            return ""
+        return "-fixed" if self.batch_size is None else f"-batch{self.batch_size}"
 
     @property
     def size_bytes(self) -> int:
@@ -126,9 +147,11 @@ class Known:
         checkpoints: Its checkpoints, the newest first.
         precisions: Those of the manifest.
         variants: The names of its variants there.
+        given: The files that the manifest gives of it, by their paths from its folder; empty where
+            it is exported.
         trust: Whether its checkpoints may run code.
-        artefacts: The newest of each variant and checkpoint, the newest first, but those of fp32
-            before all others.
+        artefacts: The newest of each variant, checkpoint and sizes, the newest first, but those of
+            fp32 before all others, and those with open sizes before fixed ones.
         verdict: The worst of `verdicts`; None where it was never checked.
         when: When that was, in UTC.
         verdicts: Of each variant.
@@ -141,6 +164,7 @@ class Known:
     checkpoints: tuple[CheckpointFile, ...]
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
+    given: tuple[str, ...] = ()
     trust: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
@@ -238,25 +262,43 @@ class Catalogue:
             raise UnknownError("checkpoint", name, found, otherwise)
         return relative(found[name].path, self.path.parent)
 
-    def artefact(self, model: str, variant: str, checkpoint: str | None = None) -> Artefact:
-        """The newest artefact of a variant.
+    def artefact(
+        self,
+        model: str,
+        variant: str,
+        checkpoint: str | None = None,
+        *,
+        dynamic: bool | None = None,
+        batch_size: int | None = None,
+    ) -> Artefact:
+        """The newest artefact of a variant, with open sizes where there is one.
 
         Args:
             model: The model.
             variant: Its name, or its precision.
             checkpoint: The name of the checkpoint that it is to be of; None for any.
+            dynamic: Whether its sizes are to be open; None for either.
+            batch_size: The only batch that it is to take; None for any.
 
         Raises:
             UnknownError: There is no such model, or nothing of the kind was exported.
         """
-        found = self.model(model).artefacts
-        if checkpoint is not None:
-            found = tuple(each for each in found if each.checkpoint == checkpoint)
+        found = tuple(
+            each
+            for each in self.model(model).artefacts
+            if checkpoint in (None, each.checkpoint)
+            and dynamic in (None, each.dynamic)
+            and batch_size in (None, each.batch_size)
+        )
         for artefact in found:
             if variant in (artefact.variant, artefact.precision):
                 return artefact
         there = dict.fromkeys(artefact.variant for artefact in found)
         of = model if checkpoint is None else f"{model} with {checkpoint}"
+        if batch_size is not None:
+            of += f" for a batch of {batch_size} alone"
+        elif dynamic is not None:
+            of += f" with {'open' if dynamic else 'fixed'} sizes"
         otherwise = f"nothing of {of} was exported yet, or its files were removed: export it"
         raise UnknownError("artefact", variant, there, otherwise)
 
@@ -301,24 +343,25 @@ class Catalogue:
             self.checkpoints(model),
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
+            tuple(relative(each.file, model.root) for each in variants if each.file is not None),
             model.trust,
         )
         artefacts = self._artefacts(known, jobs)
         return replace(known, artefacts=artefacts, **self._judged(model.name, jobs))
 
     def _artefacts(self, known: Known, jobs: Iterable[Job]) -> tuple[Artefact, ...]:
-        newest: dict[tuple[str, str | None], Artefact] = {}
+        newest: dict[tuple[str, ...], Artefact] = {}
         for job in jobs:
             if job.kind != "export" or not job.over or job.result is None:
                 continue
             checkpoint = known.checkpoint_of(job)
             for file in job.result["files"]:
                 variant = variant_name(file["exporter"], file["opset"], file["precision"])
-                if file["path"] is not None and (variant, checkpoint) not in newest:
+                if file["path"] is not None:
                     made = _artefact(job, file, variant, checkpoint, self._jobs.folder(job))
-                    newest[variant, checkpoint] = made
+                    newest.setdefault((variant, *map(str, made.query.items())), made)
         there = [artefact for artefact in newest.values() if artefact.is_there]
-        return tuple(sorted(there, key=lambda artefact: artefact.precision != "fp32"))
+        return tuple(sorted(there, key=_rank))
 
     def _judged(self, model: str, jobs: Iterable[Job]) -> dict[str, Any]:
         """The fields of `Known` that the last record gives."""
@@ -361,7 +404,14 @@ def _artefact(
         job.ended or job.created,
         file["size_ratio"],
         None if checked is None else checked["grade"],
+        dynamic=job.options.dynamic,
+        batch_size=None if job.options.dynamic else job.options.batch_size,
     )
+
+
+def _rank(artefact: Artefact) -> tuple[bool, bool, bool]:
+    """What stands before what: fp32, and what takes any size."""
+    return artefact.precision != "fp32", not artefact.dynamic, artefact.batch_size is not None
 
 
 @lru_cache(_MOST_RECORDS)

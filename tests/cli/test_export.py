@@ -207,6 +207,12 @@ def test_python_has_it_too(folds: Path):
     assert found.ok
     assert found.file("int8-dynamic").path == Path("folds/fold1-int8-dynamic.onnx")
     assert found.file("fp32").checked.closeness.quality == "excellent"
+    (margin,) = found.file("fp32").checked.margins
+    assert (margin.limit.key, margin.limit.passes) == ("tolerance.safety", 8.0)
+    assert margin.value < 8.0
+    assert "tolerance.rel_rms" in {
+        margin.limit.key for margin in found.file("int8-dynamic").checked.margins
+    }
     assert found.to_json()["files"][0]["path"] == "folds/fold1.onnx"
     with pytest.raises(KeyError, match="fp16"):
         found.file("fp16")

@@ -115,8 +115,10 @@ def test_how_much_of_a_size_is_used_up():
     assert used("quantization", measured) == {
         "budget.max_size_mb": (1.234567, 0.617),
         "budget.max_size_ratio": (0.25, 0.5),
-        "budget.min_coverage": (0.5, 1.8),
+        "budget.min_coverage": (0.5, 5.0),
     }
+    whole = dataclasses.replace(measured, coverage=CoverageMeasurement(weights=1.0, compute=1.0))
+    assert used("quantization", whole)["budget.min_coverage"] == (1.0, 0.0)
     assert used("export", EXPORT, precision="fp32") == {"budget.max_size_mb": (1.234567, 0.617)}
     packed = dataclasses.replace(EXPORT.file, transferred_bytes=1_500_000)
     found = used("export", dataclasses.replace(EXPORT, file=packed), precision="fp32")
@@ -133,7 +135,7 @@ def test_how_much_of_a_speed_is_used_up():
 def test_mutants():
     tolerance = {"min_mutation_score": 0.5}
     assert used("mutation", MUTATION, tolerance=tolerance) == {
-        "tolerance.min_mutation_score": (1 / 3, 1.5)
+        "tolerance.min_mutation_score": (1 / 3, 1.333)
     }
 
 

@@ -122,6 +122,14 @@ def test_another_opset_fails_and_none_asked_for_passes():
     assert str(finding) == "opset: the artefact declares 17, asked for 20"
 
 
+def test_an_opset_that_dynamo_could_not_go_down_to_names_the_other_exporter():
+    finding = only(structure(opset=18, expected_opset=12))
+    assert str(finding) == (
+        "opset: the artefact declares 18, asked for 12: dynamo writes opset 18 and up, and this "
+        "graph could not be converted down; choose torchscript for lower"
+    )
+
+
 def test_a_given_file_of_an_opset_that_is_not_allowed_fails():
     assert structure(opset=17, expected_opset=None, allowed_opsets=(17, 20)).findings == ()
     finding = only(structure(opset=17, expected_opset=None, allowed_opsets=(18, 20)))

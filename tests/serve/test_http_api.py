@@ -175,7 +175,7 @@ def test_an_artefact_of_several_files_comes_as_one_archive(
     digest = hashlib.sha256(data).hexdigest()
     (found.folder / "mlp.onnx.data").write_bytes(data)
     two = replace(found, files=(*found.files, HashedFile("mlp.onnx.data", len(data), digest)))
-    monkeypatch.setattr(catalogue, "artefact", lambda *_: two)
+    monkeypatch.setattr(catalogue, "artefact", lambda *_, **__: two)
     path = "/api/models/mlp/artefact/fp32"
     answer = door.get(path)
     assert answer.headers["content-type"] == "application/zip"
@@ -203,6 +203,33 @@ def test_an_artefact_whose_files_were_removed_is_to_be_exported_again(tmp_path: 
         told = problem(client.get("/api/models/mlp/artefact/fp32"), 404, "no-such-artefact")
         assert told.endswith("or its files were removed: export it")
         problem(client.get(f"/api/jobs/{job.id}/files/mlp.onnx"), 404, "no-such-file")
+
+
+def test_an_artefact_of_fixed_sizes_says_so_and_stands_beside_the_open_one(tmp_path: Path):
+    jobs = open_jobs(small_project(tmp_path))
+    asked = [Options(), Options(dynamic=False), Options(dynamic=False, batch_size=3)]
+    made = [exported_job(jobs, options) for options in asked]
+    for job in made:
+        (jobs.folder(job) / "mlp.onnx").write_text(job.id)
+    path = "/api/models/mlp/artefact/fp32"
+    with serving(jobs.manifest, jobs) as client:
+        found = client.get("/api/models/mlp").json()["artefacts"]
+        assert [(it["job"], it["dynamic"], it["batch_size"]) for it in found] == [
+            (made[0].id, True, None),
+            (made[1].id, False, None),
+            (made[2].id, False, 3),
+        ]
+        for it in found:
+            assert client.get(it["url"]).text == client.get(it["files"][0]["url"]).text == it["job"]
+        assert client.get(path).text == made[0].id
+        answer = client.get(f"{path}?batch_size=3")
+        assert answer.text == made[2].id
+        assert (
+            'filename="mlp-torchscript-op17-fp32-batch3.onnx"'
+            in (answer.headers["content-disposition"])
+        )
+        told = problem(client.get(f"{path}?batch_size=4"), 404, "no-such-artefact")
+        assert "nothing of mlp for a batch of 4 alone was exported yet" in told
 
 
 def test_what_was_not_exported_is_not_there(door: httpx.Client, exported: dict):
@@ -257,6 +284,11 @@ def test_options_that_are_wrong_are_told_one_by_one(door: httpx.Client):
     assert "application/json" in problem(form, 415, "not-json")
     fixed = door.post("/api/models/mlp/validate", json={"batch_size": 2})
     problem(fixed, 422, "invalid-request")
+    released = door.post("/api/models/mlp/release", json={"precisions": ["fp16"]})
+    told = problem(released, 422, "invalid-request")
+    assert told == "body.precisions: Extra inputs are not permitted"
+    released = door.post("/api/models/mlp/release", json={})
+    assert "[models.mlp.release]" in problem(released, 409, "refused")
     released = door.post("/api/models/mlp/release")
     assert "[models.mlp.release]" in problem(released, 409, "refused")
 

@@ -17,7 +17,7 @@ import runs
 from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.record.record import Record, write
 from pytest_onnxcheck.serve.catalogue import Catalogue, UnknownError
-from pytest_onnxcheck.serve.jobs.job import Job
+from pytest_onnxcheck.serve.jobs.job import Job, Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.jobs.store import StoreError
 from pytest_onnxcheck.serve.panel.choice import Choice, Weights
@@ -143,6 +143,17 @@ def test_checkpoints_of_a_glob_come_newest_first_with_time_and_size(desk: Desk):
     assert offer.trouble == ""
 
 
+def test_checkpoints_of_one_name_in_several_folders_are_saved_under_their_models_names(
+    desk: Desk, manifest: Path
+):
+    for run in ("a", "b"):
+        (manifest.parent / "runs" / run).mkdir()
+        (manifest.parent / "runs" / run / "best.pt").write_bytes(b"x")
+    manifest.write_text(MANIFEST.replace("runs/*.pt", "runs/*/best.pt"))
+    names = {each.file_name for each in desk.offer("net").weights}
+    assert names == {"net-a.onnx", "net-b.onnx"}
+
+
 def test_a_checkpoint_that_comes_later_is_there_after_a_refresh(desk: Desk, manifest: Path):
     kept = desk.offer("net").weights[1].key
     (manifest.parent / "runs" / "new.pt").write_bytes(b"x")
@@ -198,6 +209,14 @@ def test_a_tab_with_nothing_to_show_says_what_to_press(desk: Desk, name: str):
     assert NOTHING[name] in shown(desk, name)
 
 
+@pytest.mark.parametrize("name", ["Export", "Validate", "Benchmark", "Compare variants"])
+def test_what_is_on_its_way_is_not_missing(desk: Desk, jobs: Jobs, name: str):
+    job = started(desk, jobs, str(PANE[name].kind))
+    assert desk.shown(PANE[name], seen(desk)).body == ""
+    assert jobs.cancel(job.id).over
+    assert NOTHING[name] in shown(desk, name)
+
+
 def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "export", precisions=("int8-static", "fp32"), dynamic=False)
     assert (job.kind, job.model, job.state) == ("export", "net-last", "queued")
@@ -209,13 +228,54 @@ def test_a_button_asks_for_a_job_with_what_is_chosen(desk: Desk, jobs: Jobs):
     assert started(desk, jobs, "validate", dynamic=False).options.dynamic is True
     assert "waits in the queue" in shown(desk, "Export")
     assert (
-        "export · dynamo · opset 18 · fixed batch · fp32, int8-static · checkpoint runs/last.pt"
+        "export · dynamo · opset 18 · fixed sizes · fp32, int8-static · checkpoint runs/last.pt"
     ) in shown(desk, "Export")
+
+
+GIVEN = """
+[models.mine]
+factory = "nets:net"
+checkpoint = "runs/last.pt"
+onnx = { fp32 = "mine.onnx", fp16 = "half.onnx" }
+inputs.x.shape = [1]
+outputs.y.shape = [1]
+"""
+
+
+def test_of_a_file_that_the_manifest_gives_the_file_is_checked_and_nothing_exported(
+    desk: Desk, jobs: Jobs, manifest: Path
+):
+    manifest.write_text(MANIFEST + GIVEN)
+    offer = desk.offer("mine")
+    assert offer.given
+    assert (offer.exporters, offer.opset) == ((), None)
+    # what another model had on the page is no option of this one
+    asked = chosen(
+        desk, exporter="dynamo", opset=18, precisions=("fp32",), weights=offer.weights[0]
+    )
+    for kind in ("validate", "benchmark", "gate"):
+        assert desk.start(kind, asked) == ""
+        assert jobs.all()[0].options == Options(checkpoint="runs/last.pt")
+    view = desk.look(offer.weights[0], "file.onnx")
+    export = desk.shown(PANE["Export"], view)
+    assert not export.starts
+    assert words(export.body) == (
+        "Nothing is exported: the manifest gives the files of mine ( mine.onnx , half.onnx ), and "
+        "Validate, Benchmark and Compare look at those."
+    )
+    assert all(desk.shown(pane, view).starts for pane in PANES if pane.kind in ("validate", "gate"))
+    assert (
+        "The manifest gives the files of mine, in its folder on the server: mine.onnx , "
+        in shown(desk, "Download", "mine")
+    )
+    assert not desk.offer("net").given
+    assert desk.shown(PANE["Export"], seen(desk)).starts
 
 
 REFUSED = [
     ("export", {"precisions": ()}, "Nothing is ticked: choose one precision or more."),
     ("export", {"opset": 99}, "opset: 99 is not a number from 9 to 30"),
+    ("export", {"opset": 12.5}, "Opset 12.5 is no whole number."),
     ("release", {}, "net-last is not released: write a table [models.net.release]"),
 ]
 
@@ -256,19 +316,62 @@ def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
 def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "benchmark")
     last = weights(desk, "net-last")
-    assert desk.cancel_newest("export", last) == ""
+    assert desk.cancel_current("export", last) == ""
     assert jobs.get(job.id).state == "queued"
-    assert desk.cancel_newest("benchmark", last) == ""
+    assert desk.cancel_current("benchmark", last) == ""
     assert jobs.get(job.id).state == "cancelled"
     assert "cancelled" in shown(desk, "Benchmark")
     assert "Start it again when you like." in shown(desk, "Benchmark")
     assert "no job has the id 'x'" in desk.cancel("x")
 
 
+def test_a_job_that_is_asked_for_twice_runs_once(desk: Desk, jobs: Jobs):
+    job = started(desk, jobs, "export")
+    assert desk.start("export", chosen(desk)) == ""
+    begun(jobs, job)
+    assert desk.start("export", chosen(desk)) == ""
+    assert jobs.all() == [jobs.get(job.id)]
+    jobs.end(1, "done")
+    assert started(desk, jobs, "export").id != job.id
+    assert started(desk, jobs, "export", precisions=("fp32",)).id != job.id
+    assert len(jobs.all()) == 3
+
+
+def test_the_job_that_runs_is_shown_and_cancelled_before_those_that_wait(desk: Desk, jobs: Jobs):
+    first = started(desk, jobs, "export", precisions=("fp32",))
+    begun(jobs, first)
+    second = started(desk, jobs, "export", precisions=("fp16",))
+    assert "runs export · dynamo · opset 18 · fp32 ·" in shown(desk, "Export")
+    assert "1 more waits: see History." in shown(desk, "Export")
+    assert desk.cancel_current("export", weights(desk, "net-last")) == ""
+    assert jobs.stopped(1)
+    assert jobs.get(second.id).state == "queued"
+    jobs.end(1, "cancelled")
+    assert "waits in the queue export · dynamo · opset 18 · fp16 ·" in shown(desk, "Export")
+    assert "more wait" not in shown(desk, "Export")
+
+
+def test_a_job_that_was_cut_off_says_once_what_to_do(desk: Desk, jobs: Jobs):
+    error = "It was cut off: its worker here:1 ended. Nothing of it was kept but what was built."
+    ended(jobs, started(desk, jobs, "export"), "cut_off", error=error)
+    found = desk.shown(PANE["Export"], seen(desk))
+    assert words(found.status).endswith(f"by here:1 {error}")
+
+
+def test_what_failed_alike_in_several_precisions_is_said_once(desk: Desk, jobs: Jobs):
+    bad = exported()["files"][2]
+    result = exported(files=[bad, {**bad, "precision": "int8-dynamic"}])
+    job = ended(jobs, started(desk, jobs, "export"), "failed", error="it all: no", result=result)
+    found = shown(desk, "Export")
+    assert "dynamo-op18-int8-static, dynamo-op18-int8-dynamic failed, and are not kept" in found
+    assert found.count("no data") == 1
+    assert "it all: no" not in found
+    assert "it all: no" in desk.job(job.id).status
+
+
 PICKLE = "runs/last.pt: refused: it holds more than tensors and plain values"
 TROUBLES = [
     ("failed", PICKLE, "Mend what the message says, and start it again."),
-    ("cut_off", "Its worker ended at 10:00.", "what was built before is kept"),
 ]
 
 
@@ -287,6 +390,12 @@ def exported(**changes: Any) -> dict[str, Any]:
     """What an export of two precisions leaves, of which one failed."""
     close = {"max_abs": 2e-6, "mse": 1e-12, "cosine": 1.0, "floors": 1.5, "quality": "excellent"}
     checked = {"grade": "pass", "failures": [], "warnings": [EVIL], "closeness": close}
+    floors = {"key": "tolerance.safety", "passes": 8, "fails": 8, "larger_is_better": False}
+    cosine = {"key": "tolerance.cosine", "passes": 0.99, "fails": 0.9, "larger_is_better": True}
+    checked["margins"] = [
+        {"limit": floors, "value": 1.5, "share": 0.19, "where": "batch=1, output 'y'"},
+        {"limit": cosine, "value": 0.999, "share": 0.01, "where": "batch=1, output 'y'"},
+    ]
     good = {
         "precision": "fp32",
         "exporter": "dynamo",
@@ -326,8 +435,10 @@ def with_files(desk: Desk, jobs: Jobs) -> Job:
 @pytest.mark.usefixtures("with_files")
 def test_an_export_shows_sizes_with_reductions_errors_and_what_failed(desk: Desk):
     found = shown(desk, "Export")
-    assert "dynamo-op18-fp32 4.00 kB max 2.0e-06 (1.5 floors) excellent" in found
-    assert "dynamo-op18-fp16 2.20 kB, 45% smaller max 2.0e-06 (1.5 floors) excellent" in found
+    assert "UTC from runs/last.pt Bytes" in found
+    error = "max 2.0e-06 (1.5 floors) floors 1.5, allowed ≤ 8 excellent"
+    assert f"dynamo-op18-fp32 4.00 kB {error}" in found
+    assert f"dynamo-op18-fp16 2.20 kB, 45% smaller than fp32 {error}" in found
     assert "dynamo-op18-int8-static - - failed" in found
     assert f"dynamo-op18-int8-static failed, and is not kept no data {EVIL}" in found
     assert EVIL not in desk.shown(PANE["Export"], seen(desk)).body
@@ -345,6 +456,26 @@ def test_downloads_have_the_chosen_name_a_link_and_a_hash(desk: Desk):
     assert "No bundle is made yet: press Make the bundle." in found
 
 
+@pytest.mark.usefixtures("with_files")
+def test_downloads_of_one_precision_are_told_apart_by_sizes_and_exporter(desk: Desk, jobs: Jobs):
+    other = {**exported()["files"][0], "exporter": "torchscript"}
+    for dynamic, files in ((False, exported()["files"][:1]), (True, [other])):
+        job = started(desk, jobs, "export", dynamic=dynamic)
+        job = ended(jobs, job, result=exported(files=files))
+        jobs.folder(job.id).mkdir(parents=True)
+        (jobs.folder(job.id) / "last.onnx").write_bytes(b"onnx")
+    found = desk.shown(PANE["Download"], desk.look(weights(desk, "net-last"), "it.onnx")).body
+    links = re.findall('href="[^"]*/([^"]*)"', found)
+    assert [link.partition("?")[0] for link in links] == [
+        "it-torchscript-op18-fp32.onnx",
+        "it-dynamo-op18-fp32.onnx",
+        "it-fixed.onnx",
+        "it-fp16.onnx",
+    ]
+    assert links[2].endswith("?checkpoint=runs%2Flast.pt&amp;dynamic=false")
+    assert "dynamo-op18-fp32 · fixed sizes · 4.00 kB" in words(found)
+
+
 @pytest.fixture
 def sent(manifest: Path, jobs: Jobs) -> Desk:
     """A desk with a checkpoint that was sent for a model that has one of its own."""
@@ -355,6 +486,18 @@ def sent(manifest: Path, jobs: Jobs) -> Desk:
     (folder / "gone-ab.pt").write_bytes(b"x")
     (folder / "gone-ab.json").write_text(json.dumps(dataclasses.asdict(found)))
     return Desk(Catalogue(manifest, jobs, Uploads(folder)), jobs)
+
+
+def test_a_checkpoint_that_was_sent_is_not_chosen_before_the_manifests_own(
+    sent: Desk, manifest: Path
+):
+    os.utime(manifest.parent / "gone.pt", (1e9, 1e9))
+    offer = sent.offer("gone")
+    assert [each.uploaded for each in offer.weights] == [True, False]
+    assert offer.newest == offer.weights[1]
+    (manifest.parent / "gone.pt").unlink()
+    assert (only := sent.offer("gone").newest) is not None
+    assert only.uploaded
 
 
 def test_each_checkpoint_has_its_own_artefacts_jobs_and_downloads(sent: Desk, jobs: Jobs):
@@ -392,9 +535,9 @@ def test_a_job_of_the_manifests_own_checkpoint_is_found_with_it(sent: Desk, jobs
     own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
     assert sent.look(own, "").jobs == (job,)
     assert sent.look(other, "").jobs == ()
-    assert sent.cancel_newest("gate", other) == ""
+    assert sent.cancel_current("gate", other) == ""
     assert jobs.get(job.id).state == "queued"
-    assert sent.cancel_newest("gate", own) == ""
+    assert sent.cancel_current("gate", own) == ""
     assert jobs.get(job.id).state == "cancelled"
 
 
@@ -449,6 +592,34 @@ def test_compare_shows_the_frontier_as_a_picture_and_the_report_is_linked(desk: 
     assert "What each variant costs and loses" in found
     job = jobs.all()[0]
     assert f"../api/jobs/{job.id}/files/report.html" in desk.shown(PANE["Report"], seen(desk)).body
+
+
+def test_compare_says_why_nothing_is_proposed_and_what_the_warnings_are(
+    desk: Desk, jobs: Jobs, manifest: Path
+):
+    text = MANIFEST.replace("[18]", "[20]").replace('["fp32", "fp16"]', '["fp32", "int8-static"]')
+    manifest.write_text(text)
+    made = runs.model()
+    judged(desk, jobs, "gate", of_net(lambda: [it for it in made if "int8" not in it.variant]))
+    found = shown(desk, "Compare variants")
+    assert (
+        "Nothing is proposed: this run left out dynamo-op20-int8-static. Tick their precisions;"
+        in found
+    )
+    judged(desk, jobs, "gate", of_net(lambda: made))
+    found = shown(desk, "Compare variants")
+    assert "this run left out checks of dynamo-op20-int8-static." in found
+    assert "Passed: 1 with warnings," in found
+    assert "slower here" in found
+    last = made[-1]
+    variant = {"variant": last.variant, "precision": last.precision, "position": last.position}
+    made += [
+        dataclasses.replace(it, **variant) for it in made if it.check in ("export", "structure")
+    ]
+    judged(desk, jobs, "gate", of_net(lambda: made))
+    found = shown(desk, "Compare variants")
+    assert "Nothing is proposed" not in found
+    assert "To release: net-last:" in found
 
 
 @pytest.mark.parametrize("name", ["Validate", "Benchmark", "Compare variants", "Report"])
@@ -513,4 +684,4 @@ def test_jobs_that_are_not_reached_are_told(manifest: Path, monkeypatch: pytest.
     last = weights(desk, "net-last")
     assert desk.current() == ("net", None, None)
     assert desk.stamp() == ("redis://x:1/0: not reached",)
-    assert desk.cancel_newest("export", last) == "redis://x:1/0: not reached"
+    assert desk.cancel_current("export", last) == "redis://x:1/0: not reached"

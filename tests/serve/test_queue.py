@@ -7,8 +7,10 @@ import pickle
 import re
 import sqlite3
 import threading
+import time
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from working import project
@@ -130,6 +132,29 @@ def test_a_job_that_waits_is_cancelled_at_once_and_stays_so(jobs: Jobs):
     assert jobs.cancel(job.id) == job
     assert not jobs.begin(1, {"name": "host:1", "host": "host", "token": "a"})
     assert not jobs.end(1, "done")
+
+
+def test_a_job_that_is_cancelled_while_a_worker_takes_it_never_ran(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    job = jobs.submit("export", "net")
+    storage = type(jobs.huey.storage)
+    has = storage.has_data_for_key
+
+    def cancelled_then(self: Any, key: Any) -> Any:
+        found = has(self, key)
+        if not found:  # between this look and what the worker writes
+            monkeypatch.setattr(storage, "has_data_for_key", has)
+            jobs.cancel(job.id)
+            time.sleep(0.002)
+        return found
+
+    monkeypatch.setattr(storage, "has_data_for_key", cancelled_then)
+    assert not jobs.begin(1, {"name": "host:1", "host": "host", "token": "a"})
+    found = jobs.several([job.id])[job.id]
+    assert (found.state, found.started, found.worker) == ("cancelled", None, None)
+    anew = open_jobs(jobs.manifest).get(job.id)
+    assert (anew.state, anew.started, anew.worker) == ("cancelled", None, None)
 
 
 def test_as_many_jobs_wait_as_may(jobs: Jobs):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -46,6 +47,17 @@ def test_nobody_else_reaches_it_without_a_token(folder: Path, capsys, arguments)
     told = refused(capsys, *arguments)
     assert told.startswith(f"{arguments[1]}: others than this machine can reach it")
     assert "set ONNXCHECK_TOKEN" in told
+
+
+def test_the_blocks_of_the_docs_that_open_it_to_others_set_a_token():
+    text = (Path(__file__).parents[2] / "docs" / "http-api.md").read_text()
+    blocks = [
+        block
+        for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL)
+        if re.search("onnxcheck serve.* --(host|allowed-host)", block)
+    ]
+    assert len(blocks) == 2
+    assert all("export ONNXCHECK_TOKEN=" in block for block in blocks)
 
 
 def test_a_token_is_not_to_be_guessed(folder: Path, capsys):
@@ -131,7 +143,10 @@ def test_what_it_needs_is_named(folder: Path, capsys, monkeypatch: pytest.Monkey
     for name in [name for name in sys.modules if name.startswith("pytest_onnxcheck.serve.http")]:
         monkeypatch.delitem(sys.modules, name)
     told = refused(capsys)
-    assert told == "onnxcheck serve needs fastapi: pip install 'pytest-onnxcheck[panel]'\n"
+    assert told == (
+        "onnxcheck serve needs fastapi: pip install '/path/to/the/clone[panel]', "
+        "pytest-onnxcheck's, which is not on PyPI yet\n"
+    )
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])

@@ -16,7 +16,8 @@ import pytest
 from filelock import FileLock
 from working import none_left, project, texts, until, work
 
-from pytest_onnxcheck.serve.jobs import presence, worker
+from pytest_onnxcheck.api.export import ExportedFile
+from pytest_onnxcheck.serve.jobs import child, presence, worker
 from pytest_onnxcheck.serve.jobs.job import Options
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
 from pytest_onnxcheck.serve.jobs.settings import Settings
@@ -112,6 +113,11 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
             r"Its processes held 0\.\d+ GB, of the 0\.30 GB",
         ),
         ("crash", Settings(), r"Its process ended \(SIGABRT\)"),
+        (
+            "exit",
+            Settings(),
+            r"(?s)Its process ended \(exit status 1\)\.\n.*SystemExit: no licence for this$",
+        ),
     ],
 )
 def test_a_job_that_runs_over_is_ended(tmp_path: Path, do, settings, text):
@@ -134,6 +140,15 @@ def test_what_pytest_says_of_a_wrong_project_is_the_error(tmp_path: Path):
     assert job.state == "failed"
     assert job.error.startswith("pytest ended with 4 and made no record:")
     assert "SyntaxError" in job.error
+
+
+def test_an_export_that_fails_alike_in_several_precisions_says_it_once():
+    names = ("fp32", "fp16", "bf16", "int8-static")
+    files = [ExportedFile(name, "dynamo", 12, None, error="no opset") for name in names[:2]]
+    files.append(ExportedFile(names[2], "dynamo", 12, None, error="no casts"))
+    files.append(ExportedFile(names[3], "dynamo", 12, Path("x.onnx")))
+    assert child._wrong(files) == "fp32, fp16: no opset\nbf16: no casts"
+    assert child._wrong(files[3:]) is None
 
 
 STAGES = """

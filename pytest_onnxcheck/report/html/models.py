@@ -31,7 +31,7 @@ from pytest_onnxcheck.report.html.plots import (
 )
 from pytest_onnxcheck.report.resting import left_out
 from pytest_onnxcheck.report.table import HEADER, cells, file_size
-from pytest_onnxcheck.report.text import element_rows, held_to, metrics, worst_output
+from pytest_onnxcheck.report.text import allowed, element_rows, held_to, metrics, worst_output
 
 __all__ = ["Section", "section"]
 
@@ -239,16 +239,12 @@ def _held(entries: Sequence[Entry]) -> Iterator[Held]:
     for entry in entries:
         for margin in margins(entry):
             limit = margin.limit
-            sign = "≥" if limit.larger_is_better else "≤"
-            allowed = f"{sign} {limit.passes:g}"
-            if limit.fails != limit.passes:
-                allowed += f", fails beyond {limit.fails:g}"
             yield Held(
                 variant=entry.variant,
                 check=f"{entry.check} {entry.point}".strip(),
                 key=limit.key,
                 measured=f"{margin.value:.4g}",
-                allowed=allowed,
+                allowed=allowed(limit),
                 share=_percent(margin),
                 width=1000 * min(max(margin.share, 0.0), 1.0),
                 over=margin.share > 1,

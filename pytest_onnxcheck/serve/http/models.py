@@ -42,6 +42,11 @@ _FILE: dict[int | str, dict[str, Any]] = {
 
 
 _Of = Annotated[str | None, Query(description="A name of the model's `checkpoints`; default: any.")]
+_Dynamic = Annotated[
+    bool | None,
+    Query(description="Whether its sizes are open; default: open ones before fixed ones."),
+]
+_Batch = Annotated[int | None, Query(description="The only batch that it takes; default: any.")]
 
 
 @router.get("/models", responses=answers())
@@ -77,19 +82,28 @@ def get_model(name: str, request: Request, door: Door) -> ModelInfo:
 
 @router.get(
     "/models/{name}/artefact/{variant}",
-    responses={**answers(416), **_FILE},
+    responses={**answers(416, 422), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}", include_in_schema=False)
 def get_artefact(
-    name: str, variant: str, request: Request, door: Door, checkpoint: _Of = None
+    name: str,
+    variant: str,
+    request: Request,
+    door: Door,
+    checkpoint: _Of = None,
+    dynamic: _Dynamic = None,
+    batch_size: _Batch = None,
 ) -> Response:
     """The newest artefact of a variant, or of a precision: the .onnx, or a .zip of several files.
 
-    An artefact with external data is several files: they come as one archive, or each by itself.
+    One with open sizes comes before those with fixed ones. An artefact with external data is
+    several files: they come as one archive, or each by itself.
     """
-    found = door.catalogue.artefact(name, variant, checkpoint)
-    shown = f"{name}-{found.variant}"
+    found = door.catalogue.artefact(
+        name, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
+    )
+    shown = f"{name}-{found.variant}{found.suffix}"
     if len(found.files) == 1:
         only = found.files[0]
         return file_answer(request, found.folder / only.name, f"{shown}.onnx", only.sha256)
@@ -98,15 +112,24 @@ def get_artefact(
 
 @router.get(
     "/models/{name}/artefact/{variant}/{file}",
-    responses={**answers(416), **_FILE},
+    responses={**answers(416, 422), **_FILE},
     response_class=Response,
 )
 @router.head("/models/{name}/artefact/{variant}/{file}", include_in_schema=False)
 def get_artefact_file(
-    name: str, variant: str, file: str, request: Request, door: Door, checkpoint: _Of = None
+    name: str,
+    variant: str,
+    file: str,
+    request: Request,
+    door: Door,
+    checkpoint: _Of = None,
+    dynamic: _Dynamic = None,
+    batch_size: _Batch = None,
 ) -> Response:
     """One file of an artefact, under the name that it has to have beside the others."""
-    found = door.catalogue.artefact(name, variant, checkpoint)
+    found = door.catalogue.artefact(
+        name, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
+    )
     for each in found.files:
         if each.name == file:
             return file_answer(request, found.folder / each.name, each.name, each.sha256)
@@ -128,11 +151,13 @@ def _summary(known: Known) -> dict[str, object]:
 
 def _artefact(model: str, artefact: Artefact, base: str) -> ArtefactInfo:
     url = f"{base}/models/{quote(model)}/artefact/{quote(artefact.variant)}"
-    of = "" if artefact.checkpoint is None else f"?{urlencode({'checkpoint': artefact.checkpoint})}"
+    of = f"?{urlencode(artefact.query)}" if artefact.query else ""
     return ArtefactInfo(
         variant=artefact.variant,
         precision=artefact.precision,
         checkpoint=artefact.checkpoint,
+        dynamic=artefact.dynamic,
+        batch_size=artefact.batch_size,
         size_bytes=artefact.size_bytes,
         size_ratio=artefact.size_ratio,
         grade=artefact.grade,

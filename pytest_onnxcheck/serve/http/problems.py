@@ -23,7 +23,7 @@ _ALWAYS = (400, 401, 403, 404, 413, 421, 429, 500, 503)
 _CODES = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 _SENTENCES = {
-    400: "the request is cut off, or cannot be read at all",
+    400: "the request is cut off, or its body is no text",
     401: "the token is missing or wrong",
     403: "the request comes from a page of another site, or asks for what is switched off",
     404: "there is no such model, job, file or path",
@@ -32,7 +32,7 @@ _SENTENCES = {
     415: "the body is of another type",
     416: "the range lies outside the file",
     421: "the Host header names another server",
-    422: "an option is wrong",
+    422: "the body is no JSON, or an option is wrong",
     429: "too many requests at once, or too many jobs in the queue: see Retry-After",
     500: "an error of the server, which stands in its log",
     503: "the manifest or the store of jobs cannot be used as it is now",

@@ -12,7 +12,7 @@ from pytest_onnxcheck.serve.jobs.job import BATCHES, Kind, State
 __all__ = [
     *("ArtefactInfo", "CheckpointInfo", "ExportOptions", "FileInfo", "JobFile", "JobFiles"),
     *("JobInfo", "JobList", "LogLine", "LogLines", "ModelInfo", "ModelList", "ModelSummary"),
-    *("RunOptions", "UploadInfo"),
+    *("ReleaseOptions", "RunOptions", "UploadInfo"),
 ]
 
 _EXAMPLE_JOB: dict[str, Any] = {
@@ -52,6 +52,12 @@ class _Given(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
+class ReleaseOptions(_Given):
+    """Nothing: a release takes the model as the manifest has it."""
+
+    model_config = _example()
+
+
 class RunOptions(_Given):
     """What of a model is looked at; by default all that the manifest has."""
 
@@ -78,7 +84,7 @@ class ExportOptions(RunOptions):
 
     model_config = _example(exporter="torchscript", precisions=["fp32", "fp16"], opset=20)
 
-    dynamic: bool = Field(True, description="Whether the batch stays open.")
+    dynamic: bool = Field(True, description="Whether symbolic dims stay so, or have one size.")
     batch_size: Batch | None = Field(
         None, description="The batch to export with; the only one where not `dynamic`."
     )
@@ -100,6 +106,8 @@ class ArtefactInfo(BaseModel):
         variant="dynamo-op20-fp16",
         precision="fp16",
         checkpoint="checkpoints/wakeword.pt",
+        dynamic=True,
+        batch_size=None,
         size_bytes=360342,
         size_ratio=0.506,
         grade="pass",
@@ -114,6 +122,10 @@ class ArtefactInfo(BaseModel):
     precision: str
     checkpoint: str | None = Field(
         description="The name of the checkpoint that it is of; null where the model has none."
+    )
+    dynamic: bool = Field(description="Whether its sizes are open, or it takes one of each dim.")
+    batch_size: int | None = Field(
+        description="The batch that was asked for, where not `dynamic`; null: the manifest's first."
     )
     size_bytes: int = Field(description="External data included.")
     size_ratio: float | None = Field(description="As a share of the fp32 artefact's.")

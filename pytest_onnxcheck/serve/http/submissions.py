@@ -10,7 +10,12 @@ from pytest_onnxcheck.serve.http.jobs import info
 from pytest_onnxcheck.serve.http.limits import json_only
 from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import answers
-from pytest_onnxcheck.serve.http.schemas import ExportOptions, JobInfo, RunOptions
+from pytest_onnxcheck.serve.http.schemas import (
+    ExportOptions,
+    JobInfo,
+    ReleaseOptions,
+    RunOptions,
+)
 from pytest_onnxcheck.serve.http.state import Door, State
 from pytest_onnxcheck.serve.jobs.job import Options
 
@@ -63,8 +68,17 @@ def gate(name: str, request: Request, response: Response, door: Door, options: _
 
 
 @router.post("/models/{name}/release", status_code=202)
-def release(name: str, request: Request, response: Response, door: Door) -> JobInfo:
-    """Runs the gate, and bundles what the manifest releases of the model if all checks passed."""
+def release(
+    name: str,
+    request: Request,
+    response: Response,
+    door: Door,
+    _: Annotated[ReleaseOptions, Body(default_factory=ReleaseOptions)],
+) -> JobInfo:
+    """Runs the gate, and bundles what the manifest releases of the model if all checks passed.
+
+    It has no options, so that the bundle's sources say what was released.
+    """
     return _submit(door, request, response, "release", name, RunOptions())
 
 

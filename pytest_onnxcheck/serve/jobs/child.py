@@ -13,14 +13,23 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_onnxcheck.serve.jobs.job import BUNDLE, OUTPUT, RECORD, REPORT, JobError, Options
+from pytest_onnxcheck.serve.jobs.job import (
+    BUNDLE,
+    OUTPUT,
+    RECORD,
+    REPORT,
+    JobError,
+    Options,
+    last_words,
+)
 from pytest_onnxcheck.supervised.supervisor import Supervisor, attach
 
 if TYPE_CHECKING:
+    from pytest_onnxcheck.api.export import ExportedFile
     from pytest_onnxcheck.manifest import Model
     from pytest_onnxcheck.progress import Stage
     from pytest_onnxcheck.record.record import Record
@@ -29,8 +38,7 @@ __all__ = ["main"]
 
 #: which checks a job makes, as `-m` takes it; None for all
 _CHECKS = {"validate": "not latency", "benchmark": "latency", "gate": None, "release": None}
-#: lines of pytest's output that an error repeats
-_TAIL = 15
+#: characters of a failure in the log
 _MOST = 300
 
 
@@ -135,8 +143,17 @@ def _export(
         result["checkpoint"] = relative(exported.checkpoint, model.root)
     for file in result["files"]:
         file["path"] = None if file["path"] is None else Path(file["path"]).name
-    wrong = [f"{file.precision}: {file.error}" for file in exported.files if not file.ok]
-    return result, "\n".join(wrong) or None
+    return result, _wrong(exported.files)
+
+
+def _wrong(files: Iterable[ExportedFile]) -> str | None:
+    """Why some were not exported, what is said of several once; None where all were."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        if not file.ok:
+            found.setdefault(str(file.error), []).append(file.precision)
+    said = [f"{', '.join(precisions)}: {error}" for error, precisions in found.items()]
+    return "\n".join(said) or None
 
 
 def _check(
@@ -216,9 +233,8 @@ def _gate(request: Mapping[str, Any], told: _Told, manifest: Path, wanted: Seque
     status = int(pytest.main(arguments, plugins=[_Watching(told)]))
     sys.stdout.flush()
     if status not in (0, 1) or not (folder / RECORD).is_file():
-        lines = (folder / OUTPUT).read_text(errors="replace").splitlines()
         ended = "checked nothing" if status == 5 else f"ended with {status} and made no record"
-        raise JobError("\n".join([f"pytest {ended}:", *lines[-_TAIL:]]))
+        raise JobError("\n".join([f"pytest {ended}:", *last_words(folder)]))
     return load(folder / RECORD)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from pytest_onnxcheck.errors import OnnxCheckError
@@ -12,6 +13,7 @@ from pytest_onnxcheck.wording import meant
 __all__ = [
     *("BATCHES", "BUNDLE", "ENDED", "KINDS", "OUTPUT", "RECORD", "REPORT"),
     *("Job", "JobError", "Kind", "Line", "NoSuchJob", "Options", "QueueFullError", "State"),
+    "last_words",
 ]
 
 #: what a job does. `export` makes ONNX files; `validate` runs every check but `latency`,
@@ -28,6 +30,9 @@ ENDED = ("done", "failed", "cancelled", "cut_off")
 
 #: what a job leaves in its folder: files, and the folder of a release
 RECORD, REPORT, OUTPUT, BUNDLE = "record.json", "report.html", "output.txt", "bundle"
+
+#: lines of `OUTPUT` that an error repeats
+_TAIL = 15
 
 #: the batches that a model may be exported with
 BATCHES = range(1, 2**20 + 1)
@@ -119,6 +124,19 @@ class Options:
     def to_json(self) -> dict[str, Any]:
         """The same as JSON has it."""
         return {**asdict(self), "precisions": list(self.precisions)}
+
+
+def last_words(folder: Path) -> list[str]:
+    """The last lines of what was printed in a job.
+
+    Args:
+        folder: Where its files are made.
+    """
+    try:
+        text = (folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # it had not begun
+        return []
+    return text.rstrip().splitlines()[-_TAIL:]
 
 
 def _known(name: str, value: object, kinds: tuple[type, ...], what: str) -> None:

@@ -356,6 +356,8 @@ def _job(
     assert asked is not None
     known = {**asked, "options": Options.from_json(asked["options"])}
     state = "queued"
+    if begun and ended and ended["state"] == "cancelled" and begun["started"] > ended["ended"]:
+        begun = None  # a worker took it at the very moment, and let go of it
     if begun is not None:
         state = "running"
         known |= {"started": begun["started"], "worker": begun["name"]}

@@ -58,7 +58,8 @@ def open_huey(store: str | Path) -> Huey:
         from redis import ConnectionPool
     except ImportError as error:
         raise StoreError(
-            f"jobs need {error.name}, which is not installed: pip install 'pytest-onnxcheck[panel]'"
+            f"jobs need {error.name}, which is not installed: pip install "
+            "'/path/to/the/clone[panel]', pytest-onnxcheck's, which is not on PyPI yet"
         ) from error
 
     class Written(Serializer):  # type: ignore[misc] # huey has no types

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from pytest_onnxcheck.errors import OnnxCheckError
 from pytest_onnxcheck.files import building
 from pytest_onnxcheck.places import ARTEFACTS
 from pytest_onnxcheck.processes import Child, CrashError
-from pytest_onnxcheck.serve.jobs.job import Job, JobError
+from pytest_onnxcheck.serve.jobs.job import Job, JobError, last_words
 from pytest_onnxcheck.serve.jobs.manifests import job_manifest
 from pytest_onnxcheck.serve.jobs.presence import Presence
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
@@ -225,7 +225,8 @@ class Worker:
                 if "result" in message:
                     found = message
                 if "died" in message:
-                    return _died(Death.from_json(message["died"]), settings, stage)
+                    death = Death.from_json(message["died"])
+                    return _died(death, settings, stage, last_words(folder))
                 if "done" in message:
                     error = found["error"]
                     return _End("failed" if error else "done", found["result"], error)
@@ -303,7 +304,7 @@ def _cut_off_text(job: Job, how: str, stage: str | None, share: float | None) ->
     )
 
 
-def _died(death: Death, settings: Settings, stage: str | None) -> _End:
+def _died(death: Death, settings: Settings, stage: str | None, said: Iterable[str]) -> _End:
     """Why a job's process was ended, or how it ended."""
     where = f" ({death.where})" if death.where else ""
     at = f"{_while(stage)}{where}"
@@ -321,7 +322,7 @@ def _died(death: Death, settings: Settings, stage: str | None) -> _End:
             f"{settings.memory / 1e9:.2f} GB that a job may hold{at}: ask for less, or start the "
             "worker with a larger --job-memory.",
         )
-    return _End("failed", error=f"Its process ended ({death.how}){at}.")
+    return _End("failed", error="\n".join([f"Its process ended ({death.how}){at}.", *said]))
 
 
 @contextlib.contextmanager

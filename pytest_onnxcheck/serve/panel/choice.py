@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -36,6 +37,7 @@ class Weights:
         checkpoint: The checkpoint's name; None where the model is built from its seed.
         file_name: What its fp32 artefact is saved as.
         uploaded: Whether the checkpoint is none of the manifest's.
+        given: Whether the manifest gives the model's files, so that nothing is exported.
     """
 
     key: str
@@ -44,6 +46,7 @@ class Weights:
     checkpoint: str | None
     file_name: str
     uploaded: bool = False
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,11 @@ class Offer:
 
     Attributes:
         weights: The checkpoints, the newest first; without any there is nothing to export.
-        exporters: The exporters of its variants; empty where its file is given.
-        opset: The opset of its first variant.
+        exporters: The exporters of its variants; empty where its files are given.
+        opset: The opset of its first variant; None where its files are given.
         precisions: Those of its variants.
         trouble: What is wrong, and what to do; empty where nothing is.
+        given: Whether the manifest gives its files, so that nothing is exported.
     """
 
     weights: tuple[Weights, ...] = ()
@@ -63,6 +67,7 @@ class Offer:
     opset: int | None = None
     precisions: tuple[str, ...] = ()
     trouble: str = ""
+    given: bool = False
 
     def find(self, key: str | None) -> Weights | None:
         """The weights of a key; None where there are none of it, or not any more."""
@@ -70,8 +75,9 @@ class Offer:
 
     @property
     def newest(self) -> Weights | None:
-        """The newest weights; None where there are none."""
-        return next(iter(self.weights), None)
+        """The newest weights of the manifest's own, else of all; None where there are none."""
+        own = [each for each in self.weights if not each.uploaded]
+        return next(iter([*own, *self.weights]), None)
 
 
 def tables(manifest: Manifest) -> list[str]:
@@ -102,7 +108,12 @@ def offered(catalogue: Catalogue, table: str | None) -> Offer:
         opset=first.opset,
         precisions=tuple(dict.fromkeys(variant.precision for variant in models[0].variants)),
         trouble="" if weights else _lost(missing[0]),
+        given=_given(models[0]),
     )
+
+
+def _given(model: Model) -> bool:
+    return any(variant.file is not None for variant in model.variants)
 
 
 def _wrong(manifest: Manifest, table: str | None) -> str:
@@ -122,11 +133,19 @@ def _lost(model: Model) -> str:
 
 def _weights(models: Mapping[str, tuple[Model, Sequence[CheckpointFile]]]) -> tuple[Weights, ...]:
     """The checkpoints of models, the newest first; of one that has none, the model itself."""
-    files = [(name, file) for name, (_, checkpoints) in models.items() for file in checkpoints]
+    files = [(model, file) for model, checkpoints in models.values() for file in checkpoints]
     files.sort(key=lambda found: found[1].modified, reverse=True)
-    found = [_file(name, file) for name, file in files]
+    stems = Counter(PurePath(file.name).stem for _, file in files)
+    found = [_file(model, file, stems) for model, file in files]
     found += [
-        Weights(key_of(name, None), "none: built from its seed", name, None, f"{name}.onnx")
+        Weights(
+            key=key_of(name, None),
+            label="none: built from its seed",
+            model=name,
+            checkpoint=None,
+            file_name=f"{name}.onnx",
+            given=_given(model),
+        )
         for name, (model, _) in models.items()
         if model.checkpoint is None
     ]
@@ -139,17 +158,20 @@ def key_of(model: str, checkpoint: str | None) -> str:
     return hashlib.sha256(said).hexdigest()[:16]
 
 
-def _file(model: str, file: CheckpointFile) -> Weights:
+def _file(model: Model, file: CheckpointFile, stems: Mapping[str, int]) -> Weights:
+    stem = PurePath(file.name).stem
     sent = ", uploaded" if file.uploaded else ""
     return Weights(
-        key=key_of(model, file.name),
+        key=key_of(model.name, file.name),
         label=visible(
             f"{file.name} ({minute(file.modified)} UTC, {file_size(file.size_bytes)}{sent})"
         ),
-        model=model,
+        model=model.name,
         checkpoint=file.name,
-        file_name=f"{PurePath(file.name).stem}.onnx",
+        # a glob's `best.pt` in every folder: its model's name tells them apart
+        file_name=f"{stem if stems[stem] == 1 else model.name}.onnx",
         uploaded=file.uploaded,
+        given=_given(model),
     )
 
 
@@ -160,14 +182,14 @@ class Choice:
     Attributes:
         weights: The model with its checkpoint.
         exporter: The exporter; None for the manifest's.
-        opset: The opset; likewise.
-        dynamic: Whether the batch stays open in what is exported.
+        opset: The opset, as it was typed; likewise.
+        dynamic: Whether symbolic dims stay open in what is exported.
         precisions: The precisions.
     """
 
     weights: Weights
     exporter: str | None
-    opset: int | None
+    opset: float | None
     dynamic: bool
     precisions: tuple[str, ...]
 

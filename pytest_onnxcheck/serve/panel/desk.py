@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.errors import OnnxCheckError
@@ -50,12 +51,14 @@ class Shown:
         log: That job's log.
         runs: Whether the job can be cancelled.
         body: What came of it, as HTML.
+        starts: Whether a job can be asked for.
     """
 
     status: str
     log: str
     runs: bool
     body: str
+    starts: bool = True
 
 
 class Desk:
@@ -67,6 +70,7 @@ class Desk:
         self._jobs = jobs
         #: what was offered, by its key
         self._offered: dict[str, Weights] = {}
+        self._lock = threading.Lock()
 
     def tables(self) -> list[str]:
         """The manifest's tables of models; none where it cannot be used."""
@@ -108,7 +112,7 @@ class Desk:
         return next(iter(names), None), None, None
 
     def start(self, kind: str, choice: Choice | None) -> str:
-        """Asks for a job.
+        """Asks for a job, unless the same one waits or runs.
 
         Args:
             kind: The kind of job.
@@ -122,7 +126,12 @@ class Desk:
                 "There is no checkpoint: choose one that is there, or train one, and press Refresh."
             )
         try:
-            self._jobs.submit(kind, choice.weights.model, self._options(kind, choice))
+            options = self._options(kind, choice)
+            with self._lock:  # a button that is pressed twice asks once
+                found = self._jobs.all(choice.weights.model, MOST_JOBS)
+                asked = [(job.kind, job.options) for job in found if not job.over]
+                if (kind, options) not in asked:
+                    self._jobs.submit(kind, choice.weights.model, options)
         except OnnxCheckError as error:
             return str(error)
         return ""
@@ -139,11 +148,11 @@ class Desk:
             return str(error)
         return ""
 
-    def cancel_newest(self, kind: str, weights: Weights) -> str:
-        """Cancels the newest job of a kind and checkpoint, as `cancel`, where it has not ended."""
+    def cancel_current(self, kind: str, weights: Weights) -> str:
+        """Cancels the job of a kind and checkpoint that a tab shows, as `cancel`, if it goes on."""
         try:
-            newest = self.look(weights, "").newest(kind)
-            return "" if newest is None or newest.over else self.cancel(newest.id)
+            current = self.look(weights, "").current(kind)
+            return "" if current is None or current.over else self.cancel(current.id)
         except OnnxCheckError as error:
             return str(error)
 
@@ -165,9 +174,14 @@ class Desk:
 
     def shown(self, pane: Pane, view: View) -> Shown:
         """What a tab shows of a model."""
-        job = None if pane.kind is None else view.newest(pane.kind)
         body = pane.show(view)
-        return Shown("", "", False, body) if job is None else self._shown(job, body)
+        shown = Shown("", "", False, body)
+        if pane.kind is not None and (job := view.current(pane.kind)) is not None:
+            # what came of it says in the tab itself why some failed
+            told = job.result is not None and not view.known.given
+            error = None if told else job.error
+            shown = self._shown(job, body, error, view.waiting(pane.kind))
+        return replace(shown, starts=pane.kind != "export" or not view.known.given)
 
     def job(self, id: str | None) -> Shown:
         """A job by itself."""
@@ -175,10 +189,10 @@ class Desk:
             job = self._jobs.get(id) if id else None
         except OnnxCheckError as error:
             return Shown(render("nothing", text=str(error)), "", False, "")
-        return Shown("", "", False, "") if job is None else self._shown(job, "")
+        return Shown("", "", False, "") if job is None else self._shown(job, "", job.error)
 
-    def _shown(self, job: Job, body: str) -> Shown:
-        return Shown(status(job), log(self._jobs.lines(job.id)), not job.over, body)
+    def _shown(self, job: Job, body: str, error: str | None, waiting: int = 0) -> Shown:
+        return Shown(status(job, waiting, error), log(self._jobs.lines(job.id)), not job.over, body)
 
     def titles(self, jobs: Sequence[Job]) -> list[tuple[str, str]]:
         """What jobs are called in a list, with their ids."""
@@ -197,15 +211,19 @@ class Desk:
             if weights.uploaded:
                 raise JobError("A bundle is made of the manifest's checkpoint: choose that.")
             return Options()
-        if not choice.precisions:
-            raise JobError("Nothing is ticked: choose one precision or more.")
+        if choice.opset is not None and choice.opset % 1:
+            raise JobError(f"Opset {choice.opset} is no whole number.")
         path = None
         if weights.checkpoint is not None:
             path = self._catalogue.checkpoint(weights.model, weights.checkpoint)
+        if weights.given:
+            return Options(checkpoint=path)
+        if not choice.precisions:
+            raise JobError("Nothing is ticked: choose one precision or more.")
         return Options(
             checkpoint=path,
             exporter=choice.exporter,
-            opset=choice.opset,
+            opset=None if choice.opset is None else int(choice.opset),
             # the checks take the dims that the manifest has
             dynamic=choice.dynamic or kind != "export",
             precisions=choice.ordered(),

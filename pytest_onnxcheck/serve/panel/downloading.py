@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -31,6 +32,7 @@ class _Line:
     """An artefact, with a link to it, and its files."""
 
     variant: str
+    sizes: str
     shown: str
     url: str
     size: str
@@ -42,26 +44,38 @@ def _show(view: View) -> str:
     made = (job for job in view.jobs if job.kind == "release" and job.state == "done")
     job = next(made, None)
     bundle = None if job is None else _bundle(job)
-    return render("downloads", lines=list(_lines(view)), job=job, bundle=bundle)
+    lines = list(_lines(view))
+    return render("downloads", known=view.known, lines=lines, job=job, bundle=bundle)
 
 
 def _lines(view: View) -> Iterator[_Line]:
     model = quote(view.known.name)
+    plain = Counter(file_name(view.file_name, it) for it in view.known.artefacts)
     for artefact in view.known.artefacts:
         variant, shown = quote(artefact.variant), file_name(view.file_name, artefact)
+        if plain[shown] > 1:
+            shown = file_name(view.file_name, artefact, f"-{artefact.variant}")
         url = f"../download/artefact/{model}/{variant}/{quote(shown, safe='')}"
         if len(artefact.files) > 1:  # they know one another by their names
             url = f"../api/models/{model}/artefact/{variant}"
-        if artefact.checkpoint is not None:
-            url += f"?{urlencode({'checkpoint': artefact.checkpoint})}"
+        if artefact.query:
+            url += f"?{urlencode(artefact.query)}"
         yield _Line(
             artefact.variant,
+            _sizes(artefact),
             shown,
             url,
             file_size(artefact.size_bytes),
             artefact.created,
             artefact.files,
         )
+
+
+def _sizes(artefact: Artefact) -> str:
+    """Which sizes it takes, where not all."""
+    if artefact.dynamic:
+        return ""
+    return "fixed sizes" if artefact.batch_size is None else f"batch {artefact.batch_size} only"
 
 
 def _bundle(job: Job) -> tuple[str, str]:
@@ -75,11 +89,19 @@ def _bundle(job: Job) -> tuple[str, str]:
     return name, f"../download/bundle/{quote(job.id)}/{quote(name)}"
 
 
-def file_name(wanted: str, artefact: Artefact) -> str:
-    """What an artefact is saved as: the name that is wanted, with its precision behind."""
+def file_name(wanted: str, artefact: Artefact, kind: str | None = None) -> str:
+    """What an artefact is saved as: the name that is wanted, with what it is behind.
+
+    Args:
+        wanted: The name.
+        artefact: The artefact.
+        kind: What it is; default: its precision, unless that is fp32.
+    """
     stem = _ODD.sub("_", wanted.removesuffix(".onnx")).strip(" .") or "model"
-    precision = "" if artefact.precision == "fp32" else f"-{artefact.precision}"
-    return f"{stem}{precision}{'.onnx' if len(artefact.files) == 1 else '.zip'}"
+    if kind is None:
+        kind = "" if artefact.precision == "fp32" else f"-{artefact.precision}"
+    end = ".onnx" if len(artefact.files) == 1 else ".zip"
+    return f"{stem}{kind}{artefact.suffix}{end}"
 
 
 PANE = Pane(

@@ -24,11 +24,19 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/download/artefact/{model}/{variant}/{name}", methods=["GET", "HEAD"])
 def artefact(
-    model: str, variant: str, name: str, request: Request, checkpoint: str | None = None
+    model: str,
+    variant: str,
+    name: str,
+    request: Request,
+    checkpoint: str | None = None,
+    dynamic: bool | None = None,
+    batch_size: int | None = None,
 ) -> Response:
     """An artefact of one file, which a browser saves under a name."""
     door: State = request.app.state.door
-    found = door.catalogue.artefact(model, variant, checkpoint)
+    found = door.catalogue.artefact(
+        model, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
+    )
     only, *others = found.files
     if others:
         raise ProblemError(404, "several-files", f"{variant} has several files: take its archive")

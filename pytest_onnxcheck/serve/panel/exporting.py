@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.report.export import close_text, grade
 from pytest_onnxcheck.report.html.plots import Bar, bars
 from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.report.text import allowed
 from pytest_onnxcheck.serve.panel.pane import Pane
 from pytest_onnxcheck.serve.panel.rendering import render
 from pytest_onnxcheck.serve.panel.view import View
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.api.export import Exported, ExportedFile
+    from pytest_onnxcheck.judge import Margin
     from pytest_onnxcheck.serve.jobs.job import Job
 
 __all__ = ["PANE"]
@@ -27,16 +29,27 @@ class _Line:
     variant: str
     size: Bar | None
     error: str
+    allowed: str
     grade: str
     trouble: str
     warnings: tuple[str, ...]
 
 
 def _show(view: View) -> str:
+    if view.known.given:
+        return render("given", known=view.known)
     for job in view.jobs:
         found = _exported(job)
         if found is not None:
-            return render("exported", job=job, lines=list(_lines(found)), exported=found)
+            lines = list(_lines(found))
+            troubles: dict[str, list[str]] = {}
+            for line in lines:
+                if line.trouble:
+                    troubles.setdefault(line.trouble, []).append(line.variant)
+            shown = {"lines": lines, "troubles": troubles, "exported": found}
+            return render("exported", job=job, **shown)
+    if view.goes_on("export"):
+        return ""
     text = "Nothing is exported yet: choose precisions above, and press Export."
     return render("nothing", text=text)
 
@@ -63,10 +76,20 @@ def _lines(exported: Exported) -> Iterator[_Line]:
             variant=file.variant,
             size=sizes.get(file.variant),
             error="" if close is None else close_text(close),
+            allowed="" if checked is None else _allowed(checked.margins),
             grade=grade(file),
             trouble=file.error or "",
             warnings=() if checked is None else checked.warnings,
         )
+
+
+def _allowed(margins: Sequence[Margin]) -> str:
+    """What is nearest to its limit, or farthest beyond, beside what is allowed."""
+    if not margins:
+        return ""
+    worst = max(margins, key=lambda margin: margin.share)
+    metric = worst.limit.key.partition(".")[2].replace("safety", "floors")
+    return f"{metric} {worst.value:.2g}, allowed {allowed(worst.limit)}"
 
 
 def _kind(file: ExportedFile) -> str:
@@ -78,7 +101,7 @@ def _size(file: ExportedFile) -> str:
     if share is None or file.precision == "fp32":
         return size
     change = 1 - share
-    return f"{size}, {abs(change):.0%} {'smaller' if change >= 0 else 'larger'}"
+    return f"{size}, {abs(change):.0%} {'smaller' if change >= 0 else 'larger'} than fp32"
 
 
 PANE = Pane(

@@ -32,12 +32,17 @@ _BADGES = {"done": "good", "failed": "bad", "cut_off": "bad", "cancelled": "warn
 _ADVICE = {
     "failed": "Mend what the message says, and start it again. The log below has all that it did.",
     "cancelled": "Nothing of it is kept but the log. Start it again when you like.",
-    "cut_off": "Its worker ended while it ran. Start it again: what was built before is kept.",
 }
 
 
-def status(job: Job) -> str:
-    """The state of a job, as HTML."""
+def status(job: Job, waiting: int = 0, error: str | None = None) -> str:
+    """The state of a job, as HTML.
+
+    Args:
+        job: The job.
+        waiting: How many others of its kind wait.
+        error: What it says of its error; None where that is said elsewhere.
+    """
     return render(
         "status",
         job=job,
@@ -45,6 +50,8 @@ def status(job: Job) -> str:
         took=took(job),
         options=_options(job.options),
         advice=_ADVICE.get(job.state, ""),
+        waiting=waiting,
+        error=error,
     )
 
 
@@ -89,6 +96,7 @@ def _time(text: str) -> datetime:
 def _options(options: Options) -> str:
     """What was asked for, on a line; what the manifest says is left out."""
     parts = [options.exporter, options.opset and f"opset {options.opset}"]
-    parts += ["" if options.dynamic else "fixed batch", ", ".join(options.precisions)]
+    parts += ["" if options.dynamic else "fixed sizes", ", ".join(options.precisions)]
+    parts += [options.batch_size and f"batch {options.batch_size}"]
     parts += [options.checkpoint and f"checkpoint {options.checkpoint}"]
     return " · ".join(part for part in parts if part)

@@ -13,7 +13,7 @@ from pytest_onnxcheck.serve.panel import history
 from pytest_onnxcheck.serve.panel.choice import EXPORTERS, Choice
 from pytest_onnxcheck.serve.panel.desk import PANES, Desk, Shown
 from pytest_onnxcheck.serve.panel.pane import Pane
-from pytest_onnxcheck.serve.panel.rendering import render
+from pytest_onnxcheck.serve.panel.rendering import asset, render
 
 if TYPE_CHECKING:
     import gradio
@@ -62,7 +62,7 @@ class _Tab:
 
     def changing(self) -> list[Any]:
         """Those that a look at the jobs changes."""
-        found = [self.status, self.log, self.cancel, self.body, self.chosen]
+        found = [self.button, self.status, self.log, self.cancel, self.body, self.chosen]
         return [each for each in found if each is not None]
 
     def values(
@@ -70,6 +70,7 @@ class _Tab:
     ) -> list[Any]:
         """What they are to show, in the same order; of a list its titles, and what is chosen."""
         found = [
+            (self.button, shown.starts),
             (self.status, shown.status),
             (self.log, shown.log),
             (self.cancel, shown.runs),
@@ -105,12 +106,12 @@ class _Page:
                     label="File name", max_length=200, scale=3, min_width=200
                 )
                 self._exporter = gr.Radio([*EXPORTERS], label="Exporter", scale=3, min_width=200)
-                self._opset = gr.Number(label="Opset", precision=0, scale=1, min_width=90)
+                self._opset = gr.Number(label="Opset", scale=1, min_width=90)
             with gr.Row():
                 self._precisions = gr.CheckboxGroup(
                     [*PRECISIONS], label="Precisions", scale=5, min_width=320
                 )
-                self._dynamic = gr.Checkbox(True, label="Dynamic batch", scale=1, min_width=200)
+                self._dynamic = gr.Checkbox(True, label="Dynamic sizes", scale=1, min_width=200)
         self._notice = self._html("notice")
         self._seen = gr.State([])
         # what is chosen of the checkpoints: Gradio refuses a value that its list has lost meanwhile
@@ -146,6 +147,7 @@ class _Page:
                 max_lines=9,
                 interactive=False,
                 visible=False,
+                autoscroll=False,
                 elem_classes="log",
             )
         tab.body = tab.body or self._html()
@@ -179,8 +181,12 @@ class _Page:
             self._named, [self._table, self._weights], [self._key, self._file_name], **_QUIET
         ).then(**look)
         chosen.input(**look)
+        follow = {"fn": None, "js": asset("follow.js"), **_QUIET}
+        self._all_tabs.select(**follow)
         gr.Timer(_EVERY).tick(**look)
         for tab in self._tabs:
+            if tab.log is not None:
+                tab.log.change(**follow)
             if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
@@ -204,9 +210,11 @@ class _Page:
         import gradio as gr
 
         found = self._offer(table, key)
-        if self._desk.offer(table).find(key) is None:
+        offer = self._desk.offer(table)
+        if offer.find(key) is None:
             return found
-        return [*found[:3], *[gr.skip()] * (len(found) - 4), found[-1]]
+        kept = gr.update(visible=not offer.given)
+        return [*found[:3], *[kept] * (len(found) - 4), found[-1]]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
@@ -217,15 +225,20 @@ class _Page:
         found = self._desk.offer(table)
         weights = found.find(key) or found.newest
         key = None if weights is None else weights.key
+        exports = not found.given
         return [
             gr.Dropdown(choices=names, value=table),
             gr.Dropdown(choices=[(each.label, each.key) for each in found.weights], value=key),
             key,
-            "" if weights is None else weights.file_name,
-            gr.Radio(choices=list(found.exporters), value=next(iter(found.exporters), None)),
-            found.opset,
-            gr.skip(),
-            list(found.precisions),
+            gr.update(value="" if weights is None else weights.file_name, visible=exports),
+            gr.Radio(
+                choices=list(found.exporters),
+                value=next(iter(found.exporters), None),
+                visible=exports,
+            ),
+            gr.update(value=found.opset, visible=exports),
+            gr.update(visible=exports),
+            gr.update(value=list(found.precisions), visible=exports),
             render("notice", text=found.trouble),
         ]
 
@@ -239,7 +252,7 @@ class _Page:
         table: str | None,
         key: str | None,
         exporter: str | None,
-        opset: int | None,
+        opset: float | None,
         dynamic: bool,
         precisions: list[str],
     ) -> str:
@@ -251,7 +264,7 @@ class _Page:
 
     def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
         weights = self._desk.weights(table, key)
-        told = "" if weights is None else self._desk.cancel_newest(kind, weights)
+        told = "" if weights is None else self._desk.cancel_current(kind, weights)
         return render("notice", text=told)
 
     def _cancel_job(self, job: str | None) -> str:

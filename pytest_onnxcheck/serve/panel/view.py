@@ -37,9 +37,23 @@ class View:
     history: tuple[Job, ...]
     record: Callable[[Job], Record | None]
 
-    def newest(self, kind: str) -> Job | None:
-        """Its newest job of a kind."""
-        return next((job for job in self.jobs if job.kind == kind), None)
+    def current(self, kind: str) -> Job | None:
+        """Its job of a kind that runs, else the one whose turn is next, else the newest."""
+        jobs = [job for job in self.jobs if job.kind == kind]
+        running = [job for job in jobs if job.state == "running"]
+        waiting = [job for job in jobs if job.state == "queued"]
+        return next(iter([*reversed(running), *reversed(waiting), *jobs]), None)
+
+    def goes_on(self, kind: str) -> bool:
+        """Whether a job of a kind runs or waits."""
+        current = self.current(kind)
+        return current is not None and not current.over
+
+    def waiting(self, kind: str) -> int:
+        """How many of its jobs of a kind wait, beside the current one."""
+        current = self.current(kind)
+        found = [job for job in self.jobs if job.kind == kind and job.state == "queued"]
+        return sum(job is not current for job in found)
 
     def recorded(self, *kinds: str) -> tuple[Job, Record] | None:
         """The newest of some kinds that left a record of it, with that."""
