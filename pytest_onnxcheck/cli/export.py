@@ -30,7 +30,9 @@ __all__ = ["export"]
 @click.option("--output", type=FILE, help="The .onnx, or a folder; default: beside the checkpoint.")
 @click.option("--batch-size", type=click.IntRange(1), help="Batch to export with.")
 @variant_options
-@click.option("--dynamic/--static", default=True, help="Whether the batch stays open (default).")
+@click.option(
+    "--dynamic/--static", default=True, help="Whether symbolic sizes stay open (default)."
+)
 @click.option(
     "--validate/--no-validate",
     default=True,
