@@ -46,7 +46,17 @@ def test_one_that_cannot_work_is_started_three_times_and_its_error_is_shown(
     assert "Traceback" not in said
 
 
-def test_one_that_is_killed_is_started_again_however_often(tmp_path: Path):
+def takes_sigterm(pid: int | None) -> bool:
+    """Whether a process has said what it does at SIGTERM."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "how"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGTERM, "exit status 0")]
+)
+def test_one_that_is_ended_is_started_again_however_often(tmp_path: Path, number: int, how: str):
     jobs = open_jobs(project(tmp_path))
     told: list[str] = []
     worker = EmbeddedWorker(jobs, Settings(), told.append)
@@ -57,8 +67,10 @@ def test_one_that_is_killed_is_started_again_however_often(tmp_path: Path):
             until(lambda: worker.pid is not None and worker.pid not in seen)
             assert worker.pid is not None
             seen.add(worker.pid)
-            os.kill(worker.pid, signal.SIGKILL)
+            if number == signal.SIGTERM:
+                until(lambda: takes_sigterm(worker.pid))
+            os.kill(worker.pid, number)
         until(lambda: worker.pid is not None and worker.pid not in seen)
     finally:
         worker.close()
-    assert told == ["the worker of jobs ended (SIGKILL): it is started again"] * 4
+    assert told == [f"the worker of jobs ended ({how}): it is started again"] * 4

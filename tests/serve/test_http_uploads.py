@@ -6,14 +6,17 @@ import json
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from served import problem, serving, small_project
 from working import until
 
 from pytest_onnxcheck.serve.jobs.queue import open_jobs
+from pytest_onnxcheck.serve.uploads import Upload, Uploads
 
 BYTES = {"Content-Type": "application/octet-stream"}
 
@@ -61,6 +64,34 @@ def test_half_of_an_upload_is_gone_when_its_server_was_killed(tmp_path: Path):
     assert [*folder.iterdir()] != []
     with serving(manifest, open_jobs(manifest), uploads_folder=folder):
         assert [*folder.iterdir()] == []
+
+
+def test_two_that_are_sent_are_looked_at_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Each takes a process with gigabytes."""
+    keep, running, seen = Uploads.keep, set(), []
+
+    def kept(uploads: Uploads, model: str, received: Path) -> Upload:
+        running.add(received)
+        seen.append(len(running))
+        try:
+            return keep(uploads, model, received)
+        finally:
+            running.remove(received)
+
+    monkeypatch.setattr(Uploads, "keep", kept)
+    path = small_project(tmp_path)
+    content = (tmp_path / "mlp.pt").read_bytes()
+    with (
+        serving(path, open_jobs(path), uploads_folder=tmp_path / "uploads") as client,
+        ThreadPoolExecutor(5) as threads,
+    ):
+
+        def send(_: int) -> int:
+            url = "/api/models/mlp/checkpoints"
+            return client.post(url, content=content, headers=BYTES, timeout=120).status_code
+
+        assert [*threads.map(send, range(5))] == [201] * 5
+    assert max(seen) == 2
 
 
 def test_nothing_is_sent_for_a_model_whose_checkpoints_may_run_code(tmp_path: Path):

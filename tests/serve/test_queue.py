@@ -9,6 +9,7 @@ import sqlite3
 import threading
 import time
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from pytest_onnxcheck.cli import main
 from pytest_onnxcheck.serve.jobs import queue
 from pytest_onnxcheck.serve.jobs.job import JobError, NoSuchJob, Options, QueueFullError
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
+from pytest_onnxcheck.serve.jobs.settings import Settings
 from pytest_onnxcheck.serve.jobs.store import StoreError, without_password
+from pytest_onnxcheck.serve.jobs.worker import Worker
 
 
 @pytest.fixture
@@ -171,6 +174,45 @@ def test_as_many_jobs_wait_as_may(jobs: Jobs):
     assert len(jobs.all()) == len(jobs.huey.pending()) == 3
     assert jobs.begin(1, {"name": "host:1", "host": "host", "token": "a"})
     assert jobs.submit("export", "net").state == "queued"
+
+
+def test_as_many_wait_as_may_who_ask_at_once(jobs: Jobs, monkeypatch: pytest.MonkeyPatch):
+    jobs.most_waiting = 3
+    count = jobs.count
+
+    def slow() -> int:
+        time.sleep(0.1)  # between the look at who waits and the job
+        return count()
+
+    monkeypatch.setattr(jobs, "count", slow)
+
+    def ask(_: int) -> str:
+        try:
+            return jobs.submit("export", "net").state
+        except QueueFullError:
+            return "refused"
+
+    with ThreadPoolExecutor(12) as threads:
+        found = sorted(threads.map(ask, range(12)))
+    assert found == ["queued"] * 3 + ["refused"] * 9
+    assert len(jobs.all()) == 3
+
+
+def test_a_job_that_was_asked_for_while_another_looked_is_looked_at_the_next_time(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+):
+    worker = Worker(jobs, Settings())
+    looked = jobs.unfinished
+
+    def unfinished(first: int):
+        found = looked(first)
+        monkeypatch.undo()
+        jobs.submit("export", "net")
+        return found
+
+    monkeypatch.setattr(jobs, "unfinished", unfinished)
+    worker._tend()
+    assert worker._first == 1
 
 
 def test_a_job_that_has_ended_is_not_read_again(jobs: Jobs):

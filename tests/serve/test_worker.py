@@ -81,9 +81,14 @@ def test_the_gate_starts_where_warnings_are_errors(tmp_path: Path):
     assert job.result["verdict"] == "pass"
 
 
-def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
+@pytest.mark.parametrize(
+    "options",
+    [Options(), Options(exporter="torchscript", precisions=("fp16",))],
+    ids=["as_it_is", "with_a_manifest_of_its_own"],
+)
+def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path, options: Options):
     jobs = open_jobs(project(tmp_path, "orphans"))
-    job = jobs.submit("validate", "net")
+    job = jobs.submit("validate", "net", options)
 
     def cancel() -> None:
         until((tmp_path / "began").exists)
@@ -97,6 +102,7 @@ def test_a_job_that_is_cancelled_leaves_no_process_and_no_file(tmp_path: Path):
     assert job.error.startswith("It was cancelled")
     assert none_left(job)
     assert files(jobs) == []
+    assert not [*tmp_path.glob(".onnxcheck-*.toml")]
 
 
 @pytest.mark.parametrize(

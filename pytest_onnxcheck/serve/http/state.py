@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,8 @@ class State:
         limits: How much is taken.
         reader: Reads jobs that many ask for at once.
         tally: Counts jobs that have ended.
+        examining: Is held while a checkpoint that was sent is looked at, which takes a process
+            with gigabytes: two at once.
         streams: How many event streams are open.
         ending: Whether the server is told to end.
     """
@@ -37,6 +40,7 @@ class State:
     limits: Limits = field(default_factory=Limits)
     reader: Reader = field(init=False)
     tally: Tally = field(init=False)
+    examining: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     streams: int = 0
     ending: bool = False
 

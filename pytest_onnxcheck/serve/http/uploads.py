@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
@@ -55,7 +57,7 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
             f"{model.name} has trust = true, with which its checkpoints may run code: none can be "
             "sent for it",
         )
-    found = await _received(request, uploads, model.name)
+    found = await _received(request, uploads, model.name, door.examining)
     return UploadInfo(
         name=found.name,
         size_bytes=found.size_bytes,
@@ -65,7 +67,9 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
     )
 
 
-async def _received(request: Request, uploads: Uploads, model: str) -> Upload:
+async def _received(
+    request: Request, uploads: Uploads, model: str, examining: asyncio.Semaphore
+) -> Upload:
     """Writes the body into a file of the uploads' folder, looks at it, and keeps or deletes it."""
     await run_sync(lambda: uploads.folder.mkdir(parents=True, exist_ok=True))
     try:
@@ -74,7 +78,8 @@ async def _received(request: Request, uploads: Uploads, model: str) -> Upload:
             with path.open("wb") as file:
                 async for piece in request.stream():
                     await run_sync(file.write, piece)
-            return await run_sync(uploads.keep, model, path)
+            async with examining:
+                return await run_sync(uploads.keep, model, path)
     except ClientDisconnect:
         raise ProblemError(400, "cut-off", "the body ended before it was whole") from None
     except CheckpointError as error:

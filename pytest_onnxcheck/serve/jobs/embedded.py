@@ -21,8 +21,8 @@ __all__ = ["EmbeddedWorker"]
 _END, _AGAIN = 20.0, 1.0
 #: ends within so many seconds of a start, so many in a row, after which it is not started again
 _SOON, _MOST = 60.0, 3
-#: who is ended by these was ended from outside: the next need not be
-_FROM_OUTSIDE = (-signal.SIGKILL, -signal.SIGTERM)
+#: who ends so was ended from outside: the next need not be. At SIGTERM it ends in order, with 0
+_FROM_OUTSIDE = (0, -signal.SIGKILL, -signal.SIGTERM)
 
 
 def _print(text: str) -> None:

@@ -94,6 +94,8 @@ class Jobs:
         #: jobs that have ended, of which nothing changes any more
         self._over: dict[int, Job] = {}
         self._lock = threading.Lock()
+        #: is held while a job is asked for, so that no more wait than may
+        self._submitting = threading.Lock()
         self._task = self.huey.task(name="onnxcheck_job")(self._performed)
 
     def submit(self, kind: str, model: str, options: Options | None = None) -> Job:
@@ -111,16 +113,17 @@ class Jobs:
         """
         options = (options or Options()).fitting(kind)
         find_model(self.manifest, kind, model, options)
-        waiting = sum(job.state == "queued" for job in self.all(limit=_LOOKED_AT))
-        if waiting >= self.most_waiting:
-            raise QueueFullError(
-                f"the queue is full ({waiting} of {self.most_waiting} places): ask again when a "
-                "job has begun, or cancel one"
-            )
         digits = secrets.token_hex(4)  # a store that was emptied counts from 1 again
         asked = {"kind": kind, "model": model, "options": options.to_json(), "created": now()}
-        self.count()
-        number = self._append("asked", lambda place: {"id": f"{place}-{digits}", **asked})
+        with self._submitting:
+            waiting = sum(job.state == "queued" for job in self.all(limit=_LOOKED_AT))
+            if waiting >= self.most_waiting:
+                raise QueueFullError(
+                    f"the queue is full ({waiting} of {self.most_waiting} places): ask again when "
+                    "a job has begun, or cancel one"
+                )
+            self.count()
+            number = self._append("asked", lambda place: {"id": f"{place}-{digits}", **asked})
         self.enqueue(number)
         return self.get(f"{number}-{digits}")
 

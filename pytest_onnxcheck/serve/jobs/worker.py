@@ -236,6 +236,8 @@ class Worker:
         finally:
             child.close()
             end_marked(f"{_MARK}={job.id}")
+            # who is ended takes nothing away with it
+            job_manifest(self._jobs.manifest, job.id).unlink(missing_ok=True)
 
     def _cancelled(self, number: int) -> bool:
         with contextlib.suppress(StoreError):
@@ -265,8 +267,9 @@ class Worker:
     def _tend(self) -> None:
         """Says of jobs whose worker is gone that they were cut off; queues anew what is lost."""
         jobs = self._jobs
+        last = jobs.count()  # before: what is asked for meanwhile is looked at the next time
         unfinished = jobs.unfinished(self._first)
-        self._first = min([number for number, *_ in unfinished], default=jobs.count() + 1)
+        self._first = min([number for number, *_ in unfinished], default=last + 1)
         for number, job, worker in unfinished:
             if worker is not None and self._gone(worker, number):
                 if worker["host"] == self._presence.known["host"]:
