@@ -345,9 +345,10 @@ class Jobs:
         if not job.over:
             return
         with self._lock:
-            if len(self._over) >= _KEPT:
-                del self._over[next(iter(self._over))]
             self._over[number] = job
+            if len(self._over) > _KEPT:
+                # looks go from the newest on: what came first would be gone before it is met again
+                del self._over[min(self._over)]
 
 
 def _job(
