@@ -288,6 +288,23 @@ def test_what_is_wrong_in_the_manifest_is_wrong_in_that_of_a_job(choices: Path):
     assert problem.text.endswith("'torchskript-*' matches no variant of any model")
 
 
+def test_a_policy_that_holds_for_some_of_the_variants_is_not_left_out(choices: Path):
+    text = """
+[models.lone]
+factory = "nets.py:mlp"
+precisions = ["fp32"]
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+tolerance."*" = { policy = "noise-floor", cosine = [0.9, 0.8] }
+"""
+    choices.write_text(CHOICES + text)
+    path = choices.with_name("job.toml")
+    options = Options(precisions=("fp32", "int8-dynamic"))
+    write_manifest(path, choices, model(choices, "lone"), options)
+    (problem,) = load_manifest(path).problems
+    assert 'policy "noise-floor" is not for dynamo-op18-int8-dynamic' in problem.text
+
+
 def test_a_model_of_the_zoo_is_checked_without_the_precision_it_is_known_to_lose(tmp_path: Path):
     zoo = tmp_path / "models.toml"
     zoo.write_text((Path(__file__).parents[2] / "models.toml").read_text())

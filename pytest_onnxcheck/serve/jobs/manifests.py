@@ -177,7 +177,10 @@ def _left_out(document: dict[str, Any], fault: KeyPath) -> bool:
     where = fault[head:]
     if where[:2] != ("accuracy", "max_drop") and (not where or where[0] not in _CHOOSING):
         return False
-    holders, depth = [document], 0
+    if where[::2] == ("tolerance", "policy"):  # others that it chooses may need it
+        return False
+    holders: list[Any] = [document]
+    depth = 0
     while depth < len(fault) and _has(holders[-1], fault[depth]):
         holders.append(holders[-1][fault[depth]])
         depth += 1
