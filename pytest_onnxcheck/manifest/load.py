@@ -40,11 +40,19 @@ _SCHEMA_KEY = re.compile(r"^\s*schema\s*=", re.MULTILINE)
 
 @dataclass(frozen=True)
 class Problem:
-    """One mistake in the manifest: `text` is complete, `model` the table it is in, if any."""
+    """One mistake in the manifest.
+
+    Attributes:
+        line: Where it is.
+        text: What is said of it; complete.
+        model: The table of models it is in, if any.
+        path: The key that is wrong; empty where none is known.
+    """
 
     line: int
     text: str
     model: str | None = None
+    path: KeyPath = ()
 
 
 @dataclass(frozen=True)
@@ -303,7 +311,7 @@ class _Loader:
         section = ".".join(_quoted(part) for part in table if isinstance(part, str))
         place = f"[{section}] " if section else ""
         model = str(path[1]) if len(path) > 1 and path[0] == "models" else None
-        self.problems.append(Problem(line, f"{self.shown}:{line}: {place}{text}", model))
+        self.problems.append(Problem(line, f"{self.shown}:{line}: {place}{text}", model, path))
 
     def line(self, path: KeyPath) -> int:
         while path and path not in self.lines:

@@ -130,6 +130,193 @@ def test_a_model_of_a_glob_keeps_its_name(manifest: Path, name: str):
     assert [variant.precision for variant in sent.variants] == ["fp32", "fp16"]
 
 
+CHOICES = """
+schema = 1
+
+[defaults]
+precisions = ["fp32", "int8-static"]
+opsets = [18]
+
+[defaults.tolerance."torchscript-*"]
+rel_rms = [0.1, 0.2]
+[defaults.tolerance."*-op18-*"]
+cosine = [0.9, 0.8]
+[defaults.budget."*"]
+max_size_ratio = 0.9
+[defaults.budget.fp32]
+min_speedup = { cpu = 1.5, "onnxruntime-1.17" = 1.5 }
+
+[models.net]
+factory = "nets.py:mlp"
+calibration = { source = "nets.py:examples" }
+required_targets = ["cpu", "onnxruntime-1.17"]
+deploy = { onnxruntime = ">=1.17" }
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+baseline = { fp32 = "old.onnx", "*-int8-static" = "old-int8.onnx" }
+accuracy = { source = "nets.py:labelled", max_drop = { "*-int8-*" = 0.1 } }
+
+[models.net.tolerance.dynamo-op18-int8-static]
+rel_rms = [0.1, 0.2]
+[models.net.quantization."*-static"]
+method = "entropy"
+[models.net.budget.fp32]
+max_regression = "10%"
+[models.net.budget.int8-static]
+max_regression = "10%"
+
+[[models.net.xfail]]
+checks = ["equivalence"]
+variants = ["*-int8-static"]
+reason = "static"
+[[models.net.xfail]]
+checks = ["equivalence"]
+variants = ["*-int8-static", "*-fp32"]
+reason = "both"
+[[models.net.xfail]]
+targets = ["onnxruntime-1.17"]
+reason = "old"
+[[models.net.skip]]
+targets = ["cpu", "onnxruntime-1.17"]
+checks = ["latency"]
+reason = "slow"
+
+[models.other]
+factory = "nets.py:mlp"
+exporters = ["torchscript"]
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+"""
+
+
+@pytest.fixture
+def choices(tmp_path: Path) -> Path:
+    """A model of which much is said by variant and by target."""
+    path = tmp_path / "models.toml"
+    path.write_text(CHOICES)
+    return path
+
+
+def test_what_chooses_none_of_the_variants_is_left_out(choices: Path):
+    found = written(choices, "net", opset=17, precisions=("fp32",))
+    (variant,) = found.variants
+    assert variant.name == "dynamo-op17-fp32"
+    assert [(mark.reason, mark.variants) for mark in found.xfail] == [("both", ("*-fp32",))]
+    assert variant.baseline == choices.parent / "old.onnx"
+    assert variant.budget.max_regression == 0.1
+    assert found.accuracy is not None
+    assert found.accuracy.max_drop is None
+    text = choices.with_name("job.toml").read_text()
+    for key in ("torchscript-*", "*-op18-*", "max_size_ratio", "*-static", "*-int8-", "op18"):
+        assert key not in text
+
+
+def test_what_still_chooses_a_variant_is_kept(choices: Path):
+    found = written(choices, "net", opset=17, precisions=("int8-static",))
+    (variant,) = found.variants
+    assert [(mark.reason, mark.variants) for mark in found.xfail] == [
+        ("static", ("*-int8-static",)),
+        ("both", ("*-int8-static",)),
+    ]
+    assert variant.baseline == choices.parent / "old-int8.onnx"
+    assert (variant.max_drop, variant.quantization.method) == (0.1, "entropy")
+    assert variant.budget.max_size_ratio == 0.9
+
+
+@pytest.mark.parametrize(
+    ("extra", "options"),
+    [
+        ('tolerance."dynamo-op18-*" = { rel_rms = [0.1, 0.2] }', {"opset": 17}),
+        ('budget."*-fp16" = { max_size_mb = 1 }', {"precisions": ("fp32",)}),
+        ('quantization."*-fp16" = { keep_io_types = false }', {"precisions": ("fp32",)}),
+        ('baseline = "old.onnx"\nbudget.fp32.max_regression = 0.1', {"precisions": ("fp16",)}),
+        (
+            'accuracy = { source = "a.py:b", max_drop = { "*-fp16" = 0.1 } }',
+            {"precisions": ("fp32",)},
+        ),
+        ('xfail = [{ variants = ["dynamo-op18-*"], reason = "no" }]', {"opset": 17}),
+        ('skip = [{ variants = ["*-fp16"], reason = "no" }]', {"precisions": ("fp32",)}),
+    ],
+)
+def test_each_key_that_chooses_variants_may_choose_none_of_a_job(tmp_path: Path, extra, options):
+    whole = f"""
+schema = 1
+[models.net]
+factory = "nets.py:mlp"
+opsets = [18]
+precisions = ["fp32", "fp16"]
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+{extra}
+"""
+    (tmp_path / "models.toml").write_text(whole)
+    found = written(tmp_path / "models.toml", "net", exporter="torchscript", **options)
+    assert {variant.exporter for variant in found.variants} == {"torchscript"}
+    assert (found.xfail, found.skip) == ((), ())
+
+
+def test_keys_of_defaults_that_another_model_needs_are_left_out(choices: Path):
+    found = written(choices, "net", exporter="dynamo", opset=17, precisions=("fp32",))
+    assert "torchscript-*" not in choices.with_name("job.toml").read_text()
+    assert found.variants[0].tolerance.cosine is None
+    kept = written(choices, "net", exporter="torchscript", precisions=("fp32",))
+    assert kept.variants[0].tolerance.rel_rms is not None
+    assert '"torchscript-*"' in choices.with_name("job.toml").read_text()
+
+
+def test_the_target_that_deploy_asks_for_is_left_out(choices: Path):
+    found = written(choices, "net", opset=17)
+    assert (found.deploy, found.required_targets) == (None, ("cpu",))
+    assert [mark.reason for mark in found.xfail] == ["static", "both"]
+    assert [(mark.reason, mark.targets) for mark in found.skip] == [("slow", ("cpu",))]
+    assert found.variants[0].budget.min_speedup == {"cpu": 1.5}
+
+
+def test_a_target_of_deploy_alone_leaves_nothing_behind(choices: Path):
+    text = choices.read_text().replace('["cpu", "onnxruntime-1.17"]', '["onnxruntime-1.17"]')
+    text = text.replace("opsets = [18]", 'opsets = [18]\nrequired_targets = ["cpu"]', 1)
+    choices.write_text(text)
+    found = written(choices, "net", opset=17)
+    assert (found.required_targets, found.skip) == ((), ())  # none, and not those of [defaults]
+
+
+def test_what_is_wrong_in_the_manifest_is_wrong_in_that_of_a_job(choices: Path):
+    choices.write_text(CHOICES.replace('"torchscript-*"', '"torchskript-*"'))
+    known, path = load_manifest(choices).models["net"], choices.with_name("job.toml")
+    write_manifest(path, choices, known, Options(opset=17, precisions=("fp32",)))
+    (problem,) = load_manifest(path).problems
+    assert problem.text.endswith("'torchskript-*' matches no variant of any model")
+
+
+def test_a_policy_that_holds_for_some_of_the_variants_is_not_left_out(choices: Path):
+    text = """
+[models.lone]
+factory = "nets.py:mlp"
+precisions = ["fp32"]
+inputs.x.shape = [1, 8]
+outputs.y.shape = [1, 4]
+tolerance."*" = { policy = "noise-floor", cosine = [0.9, 0.8] }
+"""
+    choices.write_text(CHOICES + text)
+    path = choices.with_name("job.toml")
+    options = Options(precisions=("fp32", "int8-dynamic"))
+    write_manifest(path, choices, model(choices, "lone"), options)
+    (problem,) = load_manifest(path).problems
+    assert 'policy "noise-floor" is not for dynamo-op18-int8-dynamic' in problem.text
+
+
+def test_a_model_of_the_zoo_is_checked_without_the_precision_it_is_known_to_lose(tmp_path: Path):
+    zoo = tmp_path / "models.toml"
+    zoo.write_text((Path(__file__).parents[2] / "models.toml").read_text())
+    known = load_manifest(zoo).models["audio-head"]
+    for precision, reasons in (("fp32", 0), ("int8-static", 1)):
+        options = Options(opset=17, precisions=(precision,))
+        write_manifest(tmp_path / "job.toml", zoo, known, options)
+        read = load_manifest(tmp_path / "job.toml")
+        read.check()
+        assert len(read.models["audio-head"].xfail) == reasons
+
+
 GLOB = """
 [models.fold]
 factory = "nets.py:mlp"

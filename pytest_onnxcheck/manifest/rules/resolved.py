@@ -57,9 +57,9 @@ def check_resolved(section: s.ModelSection, model: Model) -> Found:
     yield from _release(section, model)
     yield from _isolation(section, model)
     yield from check_exporters(section.translations or {}, model)
-    for target in model.required_targets:
+    for at, target in enumerate(model.required_targets):
         if target not in model.compared_on:
-            yield ("required_targets",), _no_target(target, model)
+            yield ("required_targets", at), _no_target(target, model)
     for key, budget in (section.budget or {}).items():
         yield from _budget_targets(key, budget, model)
         yield from check_against_fp32(key, budget, chosen_by(key, model.variants))
@@ -126,9 +126,9 @@ def _marks(section: s.ModelSection, model: Model) -> Found:
     names = [variant.name for variant in model.variants]
     for kind in ("xfail", "skip"):
         for index, mark in enumerate(getattr(section, kind)):
-            for pattern in mark.variants or ():
+            for at, pattern in enumerate(mark.variants or ()):
                 if not fnmatch.filter(names, pattern):
-                    yield (kind, index, "variants"), no_variant(pattern, names)
+                    yield (kind, index, "variants", at), no_variant(pattern, names)
 
 
 def _release(section: s.ModelSection, model: Model) -> Found:
@@ -174,7 +174,7 @@ def _budget_targets(key: str, budget: s.Budget, model: Model) -> Found:
     for name in PER_TARGET:
         for target in getattr(budget, name) or {}:
             if target not in (*model.targets, "*"):
-                yield ("budget", key, name), _no_target(target, model)
+                yield ("budget", key, name, target), _no_target(target, model)
 
 
 def _no_target(target: str, model: Model) -> str:

@@ -78,9 +78,9 @@ def _session_option(option: str, value: object) -> Found:
 def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Found:
     """Targets that nobody declares, wherever `[defaults]` or a model names one."""
     for key in ("targets", "required_targets"):
-        for name in getattr(section, key) or ():
+        for at, name in enumerate(getattr(section, key) or ()):
             if name not in targets:
-                yield (key,), f"{key}: {unknown_target(name, targets)}"
+                yield (key, at), f"{key}: {unknown_target(name, targets)}"
     for key, budget in (section.budget or {}).items():
         for limit in PER_TARGET:
             for name in getattr(budget, limit) or {}:
@@ -89,14 +89,14 @@ def check_target_names(section: s.Defaults, targets: Mapping[str, Target]) -> Fo
                 if fallback and name == "*":
                     continue
                 if name not in targets:
-                    yield where, unknown_target(name, targets)
+                    yield (*where, name), unknown_target(name, targets)
                 elif fallback and not targets[name].accelerated:
                     yield where, f"{limit} has no effect on {name}: it runs on the CPU anyway"
     for kind in ("xfail", "skip"):
         for index, mark in enumerate(getattr(section, kind, ())):
-            for name in mark.targets or ():
+            for at, name in enumerate(mark.targets or ()):
                 if name not in targets:
-                    yield (kind, index, "targets"), f"targets: {unknown_target(name, targets)}"
+                    yield (kind, index, "targets", at), f"targets: {unknown_target(name, targets)}"
 
 
 def unknown_target(name: str, targets: Iterable[str]) -> str:

@@ -10,8 +10,17 @@ from pytest_onnxcheck.serve.jobs.job import JobError, Options
 
 if TYPE_CHECKING:
     from pytest_onnxcheck.manifest import Model, Variant
+    from pytest_onnxcheck.manifest.positions import KeyPath
 
 __all__ = ["find_model", "job_manifest", "node_ids", "write_manifest"]
+
+#: keys of a model and of `[defaults]` whose entries choose variants or targets
+_CHOOSING = (
+    *("tolerance", "budget", "quantization", "baseline"),
+    *("xfail", "skip", "targets", "required_targets"),
+)
+#: tables and arrays that may not be empty, and mean what is built in when they are left out
+_NEVER_EMPTY = (("baseline",), ("targets",), ("accuracy", "max_drop"))
 
 
 def find_model(manifest: Path, kind: str, name: str, options: Options) -> Model:
@@ -101,12 +110,14 @@ def write_manifest(path: Path, manifest: Path, model: Model, options: Options) -
 
     It has that one model, as the manifest has it and under its name, with other checkpoint and
     variants. Files that the manifest gives stay, unless something is to be exported. What names a
-    variant to release or to deploy is left out: nothing is released by it.
+    variant to release or to deploy is left out: nothing is released by it. So are the keys and
+    patterns that choose something of the manifest, and nothing of what is asked for.
 
     Raises:
         OSError: The file cannot be written.
     """
     from pytest_onnxcheck.files import write_atomically
+    from pytest_onnxcheck.manifest import load_manifest
     from pytest_onnxcheck.places import relative
 
     document = tomllib.loads(manifest.read_text(encoding="utf-8"))
@@ -131,7 +142,13 @@ def write_manifest(path: Path, manifest: Path, model: Model, options: Options) -
     checkpoint = model.checkpoint if options.checkpoint is None else Path(options.checkpoint)
     if checkpoint is not None:
         table["checkpoint" if model.pretrained is None else "pretrained"] = str(checkpoint)
-    write_atomically(path, _toml(document, model.name, table))
+    document["models"] = {model.name: table}
+    wrong = {problem.path for problem in load_manifest(manifest).problems}
+    while any(
+        _left_out(document, fault) for fault in _faults(document, path) if fault not in wrong
+    ):
+        pass  # by one, for the places of others may be different then
+    write_atomically(path, _toml(document))
 
 
 def _given(model: Model, options: Options) -> list[Variant]:
@@ -143,17 +160,62 @@ def _given(model: Model, options: Options) -> list[Variant]:
     return [variant for variant in given if variant.precision in asked]
 
 
-def _toml(document: dict[str, Any], name: str, table: dict[str, Any]) -> str:
+def _faults(document: dict[str, Any], path: Path) -> list[KeyPath]:
+    """The keys that the rules of manifests refuse, were the document in a file."""
+    from pytest_onnxcheck.manifest.load import parse_manifest
+
+    return [problem.path for problem in parse_manifest(_toml(document), path).problems]
+
+
+def _left_out(document: dict[str, Any], fault: KeyPath) -> bool:
+    """Takes out of a document what chooses nothing; False where the key is no such choice.
+
+    A pattern is taken out of its array; an expected failure or a skip goes with its last one, for
+    without any it would be of all.
+    """
+    head = 1 if fault[:1] == ("defaults",) else 2  # that far it is [defaults], or the model
+    where = fault[head:]
+    if where[:2] != ("accuracy", "max_drop") and (not where or where[0] not in _CHOOSING):
+        return False
+    if where[::2] == ("tolerance", "policy"):  # others that it chooses may need it
+        return False
+    holders: list[Any] = [document]
+    depth = 0
+    while depth < len(fault) and _has(holders[-1], fault[depth]):
+        holders.append(holders[-1][fault[depth]])
+        depth += 1
+    if depth <= head:  # inherited
+        return False
+    holder, above = holders[depth - 1], fault[head : depth - 1]
+    del holder[fault[depth - 1]]
+    if not holder and above[:1] in (("xfail",), ("skip",)) and len(above) == 3:
+        return _left_out(document, fault[: head + 2])
+    if not holder and above in _NEVER_EMPTY:
+        return _left_out(document, fault[: depth - 1])
+    return True
+
+
+def _has(holder: Any, key: str | int) -> bool:
+    """Whether a table has a key, or an array a place; a short form, `baseline = FILE`, has none."""
+    if isinstance(holder, list):
+        return isinstance(key, int) and key < len(holder)
+    return isinstance(holder, dict) and key in holder
+
+
+def _toml(document: dict[str, Any]) -> str:
     """A manifest of one model, every key of it on a line: their order counts, as that of dims."""
     import tomlkit
 
     written = tomlkit.document()
     for key, value in document.items():
-        written.append(key, _inline(value))
-    model, models = tomlkit.table(), tomlkit.table(is_super_table=True)
-    for key, value in table.items():
-        model.append(key, _inline(value))
-    models.append(name, model)
+        if key != "models":
+            written.append(key, _inline(value))
+    models = tomlkit.table(is_super_table=True)
+    for name, table in document["models"].items():
+        model = tomlkit.table()
+        for key, value in table.items():
+            model.append(key, _inline(value))
+        models.append(name, model)
     written.append("models", models)
     return tomlkit.dumps(written)
 
