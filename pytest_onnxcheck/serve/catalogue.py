@@ -98,7 +98,7 @@ class Artefact:
     @property
     def query(self) -> dict[str, str]:
         """What a download asks for beside its variant, so that it gets this artefact."""
-        found = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        found = {"checkpoint": self.checkpoint or ""}
         if not self.dynamic:
             found["dynamic"] = "false"
         if self.batch_size is not None:
@@ -276,7 +276,8 @@ class Catalogue:
         Args:
             model: The model.
             variant: Its name, or its precision.
-            checkpoint: The name of the checkpoint that it is to be of; None for any.
+            checkpoint: The name of the checkpoint that it is to be of; empty for the model without
+                one; None for any.
             dynamic: Whether its sizes are to be open; None for either.
             batch_size: The only batch that it is to take; None for any.
 
@@ -286,7 +287,7 @@ class Catalogue:
         found = tuple(
             each
             for each in self.model(model).artefacts
-            if checkpoint in (None, each.checkpoint)
+            if checkpoint in (None, each.checkpoint or "")
             and dynamic in (None, each.dynamic)
             and batch_size in (None, each.batch_size)
         )
@@ -294,7 +295,9 @@ class Catalogue:
             if variant in (artefact.variant, artefact.precision):
                 return artefact
         there = dict.fromkeys(artefact.variant for artefact in found)
-        of = model if checkpoint is None else f"{model} with {checkpoint}"
+        of = model
+        if checkpoint is not None:
+            of += f" with {checkpoint}" if checkpoint else " without a checkpoint"
         if batch_size is not None:
             of += f" for a batch of {batch_size} alone"
         elif dynamic is not None:
