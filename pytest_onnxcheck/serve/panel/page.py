@@ -176,7 +176,7 @@ class _Page:
         self._page.load(self._load, None, [*offer, self._all_tabs], **_QUIET).then(**look)
         self._table.input(self._choose, self._table, offer, **_QUIET).then(**look)
         given = [self._table, self._key]
-        self._refresh.click(self._again, given, offer, **_QUIET).then(**look)
+        self._refresh.click(self._again, given, [*offer, self._seen], **_QUIET).then(**look)
         self._weights.input(
             self._named, [self._table, self._weights], [self._key, self._file_name], **_QUIET
         ).then(**look)
@@ -206,15 +206,18 @@ class _Page:
         return self._offer(table, None)
 
     def _again(self, table: str | None, key: str | None) -> list[Any]:
-        """Reads the manifest and its globs anew; what is chosen stays, where it is still there."""
+        """Reads the manifest and its globs anew; what is chosen stays, where it is still there.
+
+        The page counts as one that shows nothing yet: the tabs have to be as the files are now.
+        """
         import gradio as gr
 
         found = self._offer(table, key)
         offer = self._desk.offer(table)
-        if offer.find(key) is None:
-            return found
-        kept = gr.update(visible=not offer.given)
-        return [*found[:3], *[kept] * (len(found) - 4), found[-1]]
+        if offer.find(key) is not None:
+            kept = gr.update(visible=not offer.given)
+            found = [*found[:3], *[kept] * (len(found) - 4), found[-1]]
+        return [*found, []]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
