@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.serve.jobs.queue import Jobs
     from pytest_onnxcheck.serve.uploads import Uploads
 
-__all__ = ["Artefact", "Catalogue", "CheckpointFile", "Known", "UnknownError", "VariantVerdict"]
+__all__ = [
+    "Artefact",
+    "Catalogue",
+    "CheckpointFile",
+    "Known",
+    "UnknownError",
+    "VariantVerdict",
+    "origin",
+]
 
 #: kinds of job whose record holds a verdict on a model: a benchmark looks at speed alone
 _JUDGING = ("gate", "validate", "release")
@@ -150,6 +158,7 @@ class Known:
         given: The files that the manifest gives of it, by their paths from its folder; empty where
             it is exported.
         trust: Whether its checkpoints may run code.
+        pretrained: Whether it is read from a folder of `save_pretrained`, which takes no other file.
         artefacts: The newest of each variant, checkpoint and sizes, the newest first, but those of
             fp32 before all others, and those with open sizes before fixed ones.
         verdict: The worst of `verdicts`; None where it was never checked.
@@ -166,6 +175,7 @@ class Known:
     variants: tuple[str, ...]
     given: tuple[str, ...] = ()
     trust: bool = False
+    pretrained: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
     when: str | None = None
@@ -256,9 +266,11 @@ class Catalogue:
         Raises:
             UnknownError: There is no such model, or it has no such checkpoint.
         """
-        found = {file.name: file for file in self.checkpoints(self._find(model))}
+        known = self._find(model)
+        found = {file.name: file for file in self.checkpoints(known)}
         if name not in found:
-            otherwise = f"{model} is built from its seed and has none"
+            missing = ", which is not there" if known.checkpoint is not None else " and has none"
+            otherwise = f"{model} is {origin(known)}{missing}"
             raise UnknownError("checkpoint", name, found, otherwise)
         return relative(found[name].path, self.path.parent)
 
@@ -348,6 +360,7 @@ class Catalogue:
             tuple(variant.name for variant in variants),
             tuple(relative(each.file, model.root) for each in variants if each.file is not None),
             model.trust,
+            model.pretrained is not None,
         )
         artefacts = self._artefacts(known, jobs)
         return replace(known, artefacts=artefacts, **self._judged(model.name, jobs))
@@ -382,6 +395,12 @@ class Catalogue:
                 "job": job.id,
             }
         return {}
+
+
+def origin(model: Model) -> str:
+    """What a model is made of where nothing else is chosen: `built from its seed`."""
+    path = model.checkpoint or model.pretrained
+    return "built from its seed" if path is None else f"read from {relative(path, model.root)}"
 
 
 def _checkpoint_file(name: str, path: Path) -> CheckpointFile:

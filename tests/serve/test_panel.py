@@ -188,6 +188,22 @@ def test_a_model_without_checkpoint_is_built_from_its_seed(desk: Desk):
     assert offer.exporters == ("torchscript",)
 
 
+def test_a_model_of_a_pretrained_folder_says_which(desk: Desk, jobs: Jobs, manifest: Path):
+    pretrained = MANIFEST.replace("[models.seeded]", '[models.seeded]\npretrained = "saved/bert"')
+    manifest.write_text(pretrained)
+    assert [each.label for each in desk.offer("seeded").weights] == ["none: read from saved/bert"]
+    catalogue = Catalogue(manifest, jobs)
+    with pytest.raises(
+        UnknownError, match="no checkpoint 'x': seeded is read from saved/bert and has none$"
+    ):
+        catalogue.checkpoint("seeded", "x")
+    with pytest.raises(UnknownError, match="gone is read from gone.pt, which is not there$"):
+        catalogue.checkpoint("gone", "x")
+    manifest.write_text(MANIFEST)
+    with pytest.raises(UnknownError, match="seeded is built from its seed and has none$"):
+        catalogue.checkpoint("seeded", "x")
+
+
 def test_a_manifest_that_is_wrong_is_told(desk: Desk, manifest: Path):
     known = weights(desk, "net-last")
     manifest.write_text("schema = ")
