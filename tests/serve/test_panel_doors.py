@@ -102,6 +102,16 @@ def test_only_what_the_page_needs_of_gradio_is_reached(free: httpx.Client):
     problem(free.delete("/panel/config"), 404, "not-found")
 
 
+def test_what_is_closed_is_behind_the_other_doors(guarded: httpx.Client):
+    upload, bearer = "/panel/gradio_api/upload", {"Authorization": f"Bearer {TOKEN}"}
+    problem(guarded.post(upload), 401, "token")
+    foreign = guarded.post(upload, headers={**bearer, "Origin": "http://elsewhere.example"})
+    problem(foreign, 403, "foreign-page")
+    refused = guarded.post(upload, content=b"x" * 500_000, headers=bearer)
+    problem(refused, 404, "not-found")
+    assert refused.headers["x-content-type-options"] == "nosniff"
+
+
 def test_a_heartbeat_ends_with_the_server(manifest: Path, jobs: Jobs):
     """Gradio's would keep a server from ending while a page is open."""
     app = create_app(manifest, jobs)
