@@ -94,9 +94,11 @@ def running(app: FastAPI) -> Iterator[httpx.Client]:
         listening.close()
 
 
-def exported_job(jobs: Jobs, options: Options | None = None) -> Job:
+def exported_job(
+    jobs: Jobs, options: Options | None = None, *, model: str = "mlp", content: bytes = b"onnx"
+) -> Job:
     """A job of small_project's that has exported one file, `mlp.onnx`, as a worker leaves it."""
-    job = jobs.submit("export", "mlp", options)
+    job = jobs.submit("export", model, options)
     number = int(job.id.partition("-")[0])
     jobs.begin(number, {"name": "here:1", "host": "here", "token": "t"})
     file = {"name": "mlp.onnx", "size_bytes": 4, "sha256": "ab" * 32}
@@ -105,7 +107,7 @@ def exported_job(jobs: Jobs, options: Options | None = None) -> Job:
     jobs.end(number, "done", result={"files": [facts]})
     folder = jobs.folder(job.id)
     folder.mkdir(parents=True)
-    (folder / "mlp.onnx").write_bytes(b"onnx")
+    (folder / "mlp.onnx").write_bytes(content)
     return jobs.get(job.id)
 
 

@@ -424,6 +424,23 @@ def test_a_page_goes_on_when_its_server_is_started_again(chromium: Any, tmp_path
     server.close()
 
 
+def test_refresh_shows_what_a_mended_manifest_has(chromium: Any, tmp_path: Path):
+    manifest = small_project(tmp_path)
+    text = manifest.read_text()
+    server = Server(tmp_path)
+    visit = Visit(chromium, server.url).open()
+    panel = visit.tab("Export")
+    panel.get_by_text("Nothing is exported yet").wait_for()
+    manifest.write_text("schema = ")
+    visit.page.get_by_label("File name").fill("other.onnx")
+    panel.get_by_text("not TOML").wait_for()
+    manifest.write_text(text)
+    visit.page.get_by_role("button", name="Refresh").click()
+    panel.get_by_text("Nothing is exported yet").wait_for()
+    visit.close()
+    server.close()
+
+
 @pytest.fixture(scope="module")
 def guarded(project: Path) -> Iterator[str]:
     server = Server(project, token=TOKEN)

@@ -24,7 +24,15 @@ if TYPE_CHECKING:
     from pytest_onnxcheck.serve.jobs.queue import Jobs
     from pytest_onnxcheck.serve.uploads import Uploads
 
-__all__ = ["Artefact", "Catalogue", "CheckpointFile", "Known", "UnknownError", "VariantVerdict"]
+__all__ = [
+    "Artefact",
+    "Catalogue",
+    "CheckpointFile",
+    "Known",
+    "UnknownError",
+    "VariantVerdict",
+    "origin",
+]
 
 #: kinds of job whose record holds a verdict on a model: a benchmark looks at speed alone
 _JUDGING = ("gate", "validate", "release")
@@ -98,7 +106,7 @@ class Artefact:
     @property
     def query(self) -> dict[str, str]:
         """What a download asks for beside its variant, so that it gets this artefact."""
-        found = {} if self.checkpoint is None else {"checkpoint": self.checkpoint}
+        found = {"checkpoint": self.checkpoint or ""}
         if not self.dynamic:
             found["dynamic"] = "false"
         if self.batch_size is not None:
@@ -150,6 +158,7 @@ class Known:
         given: The files that the manifest gives of it, by their paths from its folder; empty where
             it is exported.
         trust: Whether its checkpoints may run code.
+        pretrained: Whether it is read from a folder of `save_pretrained`, which takes no other file.
         artefacts: The newest of each variant, checkpoint and sizes, the newest first, but those of
             fp32 before all others, and those with open sizes before fixed ones.
         verdict: The worst of `verdicts`; None where it was never checked.
@@ -166,6 +175,7 @@ class Known:
     variants: tuple[str, ...]
     given: tuple[str, ...] = ()
     trust: bool = False
+    pretrained: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
     when: str | None = None
@@ -256,9 +266,11 @@ class Catalogue:
         Raises:
             UnknownError: There is no such model, or it has no such checkpoint.
         """
-        found = {file.name: file for file in self.checkpoints(self._find(model))}
+        known = self._find(model)
+        found = {file.name: file for file in self.checkpoints(known)}
         if name not in found:
-            otherwise = f"{model} is built from its seed and has none"
+            missing = ", which is not there" if known.checkpoint is not None else " and has none"
+            otherwise = f"{model} is {origin(known)}{missing}"
             raise UnknownError("checkpoint", name, found, otherwise)
         return relative(found[name].path, self.path.parent)
 
@@ -276,7 +288,8 @@ class Catalogue:
         Args:
             model: The model.
             variant: Its name, or its precision.
-            checkpoint: The name of the checkpoint that it is to be of; None for any.
+            checkpoint: The name of the checkpoint that it is to be of; empty for the model without
+                one; None for any.
             dynamic: Whether its sizes are to be open; None for either.
             batch_size: The only batch that it is to take; None for any.
 
@@ -286,7 +299,7 @@ class Catalogue:
         found = tuple(
             each
             for each in self.model(model).artefacts
-            if checkpoint in (None, each.checkpoint)
+            if checkpoint in (None, each.checkpoint or "")
             and dynamic in (None, each.dynamic)
             and batch_size in (None, each.batch_size)
         )
@@ -294,7 +307,9 @@ class Catalogue:
             if variant in (artefact.variant, artefact.precision):
                 return artefact
         there = dict.fromkeys(artefact.variant for artefact in found)
-        of = model if checkpoint is None else f"{model} with {checkpoint}"
+        of = model
+        if checkpoint is not None:
+            of += f" with {checkpoint}" if checkpoint else " without a checkpoint"
         if batch_size is not None:
             of += f" for a batch of {batch_size} alone"
         elif dynamic is not None:
@@ -345,6 +360,7 @@ class Catalogue:
             tuple(variant.name for variant in variants),
             tuple(relative(each.file, model.root) for each in variants if each.file is not None),
             model.trust,
+            model.pretrained is not None,
         )
         artefacts = self._artefacts(known, jobs)
         return replace(known, artefacts=artefacts, **self._judged(model.name, jobs))
@@ -379,6 +395,12 @@ class Catalogue:
                 "job": job.id,
             }
         return {}
+
+
+def origin(model: Model) -> str:
+    """What a model is made of where nothing else is chosen: `built from its seed`."""
+    path = model.checkpoint or model.pretrained
+    return "built from its seed" if path is None else f"read from {relative(path, model.root)}"
 
 
 def _checkpoint_file(name: str, path: Path) -> CheckpointFile:

@@ -103,3 +103,12 @@ def test_nothing_is_sent_for_a_model_whose_checkpoints_may_run_code(tmp_path: Pa
         assert "trust = true" in problem(answer, 409, "trusted")
         other = client.post("/api/models/seeded/checkpoints", content=b"", headers=BYTES)
         assert "it is empty" in problem(other, 422, "refused-checkpoint")
+
+
+def test_nothing_is_sent_for_a_model_of_a_pretrained_folder(tmp_path: Path):
+    path = small_project(tmp_path)
+    (tmp_path / "saved").mkdir()
+    path.write_text(path.read_text().replace('checkpoint = "mlp.pt"', 'pretrained = "saved"'))
+    with serving(path, open_jobs(path), uploads_folder=tmp_path / "uploads") as client:
+        answer = client.post("/api/models/mlp/checkpoints", content=b"x", headers=BYTES)
+        assert "mlp is read from a folder of save_pretrained" in problem(answer, 409, "pretrained")

@@ -118,6 +118,11 @@ def seen(desk: Desk, model: str = "net-last") -> View:
     return desk.look(weights(desk, model), "file.onnx")
 
 
+def cancelled(desk: Desk, name: str) -> str:
+    """What is said when the job that a tab shows is cancelled."""
+    return desk.cancel(str(desk.shown(PANE[name], seen(desk)).job))
+
+
 def words(html: str) -> str:
     """The text of HTML, on one line."""
     return " ".join(unescape(re.sub("<[^>]*>", " ", html)).split())
@@ -181,6 +186,22 @@ def test_a_model_without_checkpoint_is_built_from_its_seed(desk: Desk):
     offer = desk.offer("seeded")
     assert [each.label for each in offer.weights] == ["none: built from its seed"]
     assert offer.exporters == ("torchscript",)
+
+
+def test_a_model_of_a_pretrained_folder_says_which(desk: Desk, jobs: Jobs, manifest: Path):
+    pretrained = MANIFEST.replace("[models.seeded]", '[models.seeded]\npretrained = "saved/bert"')
+    manifest.write_text(pretrained)
+    assert [each.label for each in desk.offer("seeded").weights] == ["none: read from saved/bert"]
+    catalogue = Catalogue(manifest, jobs)
+    with pytest.raises(
+        UnknownError, match="no checkpoint 'x': seeded is read from saved/bert and has none$"
+    ):
+        catalogue.checkpoint("seeded", "x")
+    with pytest.raises(UnknownError, match="gone is read from gone.pt, which is not there$"):
+        catalogue.checkpoint("gone", "x")
+    manifest.write_text(MANIFEST)
+    with pytest.raises(UnknownError, match="seeded is built from its seed and has none$"):
+        catalogue.checkpoint("seeded", "x")
 
 
 def test_a_manifest_that_is_wrong_is_told(desk: Desk, manifest: Path):
@@ -315,14 +336,25 @@ def test_a_job_that_runs_is_found_again_with_its_tab(desk: Desk, jobs: Jobs):
 
 def test_cancelling_ends_a_job_that_waits(desk: Desk, jobs: Jobs):
     job = started(desk, jobs, "benchmark")
-    last = weights(desk, "net-last")
-    assert desk.cancel_current("export", last) == ""
-    assert jobs.get(job.id).state == "queued"
-    assert desk.cancel_current("benchmark", last) == ""
+    assert cancelled(desk, "Benchmark") == ""
     assert jobs.get(job.id).state == "cancelled"
     assert "cancelled" in shown(desk, "Benchmark")
     assert "Start it again when you like." in shown(desk, "Benchmark")
     assert "no job has the id 'x'" in desk.cancel("x")
+    assert desk.cancel(job.id) == ""  # pressed twice
+
+
+def test_cancel_ends_the_job_that_is_shown_and_never_the_next(desk: Desk, jobs: Jobs):
+    first = started(desk, jobs, "export", precisions=("fp32",))
+    shown_first = desk.shown(PANE["Export"], seen(desk))
+    ended(jobs, first)
+    second = started(desk, jobs, "export", precisions=("fp16",))
+    told = desk.cancel(str(shown_first.job))
+    assert told.startswith("There is nothing to cancel, it has ended meanwhile: export of net-last")
+    assert told.endswith(", done.")
+    assert jobs.get(second.id).state == "queued"
+    assert cancelled(desk, "Export") == ""
+    assert jobs.get(second.id).state == "cancelled"
 
 
 def test_a_job_that_is_asked_for_twice_runs_once(desk: Desk, jobs: Jobs):
@@ -343,7 +375,7 @@ def test_the_job_that_runs_is_shown_and_cancelled_before_those_that_wait(desk: D
     second = started(desk, jobs, "export", precisions=("fp16",))
     assert "runs export · dynamo · opset 18 · fp32 ·" in shown(desk, "Export")
     assert "1 more waits: see History." in shown(desk, "Export")
-    assert desk.cancel_current("export", weights(desk, "net-last")) == ""
+    assert cancelled(desk, "Export") == ""
     assert jobs.stopped(1)
     assert jobs.get(second.id).state == "queued"
     jobs.end(1, "cancelled")
@@ -535,10 +567,9 @@ def test_a_job_of_the_manifests_own_checkpoint_is_found_with_it(sent: Desk, jobs
     own, other = sorted(sent.offer("gone").weights, key=lambda it: it.uploaded)
     assert sent.look(own, "").jobs == (job,)
     assert sent.look(other, "").jobs == ()
-    assert sent.cancel_current("gate", other) == ""
-    assert jobs.get(job.id).state == "queued"
-    assert sent.cancel_current("gate", own) == ""
-    assert jobs.get(job.id).state == "cancelled"
+    gate = PANE["Compare variants"]
+    assert sent.shown(gate, sent.look(own, "")).job == job.id
+    assert sent.shown(gate, sent.look(other, "")).job is None
 
 
 def test_what_was_offered_once_is_known_by_its_key(desk: Desk, manifest: Path):
@@ -681,7 +712,7 @@ def test_jobs_that_are_not_reached_are_told(manifest: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(jobs, "all", away)
     desk = Desk(Catalogue(manifest, jobs), jobs)
-    last = weights(desk, "net-last")
     assert desk.current() == ("net", None, None)
     assert desk.stamp() == ("redis://x:1/0: not reached",)
-    assert desk.cancel_current("export", last) == "redis://x:1/0: not reached"
+    monkeypatch.setattr(jobs, "get", away)
+    assert desk.cancel("1-x") == "redis://x:1/0: not reached"

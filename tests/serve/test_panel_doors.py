@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
 import zipfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from html import unescape
 from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
+import torch
+from safetensors.torch import save
 from served import exported_job, problem, running, small_project
 from starlette.responses import PlainTextResponse, StreamingResponse
 
@@ -20,8 +24,10 @@ from pytest_onnxcheck.serve.http import downloads
 from pytest_onnxcheck.serve.http.app import create_app
 from pytest_onnxcheck.serve.http.limits import Limits
 from pytest_onnxcheck.serve.http.security import Access
+from pytest_onnxcheck.serve.jobs.job import Options
 from pytest_onnxcheck.serve.jobs.queue import Jobs, open_jobs
 from pytest_onnxcheck.serve.panel import login
+from pytest_onnxcheck.serve.panel.desk import PANES, Desk
 from pytest_onnxcheck.serve.panel.mount import add_routes
 
 TOKEN = "a token of a decent length"
@@ -94,6 +100,16 @@ def test_only_what_the_page_needs_of_gradio_is_reached(free: httpx.Client):
     for path in ("upload", "reset", "vibe-edit", "component_server", "queue/join", "cancel"):
         problem(free.post(f"/panel/gradio_api/{path}"), 404, "not-found")
     problem(free.delete("/panel/config"), 404, "not-found")
+
+
+def test_what_is_closed_is_behind_the_other_doors(guarded: httpx.Client):
+    upload, bearer = "/panel/gradio_api/upload", {"Authorization": f"Bearer {TOKEN}"}
+    problem(guarded.post(upload), 401, "token")
+    foreign = guarded.post(upload, headers={**bearer, "Origin": "http://elsewhere.example"})
+    problem(foreign, 403, "foreign-page")
+    refused = guarded.post(upload, content=b"x" * 500_000, headers=bearer)
+    problem(refused, 404, "not-found")
+    assert refused.headers["x-content-type-options"] == "nosniff"
 
 
 def test_a_heartbeat_ends_with_the_server(manifest: Path, jobs: Jobs):
@@ -217,6 +233,39 @@ def test_an_artefact_is_saved_under_the_name_that_was_chosen(free: httpx.Client,
         answer = free.get(f"/download/{path}")
         assert answer.status_code == 404, path
         assert "schema = 1" not in answer.text
+
+
+def test_a_model_without_checkpoint_gives_its_own_file_beside_that_of_one_that_was_sent(
+    tmp_path: Path,
+):
+    jobs = open_jobs(small_project(tmp_path))
+    app = create_app(jobs.manifest, jobs, uploads_folder=tmp_path / "uploads")
+    add_routes(app)
+    catalogue = app.state.door.catalogue
+    exported_job(jobs, model="seeded", content=b"seed")
+    with running(app) as client:
+        sent = client.post(
+            "/api/models/seeded/checkpoints",
+            content=save({"0.weight": torch.ones(16, 8)}),
+            headers={"Content-Type": "application/octet-stream"},
+        ).json()["name"]
+        path = catalogue.checkpoint("seeded", sent)
+        exported_job(jobs, Options(checkpoint=path), model="seeded", content=b"sent")
+        desk = Desk(catalogue, jobs)
+        pane = next(pane for pane in PANES if pane.name == "Download")
+        given = {}
+        for weights in desk.offer("seeded").weights:
+            body = desk.shown(pane, desk.look(weights, "it.onnx")).body
+            (link,) = re.findall(r'href="\.\.(/download/artefact[^"]*)"', body)
+            given[weights.checkpoint] = client.get(unescape(link)).content
+        assert given == {None: b"seed", sent: b"sent"}
+        for each in client.get("/api/models/seeded").json()["artefacts"]:
+            for url in (each["url"], each["files"][0]["url"]):
+                assert client.get(url).content == given[each["checkpoint"]], url
+        path = "/api/models/seeded/artefact/torchscript-op17-fp32"
+        assert client.get(path).content == b"sent"
+        told = client.get("/api/models/mlp/artefact/fp32", params={"checkpoint": ""})
+        assert "nothing of mlp without a checkpoint" in problem(told, 404, "no-such-artefact")
 
 
 def test_a_bundle_is_one_archive_without_links(free: httpx.Client, made: str):

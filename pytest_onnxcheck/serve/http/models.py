@@ -41,7 +41,13 @@ _FILE: dict[int | str, dict[str, Any]] = {
 }
 
 
-_Of = Annotated[str | None, Query(description="A name of the model's `checkpoints`; default: any.")]
+_Of = Annotated[
+    str | None,
+    Query(
+        description="A name of the model's `checkpoints`; empty: the model without one; default: "
+        "any."
+    ),
+]
 _Dynamic = Annotated[
     bool | None,
     Query(description="Whether its sizes are open; default: open ones before fixed ones."),
@@ -151,7 +157,7 @@ def _summary(known: Known) -> dict[str, object]:
 
 def _artefact(model: str, artefact: Artefact, base: str) -> ArtefactInfo:
     url = f"{base}/models/{quote(model)}/artefact/{quote(artefact.variant)}"
-    of = f"?{urlencode(artefact.query)}" if artefact.query else ""
+    of = f"?{urlencode(artefact.query)}"
     return ArtefactInfo(
         variant=artefact.variant,
         precision=artefact.precision,

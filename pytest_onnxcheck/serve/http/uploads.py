@@ -57,6 +57,13 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
             f"{model.name} has trust = true, with which its checkpoints may run code: none can be "
             "sent for it",
         )
+    if model.pretrained:
+        raise ProblemError(
+            409,
+            "pretrained",
+            f"{model.name} is read from a folder of save_pretrained: no file can take its place, "
+            "write another folder to `pretrained` in the manifest",
+        )
     found = await _received(request, uploads, model.name, door.examining)
     return UploadInfo(
         name=found.name,

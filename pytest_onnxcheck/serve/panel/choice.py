@@ -14,6 +14,7 @@ from pytest_onnxcheck.manifest.precisions import PRECISIONS
 from pytest_onnxcheck.manifest.terms import Exporter
 from pytest_onnxcheck.report.escaping import visible
 from pytest_onnxcheck.report.table import file_size
+from pytest_onnxcheck.serve.catalogue import origin
 from pytest_onnxcheck.serve.panel.job import minute
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Weights:
         key: What it is chosen by.
         label: What it is called: file, time, size.
         model: The model's name.
-        checkpoint: The checkpoint's name; None where the model is built from its seed.
+        checkpoint: The checkpoint's name; None where the model has none.
         file_name: What its fp32 artefact is saved as.
         uploaded: Whether the checkpoint is none of the manifest's.
         given: Whether the manifest gives the model's files, so that nothing is exported.
@@ -140,7 +141,7 @@ def _weights(models: Mapping[str, tuple[Model, Sequence[CheckpointFile]]]) -> tu
     found += [
         Weights(
             key=key_of(name, None),
-            label="none: built from its seed",
+            label=visible(f"none: {origin(model)}"),
             model=name,
             checkpoint=None,
             file_name=f"{name}.onnx",

@@ -52,6 +52,7 @@ class Shown:
         runs: Whether the job can be cancelled.
         body: What came of it, as HTML.
         starts: Whether a job can be asked for.
+        job: The id of its job; None where there is none.
     """
 
     status: str
@@ -59,6 +60,7 @@ class Shown:
     runs: bool
     body: str
     starts: bool = True
+    job: str | None = None
 
 
 class Desk:
@@ -136,25 +138,20 @@ class Desk:
             return str(error)
         return ""
 
-    def cancel(self, job: str) -> str:
+    def cancel(self, id: str) -> str:
         """Cancels a job; the text says why it cannot be, and is empty where it was.
 
         Args:
-            job: Its id.
+            id: That of the job that is shown, which may have ended since.
         """
         try:
-            self._jobs.cancel(job)
+            job = self._jobs.get(id)
+            if job.over and job.state != "cancelled":
+                return f"There is nothing to cancel, it has ended meanwhile: {title(job)}."
+            self._jobs.cancel(id)
         except OnnxCheckError as error:
             return str(error)
         return ""
-
-    def cancel_current(self, kind: str, weights: Weights) -> str:
-        """Cancels the job of a kind and checkpoint that a tab shows, as `cancel`, if it goes on."""
-        try:
-            current = self.look(weights, "").current(kind)
-            return "" if current is None or current.over else self.cancel(current.id)
-        except OnnxCheckError as error:
-            return str(error)
 
     def stamp(self) -> tuple[object, ...]:
         """What changes whenever anything may be shown anew."""
@@ -192,7 +189,8 @@ class Desk:
         return Shown("", "", False, "") if job is None else self._shown(job, "", job.error)
 
     def _shown(self, job: Job, body: str, error: str | None, waiting: int = 0) -> Shown:
-        return Shown(status(job, waiting, error), log(self._jobs.lines(job.id)), not job.over, body)
+        lines = log(self._jobs.lines(job.id))
+        return Shown(status(job, waiting, error), lines, not job.over, body, job=job.id)
 
     def titles(self, jobs: Sequence[Job]) -> list[tuple[str, str]]:
         """What jobs are called in a list, with their ids."""

@@ -58,13 +58,11 @@ def _lines(view: View) -> Iterator[_Line]:
         url = f"../download/artefact/{model}/{variant}/{quote(shown, safe='')}"
         if len(artefact.files) > 1:  # they know one another by their names
             url = f"../api/models/{model}/artefact/{variant}"
-        if artefact.query:
-            url += f"?{urlencode(artefact.query)}"
         yield _Line(
             artefact.variant,
             _sizes(artefact),
             shown,
-            url,
+            f"{url}?{urlencode(artefact.query)}",
             file_size(artefact.size_bytes),
             artefact.created,
             artefact.files,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
+from starlette.middleware import Middleware
 from starlette.responses import RedirectResponse, Response
 
 from pytest_onnxcheck.report.html.excerpt import style
@@ -65,7 +66,8 @@ def add_routes(app: FastAPI) -> None:
         app.add_api_route(
             path, answer, methods=["GET", "HEAD"], include_in_schema=False, response_model=None
         )
-    app.add_middleware(OnlyThePage)
+    # `add_middleware` would put it before those that ask for the token and take in bodies
+    app.user_middleware.append(Middleware(OnlyThePage))
     if access.token is not None:
         access.login = login.LOGIN
 

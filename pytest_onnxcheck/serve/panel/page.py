@@ -59,10 +59,11 @@ class _Tab:
     status: Any = None
     log: Any = None
     chosen: Any = None
+    job: Any = None
 
     def changing(self) -> list[Any]:
         """Those that a look at the jobs changes."""
-        found = [self.button, self.status, self.log, self.cancel, self.body, self.chosen]
+        found = [self.button, self.status, self.log, self.cancel, self.body, self.chosen, self.job]
         return [each for each in found if each is not None]
 
     def values(
@@ -76,6 +77,7 @@ class _Tab:
             (self.cancel, shown.runs),
             (self.body, shown.body),
             (self.chosen, (titles, id)),
+            (self.job, shown.job),
         ]
         return [value for component, value in found if component is not None]
 
@@ -140,6 +142,8 @@ class _Page:
                 "Cancel this job", variant="stop", size="md", scale=0, visible=False
             )
         if tab.cancel is not None:
+            # what Cancel ends: the job that is shown, whichever is current meanwhile
+            tab.job = gr.State(None)
             tab.status = self._html()
             tab.log = gr.Textbox(
                 label="Log, times in UTC",
@@ -176,7 +180,7 @@ class _Page:
         self._page.load(self._load, None, [*offer, self._all_tabs], **_QUIET).then(**look)
         self._table.input(self._choose, self._table, offer, **_QUIET).then(**look)
         given = [self._table, self._key]
-        self._refresh.click(self._again, given, offer, **_QUIET).then(**look)
+        self._refresh.click(self._again, given, [*offer, self._seen], **_QUIET).then(**look)
         self._weights.input(
             self._named, [self._table, self._weights], [self._key, self._file_name], **_QUIET
         ).then(**look)
@@ -190,10 +194,8 @@ class _Page:
             if tab.pane.kind is not None:
                 start = functools.partial(self._start, tab.pane.kind)
                 tab.button.click(start, [*given, *options], self._notice, **_QUIET).then(**look)
-                cancel = functools.partial(self._cancel, tab.pane.kind)
-                tab.cancel.click(cancel, given, self._notice, **_QUIET).then(**look)
-            elif tab.cancel is not None:
-                tab.cancel.click(self._cancel_job, chosen, self._notice, **_QUIET).then(**look)
+            if tab.cancel is not None:
+                tab.cancel.click(self._cancel, tab.job, self._notice, **_QUIET).then(**look)
 
     def _load(self) -> list[Any]:
         """Finds the job that runs, so that a page that is loaded anew goes on with it."""
@@ -206,15 +208,18 @@ class _Page:
         return self._offer(table, None)
 
     def _again(self, table: str | None, key: str | None) -> list[Any]:
-        """Reads the manifest and its globs anew; what is chosen stays, where it is still there."""
+        """Reads the manifest and its globs anew; what is chosen stays, where it is still there.
+
+        The page counts as one that shows nothing yet: the tabs have to be as the files are now.
+        """
         import gradio as gr
 
         found = self._offer(table, key)
         offer = self._desk.offer(table)
-        if offer.find(key) is None:
-            return found
-        kept = gr.update(visible=not offer.given)
-        return [*found[:3], *[kept] * (len(found) - 4), found[-1]]
+        if offer.find(key) is not None:
+            kept = gr.update(visible=not offer.given)
+            found = [*found[:3], *[kept] * (len(found) - 4), found[-1]]
+        return [*found, []]
 
     def _offer(self, table: str | None, key: str | None) -> list[Any]:
         """What can be chosen of a table: components, in the order of `offer`."""
@@ -262,12 +267,7 @@ class _Page:
             choice = Choice(weights, exporter, opset, dynamic, tuple(precisions))
         return render("notice", text=self._desk.start(kind, choice))
 
-    def _cancel(self, kind: str, table: str | None, key: str | None) -> str:
-        weights = self._desk.weights(table, key)
-        told = "" if weights is None else self._desk.cancel_current(kind, weights)
-        return render("notice", text=told)
-
-    def _cancel_job(self, job: str | None) -> str:
+    def _cancel(self, job: str | None) -> str:
         return render("notice", text=self._desk.cancel(job) if job else "Choose a job first.")
 
     def _look(
