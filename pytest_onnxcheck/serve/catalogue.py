@@ -158,7 +158,7 @@ class Known:
         given: The files that the manifest gives of it, by their paths from its folder; empty where
             it is exported.
         trust: Whether its checkpoints may run code.
-        pretrained: Whether it is read from a folder of `save_pretrained`, which takes no other file.
+        pretrained: Whether it is read from a folder of `save_pretrained`, and takes no file.
         artefacts: The newest of each variant, checkpoint and sizes, the newest first, but those of
             fp32 before all others, and those with open sizes before fixed ones.
         verdict: The worst of `verdicts`; None where it was never checked.

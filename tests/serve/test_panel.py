@@ -194,13 +194,13 @@ def test_a_model_of_a_pretrained_folder_says_which(desk: Desk, jobs: Jobs, manif
     assert [each.label for each in desk.offer("seeded").weights] == ["none: read from saved/bert"]
     catalogue = Catalogue(manifest, jobs)
     with pytest.raises(
-        UnknownError, match="no checkpoint 'x': seeded is read from saved/bert and has none$"
+        UnknownError, match=r"no checkpoint 'x': seeded is read from saved/bert and has none$"
     ):
         catalogue.checkpoint("seeded", "x")
-    with pytest.raises(UnknownError, match="gone is read from gone.pt, which is not there$"):
+    with pytest.raises(UnknownError, match=r"gone is read from gone\.pt, which is not there$"):
         catalogue.checkpoint("gone", "x")
     manifest.write_text(MANIFEST)
-    with pytest.raises(UnknownError, match="seeded is built from its seed and has none$"):
+    with pytest.raises(UnknownError, match=r"seeded is built from its seed and has none$"):
         catalogue.checkpoint("seeded", "x")
 
 
