@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 from served import small_project
 
+from pytest_onnxcheck.serve.jobs.queue import open_jobs
+
 #: what the environment `panel` of tox sets: there nothing is skipped
 REQUIRED = os.environ.get("ONNXCHECK_PANEL") == "required"
 
@@ -52,11 +54,14 @@ EVIL = "<img src=x onerror=window.taken=1>"
 class Server:
     """`onnxcheck serve` in a folder, on a free port unless one is named."""
 
-    def __init__(self, folder: Path, *, port: str = "0", token: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, port: str = "0", token: str | None = None
+    ) -> None:
         env = {**os.environ, "OMP_NUM_THREADS": "1"}
         if token is not None:
             env["ONNXCHECK_TOKEN"] = token
         command = [sys.executable, "-m", "pytest_onnxcheck.cli", "serve", f"--port={port}"]
+        command += options
         self._process = subprocess.Popen(
             command, cwd=folder, env=env, stderr=subprocess.PIPE, text=True
         )
@@ -337,6 +342,38 @@ def test_a_job_is_cancelled_where_it_was_started_and_from_the_history(visit: Vis
         panel.get_by_role("button", name=re.compile("^Cancel")).click()
         panel.get_by_text("It was cancelled").wait_for()
         panel.get_by_role("button", name=re.compile("^Cancel")).wait_for(state="hidden")
+
+
+def test_cancel_ends_no_other_job_than_the_page_shows(chromium: Any, tmp_path: Path):
+    manifest = small_project(tmp_path)
+    jobs = open_jobs(manifest)
+    server = Server(tmp_path, "--no-worker")
+    first = jobs.submit("validate", "mlp")
+    visit = Visit(chromium, server.url).open()
+    cancel = visit.tab("Validate").get_by_role("button", name="Cancel")
+    cancel.wait_for()
+    held: list[Any] = []
+
+    def hold(route: Any) -> None:
+        """Keeps back every look at the jobs, which has more to say than a press of Cancel."""
+        if len(route.request.post_data_json["data"]) > 1:
+            held.append(route)
+        else:
+            route.continue_()
+
+    visit.page.route("**/gradio_api/run/**", hold)
+    visit.page.wait_for_timeout(1500)  # a look that was on its way
+    assert held
+    jobs.begin(1, {"name": "here:1", "host": "here", "token": "t"})
+    jobs.end(1, "done", result={"verdict": "pass"})
+    second = jobs.submit("validate", "mlp")
+    cancel.click()
+    visit.page.get_by_role("alert").get_by_text("it has ended meanwhile").wait_for()
+    assert jobs.get(first.id).state == "done"
+    assert jobs.get(second.id).state == "queued"
+    visit.page.unroute("**/gradio_api/run/**")
+    visit.close()
+    server.close()
 
 
 def test_the_log_shows_its_newest_lines(visit: Visit):
