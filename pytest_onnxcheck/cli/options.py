@@ -98,9 +98,17 @@ def shapes(given: Sequence[tuple[str, tuple[int | str, ...]]]) -> dict[str, Any]
     return dict(given)
 
 
+def _with(command: _F, *options: Callable[[_F], _F]) -> _F:
+    """A command with options, the last of which its help has first."""
+    for option in options:
+        command = option(command)
+    return command
+
+
 def variant_options(command: _F) -> _F:
     """Which variants: `precisions`, `exporter` and `opset`."""
-    for option in (
+    return _with(
+        command,
         click.option(
             "--opset",
             type=click.IntRange(9, 30),
@@ -119,9 +127,7 @@ def variant_options(command: _F) -> _F:
             help="fp32, fp16, int8-dynamic, ...; may be repeated. Default: the manifest's, or "
             "fp32.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def json_option(command: _F) -> _F:
@@ -132,16 +138,15 @@ def json_option(command: _F) -> _F:
 
 def registry_options(command: _F) -> _F:
     """What becomes of a version in the registry: `alias` and `stage`."""
-    for option in (
+    return _with(
+        command,
         click.option(
             "--stage",
             metavar="STAGE",
             help="Put the version into a stage, which MLflow has deprecated.",
         ),
         click.option("--alias", metavar="NAME", help="Move an alias to the version: candidate."),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def trust_option(command: _F) -> _F:
@@ -154,7 +159,8 @@ def trust_option(command: _F) -> _F:
 
 def recipe_options(command: _F) -> _F:
     """Where inputs and outputs are declared: `manifest`, `model`, `factory`, `inputs`, `trust`."""
-    for option in (
+    return _with(
+        command,
         trust_option,
         click.option(
             "--input",
@@ -175,14 +181,13 @@ def recipe_options(command: _F) -> _F:
             type=FILE,
             help="Declares the model; default: models.toml, where it has the checkpoint.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def store_options(command: _F) -> _F:
     """Whose jobs, and where they are: `manifest`, `store`, `folder`."""
-    for option in (
+    return _with(
+        command,
         click.option(
             "--folder",
             type=FILE,
@@ -202,14 +207,13 @@ def store_options(command: _F) -> _F:
             show_default=True,
             help="Declares the models.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def worker_options(command: _F) -> _F:
     """What jobs are held to, and where they keep what they build: `settings`' own."""
-    for option in (
+    return _with(
+        command,
         click.option(
             "--sign",
             "key",
@@ -249,9 +253,7 @@ def worker_options(command: _F) -> _F:
             metavar="SECONDS",
             help="End a job that takes longer.",
         ),
-    ):
-        command = option(command)
-    return command
+    )
 
 
 def job_settings(options: dict[str, Any]) -> Settings:
