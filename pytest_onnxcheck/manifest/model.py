@@ -156,6 +156,11 @@ class Model:
         }
 
     @property
+    def given(self) -> tuple[Variant, ...]:
+        """Those of its variants whose files the manifest gives; none where it is exported."""
+        return tuple(variant for variant in self.variants if variant.file is not None)
+
+    @property
     def exporters(self) -> tuple[str, ...]:
         """The exporters of its variants."""
         return tuple(dict.fromkeys(variant.exporter for variant in self.variants))

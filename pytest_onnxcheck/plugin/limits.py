@@ -27,7 +27,7 @@ def limits_of(model: Model, settings: Settings) -> Limits | None:
         return None
     seconds: dict[str, float] = {}
     memory = None
-    if any(variant.file is not None for variant in model.variants):
+    if model.given:
         seconds["*"] = _GIVEN_SECONDS + model.probe_seconds + settings.search_seconds
         workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
         memory = round(_GIVEN_MEMORY * total_memory() / workers)

@@ -155,9 +155,11 @@ def _given(model: Model, options: Options) -> list[Variant]:
     """The files that the manifest gives of a model, and that are asked for."""
     if options.exporter is not None or options.opset is not None:
         return []
-    given = [variant for variant in model.variants if variant.file is not None]
-    asked = options.precisions or [variant.precision for variant in given]
-    return [variant for variant in given if variant.precision in asked]
+    return [
+        variant
+        for variant in model.given
+        if not options.precisions or variant.precision in options.precisions
+    ]
 
 
 def _faults(document: dict[str, Any], path: Path) -> list[KeyPath]:

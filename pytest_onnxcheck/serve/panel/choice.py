@@ -109,12 +109,8 @@ def offered(catalogue: Catalogue, table: str | None) -> Offer:
         opset=first.opset,
         precisions=tuple(dict.fromkeys(variant.precision for variant in models[0].variants)),
         trouble="" if weights else _lost(missing[0]),
-        given=_given(models[0]),
+        given=bool(models[0].given),
     )
-
-
-def _given(model: Model) -> bool:
-    return any(variant.file is not None for variant in model.variants)
 
 
 def _wrong(manifest: Manifest, table: str | None) -> str:
@@ -145,7 +141,7 @@ def _weights(models: Mapping[str, tuple[Model, Sequence[CheckpointFile]]]) -> tu
             model=name,
             checkpoint=None,
             file_name=f"{name}.onnx",
-            given=_given(model),
+            given=bool(model.given),
         )
         for name, (model, _) in models.items()
         if model.checkpoint is None
@@ -172,7 +168,7 @@ def _file(model: Model, file: CheckpointFile, stems: Mapping[str, int]) -> Weigh
         # a glob's `best.pt` in every folder: its model's name tells them apart
         file_name=f"{stem if stems[stem] == 1 else model.name}.onnx",
         uploaded=file.uploaded,
-        given=_given(model),
+        given=bool(model.given),
     )
 
 
