@@ -57,11 +57,10 @@ class Tally:
             told = self._told
             waiting: Counter[tuple[str, str]] = Counter()
             for job in self._jobs.all(limit=self._jobs.count() + 1 - self._next):
-                number = int(job.id.partition("-")[0])
                 if not job.over:
                     waiting[job.kind, job.state] += 1
-                elif number >= self._next and number not in self._ahead:
-                    self._ahead.add(number)
+                elif job.number >= self._next and job.number not in self._ahead:
+                    self._ahead.add(job.number)
                     self._count(job)
             while self._next in self._ahead:
                 self._ahead.remove(self._next)

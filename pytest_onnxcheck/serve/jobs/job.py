@@ -210,6 +210,11 @@ class Job:
     error: str | None = None
 
     @property
+    def number(self) -> int:
+        """Which of the store's jobs it is, from 1 up."""
+        return int(self.id.partition("-")[0])
+
+    @property
     def over(self) -> bool:
         """Whether it came to an end, whichever."""
         return self.state in ENDED

@@ -176,12 +176,12 @@ class Jobs:
         Raises:
             NoSuchJob: There is none of this id.
         """
-        job, number = self.get(name), int(name.partition("-")[0])
+        job = self.get(name)
         if job.state == "queued":
-            self.end(number, "cancelled", error="It was cancelled before it began.")
+            self.end(job.number, "cancelled", error="It was cancelled before it began.")
         elif job.state == "running":
             with reached(self.store):
-                self._put(f"stop:{number}", now())
+                self.huey.put(f"stop:{job.number}", now())
         return self.get(name)
 
     def lines(self, name: str, after: int = 0) -> list[Line]:
@@ -194,8 +194,7 @@ class Jobs:
         Raises:
             NoSuchJob: There is none of this id.
         """
-        self.get(name)
-        number = int(name.partition("-")[0])
+        number = self.get(name).number
         found: list[Line] = []
         while True:
             places = range(after + 1, after + 1 + _AT_ONCE)
@@ -242,8 +241,9 @@ class Jobs:
     def unfinished(self, first: int) -> list[tuple[int, Job, Mapping[str, Any] | None]]:
         """The jobs from a number on that have not ended, with the worker that runs each."""
         found = []
-        for start in range(first, self.count() + 1, _AT_ONCE):
-            numbers = range(start, min(start + _AT_ONCE, self.count() + 1))
+        last = self.count()
+        for start in range(first, last + 1, _AT_ONCE):
+            numbers = range(start, min(start + _AT_ONCE, last + 1))
             open_jobs = {number: job for number, job in self._read(numbers).items() if not job.over}
             workers = self._peek([f"begun:{number}" for number in open_jobs]) if open_jobs else {}
             found += [
@@ -273,7 +273,7 @@ class Jobs:
     def tell(self, number: int, stage: str | None, progress: float | None) -> None:
         """Says how far a job is."""
         with reached(self.store):
-            self._put(f"now:{number}", {"stage": stage, "progress": progress})
+            self.huey.put(f"now:{number}", {"stage": stage, "progress": progress})
 
     def end(
         self,
@@ -300,7 +300,7 @@ class Jobs:
     def say_alive(self, worker: str, beats: int) -> None:
         """Says that a worker lives: its number of signs of life changes."""
         with reached(self.store):
-            self._put(f"alive:{worker}", beats)
+            self.huey.put(f"alive:{worker}", beats)
 
     def said_alive(self, worker: str) -> int | None:
         """How many signs of life a worker has given; None where it is not known."""
@@ -319,9 +319,6 @@ class Jobs:
                 place += 1
         self._last[what] = place
         return place
-
-    def _put(self, key: str, value: Any) -> None:
-        self.huey.put(key, value)
 
     def _peek(self, keys: list[str]) -> dict[str, Any]:
         with reached(self.store):
