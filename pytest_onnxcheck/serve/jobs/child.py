@@ -170,12 +170,9 @@ def _check(
     elif wanted is not None:
         record = _gate(request, told, manifest, wanted)
     else:
-        own = job_manifest(manifest, request["run"])
-        try:
-            write_manifest(own, manifest, model, options)
-            record = _gate(request, told, own, [f"{own.name}::{model.name}"])
-        finally:
-            own.unlink(missing_ok=True)
+        own = job_manifest(manifest, request["run"])  # the worker removes it
+        write_manifest(own, manifest, model, options)
+        record = _gate(request, told, own, [f"{own.name}::{model.name}"])
     result = {
         "verdict": "fail" if record.exitstatus else "pass",
         **as_data(record, RECORD),
