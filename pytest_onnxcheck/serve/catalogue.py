@@ -157,8 +157,6 @@ class Known:
         variants: The names of its variants there.
         given: The files that the manifest gives of it, by their paths from its folder; empty where
             it is exported.
-        trust: Whether its checkpoints may run code.
-        pretrained: Whether it is read from a folder of `save_pretrained`, and takes no file.
         artefacts: The newest of each variant, checkpoint and sizes, the newest first, but those of
             fp32 before all others, and those with open sizes before fixed ones.
         verdict: The worst of `verdicts`; None where it was never checked.
@@ -174,8 +172,6 @@ class Known:
     precisions: tuple[str, ...]
     variants: tuple[str, ...]
     given: tuple[str, ...] = ()
-    trust: bool = False
-    pretrained: bool = False
     artefacts: tuple[Artefact, ...] = ()
     verdict: str | None = None
     when: str | None = None
@@ -236,6 +232,22 @@ class Catalogue:
         """
         return load_manifest(self.path)
 
+    def find(self, name: str) -> Model:
+        """A model as the manifest has it; what jobs have left of it is not looked at.
+
+        Raises:
+            UnknownError: The manifest has no such model.
+            ManifestError: It cannot be used.
+        """
+        manifest = self.manifest()
+        if name in manifest.models:
+            return manifest.models[name]
+        wrong = [problem.text for problem in manifest.problems if problem.model == name]
+        otherwise = f"{self.path.name} has none that is right"
+        if wrong:
+            raise UnknownError("model", name, (), "; ".join(wrong))
+        raise UnknownError("model", name, manifest.models, otherwise)
+
     def model(self, name: str) -> Known:
         """What is known of a model.
 
@@ -243,7 +255,7 @@ class Catalogue:
             UnknownError: The manifest has no such model.
             ManifestError: It cannot be used.
         """
-        return self._known(self._find(name), self._jobs.all(model=name, limit=_MOST_JOBS))
+        return self._known(self.find(name), self._jobs.all(model=name, limit=_MOST_JOBS))
 
     def models(self) -> list[Known]:
         """What is known of each model, in the manifest's order.
@@ -266,7 +278,7 @@ class Catalogue:
         Raises:
             UnknownError: There is no such model, or it has no such checkpoint.
         """
-        known = self._find(model)
+        known = self.find(model)
         found = {file.name: file for file in self.checkpoints(known)}
         if name not in found:
             missing = ", which is not there" if known.checkpoint is not None else " and has none"
@@ -338,16 +350,6 @@ class Catalogue:
             ]
         return tuple(sorted(found, key=lambda file: file.modified, reverse=True))
 
-    def _find(self, name: str) -> Model:
-        manifest = self.manifest()
-        if name in manifest.models:
-            return manifest.models[name]
-        wrong = [problem.text for problem in manifest.problems if problem.model == name]
-        otherwise = f"{self.path.name} has none that is right"
-        if wrong:
-            raise UnknownError("model", name, (), "; ".join(wrong))
-        raise UnknownError("model", name, manifest.models, otherwise)
-
     def _known(self, model: Model, jobs: list[Job]) -> Known:
         """What is known of a model, from its jobs, the newest first."""
         variants = model.variants
@@ -359,8 +361,6 @@ class Catalogue:
             tuple(dict.fromkeys(variant.precision for variant in variants)),
             tuple(variant.name for variant in variants),
             tuple(relative(each.file, model.root) for each in variants if each.file is not None),
-            model.trust,
-            model.pretrained is not None,
         )
         artefacts = self._artefacts(known, jobs)
         return replace(known, artefacts=artefacts, **self._judged(model.name, jobs))

@@ -18,7 +18,7 @@ from pytest_onnxcheck.serve.http.problems import ProblemError
 if TYPE_CHECKING:
     from pytest_onnxcheck.serve.http.security import Access
 
-__all__ = ["Limiter", "Limits", "busy", "has_body", "json_only"]
+__all__ = ["Limiter", "Limits", "busy", "has_body", "json_only", "media_type"]
 
 _LATER = {"Retry-After": "1"}
 #: where checkpoints are sent
@@ -168,13 +168,18 @@ def has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
+def media_type(headers: Headers) -> str:
+    """The type of a body without its parameters, `application/json`; empty where none is said."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def json_only(request: Request) -> None:
     """Refuses a body that is not JSON.
 
     Raises:
         ProblemError: It is of another type.
     """
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = media_type(request.headers)
     if has_body(request.headers) and given != "application/json":
         raise ProblemError(
             415,

@@ -85,11 +85,10 @@ def release(
 def _submit(
     door: State, request: Request, response: Response, kind: str, name: str, given: RunOptions
 ) -> JobInfo:
-    model = door.catalogue.model(name)
+    model = door.catalogue.find(name)
     wanted: dict[str, Any] = given.model_dump()
     if given.checkpoint is not None:
         wanted["checkpoint"] = door.catalogue.checkpoint(model.name, given.checkpoint)
-    options = Options(**{**wanted, "precisions": tuple(given.precisions)})
-    job = door.jobs.submit(kind, model.name, options)
+    job = door.jobs.submit(kind, model.name, Options.from_json(wanted))
     response.headers["Location"] = f"{root(request)}/jobs/{job.id}"
     return info(job)

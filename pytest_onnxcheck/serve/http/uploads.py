@@ -10,6 +10,7 @@ from starlette.requests import ClientDisconnect
 
 from pytest_onnxcheck.errors import CheckpointError
 from pytest_onnxcheck.files import building
+from pytest_onnxcheck.serve.http.limits import media_type
 from pytest_onnxcheck.serve.http.problems import ProblemError, answers
 from pytest_onnxcheck.serve.http.schemas import UploadInfo
 from pytest_onnxcheck.serve.http.state import Door
@@ -41,7 +42,7 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
         raise ProblemError(
             403, "uploads-off", "this server takes no checkpoints: start it with --uploads"
         )
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    given = media_type(request.headers)
     if given != "application/octet-stream":
         raise ProblemError(
             415,
@@ -49,7 +50,7 @@ async def upload_checkpoint(name: str, request: Request, door: Door) -> UploadIn
             f"the body is of type {given or 'none'}: send the file itself, with Content-Type: "
             "application/octet-stream",
         )
-    model = await run_sync(door.catalogue.model, name)
+    model = await run_sync(door.catalogue.find, name)
     if model.trust:
         raise ProblemError(
             409,
