@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import zipfile
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import Request
+from fastapi import Depends, Query, Request
 from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -19,7 +21,7 @@ from pytest_onnxcheck.files import file_sha256
 from pytest_onnxcheck.measurement import HashedFile
 from pytest_onnxcheck.serve.http.problems import ProblemError, response
 
-__all__ = ["file_answer", "sha256_of", "zip_answer"]
+__all__ = ["Which", "file_answer", "sha256_of", "zip_answer"]
 
 _CHUNK = 1 << 20
 #: every entry of an archive is of this time, so that equal files give equal archives
@@ -37,6 +39,29 @@ _SANDBOX = (
     "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
+
+
+def _which(
+    checkpoint: Annotated[
+        str | None,
+        Query(
+            description="A name of the model's `checkpoints`; empty: the model without one; "
+            "default: any."
+        ),
+    ] = None,
+    dynamic: Annotated[
+        bool | None,
+        Query(description="Whether its sizes are open; default: open ones before fixed ones."),
+    ] = None,
+    batch_size: Annotated[
+        int | None, Query(description="The only batch that it takes; default: any.")
+    ] = None,
+) -> dict[str, Any]:
+    return {"checkpoint": checkpoint, "dynamic": dynamic, "batch_size": batch_size}
+
+
+#: which of a variant's artefacts is asked for, as `Catalogue.artefact` takes it
+Which = Annotated[dict[str, Any], Depends(_which)]
 
 
 def file_answer(
@@ -66,23 +91,26 @@ def file_answer(
 
 
 def zip_answer(
-    request: Request, folder: Path, files: tuple[HashedFile, ...], shown: str, sha256: str
+    request: Request, folder: Path, files: tuple[HashedFile, ...], shown: str
 ) -> Response:
     """Several files as one archive, which is written while it is sent.
+
+    Equal files give an equal archive, and its ETag is made of their names and hashes.
 
     Args:
         request: What is answered.
         folder: Where the files are.
         files: The files.
         shown: The name that a browser saves it under.
-        sha256: Hash of their contents; equal files give an equal archive.
 
     Raises:
         ProblemError: One is gone.
     """
     if not all((folder / file.name).is_file() for file in files):
         raise _gone(shown)
-    headers = _headers(shown, None, False) | {"ETag": f'"{sha256}-zip"'}
+    told = "".join(f"{file.name}\n{file.sha256}\n" for file in files)
+    digest = hashlib.sha256(told.encode()).hexdigest()
+    headers = _headers(shown, None, False) | {"ETag": f'"{digest}-zip"'}
     if _is_known(request, headers["ETag"]):
         return Response(status_code=304, headers=headers)
     if request.method == "HEAD":

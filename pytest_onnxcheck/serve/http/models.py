@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote, urlencode
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from pytest_onnxcheck.serve.catalogue import Artefact, Known
-from pytest_onnxcheck.serve.http.downloads import file_answer, zip_answer
+from pytest_onnxcheck.serve.http.downloads import Which, file_answer, zip_answer
 from pytest_onnxcheck.serve.http.paths import root
 from pytest_onnxcheck.serve.http.problems import ProblemError, answers
 from pytest_onnxcheck.serve.http.schemas import (
@@ -39,20 +38,6 @@ _FILE: dict[int | str, dict[str, Any]] = {
     },
     304: {"description": "If-None-Match names the ETag."},
 }
-
-
-_Of = Annotated[
-    str | None,
-    Query(
-        description="A name of the model's `checkpoints`; empty: the model without one; default: "
-        "any."
-    ),
-]
-_Dynamic = Annotated[
-    bool | None,
-    Query(description="Whether its sizes are open; default: open ones before fixed ones."),
-]
-_Batch = Annotated[int | None, Query(description="The only batch that it takes; default: any.")]
 
 
 @router.get("/models", responses=answers())
@@ -97,23 +82,19 @@ def get_artefact(
     variant: str,
     request: Request,
     door: Door,
-    checkpoint: _Of = None,
-    dynamic: _Dynamic = None,
-    batch_size: _Batch = None,
+    which: Which,
 ) -> Response:
     """The newest artefact of a variant, or of a precision: the .onnx, or a .zip of several files.
 
     One with open sizes comes before those with fixed ones. An artefact with external data is
     several files: they come as one archive, or each by itself.
     """
-    found = door.catalogue.artefact(
-        name, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
-    )
+    found = door.catalogue.artefact(name, variant, **which)
     shown = f"{name}-{found.variant}{found.suffix}"
     if len(found.files) == 1:
         only = found.files[0]
         return file_answer(request, found.folder / only.name, f"{shown}.onnx", only.sha256)
-    return zip_answer(request, found.folder, found.files, f"{shown}.zip", _sha256(found))
+    return zip_answer(request, found.folder, found.files, f"{shown}.zip")
 
 
 @router.get(
@@ -128,14 +109,10 @@ def get_artefact_file(
     file: str,
     request: Request,
     door: Door,
-    checkpoint: _Of = None,
-    dynamic: _Dynamic = None,
-    batch_size: _Batch = None,
+    which: Which,
 ) -> Response:
     """One file of an artefact, under the name that it has to have beside the others."""
-    found = door.catalogue.artefact(
-        name, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
-    )
+    found = door.catalogue.artefact(name, variant, **which)
     for each in found.files:
         if each.name == file:
             return file_answer(request, found.folder / each.name, each.name, each.sha256)
@@ -180,8 +157,3 @@ def _artefact(model: str, artefact: Artefact, base: str) -> ArtefactInfo:
             for file in artefact.files
         ],
     )
-
-
-def _sha256(artefact: Artefact) -> str:
-    """A hash of the hashes of an artefact's files."""
-    return hashlib.sha256("".join(file.sha256 for file in artefact.files).encode()).hexdigest()

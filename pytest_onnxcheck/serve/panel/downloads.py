@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from pytest_onnxcheck.measurement import HashedFile
-from pytest_onnxcheck.serve.http.downloads import file_answer, sha256_of, zip_answer
+from pytest_onnxcheck.serve.http.downloads import Which, file_answer, sha256_of, zip_answer
 from pytest_onnxcheck.serve.http.problems import ProblemError
 from pytest_onnxcheck.serve.jobs.job import BUNDLE
 
@@ -28,15 +27,11 @@ def artefact(
     variant: str,
     name: str,
     request: Request,
-    checkpoint: str | None = None,
-    dynamic: bool | None = None,
-    batch_size: int | None = None,
+    which: Which,
 ) -> Response:
     """An artefact of one file, which a browser saves under a name."""
     door: State = request.app.state.door
-    found = door.catalogue.artefact(
-        model, variant, checkpoint, dynamic=dynamic, batch_size=batch_size
-    )
+    found = door.catalogue.artefact(model, variant, **which)
     only, *others = found.files
     if others:
         raise ProblemError(404, "several-files", f"{variant} has several files: take its archive")
@@ -51,9 +46,7 @@ def bundle(job: str, name: str, request: Request) -> Response:
     files = _files(folder)
     if not files:
         raise ProblemError(404, "no-such-bundle", f"job {job} has made no bundle")
-    told = "".join(f"{file.name}\n{file.sha256}\n" for file in files)
-    digest = hashlib.sha256(told.encode()).hexdigest()
-    return zip_answer(request, folder, files, f"{name}.zip", digest)
+    return zip_answer(request, folder, files, f"{name}.zip")
 
 
 def _files(folder: Path) -> tuple[HashedFile, ...]:
