@@ -143,6 +143,25 @@ class Project:
         text = "\n".join(["schema = 1", "[defaults]", *lines, written, textwrap.dedent(models)])
         (self.path / name).write_text(text)
 
+    def give_relu(self, *, ir_version: int, opset: int, onnxruntime: str) -> None:
+        """Writes a file of an IR version and opset, and a manifest that gives it to deploy."""
+        import onnx
+
+        head = f'<ir_version: {ir_version}, opset_import: ["" : {opset}]>'
+        text = "net (float[batch,8] x) => (float[batch,8] y) { y = Relu(x) }"
+        onnx.save(onnx.parser.parse_model(f"{head} {text}"), self.path / "net.onnx")
+        self.manifest(
+            f"""
+            [models.net]
+            factory = "torch.nn:ReLU"
+            onnx = "net.onnx"
+            dims = {{ batch = [2, 3] }}
+            inputs.x.shape = ["batch", 8]
+            outputs.y.shape = ["batch", 8]
+            deploy.onnxruntime = "{onnxruntime}"
+            """
+        )
+
     def on_clock(self, more: str = "", **seconds: float) -> None:
         """Writes a conftest by which nothing depends on the machine's speed.
 

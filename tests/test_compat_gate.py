@@ -56,20 +56,7 @@ def test_an_opset_that_an_older_runtime_lacks_fails(project: Project):
 
 
 def test_a_given_file_is_left_as_it_is(project: Project):
-    text = "net (float[batch,8] x) => (float[batch,8] y) { y = Relu(x) }"
-    net = onnx.parser.parse_model(f'<ir_version: 11, opset_import: ["" : 24]> {text}')
-    onnx.save(net, project.path / "net.onnx")
-    project.manifest(
-        """
-        [models.net]
-        factory = "torch.nn:ReLU"
-        onnx = "net.onnx"
-        dims = { batch = [2, 3] }
-        inputs.x.shape = ["batch", 8]
-        outputs.y.shape = ["batch", 8]
-        deploy.onnxruntime = ">=1.17"
-        """
-    )
+    project.give_relu(ir_version=11, opset=24, onnxruntime=">=1.17")
     before = (project.path / "net.onnx").read_bytes()
     project.run("-k", "structure")
     assert (

@@ -6,7 +6,6 @@ import os
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 from onnx import TensorProto, helper
 from project import Project, mlps
@@ -126,20 +125,7 @@ def test_the_oldest_runtime_that_a_manifest_names_is_run(project: Project):
 
 
 def test_a_file_that_is_too_new_for_it_fails_there(project: Project):
-    text = "net (float[batch,8] x) => (float[batch,8] y) { y = Relu(x) }"
-    net = onnx.parser.parse_model(f'<ir_version: 11, opset_import: ["" : 20]> {text}')
-    onnx.save(net, project.path / "net.onnx")
-    project.manifest(
-        """
-        [models.net]
-        factory = "torch.nn:ReLU"
-        onnx = "net.onnx"
-        dims = { batch = [2, 3] }
-        inputs.x.shape = ["batch", 8]
-        outputs.y.shape = ["batch", 8]
-        deploy.onnxruntime = ">=1.17"
-        """
-    )
+    project.give_relu(ir_version=11, opset=20, onnxruntime=">=1.17")
     assert project.run("-k", "equivalence", f"--onnxcheck-cache={Path(KEPT).parent}").ret == 1
     assert project.outcomes() == {
         "net::file-fp32::test_equivalence[cpu]": "passed",
