@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from manifests import IO
 
+from pytest_onnxcheck.manifest.load import parse_manifest
 from pytest_onnxcheck.plugin import limits
 from pytest_onnxcheck.plugin.limits import limits_of
 from pytest_onnxcheck.plugin.usage import refuse
@@ -15,7 +18,7 @@ from pytest_onnxcheck.supervised.limits import Limits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="isolation needs Linux")
 
-GIVEN = [SimpleNamespace(file=Path("net.onnx")), SimpleNamespace(file=None)]
+MODEL = 'schema = 1\n[models.net]\nfactory = "nets.py:net"\nprobe_seconds = 2.0\n{}' + IO
 
 
 @pytest.fixture(autouse=True)
@@ -26,8 +29,8 @@ def _machine(monkeypatch):
 
 def held(*, given=False, options=None, **keys):
     """What a model with these keys is held to, with these options."""
-    unsaid = {"isolate": None, "timeout": {}, "memory_mb": None, "probe_seconds": 2.0}
-    model = SimpleNamespace(variants=GIVEN if given else GIVEN[1:], **{**unsaid, **keys})
+    text = MODEL.format('onnx = "net.onnx"\n' if given else "")
+    model = replace(parse_manifest(text, Path("models.toml")).models["net"], **keys)
     unsaid = {"isolate": False, "timeout": None, "memory_mb": None, "search_seconds": 0.0}
     return limits_of(model, SimpleNamespace(**{**unsaid, **(options or {})}))
 
