@@ -134,12 +134,12 @@ def to_int8_static(
 
 @contextlib.contextmanager
 def _sessions_with(libraries: tuple[str, ...]) -> Iterator[None]:
-    """Lets calibrators know custom operators: they take no session options (onnxruntime 1.32)."""
+    """Opens calibrators' sessions as all others are, with custom operators and a worker's threads.
+
+    They take no session options (onnxruntime 1.32).
+    """
     from onnxruntime.quantization.calibrate import CalibraterBase
 
-    if not libraries:
-        yield
-        return
     opening = cpu_opening(libraries)
     before = CalibraterBase.create_inference_session
 

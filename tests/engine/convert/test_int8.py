@@ -1,6 +1,7 @@
 """int8, dynamic and static: each option has its effect on weights, scales and ranges."""
 
 import numpy as np
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
@@ -163,3 +164,18 @@ def test_entropy_takes_what_is_only_huge_by_minimum_and_maximum(make_from):
 def test_ranges_of_zero_do_not_break_the_tool(make_from, method):
     weights = make_from([{"x": np.zeros((2, 8), np.float32)}] * 2, method=method)
     assert all(np.isfinite(array).all() for array in weights.values())
+
+
+@pytest.mark.parametrize("method", ["minmax", "entropy", "percentile"])
+def test_calibration_runs_on_a_workers_share_of_threads(make_from, monkeypatch, method):
+    threads = []
+
+    class Session(onnxruntime.InferenceSession):
+        def run(self, *args, **kwargs):
+            threads.append(self.get_session_options().intra_op_num_threads)
+            return super().run(*args, **kwargs)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    make_from([{"x": np.ones((2, 8), np.float32)}], method=method)
+    assert set(threads) == {1}
