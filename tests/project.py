@@ -12,13 +12,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import get_args
 
-import clock
 import pytest
 from warm import LONGEST, Warm
 
 from pytest_onnxcheck.manifest.terms import Check
 
 WARM = Warm()
+
+#: it imports the engine, which a run of the zoo in this folder need not wait for
+CLOCK = Path(__file__).with_name("clock.py")
 
 #: checks that a variant has only where an option or a table of the manifest asks for them
 ASKED_FOR = {"accuracy", "mutation", "recommend", "release"}
@@ -171,7 +173,7 @@ class Project:
         """
         fixture = "\n\n@pytest.fixture(autouse=True)\ndef on_clock(monkeypatch):\n"
         fixture += f"    paced(monkeypatch, **{seconds})\n    ticking(monkeypatch, 0.01)\n"
-        text = Path(clock.__file__).read_text() + fixture + more
+        text = CLOCK.read_text() + fixture + more
         (self.path / "conftest.py").write_text(text)
 
     def run(self, *args: str, fresh: bool = False) -> Result:
