@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_onnxcheck.heap import keep_freed
 from pytest_onnxcheck.plugin import hookspecs
 from pytest_onnxcheck.plugin.afar import Afar
 from pytest_onnxcheck.plugin.fixtures import *  # noqa: F403 - registers them
@@ -68,10 +69,13 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(resume, "onnxcheck-resume")
             config.pluginmanager.register(journaling, "onnxcheck-journal")
             config.pluginmanager.register(Afar(config), "onnxcheck-afar")
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    if settings.wanted and workers > 1:
+        keep_freed()  # none of them times anything
     if settings.wanted and "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        divide_threads(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1 + settings.ahead)))
+        divide_threads(workers or 1 + settings.ahead)
     spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
     if settings.ahead and not spread:
         _build_ahead(config, settings)
