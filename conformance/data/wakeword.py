@@ -37,9 +37,12 @@ def _chirp(
     time: np.ndarray, start: float, length: float, low: float, high: float, phase: float
 ) -> np.ndarray:
     """Render a linear chirp from ``low`` to ``high`` Hz under a Hann envelope, shape of time."""
-    local = np.clip((time - start) / length, 0.0, 1.0)
+    sound = np.zeros_like(time)
+    begin, end = np.searchsorted(time, [start, start + length])
+    local = (time[begin:end] - start) / length
     cycles = length * (low * local + 0.5 * (high - low) * local**2)
-    return np.sin(np.pi * local) ** 2 * np.sin(2 * np.pi * cycles + phase)
+    sound[begin:end] = np.sin(np.pi * local) ** 2 * np.sin(2 * np.pi * cycles + phase)
+    return sound
 
 
 def _render(kind: str, time: np.ndarray, rng: np.random.Generator) -> np.ndarray:
