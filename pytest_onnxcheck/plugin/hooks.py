@@ -69,19 +69,25 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(resume, "onnxcheck-resume")
             config.pluginmanager.register(journaling, "onnxcheck-journal")
             config.pluginmanager.register(Afar(config), "onnxcheck-afar")
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
-    if settings.wanted and workers > 1:
-        keep_freed()  # none of them times anything
-    if settings.wanted and "torch" not in sys.modules:
-        # its threads must not take the processor from ONNX Runtime's; read when torch is imported
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-        divide_threads(workers or 1 + settings.ahead)
+    if settings.wanted:
+        _share_the_machine(config, settings)
     spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
     if settings.ahead and not spread:
         _build_ahead(config, settings)
     if settings.enabled and config.args_source is not pytest.Config.ArgsSource.ARGS:
         config.args = [str(settings.manifest)]
     refuse_early(config, settings)
+
+
+def _share_the_machine(config: pytest.Config, settings: Settings) -> None:
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+    if "torch" not in sys.modules:
+        # its threads must not take the processor from ONNX Runtime's; read when torch is imported
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        divide_threads(workers or 1 + settings.ahead)
+    isolated = config.pluginmanager.has_plugin("onnxcheck-isolated")  # memory is counted there
+    if workers > 1 and not isolated and not settings.recommend_seconds:  # which times
+        keep_freed()
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:
