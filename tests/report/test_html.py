@@ -172,6 +172,13 @@ def test_what_changed_against_another_record_is_told(failing: Page):
     assert not any(title.startswith("Against") for title in alone.texts["h2"])
 
 
+def test_one_is_no_plural():
+    only = page([runs.record(runs.model("net")[0])])
+    assert re.findall(r"<b>1</b> (\w+)", only)[:3] == ["model", "variant", "check"]
+    both = page([runs.record(*runs.model("net"), *runs.model("other"))])
+    assert re.findall(r"<b>\d+</b> (\w+)", both)[:3] == ["models", "variants", "checks"]
+
+
 def test_a_run_that_passes():
     found = Page(page([runs.record(*runs.model())]))
     assert found.texts["h1"] == ["Passed: 1 with warnings, 1 skipped, 6 passed"]
