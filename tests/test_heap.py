@@ -30,6 +30,7 @@ def asked_again():
     return found * resource.getpagesize() / (100 * 2**20)
 """
 KEEPING = "from pytest_onnxcheck.heap import keep_freed; keep_freed()\n"
+
 #: writes the share of every process of a run
 CONFTEST = """
 import os, pytest

@@ -20,7 +20,7 @@ from pytest_onnxcheck.plugin.releases import refuse_early
 from pytest_onnxcheck.plugin.reports import SIGNS, WIDTH, has_signs, terminal_width
 from pytest_onnxcheck.plugin.results import Results
 from pytest_onnxcheck.plugin.resume import RESUME, Resume
-from pytest_onnxcheck.plugin.schedule import divide_threads, only_models
+from pytest_onnxcheck.plugin.schedule import divide_threads, only_models, worker_count
 from pytest_onnxcheck.plugin.settings import SETTINGS, Settings, add_options, build_cache
 from pytest_onnxcheck.plugin.ticker import start as start_ticker
 from pytest_onnxcheck.plugin.usage import refuse
@@ -60,7 +60,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings = config.stash[SETTINGS] = Settings.of(config)
     refuse(config, settings)
     resume = config.stash[RESUME] = Resume.of(config)
-    if not config.pluginmanager.has_plugin("onnxcheck-isolated"):
+    isolated = config.pluginmanager.has_plugin("onnxcheck-isolated")
+    if not isolated:
         journaling = Journaling(config)
         config.pluginmanager.register(Results(config, journaling), "onnxcheck-results")
         if settings.wanted:
@@ -70,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
             config.pluginmanager.register(journaling, "onnxcheck-journal")
             config.pluginmanager.register(Afar(config), "onnxcheck-afar")
     if settings.wanted:
-        _share_the_machine(config, settings)
+        _share_the_machine(settings, isolated=isolated)
     spread = hasattr(config, "workerinput") or config.getoption("dist", "no") != "no"
     if settings.ahead and not spread:
         _build_ahead(config, settings)
@@ -79,15 +80,14 @@ def pytest_configure(config: pytest.Config) -> None:
     refuse_early(config, settings)
 
 
-def _share_the_machine(config: pytest.Config, settings: Settings) -> None:
-    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 0))
+def _share_the_machine(settings: Settings, *, isolated: bool) -> None:
+    workers = worker_count()
     if "torch" not in sys.modules:
         # its threads must not take the processor from ONNX Runtime's; read when torch is imported
         os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         divide_threads(workers or 1 + settings.ahead)
-    isolated = config.pluginmanager.has_plugin("onnxcheck-isolated")  # memory is counted there
-    if workers > 1 and not isolated and not settings.recommend_seconds:  # which times
-        keep_freed()
+    if workers > 1 and not isolated and not settings.recommend_seconds:
+        keep_freed()  # where no memory is counted, and nothing timed
 
 
 def _build_ahead(config: pytest.Config, settings: Settings) -> None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from pytest_onnxcheck.machine import total_memory
+from pytest_onnxcheck.plugin.schedule import worker_count
 from pytest_onnxcheck.supervised.limits import Limits
 
 if TYPE_CHECKING:
@@ -29,8 +29,7 @@ def limits_of(model: Model, settings: Settings) -> Limits | None:
     memory = None
     if model.given:
         seconds["*"] = _GIVEN_SECONDS + model.probe_seconds + settings.search_seconds
-        workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
-        memory = round(_GIVEN_MEMORY * total_memory() / workers)
+        memory = round(_GIVEN_MEMORY * total_memory() / (worker_count() or 1))
     if settings.timeout is not None:
         seconds["*"] = settings.timeout
     seconds |= model.timeout

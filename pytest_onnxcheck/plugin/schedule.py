@@ -25,6 +25,7 @@ __all__ = [
     "only_models",
     "pieces",
     "seconds_of",
+    "worker_count",
 ]
 
 #: where pytest keeps the seconds of earlier runs, in its cache
@@ -97,6 +98,11 @@ def keep_seconds(config: pytest.Config, entries: Iterable[Entry]) -> None:
     taken = {entry.nodeid: round(sum(entry.stages.values()), 2) for entry in entries}
     if cache is not None and taken:
         cache.set(_CACHE, earlier_seconds(config) | taken)
+
+
+def worker_count() -> int:
+    """How many workers of pytest-xdist there are, of which this process is one; 0 if it is none."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "0"))
 
 
 def divide_threads(processes: int) -> None:
